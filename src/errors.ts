@@ -1,0 +1,77 @@
+/**
+ * The project's one error class and its stable codes.
+ *
+ * A code decides by default whether trying again may help. Where the same code can mean either, the place
+ * that throws says so with `retryable`.
+ */
+
+/** What trying again can do, per code: `true` passes by itself, `false` needs a person or never changes. */
+const RETRYABLE_BY_CODE = {
+  KORE_UNAUTHORIZED: true,
+  KORE_RATE_LIMITED: true,
+  KORE_UNAVAILABLE: true,
+  KORE_BAD_RESPONSE: true,
+  SESSION_NOT_FOUND: false,
+  RECORDING_NOT_READY: true,
+  RECORDING_UNAVAILABLE: false,
+  RECORDING_URL_EXPIRED: true,
+  RECORDING_HOST_NOT_ALLOWED: false,
+  RECORDING_TRUNCATED: true,
+  RECORDING_EMPTY: false,
+  RECORDING_NOT_AUDIO: false,
+  RECORDING_TOO_LARGE: false,
+  DOWNLOAD_FAILED: true,
+  ARCHIVE_DENIED: true,
+  ARCHIVE_UNAVAILABLE: true,
+  ARCHIVE_CONFLICT: false,
+  INTERNAL: true,
+} as const;
+
+/** Stable error codes, as they stand in views, logs, metrics and exit messages. */
+export type ErrorCode = keyof typeof RETRYABLE_BY_CODE;
+
+/** All codes, for validation and documentation. */
+export const ERROR_CODES = Object.keys(RETRYABLE_BY_CODE) as [ErrorCode, ...ErrorCode[]];
+
+/** Options of an {@link ArchiverError}. */
+export interface ArchiverErrorOptions {
+  /** What went wrong underneath. Logged through the scrubber, never shown in views. */
+  cause?: unknown;
+  /** Overrides what the code says about trying again. */
+  retryable?: boolean;
+  /** The other side asked to be left alone for so long (milliseconds from now). */
+  retryAfterMs?: number;
+}
+
+/**
+ * Any failure this project reports.
+ *
+ * `message` lies in the queue in clear and shows in dashboards: it never holds a signed URL, a token, a
+ * secret or the text of a transcript.
+ *
+ * @example
+ * throw new ArchiverError('RECORDING_EMPTY', 'the recording has no bytes');
+ */
+export class ArchiverError extends Error {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ArchiverErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'ArchiverError';
+    this.code = code;
+    this.retryable = options.retryable ?? RETRYABLE_BY_CODE[code];
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** Whether a value thrown anywhere is one of ours, optionally with the given code. */
+export function isArchiverError(error: unknown, code?: ErrorCode): error is ArchiverError {
+  return error instanceof ArchiverError && (code === undefined || error.code === code);
+}
+
+/** Whether a text is one of {@link ERROR_CODES}. */
+export function isErrorCode(text: string): text is ErrorCode {
+  return Object.hasOwn(RETRYABLE_BY_CODE, text);
+}
