@@ -1,0 +1,135 @@
+/** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
+
+/** How often something may happen: `KORE_RATE_LIMIT=60/60s` is `{ calls: 60, windowMs: 60_000 }`. */
+export interface Rate {
+  readonly calls: number;
+  readonly windowMs: number;
+}
+
+/** The Kore app and its API. */
+export interface KoreConfig {
+  /** `KORE_HOST`, with scheme (https unless it says http) and without a trailing slash. */
+  readonly baseUrl: string;
+  /** `KORE_BOT_ID`, the default bot. */
+  readonly botId: string;
+  /** `KORE_CLIENT_ID` */
+  readonly clientId: string;
+  /** `KORE_CLIENT_SECRET` */
+  readonly clientSecret: string;
+  /** `KORE_ACCOUNT_ID` */
+  readonly accountId: string | undefined;
+  /** `KORE_RATE_LIMIT` */
+  readonly rateLimit: Rate;
+}
+
+/** What a `fileUrl` may name. */
+export interface MediaConfig {
+  /** `KORE_MEDIA_HOSTS`, lowercase, without trailing dots. */
+  readonly hosts: readonly string[];
+  /** `KORE_ALLOW_PRIVATE_MEDIA` */
+  readonly allowPrivate: boolean;
+}
+
+/** Where the queue is (`QUEUE_URL`). `url` may hold a password and is a secret. */
+export type QueueTarget =
+  | { readonly kind: 'embedded'; readonly directory: string }
+  | { readonly kind: 'postgres'; readonly url: string }
+  | { readonly kind: 'redis'; readonly url: string; readonly cluster: boolean }
+  | {
+      readonly kind: 'sentinel';
+      readonly hosts: readonly { readonly host: string; readonly port: number }[];
+      readonly name: string;
+      readonly username: string | undefined;
+      readonly password: string | undefined;
+      readonly db: number;
+    };
+
+/** The queue. */
+export interface QueueConfig {
+  readonly target: QueueTarget;
+  /** `QUEUE_NAME` */
+  readonly name: string;
+  /** `QUEUE_PREFIX`; `undefined` for BullMQ's own (in braces on a cluster). */
+  readonly prefix: string | undefined;
+}
+
+/** Object Lock as in `S3_OBJECT_LOCK=GOVERNANCE:365d`. */
+export interface ObjectLock {
+  readonly mode: 'GOVERNANCE' | 'COMPLIANCE';
+  readonly retainMs: number;
+}
+
+/** What concerns S3 alone; everything else comes by the AWS SDK's standard chain. */
+export interface S3Config {
+  /** `S3_FORCE_PATH_STYLE` */
+  readonly forcePathStyle: boolean;
+  /** `S3_SSE` */
+  readonly sse: 'AES256' | 'aws:kms' | 'aws:kms:dsse' | undefined;
+  /** `S3_KMS_KEY_ID` */
+  readonly kmsKeyId: string | undefined;
+  /** `S3_STORAGE_CLASS` */
+  readonly storageClass: string | undefined;
+  /** `S3_TAGS`, in the form of the tagging header: `k=v&k=v`, URL-encoded. */
+  readonly tags: string | undefined;
+  /** `S3_OBJECT_LOCK` */
+  readonly objectLock: ObjectLock | undefined;
+  /** `S3_EXPECTED_BUCKET_OWNER` */
+  readonly expectedBucketOwner: string | undefined;
+}
+
+/** Where archives go (`ARCHIVE_URL`). `prefix` has no slash at either end and may be empty. */
+export type ArchiveTarget =
+  | { readonly kind: 's3'; readonly bucket: string; readonly prefix: string; readonly s3: S3Config }
+  | { readonly kind: 'file'; readonly directory: string };
+
+/** How sessions are worked on. Times in milliseconds, sizes in bytes. */
+export interface WorkConfig {
+  /** `WORKER_CONCURRENCY` */
+  readonly concurrency: number;
+  /** `TRANSFER_MEMORY` */
+  readonly transferMemoryBytes: number;
+  /** `MAX_RECORDING_BYTES` */
+  readonly maxRecordingBytes: number;
+  /** `RECORDING_WAIT` */
+  readonly recordingWaitMs: number;
+  /** `TRANSCRIPT_WAIT` */
+  readonly transcriptWaitMs: number;
+  /** `POLL_DELAY` */
+  readonly pollDelayMs: number;
+  /** `RETRY_DELAY` */
+  readonly retryDelayMs: number;
+  /** `RETRY_WAIT`: how long passing failures are tried again. */
+  readonly retryWaitMs: number;
+  /** `UNAUTHORIZED_PAUSE`: how long no session is taken after Kore refused the credentials. */
+  readonly unauthorizedPauseMs: number;
+  /** `DOWNLOAD_IDLE_TIMEOUT` */
+  readonly downloadIdleTimeoutMs: number;
+  /** `SHUTDOWN_GRACE` */
+  readonly shutdownGraceMs: number;
+}
+
+/** The HTTP API. */
+export interface HttpConfig {
+  /** `HTTP_HOST` */
+  readonly host: string;
+  /** `HTTP_PORT`, 0 for any free one. */
+  readonly port: number;
+  /** `API_TOKEN`; several may be given, comma-separated, for rotation. */
+  readonly tokens: readonly string[];
+}
+
+/** `LOG_LEVEL` */
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+
+/** Everything. `kore` is there only for the commands that call Kore. */
+export interface Config {
+  readonly kore: KoreConfig | undefined;
+  /** `KORE_BOT_ID`, the bot that ids belong to when none is named; known without the rest of Kore's settings. */
+  readonly defaultBotId: string | undefined;
+  readonly media: MediaConfig;
+  readonly queue: QueueConfig;
+  readonly archive: ArchiveTarget;
+  readonly work: WorkConfig;
+  readonly http: HttpConfig;
+  readonly logLevel: LogLevel;
+}

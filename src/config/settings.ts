@@ -1,0 +1,112 @@
+import { readFileSync } from 'node:fs';
+import { ConfigError, type Fault, InvalidValue } from './faults.ts';
+
+/** Variables by name, as in `process.env`. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** The variables that may also be given as a file that holds the value: `KORE_CLIENT_SECRET_FILE`. */
+export const SECRETS: ReadonlySet<string> = new Set(['KORE_CLIENT_SECRET', 'QUEUE_URL', 'API_TOKEN']);
+
+/** Far more than any secret has; whatever is larger is another file. */
+const MAX_SECRET_CHARACTERS = 64 * 1024;
+
+/**
+ * Reads typed values out of an environment and collects what is wrong with them, so that all of it can be told
+ * at once by {@link Settings.throwFaults}. Empty variables count as unset.
+ */
+export class Settings {
+  readonly #environment: Environment;
+  readonly #faults: Fault[] = [];
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  /** The value of a variable; what `standard` means where it is unset or wrong. */
+  withDefault<Value>(variable: string, parse: (text: string) => Value, standard: string): Value {
+    return this.optional(variable, parse, standard) ?? parse(standard);
+  }
+
+  /** The value of a variable, or `undefined`, which is a fault if it is needed. */
+  required<Value>(
+    variable: string,
+    parse: (text: string) => Value,
+    example: string,
+    isNeeded: boolean,
+  ): Value | undefined {
+    const value = this.optional(variable, parse, example);
+    if (value === undefined && isNeeded && !this.isFaulty(variable)) {
+      const alternative = SECRETS.has(variable) ? ` (or ${variable}_FILE)` : '';
+      this.addFault(variable, `is required${alternative}; for example ${example}`);
+    }
+    return value;
+  }
+
+  /** The value of a variable, or `undefined` where it is unset or wrong. */
+  optional<Value>(variable: string, parse: (text: string) => Value, example: string): Value | undefined {
+    const source = SECRETS.has(variable) ? this.#secret(variable) : this.#plain(variable);
+    if (source === undefined) return undefined;
+    try {
+      return parse(source.text);
+    } catch (error) {
+      if (!(error instanceof InvalidValue)) throw error;
+      this.addFault(source.variable, `${error.message}; for example ${example}`);
+      return undefined;
+    }
+  }
+
+  addFault(variable: string, message: string): void {
+    this.#faults.push({ variable, message });
+  }
+
+  /** Whether a fault of this variable, or of its file, is known already. */
+  isFaulty(variable: string): boolean {
+    return this.#faults.some((fault) => fault.variable === variable || fault.variable === `${variable}_FILE`);
+  }
+
+  /** @throws ConfigError with all faults, if there are any. */
+  throwFaults(): void {
+    if (this.#faults.length > 0) throw new ConfigError(this.#faults);
+  }
+
+  #plain(variable: string): { variable: string; text: string } | undefined {
+    const text = this.#environment[variable]?.trim() ?? '';
+    return text === '' ? undefined : { variable, text };
+  }
+
+  /** Secrets are not trimmed: a space may belong to them. */
+  #secret(variable: string): { variable: string; text: string } | undefined {
+    const fileVariable = `${variable}_FILE`;
+    const direct = this.#environment[variable] ?? '';
+    const path = this.#environment[fileVariable] ?? '';
+    if (direct !== '' && path !== '') {
+      this.addFault(variable, `is set, and so is ${fileVariable}; unset one of them`);
+      return undefined;
+    }
+    if (path === '') return direct === '' ? undefined : { variable, text: direct };
+    const text = this.#readSecret(fileVariable, path);
+    return text === undefined ? undefined : { variable: fileVariable, text };
+  }
+
+  /** The path is never told: it is where a secret is pasted by mistake. */
+  #readSecret(fileVariable: string, path: string): string | undefined {
+    let text: string;
+    try {
+      text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    } catch (error) {
+      this.addFault(
+        fileVariable,
+        `the file can't be read (${sayCode(error)}); give the path of a readable file`,
+      );
+      return undefined;
+    }
+    if (text !== '' && text.length <= MAX_SECRET_CHARACTERS) return text;
+    this.addFault(fileVariable, text === '' ? 'the file is empty' : 'the file is too large to be a secret');
+    return undefined;
+  }
+}
+
+/** Node's code of an error, such as `ENOENT`. */
+export function sayCode(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}

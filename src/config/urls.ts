@@ -1,0 +1,171 @@
+import { fileURLToPath } from 'node:url';
+import type { ArchiveTarget, QueueTarget, S3Config } from './config.ts';
+import { InvalidValue, quote } from './faults.ts';
+
+/** Parsers of the variables that say where things are. Each throws InvalidValue. */
+
+const SENTINEL_PORT = 26379;
+
+/** `KORE_HOST` as an origin: https unless it says http, without a trailing slash. */
+export function parseKoreHost(text: string): string {
+  const url = toUrl(/^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `https://${text}`);
+  if (url === undefined || url.hostname === '') throw new InvalidValue(`${quote(text)} is no host`);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') {
+    throw new InvalidValue(`${quote(text)} is neither https nor http`);
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw new InvalidValue('holds a user name or password, which Kore does not use');
+  }
+  if (!/^\/*$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
+    throw new InvalidValue(`${quote(text)} holds more than a host; leave out path and query`);
+  }
+  return url.origin;
+}
+
+/** `QUEUE_URL`. Nothing of it is ever quoted, as it may hold a password. */
+export function parseQueueUrl(value: string): QueueTarget {
+  const text = value.trim();
+  const scheme = /^([a-z0-9+.-]+):/i.exec(text)?.[1]?.toLowerCase();
+  switch (scheme) {
+    case 'embedded':
+      return { kind: 'embedded', directory: parseDirectory(text, 'embedded') };
+    case 'redis':
+    case 'rediss':
+      return parseRedis(text);
+    case 'redis+sentinel':
+      return parseSentinel(text);
+    case 'postgres':
+    case 'postgresql':
+      return parsePostgres(text);
+    default:
+      throw new InvalidValue(
+        'begins with none of embedded:, redis://, rediss://, redis+sentinel://, postgres://',
+      );
+  }
+}
+
+function parseRedis(text: string): QueueTarget {
+  const url = toUrl(text);
+  if (url === undefined || url.hostname === '' || isMisread(url) || !/^rediss?:\/\//i.test(text)) {
+    throw new InvalidValue('is no Redis URL; special characters in a password must be percent-encoded');
+  }
+  const database = /^\/?(\d*)$/.exec(url.pathname)?.[1];
+  if (database === undefined) throw new InvalidValue("the path must be a database's number, or nothing");
+  checkUserinfo(url);
+  const cluster = url.searchParams.get('cluster') ?? 'false';
+  if (cluster !== 'true' && cluster !== 'false') throw new InvalidValue('cluster must be true or false');
+  if (cluster === 'true' && Number(database) !== 0)
+    throw new InvalidValue('a Redis cluster has only database 0');
+  // The parameter is ours: what connects would take it for an option of its own.
+  url.searchParams.delete('cluster');
+  return { kind: 'redis', url: url.href, cluster: cluster === 'true' };
+}
+
+function parsePostgres(text: string): QueueTarget {
+  const url = toUrl(text);
+  const isWhole = url !== undefined && !isMisread(url) && /^postgres(ql)?:\/\//i.test(text);
+  if (!isWhole || (url.hostname === '' && !url.searchParams.has('host'))) {
+    throw new InvalidValue('is no PostgreSQL URL; special characters in a password must be percent-encoded');
+  }
+  checkUserinfo(url);
+  return { kind: 'postgres', url: text };
+}
+
+/** By hand: a list of hosts is more than a URL can hold. */
+function parseSentinel(text: string): QueueTarget {
+  const [, userinfo, hosts, name, database] =
+    /^redis\+sentinel:\/\/(?:(.*)@)?([^/@?#]+)\/([^/@?#]+)(?:\/(\d+))?\/?$/i.exec(text) ?? [];
+  if (hosts === undefined || name === undefined) {
+    throw new InvalidValue("is no Sentinel URL: hosts, separated by commas, a slash and the master's name");
+  }
+  const [, username, password] = /^([^:]*)(?::(.*))?$/s.exec(userinfo ?? '') ?? [];
+  return {
+    kind: 'sentinel',
+    hosts: hosts.split(',').map(parseSentinelHost),
+    name: decode(name),
+    username: decode(username ?? '') || undefined,
+    password: decode(password ?? '') || undefined,
+    db: Number(database ?? 0),
+  };
+}
+
+function parseSentinelHost(text: string): { host: string; port: number } {
+  const [, host, port] = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/i.exec(text) ?? [];
+  const number = Number(port ?? SENTINEL_PORT);
+  if (host === undefined || number < 1 || number > 65_535) {
+    throw new InvalidValue('names a Sentinel that is no host, or a port that is none');
+  }
+  return { host: host.replace(/^\[(.*)\]$/, '$1'), port: number };
+}
+
+/** `ARCHIVE_URL`: `s3://bucket/prefix` or `file:DIR`. */
+export function parseArchiveUrl(text: string, s3: S3Config): ArchiveTarget {
+  if (/^file:/i.test(text)) return { kind: 'file', directory: parseDirectory(text, 'file') };
+  const [, bucket, path = ''] = /^s3:\/\/([^/]*)(?:\/(.*))?$/is.exec(text) ?? [];
+  if (bucket === undefined) throw new InvalidValue(`${quote(text)} begins neither with s3:// nor with file:`);
+  if (!/^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$/i.test(bucket)) {
+    throw new InvalidValue(`${quote(bucket)} is no bucket name: 3 to 63 letters, digits, "." and "-"`);
+  }
+  return { kind: 's3', bucket, prefix: parsePrefix(path), s3 };
+}
+
+/** Leaves room for the rest of a key, of which S3 takes 1024 bytes. */
+const MAX_PREFIX_BYTES = 400;
+
+function parsePrefix(path: string): string {
+  const prefix = path.replace(/^\/+|\/+$/g, '');
+  const segments = prefix === '' ? [] : prefix.split('/');
+  const isPlain = segments.every((segment) => segment !== '' && segment !== '.' && segment !== '..');
+  if (!isPlain || /[\p{Cc}?#\\]/u.test(prefix) || Buffer.byteLength(prefix) > MAX_PREFIX_BYTES) {
+    throw new InvalidValue(
+      `${quote(path)} is no prefix: at most ${MAX_PREFIX_BYTES} bytes, without "//", ".", "..", "?", "#" and "\\"`,
+    );
+  }
+  return prefix;
+}
+
+/** The directory of `file:./x`, `file:x`, `file:/x` and `file:///x`; relative ones stay so. */
+function parseDirectory(text: string, scheme: string): string {
+  const path = text.slice(scheme.length + 1);
+  if (path === '') throw new InvalidValue('names no directory');
+  if (!path.startsWith('//')) return path;
+  // With two slashes it is a URL: a host comes next, and the path is percent-encoded.
+  try {
+    return fileURLToPath(`file:${path}`);
+  } catch {
+    throw new InvalidValue(
+      `must be ${scheme}:DIR; after two slashes comes a host, and there is none to name`,
+    );
+  }
+}
+
+/** The password in a queue's URL, decoded. */
+export function passwordIn(target: QueueTarget): string | undefined {
+  if (target.kind === 'embedded') return undefined;
+  if (target.kind === 'sentinel') return target.password;
+  const url = new URL(target.url);
+  return decode(url.password) || (url.searchParams.get('password') ?? undefined);
+}
+
+/** Whether a "/", "?" or "#" in a password ended the host too early, which leaves the "@" behind it. */
+function isMisread(url: URL): boolean {
+  return /[#@]/.test(url.pathname + url.search + url.hash);
+}
+
+/** @throws InvalidValue */
+function checkUserinfo(url: URL): void {
+  decode(url.username);
+  decode(url.password);
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new InvalidValue('a "%" that is not followed by two hex digits must be written %25');
+  }
+}
+
+function toUrl(text: string): URL | undefined {
+  return URL.canParse(text) ? new URL(text) : undefined;
+}

@@ -1,0 +1,172 @@
+import { isIP } from 'node:net';
+import { isValidId } from '../session.ts';
+import type { LogLevel, ObjectLock, S3Config } from './config.ts';
+import { InvalidValue, quote } from './faults.ts';
+import { DAY_MS, parseDuration } from './units.ts';
+
+/** Parsers of single values that are neither a number with a unit nor a URL. Each throws InvalidValue. */
+
+/** A parser whose result must lie between two bounds, which are named in the message as they are written. */
+export function between(parse: (text: string) => number, min: string, max: string): (text: string) => number {
+  const lowest = parse(min);
+  const highest = parse(max);
+  return (text) => {
+    const value = parse(text);
+    if (value >= lowest && value <= highest) return value;
+    throw new InvalidValue(`${quote(text)} is not between ${min} and ${max}`);
+  };
+}
+
+export function parseInteger(text: string): number {
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw new InvalidValue(`${quote(text)} is no whole number`);
+}
+
+export function parseBoolean(text: string): boolean {
+  if (text === 'true' || text === '1') return true;
+  if (text === 'false' || text === '0') return false;
+  throw new InvalidValue(`${quote(text)} is neither true nor false`);
+}
+
+/** A parser that accepts one of a few texts. */
+export function oneOf<const Choice extends string>(...choices: Choice[]): (text: string) => Choice {
+  return (text) => {
+    const choice = choices.find((candidate) => candidate === text);
+    if (choice !== undefined) return choice;
+    throw new InvalidValue(`${quote(text)} is none of ${choices.join(', ')}`);
+  };
+}
+
+export const parseLogLevel: (text: string) => LogLevel = oneOf(
+  'fatal',
+  'error',
+  'warn',
+  'info',
+  'debug',
+  'trace',
+  'silent',
+);
+
+/** A bot or account id. */
+export function parseId(text: string): string {
+  if (isValidId(text)) return text;
+  throw new InvalidValue(`${quote(text)} is no id: 1 to 128 letters, digits, "-" and "_"`);
+}
+
+/** A name made of visible ASCII characters. `what` tells what it names. */
+export function visible(what: string, maxCharacters: number): (text: string) => string {
+  const pattern = new RegExp(`^[\\x21-\\x7e]{1,${maxCharacters}}$`);
+  return (text) => {
+    if (pattern.test(text)) return text;
+    throw new InvalidValue(`is no ${what}: 1 to ${maxCharacters} visible ASCII characters without spaces`);
+  };
+}
+
+/** BullMQ builds its keys with colons, so a queue's name can't have any. */
+export function parseQueueName(text: string): string {
+  if (/^[A-Za-z0-9._-]{1,100}$/.test(text)) return text;
+  throw new InvalidValue(`${quote(text)} is no queue name: 1 to 100 letters, digits, ".", "-" and "_"`);
+}
+
+/** A secret as it is; control characters in it mean that something else was pasted or mounted. */
+export function parseSecret(text: string): string {
+  if (!/\p{Cc}/u.test(text)) return text;
+  throw new InvalidValue('holds line breaks or other control characters');
+}
+
+/** Bearer tokens, comma-separated. They travel in a header, hence visible ASCII. */
+export function parseTokens(text: string): string[] {
+  const tokens = text.split(',').map((token) => token.trim());
+  if (tokens.every((token) => /^[\x21-\x7e]+$/.test(token))) return tokens;
+  throw new InvalidValue('has an empty token, or one with spaces or characters that are not ASCII');
+}
+
+/** Host names and addresses, comma-separated: lowercase, without trailing dots. */
+export function parseHosts(text: string): string[] {
+  return text.split(',').map((entry) => parseHost(entry.trim()));
+}
+
+function parseHost(entry: string): string {
+  const host = entry.replace(/\.$/, '');
+  if (/[*/:@?#]/.test(host) && !/^\[[0-9a-f:.]+\]$/i.test(host)) {
+    const mend = 'name hosts only, without scheme, port, path or "*" (subdomains are included anyway)';
+    throw new InvalidValue(`${quote(entry)} is no host name; ${mend}`);
+  }
+  // URL knows how to write a host: punycode, lowercase, plain addresses.
+  const name = URL.canParse(`https://${host}/`) ? new URL(`https://${host}/`).hostname : '';
+  if (/^\[.*\]$|^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/.test(name))
+    return name;
+  throw new InvalidValue(`${quote(entry)} is no host name`);
+}
+
+/** The address or name a server binds to, an IPv6 address without brackets. */
+export function parseBindHost(text: string): string {
+  const host = text.replace(/^\[(.*)\]$/, '$1');
+  if (isIP(host) !== 0 || /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(host))
+    return host;
+  throw new InvalidValue(`${quote(text)} is neither an address nor a host name`);
+}
+
+export const parseSse: (text: string) => NonNullable<S3Config['sse']> = oneOf(
+  'AES256',
+  'aws:kms',
+  'aws:kms:dsse',
+);
+
+/** S3-compatible servers have storage classes of their own, so any name goes. */
+export function parseStorageClass(text: string): string {
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(text)) return text;
+  throw new InvalidValue(`${quote(text)} is no storage class`);
+}
+
+export function parseAwsAccount(text: string): string {
+  if (/^\d{12}$/.test(text)) return text;
+  throw new InvalidValue(`${quote(text)} is no AWS account id, which has 12 digits`);
+}
+
+/** S3's own bounds. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html */
+const MAX_TAGS = 10;
+const MAX_TAG_KEY_CHARACTERS = 128;
+const MAX_TAG_VALUE_CHARACTERS = 256;
+const TAG_TEXT = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u;
+
+/** Tags as `k=v&k=v`, URL-encoded anew, which is how S3 wants them in its tagging header. */
+export function parseTags(text: string): string {
+  if (text.split('&').some((pair) => !/^[^=]+=/.test(pair))) {
+    throw new InvalidValue(`${quote(text)} is no list of tags like k=v&k=v`);
+  }
+  const tags = [...new URLSearchParams(text)];
+  if (tags.length > MAX_TAGS) throw new InvalidValue(`has ${tags.length} tags; S3 takes at most ${MAX_TAGS}`);
+  const keys = new Set<string>();
+  for (const [key, value] of tags) {
+    if (keys.has(key)) throw new InvalidValue(`names the tag ${quote(key)} twice`);
+    keys.add(key);
+    if (key.length > MAX_TAG_KEY_CHARACTERS || value.length > MAX_TAG_VALUE_CHARACTERS) {
+      throw new InvalidValue(
+        `the tag ${quote(key)} is too long; S3 takes 128 characters and 256 for its value`,
+      );
+    }
+    if (!TAG_TEXT.test(key) || !TAG_TEXT.test(value) || /^aws:/i.test(key)) {
+      throw new InvalidValue(
+        `S3 does not take the tag ${quote(key)}: letters, digits, spaces and + - = . _ : / @ are allowed, a key may not begin with aws:`,
+      );
+    }
+  }
+  return tags.map(([key, value]) => `${encodeURIComponent(key)}=${encodeURIComponent(value)}`).join('&');
+}
+
+const MAX_RETENTION_MS = 100 * 365 * DAY_MS;
+
+/** `GOVERNANCE:365d` or `COMPLIANCE:7y`. */
+export function parseObjectLock(text: string): ObjectLock {
+  const [, mode, duration] = /^(GOVERNANCE|COMPLIANCE):(.+)$/.exec(text) ?? [];
+  if ((mode !== 'GOVERNANCE' && mode !== 'COMPLIANCE') || duration === undefined) {
+    throw new InvalidValue(`${quote(text)} is not GOVERNANCE or COMPLIANCE, a colon and a duration`);
+  }
+  const retainMs = parseDuration(duration);
+  if (retainMs < DAY_MS || retainMs > MAX_RETENTION_MS) {
+    throw new InvalidValue(`${quote(text)} retains for less than 1d or more than 100y`);
+  }
+  return { mode, retainMs };
+}
