@@ -1,0 +1,144 @@
+import type { KoreConfig } from '../config/config.ts';
+import { ArchiverError, type ErrorCode, isArchiverError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { isValidId, type SessionRef } from '../session.ts';
+import type { KoreAnswer } from './answer.ts';
+import { createExchange, type ExchangeLimits, type KoreRequest } from './exchange.ts';
+import { interpretVoicemail } from './response.ts';
+import { signToken } from './token.ts';
+import type { CallClass, CallLimit, KoreDocument, Voicemail } from './voicemail.ts';
+
+/** How one request to Kore ended, for metrics. */
+export interface CallOutcome {
+  /** `undefined` when no answer came. */
+  readonly status: number | undefined;
+  /** Missing when the call gave what was asked for, or was aborted. */
+  readonly code?: ErrorCode;
+  /** From sending to the last byte, without the wait for the rate limit. */
+  readonly milliseconds: number;
+}
+
+export interface KoreClientOptions extends ExchangeLimits {
+  readonly config: KoreConfig;
+  /** Asked before every request. */
+  readonly limit: CallLimit;
+  readonly log: Logger;
+  /** Told of every request when it ends. */
+  readonly onCall?: (outcome: CallOutcome) => void;
+}
+
+/** The calls this project makes to Kore. */
+export interface KoreClient {
+  /**
+   * What Kore has of a session now: recordings with fresh URLs, and transcription messages.
+   *
+   * @throws ArchiverError with any of the `KORE_*` codes or `SESSION_NOT_FOUND`; the signal's own reason when
+   * aborted.
+   */
+  fetchVoicemail(session: SessionRef, callClass: CallClass, signal: AbortSignal): Promise<Voicemail>;
+  /** Closes the connections once running calls have ended. */
+  close(): Promise<void>;
+}
+
+/**
+ * A client of Kore's voicemail API: a fresh token per request, connections that are kept, bounds on time and
+ * size, and the fleet-wide limit asked before every request.
+ *
+ * @example
+ * const kore = createKoreClient({ config, limit, log });
+ * const voicemail = await kore.fetchVoicemail({ botId, sessionId }, 'live', signal);
+ */
+export function createKoreClient(options: KoreClientOptions): KoreClient {
+  const { config, limit, log, onCall } = options;
+  const exchange = createExchange(config.baseUrl, options);
+
+  async function fetchVoicemail(
+    session: SessionRef,
+    callClass: CallClass,
+    signal: AbortSignal,
+  ): Promise<Voicemail> {
+    const bot = encodeURIComponent(session.botId);
+    const query = `sessionId=${encodeURIComponent(session.sessionId)}&transcription=true`;
+    const request: KoreRequest = {
+      path: `/api/public/bot/${bot}/voicemail?${query}`,
+      headers: { 'content-type': 'application/json', accept: 'application/json' },
+    };
+    const voicemail = await call(request, interpretVoicemail, callClass, signal);
+    logForeignIds(session, voicemail.transcriptions);
+    return voicemail;
+  }
+
+  /**
+   * One call to Kore, whatever it asks for. Refused credentials are signed once more, as a token can be
+   * refused for passing reasons (a clock that was just set, an app that is just being published).
+   */
+  async function call<Result>(
+    request: KoreRequest,
+    read: (answer: KoreAnswer) => Result,
+    callClass: CallClass,
+    signal: AbortSignal,
+  ): Promise<Result> {
+    try {
+      return await sendSigned(request, read, callClass, signal);
+    } catch (error) {
+      if (!isArchiverError(error, 'KORE_UNAUTHORIZED')) throw error;
+      log.info({ reason: error.message }, 'Kore refused the credentials, signing once more');
+      return await sendSigned(request, read, callClass, signal);
+    }
+  }
+
+  async function sendSigned<Result>(
+    request: KoreRequest,
+    read: (answer: KoreAnswer) => Result,
+    callClass: CallClass,
+    signal: AbortSignal,
+  ): Promise<Result> {
+    await limit.acquire(callClass, signal);
+    const auth = await signToken(config);
+    const started = performance.now();
+    let status: number | undefined;
+    let code: ErrorCode | undefined;
+    try {
+      const answer = await exchange.send({ ...request, headers: { ...request.headers, auth } }, signal);
+      status = answer.status;
+      return read(answer);
+    } catch (error) {
+      if (error instanceof ArchiverError) code = error.code;
+      if (isArchiverError(error, 'KORE_RATE_LIMITED')) await pauseAll(error);
+      throw error;
+    } finally {
+      const milliseconds = performance.now() - started;
+      onCall?.(code === undefined ? { status, milliseconds } : { status, code, milliseconds });
+    }
+  }
+
+  /** Kore said stop. That the others can't be told changes nothing about it, so it is only logged. */
+  async function pauseAll(limited: ArchiverError): Promise<void> {
+    try {
+      await limit.pause(limited.retryAfterMs ?? 0);
+    } catch (error) {
+      log.error({ err: error }, 'could not tell the other workers to pause their calls to Kore');
+    }
+  }
+
+  /**
+   * Kore's own sample has other ids inside the transcript than those asked for, so a mismatch is no failure.
+   * What is no id is not logged: it is text from outside.
+   */
+  function logForeignIds(session: SessionRef, transcriptions: readonly KoreDocument[]): void {
+    const foreignBotIds = otherIds(transcriptions, 'botId', session.botId);
+    const foreignSessionIds = otherIds(transcriptions, 'sessionId', session.sessionId);
+    if (foreignBotIds.length === 0 && foreignSessionIds.length === 0) return;
+    log.info(
+      { ...session, foreignBotIds, foreignSessionIds },
+      'the transcript names other ids than its session',
+    );
+  }
+
+  return { fetchVoicemail, close: () => exchange.close() };
+}
+
+function otherIds(transcriptions: readonly KoreDocument[], field: string, expected: string): string[] {
+  const ids = transcriptions.map((message) => message[field]).filter((id) => typeof id === 'string');
+  return [...new Set(ids)].filter((id) => id !== expected).map((id) => (isValidId(id) ? id : '(no id)'));
+}
