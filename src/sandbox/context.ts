@@ -1,0 +1,29 @@
+import type { MediaUrls } from './media-urls.ts';
+import type { RateWindow } from './rate-window.ts';
+import type { SandboxRecording, SandboxSession } from './session-state.ts';
+import type { SandboxSettings } from './spec.ts';
+import type { TokenCheck } from './tokens.ts';
+
+/** What the routes work on. */
+export interface SandboxContext {
+  readonly botId: string;
+  readonly clientId: string;
+  readonly clientSecret: string;
+  /** As they are at the moment. */
+  readonly settings: SandboxSettings;
+  readonly urls: MediaUrls;
+  readonly tokens: TokenCheck;
+  readonly voicemailCalls: RateWindow;
+  /** Milliseconds since 1970, by the sandbox's clock. */
+  now(): number;
+  /** Scheme, host and port that media URLs begin with. */
+  mediaOrigin(): string;
+  /** The same for URLs in the storage. */
+  storageOrigin(): string;
+  /** The session of that id, made up on the spot where the settings say so. */
+  findSession(sessionId: string): SandboxSession | undefined;
+  /** The recording whose URLs have that path. */
+  findRecording(path: string): SandboxRecording | undefined;
+  /** Notes that a caller did something that no caller should. */
+  violation(text: string): void;
+}

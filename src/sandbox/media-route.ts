@@ -1,0 +1,153 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorAnswer } from './answers.ts';
+import type { AudioSource } from './audio-source.ts';
+import type { SandboxContext } from './context.ts';
+import { type Exchange, headerOf, sendAnswer, sendHead } from './exchange.ts';
+import { recordingPathOf, STORAGE_PREFIX } from './media-urls.ts';
+import { type ByteRange, ifRangeHolds, parseRange } from './range.ts';
+import { sendAudio } from './send-audio.ts';
+import type { SandboxRecording } from './session-state.ts';
+import type { Framing, MediaFault } from './spec.ts';
+
+/** What stands in the place of a recording when something before the real server answers. */
+const PAGES = {
+  html: '<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n',
+  xml: '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
+  json: '{"errors":[{"msg":"Media is not available","code":4002}]}',
+} as const;
+
+/** `GET` and `HEAD` of a signed media URL, and of those in the storage that it may redirect to. */
+export async function answerMedia(exchange: Exchange, context: SandboxContext): Promise<void> {
+  const envelope = context.settings.errorEnvelope;
+  const path = exchange.target.replace(/\?.*/s, '');
+  const recording = context.findRecording(recordingPathOf(path));
+  if (carriesCredentials(exchange)) {
+    context.violation(`credentials were sent to the media URL of ${recording?.sessionId ?? 'no session'}`);
+    return sendAnswer(exchange, errorAnswer(envelope, 400, 'Only one auth mechanism allowed'));
+  }
+  if (recording === undefined) return sendAnswer(exchange, errorAnswer(envelope, 404, 'Media not found'));
+
+  const verdict = context.urls.check(exchange.target);
+  if (verdict === 'changed') {
+    context.violation(`the media URL of ${recording.sessionId} was not sent byte for byte as it was issued`);
+  }
+  if (verdict !== 'good') return refuse(exchange, context);
+  const redirect = redirectOf(recording, path, exchange.target, context);
+  if (redirect !== undefined) {
+    return sendAnswer(exchange, { status: 302, headers: { location: redirect }, body: '' });
+  }
+  const fault = exchange.request.method === 'GET' ? recording.faults.next() : undefined;
+  await answerRecording(exchange, context, recording, fault ?? {});
+}
+
+function carriesCredentials(exchange: Exchange): boolean {
+  const { headers } = exchange.request;
+  return 'auth' in headers || 'authorization' in headers;
+}
+
+function refuse(exchange: Exchange, { settings }: SandboxContext): void {
+  const text = 'The link has expired or is not valid';
+  sendAnswer(exchange, errorAnswer(settings.errorEnvelope, settings.refusedStatus, text));
+}
+
+/** Where a request for that path is sent on to, or `undefined` where the recording itself is served. */
+function redirectOf(
+  { spec, path: recordingPath }: SandboxRecording,
+  path: string,
+  target: string,
+  context: SandboxContext,
+): string | undefined {
+  const { redirectTo, redirectHops = 1 } = spec;
+  if (redirectTo === undefined) return undefined;
+  if (redirectTo === 'itself') return context.mediaOrigin() + target;
+  if (redirectTo !== 'storage') return redirectTo;
+  const hopsLeft = path.startsWith(STORAGE_PREFIX) ? Number(path.split('/')[2]) : redirectHops;
+  if (!(hopsLeft > 0)) return undefined;
+  const next = `${STORAGE_PREFIX}${hopsLeft - 1}${recordingPath}`;
+  return context.storageOrigin() + context.urls.issueForStorage(next, context.settings.urlLifetimeSeconds);
+}
+
+async function answerRecording(
+  exchange: Exchange,
+  context: SandboxContext,
+  recording: SandboxRecording,
+  fault: MediaFault,
+): Promise<void> {
+  if (fault.delayMs !== undefined) await sleep(fault.delayMs, undefined, { signal: exchange.signal });
+  if (fault.expireNow === true) {
+    context.urls.revoke(recording.path);
+    return refuse(exchange, context);
+  }
+  if (fault.status !== undefined) {
+    const headers: Record<string, string> =
+      fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) };
+    const envelope = context.settings.errorEnvelope;
+    return sendAnswer(exchange, errorAnswer(envelope, fault.status, undefined, headers));
+  }
+  if (fault.replaced === true) recording.replace();
+  const source = recording.audio;
+  const contentType = fault.contentType ?? recording.spec.contentType ?? source.contentType;
+  if (fault.page !== undefined) {
+    const headers = { 'content-type': contentType };
+    return sendAnswer(exchange, { status: 200, headers, body: PAGES[fault.page] });
+  }
+  await answerAudio(exchange, recording, source, contentType, fault);
+}
+
+async function answerAudio(
+  exchange: Exchange,
+  recording: SandboxRecording,
+  source: AudioSource,
+  contentType: string,
+  fault: MediaFault,
+): Promise<void> {
+  const bytes = Math.max(0, source.bytes - (fault.shortBy ?? 0));
+  const ranges = recording.spec.ranges ?? true;
+  const validators = { etag: recording.etag, lastModified: recording.lastModified };
+  const headers: Record<string, string> = {
+    'content-type': contentType,
+    ...(ranges && { 'accept-ranges': 'bytes' }),
+    ...(validators.etag !== undefined && { etag: validators.etag }),
+    ...(validators.lastModified !== undefined && { 'last-modified': validators.lastModified }),
+  };
+
+  const honoured =
+    ranges && fault.ignoreRange !== true && ifRangeHolds(headerOf(exchange, 'if-range'), validators);
+  const asked = honoured ? parseRange(headerOf(exchange, 'range'), bytes) : 'whole';
+  if (asked === 'unsatisfiable') {
+    return sendAnswer(exchange, {
+      status: 416,
+      headers: { ...headers, 'content-range': `bytes */${bytes}` },
+      body: '',
+    });
+  }
+  const range = asked === 'whole' ? { start: 0, end: bytes } : shifted(asked, fault.shiftRangeBy ?? 0);
+  if (asked !== 'whole') headers['content-range'] = `bytes ${range.start}-${range.end - 1}/${bytes}`;
+  frame(exchange, headers, fault.framing ?? recording.spec.framing ?? 'length', range);
+  sendHead(exchange, asked === 'whole' ? 200 : 206, headers);
+  if (exchange.request.method === 'HEAD') exchange.response.end();
+  else await sendAudio(exchange, source, range, fault);
+}
+
+function shifted({ start, end }: ByteRange, by: number): ByteRange {
+  return { start: Math.min(start + by, end - 1), end };
+}
+
+/** Makes the answer's head tell the end of its body in that way. */
+function frame(
+  exchange: Exchange,
+  headers: Record<string, string>,
+  framing: Framing,
+  range: ByteRange,
+): void {
+  if (framing === 'length') {
+    headers['content-length'] = String(range.end - range.start);
+  } else if (framing === 'chunked') {
+    headers['transfer-encoding'] = 'chunked';
+  } else {
+    // Node sends neither length nor chunks, and closes the connection at the end, if both were removed.
+    exchange.response.removeHeader('content-length');
+    exchange.response.removeHeader('transfer-encoding');
+    headers.connection = 'close';
+  }
+}

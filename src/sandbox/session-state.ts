@@ -1,0 +1,131 @@
+import { creationTime } from '../session.ts';
+import { FILE_EXTENSIONS, makeAudio } from './audio.ts';
+import { type AudioSource, bufferSource, sha256Of } from './audio-source.ts';
+import { FaultSequence } from './fault-sequence.ts';
+import { MEDIA_PREFIX } from './media-urls.ts';
+import { seededUuid } from './seeded.ts';
+import type { MediaFault, MetadataFault, RecordingSpec, SessionSpec, TranscriptionSpec } from './spec.ts';
+
+/** Where recordings of a session lie, as Kore's paths tell it. */
+export interface MediaOwner {
+  readonly accountId: string;
+  readonly botId: string;
+}
+
+/** A session of the sandbox, with what has become of it. */
+export class SandboxSession {
+  readonly sessionId: string;
+  readonly spec: SessionSpec;
+  readonly recordings: readonly SandboxRecording[];
+  /** What still goes wrong with its metadata; more can be added at any time. */
+  readonly faults: FaultSequence<MetadataFault>;
+  /** When it was added, by the sandbox's clock. */
+  readonly addedAtMs: number;
+  readonly transcription: TranscriptionSpec;
+  #looks = 0;
+
+  constructor(sessionId: string, spec: SessionSpec, owner: MediaOwner, addedAtMs: number) {
+    this.sessionId = sessionId;
+    this.spec = spec;
+    this.addedAtMs = addedAtMs;
+    this.faults = new FaultSequence(spec.metadataFaults);
+    this.transcription = transcriptionOf(spec.transcription);
+    const createdAt = creationTime(sessionId) ?? new Date(addedAtMs);
+    this.recordings = (spec.recordings ?? [{}]).map(
+      (recording, index) => new SandboxRecording(sessionId, index, recording, owner, createdAt),
+    );
+  }
+
+  /** How many looks went well so far. */
+  get looks(): number {
+    return this.#looks;
+  }
+
+  /** Counts a look that goes well; returns how many there were before it. */
+  look(): number {
+    return this.#looks++;
+  }
+}
+
+/** A recording of the sandbox. */
+export class SandboxRecording {
+  readonly sessionId: string;
+  /** Its position in the session. */
+  readonly index: number;
+  readonly spec: RecordingSpec;
+  readonly fileName: string;
+  /** The path of all its URLs. */
+  readonly path: string;
+  /** What still goes wrong with its download; more can be added at any time. */
+  readonly faults: FaultSequence<MediaFault>;
+  readonly #lifetimes: number[];
+  readonly #createdAt: Date;
+  #version = 1;
+  #audio: AudioSource;
+
+  constructor(sessionId: string, index: number, spec: RecordingSpec, owner: MediaOwner, createdAt: Date) {
+    const extension = FILE_EXTENSIONS[spec.format ?? 'wav'];
+    this.sessionId = sessionId;
+    this.index = index;
+    this.spec = spec;
+    this.fileName =
+      spec.fileName ?? `voicemail_${sessionId}${index === 0 ? '' : `_${index + 1}`}.${extension}`;
+    const [year = '', month = '', day = ''] = createdAt.toISOString().slice(0, 10).split('-');
+    const file = `f-${seededUuid(`${sessionId} ${index}`)}.${extension}`;
+    this.path =
+      `${MEDIA_PREFIX}smartassistrecording/SANDBOX/${owner.accountId}/${owner.botId}` +
+      `/${year}/${day}-${month}-${year}/${file}`;
+    this.faults = new FaultSequence(spec.mediaFaults);
+    const lifetimes = spec.lifetimeSeconds ?? [];
+    this.#lifetimes = typeof lifetimes === 'number' ? [lifetimes] : [...lifetimes];
+    this.#createdAt = createdAt;
+    this.#audio = this.#make();
+  }
+
+  /** The bytes as they are served at present. */
+  get audio(): AudioSource {
+    return this.#audio;
+  }
+
+  /** SHA-256 of these bytes, in lowercase hex. */
+  sha256(): string {
+    return sha256Of(this.audio);
+  }
+
+  get etag(): string | undefined {
+    const kind = this.spec.etag ?? 'strong';
+    if (kind === 'none') return undefined;
+    const tag = `"${seededUuid(`etag ${this.path} ${this.#version}`).slice(0, 18)}"`;
+    return kind === 'weak' ? `W/${tag}` : tag;
+  }
+
+  get lastModified(): string | undefined {
+    if (this.spec.lastModified === false) return undefined;
+    // A minute for each version: HTTP dates have no fractions of a second.
+    return new Date(this.#createdAt.getTime() + this.#version * 60_000).toUTCString();
+  }
+
+  /** From now on it is another recording under the same path. */
+  replace(): void {
+    this.#version += 1;
+    this.#audio = this.#make();
+  }
+
+  /** How long the next URL is good for, where the recording has a mind of its own about that. */
+  nextLifetimeSeconds(): number | undefined {
+    return this.#lifetimes.length > 1 ? this.#lifetimes.shift() : this.#lifetimes[0];
+  }
+
+  #make(): AudioSource {
+    const { content, seed = `${this.sessionId} ${this.index}`, format = 'wav' } = this.spec;
+    if (Buffer.isBuffer(content)) return bufferSource(content);
+    if (content !== undefined) return content;
+    return makeAudio(format, this.#version === 1 ? seed : `${seed} version ${this.#version}`, this.spec);
+  }
+}
+
+function transcriptionOf(spec: SessionSpec['transcription']): TranscriptionSpec {
+  if (spec === undefined) return { texts: [] };
+  if (typeof spec === 'string') return { texts: [spec] };
+  return 'texts' in spec ? spec : { texts: spec };
+}

@@ -1,0 +1,270 @@
+import type { AudioFormat, AudioLength } from './audio.ts';
+import type { AudioSource } from './audio-source.ts';
+
+/**
+ * The manual of the sandbox: everything that can be switched.
+ *
+ * - {@link SandboxOptions}: given to `startSandbox`. Those of {@link SandboxSettings} can be changed while it
+ *   runs, with `sandbox.configure`.
+ * - {@link SessionSpec}: one session, given to `sandbox.addSession`.
+ * - {@link RecordingSpec}: one of its recordings.
+ * - {@link MetadataFault} and {@link MediaFault}: what goes wrong, in which order, how often.
+ *
+ * Everything has a default: `await startSandbox()` and `sandbox.addSession()` make a healthy API with a healthy
+ * voicemail of one WAV recording.
+ *
+ * @example
+ * const sandbox = await startSandbox({ urlLifetimeSeconds: 60 });
+ * const sessionId = sandbox.addSession({
+ *   statuses: ['call_in_progress', 'success'],
+ *   metadataFaults: [{ status: 503 }, { limit: '429-seconds' }],
+ *   recordings: [{ bytes: 40_000_000, mediaFaults: [{ breakAfterBytes: 7_000_000, times: 5 }] }],
+ *   transcription: { texts: ['Please call me back.'], afterLooks: 2 },
+ * });
+ * await sandbox.waitFor((calls) => calls.some((call) => call.route === 'media' && call.bytesSent > 1_000_000));
+ * await sandbox.close();
+ */
+
+/** Where it listens and what it is made of; fixed from the start. */
+export interface SandboxOptions extends Partial<SandboxSettings> {
+  /** Default `127.0.0.1`. */
+  readonly host?: string;
+  /** Default 0: any free one, see `sandbox.url`. */
+  readonly port?: number;
+  /** `st-<uuid>`; made up if not given. Another bot id in the path is answered like Kore does: 401. */
+  readonly botId?: string;
+  /** `cs-<uuid>`, which a token must name as `appId`; made up if not given. */
+  readonly clientId?: string;
+  /** Made up if not given. */
+  readonly clientSecret?: string;
+  /** `o-<uuid>`, part of the paths of recordings; made up if not given. */
+  readonly accountId?: string;
+  /**
+   * The host name that a `fileUrl` carries instead of {@link host}, on the same port: Kore's media come from
+   * another host than its API. Must resolve to the address that the sandbox listens on, like `localhost`.
+   */
+  readonly mediaHost?: string;
+  /** The same for where `redirectTo: 'storage'` leads to. */
+  readonly storageHost?: string;
+  /**
+   * The clock in milliseconds since 1970 by which media URLs expire and `afterMs` is counted; for tests that
+   * don't want to wait. Tokens and rate limits go by the real clock, since callers sign and wait by theirs.
+   */
+  readonly now?: () => number;
+  /** Gets a line of text for each request, without queries, tokens or transcripts. */
+  readonly log?: (line: string) => void;
+  /** How many requests `sandbox.calls` remembers at least; default 10,000. */
+  readonly keepCalls?: number;
+}
+
+/** What can be changed while the sandbox runs. */
+export interface SandboxSettings {
+  /** How long a signed media URL is good for. Default 300; a recording can have its own. */
+  readonly urlLifetimeSeconds: number;
+  /** The status of a media URL that has expired or was revoked. Default 403. */
+  readonly refusedStatus: 401 | 403 | 404 | 410;
+  /** Calls of the voicemail API that are answered in any window of that length. Default: no limit. */
+  readonly rateLimit: RateLimit | undefined;
+  /**
+   * The app's switch 'Enforce JTI': a token needs `exp` and a `jti` that was never used before. Default true.
+   * An `exp` more than an hour away is refused either way.
+   */
+  readonly enforceJti: boolean;
+  /** What the app may do. Without `SmartAssist Voicemail` its calls are answered 401. Default: that one. */
+  readonly scopes: readonly string[];
+  /** Sets another secret than callers know, as after a rotation. Default: `sandbox.clientSecret`. */
+  readonly signingSecret: string | undefined;
+  /**
+   * Answers each call that asks, with good credentials, for a session that exists with this fault, until it is
+   * set to `undefined`; its `times` does not count.
+   */
+  readonly outage: MetadataFault | undefined;
+  /** The shape of error answers: `{errors: [{msg, code}]}` (default) or `{code, message}`. */
+  readonly errorEnvelope: 'errors' | 'message';
+  /**
+   * Any id of 24 hex digits that was not added gets a voicemail of its own, the same one each time. Default
+   * false: unknown ids are answered 404.
+   */
+  readonly autoSessions: boolean;
+}
+
+/** A limit on calls, and what exceeding it looks like. */
+export interface RateLimit {
+  readonly calls: number;
+  readonly windowMs: number;
+  /** Default `429-seconds`. */
+  readonly answer?: LimitAnswer;
+}
+
+/**
+ * What exceeding a limit looks like; Kore does not document it.
+ * - `429-seconds`: with `Retry-After` in seconds.
+ * - `429-date`: with `Retry-After` as an HTTP date.
+ * - `429`: without `Retry-After`.
+ * - `429-hourly`: without `Retry-After`, and with the text of the hourly limit.
+ * - `200-text`, `400-text`: that status, and the text in an error envelope.
+ */
+export type LimitAnswer = '429-seconds' | '429-date' | '429' | '429-hourly' | '200-text' | '400-text';
+
+/** One session. */
+export interface SessionSpec {
+  /** Default: a new ObjectId with the present time. */
+  readonly sessionId?: string;
+  /** Default: one recording with all its defaults. */
+  readonly recordings?: readonly RecordingSpec[];
+  /**
+   * The `status` of each look, one after the other; the last one stays. Recordings are listed with `success`
+   * alone. Default `['success']`.
+   */
+  readonly statuses?: readonly string[];
+  /** So many of the first looks say `success` but have no recordings yet. Default 0. */
+  readonly notReadyLooks?: number;
+  /** How recordings are missing then: an empty list (default), no such key, or `null`. */
+  readonly notReadyAs?: 'empty' | 'absent' | 'null';
+  /** Default `voicemail recording`. */
+  readonly recordingsKey?: 'voicemail recording' | 'voicemail_recording' | 'recording';
+  /** The transcript's text, or one text per message, or when and how it comes. Default: there is none. */
+  readonly transcription?: string | readonly string[] | TranscriptionSpec;
+  /**
+   * Looks that go wrong, in this order, each used up by one call (or by `times`) before the next one; then all
+   * is well. A look that goes wrong counts neither for `statuses` nor for any of the other counts.
+   */
+  readonly metadataFaults?: readonly MetadataFault[];
+  /** Changes each good answer at the last moment, for shapes that nothing else here makes. */
+  readonly answer?: (built: Readonly<Record<string, unknown>>) => unknown;
+}
+
+/** A transcript, and when it comes. */
+export interface TranscriptionSpec {
+  /** One message each. */
+  readonly texts: readonly string[];
+  /** Default `en`. */
+  readonly language?: string;
+  /** So many of the first good looks (any `status`) come without it. Default 0. */
+  readonly afterLooks?: number;
+  /** It is missing for so long after the session was added. Default 0. */
+  readonly afterMs?: number;
+}
+
+/**
+ * One recording: by default a WAV of 3 seconds. `bytes` and `seconds` as in {@link AudioLength}.
+ */
+export interface RecordingSpec extends AudioLength {
+  /** As the API tells it, hostile ones included. Default `voicemail_<session id>.wav`, or as the format ends. */
+  readonly fileName?: string;
+  /** Default `wav`. */
+  readonly format?: AudioFormat;
+  /** Recordings with the same seed, format and length are alike. Default: the session id and the position. */
+  readonly seed?: string;
+  /**
+   * Serves this instead of audio made up by format, seed and length. Thousands of recordings can share one
+   * source, which saves making and keeping a tune for each.
+   */
+  readonly content?: Buffer | AudioSource;
+  /** The `Content-Type`; default: that of the content. */
+  readonly contentType?: string;
+  /**
+   * Overrides `urlLifetimeSeconds`; a negative one is a URL that has expired when it is issued. A list holds for
+   * one issued URL after the other, and its last one stays: `[-10, -10, 300]`.
+   */
+  readonly lifetimeSeconds?: number | readonly number[];
+  /** A `fileUrl` that leads elsewhere, for URLs that must not be followed. */
+  readonly fileUrl?: string;
+  /**
+   * The signed URL answers 302 to: `storage`, a URL on the sandbox signed as S3 does; `itself`, the same URL for
+   * ever; or the given URL.
+   */
+  readonly redirectTo?: string;
+  /** How many redirects there are up to the storage. Default 1. */
+  readonly redirectHops?: number;
+  /** Whether `Range` is honoured. Default true. */
+  readonly ranges?: boolean;
+  /** The ETag: `strong` (default), `weak` or `none`. */
+  readonly etag?: 'strong' | 'weak' | 'none';
+  /** Whether there is a `Last-Modified`. Default true. */
+  readonly lastModified?: boolean;
+  /** How the end of the body is told: by `Content-Length` (default), by chunks, or by closing the connection. */
+  readonly framing?: Framing;
+  /**
+   * Downloads (GET requests that would deliver bytes) that go wrong, in this order, each used up by one request
+   * (or by `times`) before the next one; then all is well.
+   */
+  readonly mediaFaults?: readonly MediaFault[];
+}
+
+/** How the end of a body is told. */
+export type Framing = 'length' | 'chunked' | 'close';
+
+/** How often a fault happens. */
+export interface Repeated {
+  /** Default 1; `Infinity` for ever. */
+  readonly times?: number;
+}
+
+/** What goes wrong with a voicemail call. The fields can be combined where that makes sense. */
+export interface MetadataFault extends Repeated {
+  /** Waits first. Alone, the call is then answered as if nothing had been, and counts as a look. */
+  readonly delayMs?: number;
+  /** Answers so, with an error envelope. */
+  readonly status?: number;
+  /** The text in that envelope. Default: the one known of Kore for that status, else a general one. */
+  readonly message?: string;
+  /** Adds `Retry-After` to the answer with {@link status}: seconds, or `date` for a date 2 seconds away. */
+  readonly retryAfter?: number | 'date';
+  /** Answers as if a limit had been exceeded; where it has a `Retry-After`, it is {@link retryAfter} or 1 second. */
+  readonly limit?: LimitAnswer;
+  /** Answers with this body and status 200 (or {@link status}). */
+  readonly body?: string;
+  /** Of such a body. Default `application/json`. */
+  readonly contentType?: string;
+  /** Half of the good answer, framed as if it were whole. */
+  readonly cutJson?: boolean;
+  /** The good answer with so many bytes of filling added to it, to see who reads it all. */
+  readonly fillBytes?: number;
+  /** Closes the connection without an answer. */
+  readonly dropConnection?: boolean;
+  /** Closes the connection after so many bytes of the good answer's body. */
+  readonly breakAfterBytes?: number;
+  /** Never answers; the connection stays open until the caller closes it. */
+  readonly stall?: boolean;
+}
+
+/** What goes wrong with a download. The fields can be combined: `{ framing: 'close', breakAfterBytes: 1000 }`. */
+export interface MediaFault extends Repeated {
+  /** Waits first. */
+  readonly delayMs?: number;
+  /** All URLs issued so far for this recording expire at this moment, this request's included. */
+  readonly expireNow?: boolean;
+  /** Answers so, with an error envelope. */
+  readonly status?: number;
+  /** Adds `Retry-After` in seconds to that. */
+  readonly retryAfter?: number;
+  /**
+   * Answers 200 with a page of that kind instead of audio. Its `Content-Type` still speaks of audio, unless
+   * {@link contentType} says otherwise.
+   */
+  readonly page?: 'html' | 'xml' | 'json';
+  /** Overrides the `Content-Type`. */
+  readonly contentType?: string;
+  /**
+   * From here on the recording is another one: other ETag, later `Last-Modified`, and, unless its `content`
+   * was given, other audio of the same length.
+   */
+  readonly replaced?: boolean;
+  /** Overrides how the end of the body is told. */
+  readonly framing?: Framing;
+  /** Does not honour a `Range`: answers 200 with everything. */
+  readonly ignoreRange?: boolean;
+  /** Answers a range that begins so many bytes behind the one asked for, and says so in `Content-Range`. */
+  readonly shiftRangeBy?: number;
+  /** Behaves as if the file were so many bytes shorter, at its end, all headers included; `Infinity`: no bytes. */
+  readonly shortBy?: number;
+  /** Closes the connection after so many bytes of this answer's body; with `chunked`, without the last chunk. */
+  readonly breakAfterBytes?: number;
+  /** How it is closed: in order (default), or by a reset, of which bytes underway may be lost. */
+  readonly breakBy?: 'end' | 'reset';
+  /** Sends nothing more after so many bytes of this answer's body, and keeps the connection open. */
+  readonly stallAfterBytes?: number;
+  /** Sends evenly, not faster than this. */
+  readonly bytesPerSecond?: number;
+}

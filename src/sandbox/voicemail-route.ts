@@ -1,0 +1,146 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { creationTime, isValidId } from '../session.ts';
+import { type Answer, errorAnswer, httpDateIn, jsonAnswer, limitAnswer } from './answers.ts';
+import type { SandboxContext } from './context.ts';
+import { dropConnection, type Exchange, headerOf, sendAnswer, untilGone } from './exchange.ts';
+import type { SandboxSession } from './session-state.ts';
+import type { MetadataFault } from './spec.ts';
+import { INVALID_CREDENTIALS, WRONG_SCOPE } from './tokens.ts';
+import { transcriptionMessages } from './transcription.ts';
+
+const VOICEMAIL_SCOPE = 'SmartAssist Voicemail';
+const DATE_RETRY_AFTER_MS = 2000;
+
+/** `GET /api/public/bot/{botId}/voicemail?sessionId=&transcription=` */
+export async function answerVoicemail(
+  exchange: Exchange,
+  context: SandboxContext,
+  botId: string,
+  query: URLSearchParams,
+): Promise<void> {
+  const refused = (await credentialsRefusal(exchange, context, botId)) ?? limitRefusal(context);
+  if (refused !== undefined) return sendAnswer(exchange, refused);
+
+  const envelope = context.settings.errorEnvelope;
+  const invalid = invalidArgument(query);
+  if (invalid !== undefined) return sendAnswer(exchange, errorAnswer(envelope, 412, invalid));
+  const session = context.findSession(query.get('sessionId') ?? '');
+  if (session === undefined) return sendAnswer(exchange, errorAnswer(envelope, 404, 'Session not found'));
+
+  const withTranscript = query.get('transcription') === 'true';
+  const fault = context.settings.outage ?? session.faults.next();
+  if (fault?.delayMs !== undefined) await sleep(fault.delayMs, undefined, { signal: exchange.signal });
+  if (fault?.stall === true) return untilGone(exchange);
+  if (fault?.dropConnection === true) return dropConnection(exchange);
+  const faulty =
+    fault && faultyAnswer(fault, context, () => describe(session, context, withTranscript, session.looks));
+  if (faulty !== undefined) return sendAnswer(exchange, faulty, fault?.breakAfterBytes);
+  sendAnswer(exchange, jsonAnswer(200, describe(session, context, withTranscript, session.look())));
+}
+
+async function credentialsRefusal(
+  exchange: Exchange,
+  context: SandboxContext,
+  botId: string,
+): Promise<Answer | undefined> {
+  const { settings, clientId, clientSecret } = context;
+  const text =
+    (await context.tokens.refusal(headerOf(exchange, 'auth'), {
+      clientId,
+      secret: settings.signingSecret ?? clientSecret,
+      enforceJti: settings.enforceJti,
+    })) ??
+    (settings.scopes.includes(VOICEMAIL_SCOPE) ? undefined : WRONG_SCOPE) ??
+    (botId === context.botId ? undefined : INVALID_CREDENTIALS);
+  return text === undefined ? undefined : errorAnswer(settings.errorEnvelope, 401, text);
+}
+
+function limitRefusal({ settings, voicemailCalls }: SandboxContext): Answer | undefined {
+  const limit = settings.rateLimit;
+  if (limit === undefined) return undefined;
+  const waitMs = voicemailCalls.take(limit.calls, limit.windowMs, Date.now());
+  return waitMs > 0 ? limitAnswer(settings.errorEnvelope, limit.answer ?? '429-seconds', waitMs) : undefined;
+}
+
+function invalidArgument(query: URLSearchParams): string | undefined {
+  const sessionIds = query.getAll('sessionId');
+  if (sessionIds.length !== 1 || !isValidId(sessionIds[0] ?? '')) return 'sessionId is missing or invalid';
+  const transcription = query.get('transcription') ?? 'false';
+  if (transcription !== 'true' && transcription !== 'false') return 'transcription must be true or false';
+  return undefined;
+}
+
+/** What the fault makes of a look, or `undefined` if it leaves it alone. */
+function faultyAnswer(
+  fault: MetadataFault,
+  { settings }: SandboxContext,
+  describeAnyway: () => unknown,
+): Answer | undefined {
+  const { status, body, limit, retryAfter } = fault;
+  if (limit !== undefined) {
+    return limitAnswer(
+      settings.errorEnvelope,
+      limit,
+      typeof retryAfter === 'number' ? retryAfter * 1000 : 1000,
+    );
+  }
+  if (body !== undefined) {
+    return {
+      status: status ?? 200,
+      headers: { 'content-type': fault.contentType ?? 'application/json' },
+      body,
+    };
+  }
+  if (status !== undefined) {
+    return errorAnswer(settings.errorEnvelope, status, fault.message, retryAfterHeader(retryAfter));
+  }
+  if (fault.fillBytes !== undefined) {
+    return jsonAnswer(200, { ...Object(describeAnyway()), filling: 'x'.repeat(fault.fillBytes) });
+  }
+  if (fault.cutJson !== true && fault.breakAfterBytes === undefined) return undefined;
+  const good = jsonAnswer(200, describeAnyway());
+  return fault.cutJson === true ? { ...good, body: good.body.slice(0, good.body.length / 2) } : good;
+}
+
+function retryAfterHeader(retryAfter: MetadataFault['retryAfter']): Record<string, string> {
+  if (retryAfter === undefined) return {};
+  return { 'retry-after': retryAfter === 'date' ? httpDateIn(DATE_RETRY_AFTER_MS) : String(retryAfter) };
+}
+
+/** The documented answer, with fresh media URLs. */
+function describe(
+  session: SandboxSession,
+  context: SandboxContext,
+  withTranscript: boolean,
+  looks: number,
+): unknown {
+  const { spec, transcription } = session;
+  const statuses = spec.statuses ?? ['success'];
+  const status = statuses[Math.min(looks, statuses.length - 1)] ?? 'success';
+  const key = spec.recordingsKey ?? 'voicemail recording';
+  const built: Record<string, unknown> = { status };
+
+  if (status !== 'success') built[key] = [];
+  else if (looks >= (spec.notReadyLooks ?? 0)) built[key] = describeRecordings(session, context);
+  else if (spec.notReadyAs !== 'absent') built[key] = spec.notReadyAs === 'null' ? null : [];
+
+  if (withTranscript) {
+    const ready =
+      looks >= (transcription.afterLooks ?? 0) &&
+      context.now() >= session.addedAtMs + (transcription.afterMs ?? 0);
+    const createdAt = creationTime(session.sessionId) ?? new Date(session.addedAtMs);
+    built.transcriptions = ready ? transcriptionMessages(session, createdAt) : [];
+  }
+  return spec.answer === undefined ? built : spec.answer(built);
+}
+
+function describeRecordings(session: SandboxSession, context: SandboxContext): unknown[] {
+  return session.recordings.map((recording) => {
+    const lifetimeSeconds = recording.nextLifetimeSeconds() ?? context.settings.urlLifetimeSeconds;
+    return {
+      fileName: recording.fileName,
+      fileUrl:
+        recording.spec.fileUrl ?? context.mediaOrigin() + context.urls.issue(recording.path, lifetimeSeconds),
+    };
+  });
+}
