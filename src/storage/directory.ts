@@ -1,0 +1,238 @@
+/** An archive in a directory: every file appears under its final name whole, synced and in one step. */
+
+import { createHash } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { access, type FileHandle, lstat, mkdir, open, realpath, rename } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
+import { ArchiverError } from '../errors.ts';
+import { systemCode, toArchiveFileError } from './file-errors.ts';
+import { guarded } from './guard.ts';
+import { assertKey } from './keys.ts';
+import { directoriesUpTo, publishIfAbsent, syncDirectory } from './publish.ts';
+import { assertReadable, DEFAULT_MAX_READ_BYTES } from './read-limit.ts';
+import { openSource, type Source } from './source.ts';
+import type { ArchiveStore, StreamedBody, WriteMode, WriteOutcome } from './store.ts';
+import {
+  createTemporaryFile,
+  DIRECTORY_MODE,
+  removeLeftovers,
+  removeTemporaryFile,
+} from './temporary-files.ts';
+
+/** What was written: its size, and its hash should it have to be compared. */
+interface Content {
+  readonly bytes: number;
+  sha256(): string;
+}
+
+/** One chunk on its way to the disk; the next is not asked for before it has been written. */
+const TRANSFER_BYTES = 256 * 1024;
+
+/**
+ * Opens an archive in a directory, which is created when first needed. Any number of processes may write to
+ * it at once.
+ *
+ * @example
+ * const store = createDirectoryStore('./data/archive');
+ */
+export function createDirectoryStore(directory: string): ArchiveStore {
+  const root = resolve(directory);
+  const location = `file:${root}`;
+  const translate = (error: unknown) => toArchiveFileError(error, location);
+  let opened: Promise<void> | undefined;
+
+  /** Once per process: makes the directory and clears what killed processes left in it. */
+  async function ready(): Promise<void> {
+    opened ??= mkdir(root, { recursive: true, mode: DIRECTORY_MODE }).then(() =>
+      removeLeftovers(root, Date.now()),
+    );
+    try {
+      await opened;
+    } catch (error) {
+      opened = undefined;
+      throw error;
+    }
+  }
+
+  /** The path of a key, after a look that no symbolic link leads it out of the archive. */
+  async function pathOf(key: string): Promise<string> {
+    assertKey(key);
+    const path = join(root, ...key.split('/'));
+    const [real, realRoot] = await Promise.all([nearestRealPath(dirname(path)), nearestRealPath(root)]);
+    if (real !== realRoot && !real.startsWith(realRoot.endsWith(sep) ? realRoot : realRoot + sep)) {
+      throw new ArchiverError(
+        'ARCHIVE_DENIED',
+        `${location}: a symbolic link leads out of the archive: remove it`,
+      );
+    }
+    return path;
+  }
+
+  async function store(
+    key: string,
+    mode: WriteMode,
+    fill: (handle: FileHandle) => Promise<Content>,
+    signal: AbortSignal,
+  ): Promise<WriteOutcome> {
+    await ready();
+    const final = await pathOf(key);
+    const temporary = await createTemporaryFile(root);
+    try {
+      let content: Content;
+      try {
+        content = await fill(temporary.handle);
+        await temporary.handle.sync();
+      } finally {
+        await temporary.handle.close();
+      }
+      signal.throwIfAborted();
+      const parent = dirname(final);
+      const firstMade = await mkdir(parent, { recursive: true, mode: DIRECTORY_MODE });
+      if (mode === 'replace') {
+        await rename(temporary.path, final);
+      } else if (!(await publishIfAbsent(temporary.path, final, { root }))) {
+        await assertSameFile(final, key, content);
+        return 'exists';
+      }
+      // A new directory is a name in the one above it, which has to be kept as well.
+      for (const changed of directoriesUpTo(parent, firstMade ? dirname(firstMade) : parent)) {
+        await syncDirectory(changed);
+      }
+      return 'stored';
+    } finally {
+      await removeTemporaryFile(root, temporary.path);
+    }
+  }
+
+  return {
+    location,
+    fullKey(key) {
+      assertKey(key);
+      return key;
+    },
+    async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
+      return guarded(translate, signal, async () => {
+        const handle = await openIfThere(await pathOf(key));
+        if (!handle) return undefined;
+        await using _closed = handle;
+        assertReadable(key, (await handle.stat()).size, maxBytes);
+        return await handle.readFile({ signal });
+      });
+    },
+    async head(key, signal) {
+      return guarded(translate, signal, async () => {
+        const found = await statIfThere(await pathOf(key));
+        return found?.isFile() ? { bytes: found.size } : undefined;
+      });
+    },
+    async write(key, body, _info, mode, signal) {
+      return guarded(translate, signal, () =>
+        store(
+          key,
+          mode,
+          async (handle) => {
+            await writeFully(handle, body);
+            return { bytes: body.length, sha256: () => createHash('sha256').update(body).digest('hex') };
+          },
+          signal,
+        ),
+      );
+    },
+    async writeStream(key, body, _info, mode, signal) {
+      const source = openSource(body.chunks, signal);
+      return guarded(
+        translate,
+        signal,
+        async () => {
+          try {
+            return await store(key, mode, (handle) => writeAll(handle, source, body), signal);
+          } finally {
+            await source.close();
+          }
+        },
+        source,
+      );
+    },
+    transferMemory(expectedBytes) {
+      return Math.min(expectedBytes ?? TRANSFER_BYTES, TRANSFER_BYTES);
+    },
+    async check(signal) {
+      await guarded(translate, signal, async () => {
+        await ready();
+        await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
+      });
+    },
+    async close() {
+      // Nothing is held between calls: each write has removed what it needed on the way.
+    },
+  };
+}
+
+async function writeAll(handle: FileHandle, source: Source, body: StreamedBody): Promise<Content> {
+  let bytes = 0;
+  for (let chunk = await source.next(); chunk; chunk = await source.next()) {
+    await writeFully(handle, chunk);
+    bytes += chunk.length;
+  }
+  return { bytes, sha256: () => body.sha256() };
+}
+
+/** A single `write` may take less than it is given. */
+async function writeFully(handle: FileHandle, chunk: Buffer): Promise<void> {
+  for (let offset = 0; offset < chunk.length; ) {
+    const { bytesWritten } = await handle.write(chunk, offset);
+    offset += bytesWritten;
+  }
+}
+
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+  } catch (error) {
+    if (isNotThere(error)) return undefined;
+    throw error;
+  }
+}
+
+async function statIfThere(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (isNotThere(error)) return undefined;
+    throw error;
+  }
+}
+
+/** The real path of the innermost directory of `path` that exists. */
+async function nearestRealPath(path: string): Promise<string> {
+  for (let current = path; ; current = dirname(current)) {
+    try {
+      return await realpath(current);
+    } catch (error) {
+      if (!isNotThere(error) || dirname(current) === current) throw error;
+    }
+  }
+}
+
+function isNotThere(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
+}
+
+/** @throws ArchiverError `ARCHIVE_CONFLICT` unless the file at `path` holds these very bytes. */
+async function assertSameFile(path: string, key: string, content: Content): Promise<void> {
+  const handle = await openIfThere(path);
+  if (!handle) {
+    throw new ArchiverError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was looked at`);
+  }
+  await using _closed = handle;
+  const same = (await handle.stat()).size === content.bytes && (await sha256Of(handle)) === content.sha256();
+  if (!same) {
+    throw new ArchiverError('ARCHIVE_CONFLICT', `another file is already at ${key}; it was left as it is`);
+  }
+}
+
+async function sha256Of(handle: FileHandle): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk);
+  return hash.digest('hex');
+}

@@ -1,0 +1,234 @@
+/** The two documents of an archived session, `transcript.json` and `manifest.json`: their shapes, made and read. */
+
+import { z } from 'zod';
+import { ArchiverError } from '../errors.ts';
+import type { KoreDocument, KoreRecording } from '../kore/voicemail.ts';
+import type { SessionRef } from '../session.ts';
+import type { TransferredRecording } from '../transfer/types.ts';
+import { VERSION } from '../version.ts';
+import { fileNameWithoutQuery } from './layout.ts';
+
+/** The version of both documents that this program writes and reads. */
+const SCHEMA_VERSION = 1;
+
+const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const Count = z.int().nonnegative();
+/** Handed on untouched: zod's own records would leave out a field named `__proto__`. */
+const AnyDocument = z.custom<Record<string, unknown>>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+);
+
+const TranscriptSchema = z.looseObject({
+  schemaVersion: z.literal(SCHEMA_VERSION),
+  sessionId: z.string(),
+  botId: z.string(),
+  language: z.string().nullable(),
+  text: z.string(),
+  messages: z.array(
+    z.looseObject({
+      id: z.string().nullable(),
+      text: z.string().nullable(),
+      language: z.string().nullable(),
+      createdAt: z.string().nullable(),
+      authorId: z.string().nullable(),
+      authorType: z.string().nullable(),
+    }),
+  ),
+  source: z.array(AnyDocument),
+});
+
+const ManifestRecordingSchema = z.looseObject({
+  key: z.string(),
+  fileName: z.string(),
+  bytes: Count,
+  sha256: Sha256,
+  contentType: z.string(),
+  audio: z
+    .looseObject({
+      container: z.string(),
+      codec: z.string().optional(),
+      sampleRate: z.number().optional(),
+      channels: z.number().optional(),
+      durationSeconds: z.number().optional(),
+    })
+    .optional(),
+  source: z.looseObject({ host: z.string(), path: z.string(), expiresAt: z.string().optional() }),
+  downloadedAt: z.string(),
+});
+
+const ManifestTranscriptSchema = z.looseObject({
+  state: z.enum(['archived', 'pending', 'absent']),
+  key: z.string().optional(),
+  bytes: Count.optional(),
+  sha256: Sha256.optional(),
+  messages: Count.optional(),
+});
+
+const ManifestSchema = z.looseObject({
+  schemaVersion: z.literal(SCHEMA_VERSION),
+  sessionId: z.string(),
+  botId: z.string(),
+  archivedAt: z.string(),
+  recordings: z.array(ManifestRecordingSchema),
+  transcript: ManifestTranscriptSchema,
+  archiver: z.looseObject({ version: z.string() }),
+});
+
+/** `transcript.json`. */
+export type Transcript = z.infer<typeof TranscriptSchema>;
+/** One message of a transcript; `null` where Kore's document does not tell. */
+export type TranscriptMessage = Transcript['messages'][number];
+/** `manifest.json`: the archive's record of one session, written last. Keys in it are full keys. */
+export type Manifest = z.infer<typeof ManifestSchema>;
+/** One recording in a manifest. */
+export type ManifestRecording = Manifest['recordings'][number];
+/** What a manifest says of the transcript; all but `state` only when it is `archived`. */
+export type ManifestTranscript = Manifest['transcript'];
+
+/** Makes `transcript.json` of Kore's message documents, which are kept whole in `source`. */
+export function buildTranscript(session: SessionRef, documents: readonly KoreDocument[]): Transcript {
+  const messages = documents.map(toMessage);
+  return {
+    schemaVersion: SCHEMA_VERSION,
+    sessionId: session.sessionId,
+    botId: session.botId,
+    language: messages[0]?.language ?? null,
+    text: messages.flatMap((message) => message.text ?? []).join('\n'),
+    messages,
+    source: [...documents],
+  };
+}
+
+/**
+ * What a manifest says of one recording: never the query of its URL.
+ * @param key the full key, as the store names it.
+ */
+export function manifestRecording(
+  key: string,
+  recording: KoreRecording,
+  transferred: TransferredRecording,
+): ManifestRecording {
+  const { audio, source } = transferred;
+  return {
+    key,
+    fileName: fileNameWithoutQuery(recording),
+    bytes: transferred.bytes,
+    sha256: transferred.sha256,
+    contentType: transferred.contentType,
+    ...(audio && {
+      audio: {
+        container: audio.container,
+        ...(audio.codec !== undefined && { codec: audio.codec }),
+        ...(audio.sampleRate !== undefined && { sampleRate: audio.sampleRate }),
+        ...(audio.channels !== undefined && { channels: audio.channels }),
+        ...(audio.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
+      },
+    }),
+    source: {
+      host: source.host,
+      path: source.path.replace(/[?#].*$/s, ''),
+      ...(source.expiresAt !== undefined && { expiresAt: source.expiresAt }),
+    },
+    downloadedAt: transferred.downloadedAt,
+  };
+}
+
+/** Everything a manifest is made of. */
+export interface ManifestFacts {
+  readonly session: SessionRef;
+  readonly archivedAt: Date;
+  readonly recordings: readonly ManifestRecording[];
+  readonly transcript: ManifestTranscript;
+}
+
+/** Makes `manifest.json`. */
+export function buildManifest({ session, archivedAt, recordings, transcript }: ManifestFacts): Manifest {
+  return {
+    schemaVersion: SCHEMA_VERSION,
+    sessionId: session.sessionId,
+    botId: session.botId,
+    archivedAt: archivedAt.toISOString(),
+    recordings: [...recordings],
+    transcript,
+    archiver: { version: VERSION },
+  };
+}
+
+/** The bytes of a document as they are stored: indented JSON, the same for the same document every time. */
+export function serialize(document: Manifest | Transcript): Buffer {
+  return Buffer.from(`${JSON.stringify(document, null, 2)}\n`);
+}
+
+/**
+ * Reads a manifest back. Fields it does not know are kept.
+ * @param key where it lies, for the message.
+ * @throws ArchiverError `ARCHIVE_CONFLICT` when it is not a manifest that this version understands.
+ */
+export function parseManifest(bytes: Buffer, key: string): Manifest {
+  return parse(ManifestSchema, bytes, 'manifest', key);
+}
+
+/**
+ * Reads a transcript back. Fields it does not know are kept.
+ * @param key where it lies, for the message.
+ * @throws ArchiverError `ARCHIVE_CONFLICT` when it is not a transcript that this version understands.
+ */
+export function parseTranscript(bytes: Buffer, key: string): Transcript {
+  return parse(TranscriptSchema, bytes, 'transcript', key);
+}
+
+function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: string, key: string): Document {
+  let value: unknown;
+  try {
+    value = JSON.parse(bytes.toString('utf8'));
+  } catch {
+    throw unreadable(what, key, 'it is not JSON'); // the parser's own message quotes the text
+  }
+  const version = z.looseObject({ schemaVersion: z.unknown() }).safeParse(value).data?.schemaVersion;
+  if (typeof version === 'number' && version !== SCHEMA_VERSION) {
+    throw unreadable(what, key, `its schemaVersion is ${version}, this program knows ${SCHEMA_VERSION}`);
+  }
+  const result = schema.safeParse(value);
+  if (!result.success) {
+    const fields = result.error.issues.map((issue) => issue.path.join('.') || 'the whole').slice(0, 5);
+    throw unreadable(what, key, `not as expected: ${fields.join(', ')}`);
+  }
+  return result.data;
+}
+
+function unreadable(what: string, key: string, why: string): ArchiverError {
+  return new ArchiverError(
+    'ARCHIVE_CONFLICT',
+    `the ${what} at ${key} can't be read (${why}): move it away, or archive the session again with --force`,
+  );
+}
+
+function toMessage(document: KoreDocument): TranscriptMessage {
+  const author = asRecord(document.author);
+  return {
+    id: asString(document._id),
+    text: messageText(document.components),
+    language: asString(document.lang),
+    createdAt: asString(document.createdOn),
+    authorId: asString(author.id),
+    authorType: asString(author.type),
+  };
+}
+
+/** The text components of a message, or `null` when it has none. */
+function messageText(components: unknown): string | null {
+  if (!Array.isArray(components)) return null;
+  const texts = components
+    .map(asRecord)
+    .filter((component) => component.cT === 'text')
+    .flatMap((component) => asString(asRecord(component.data).text) ?? []);
+  return texts.length > 0 ? texts.join('\n') : null;
+}
+
+function asRecord(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
+
+function asString(value: unknown): string | null {
+  return typeof value === 'string' ? value : null;
+}

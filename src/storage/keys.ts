@@ -1,0 +1,22 @@
+import { ArchiverError } from '../errors.ts';
+
+/** The segment that the directory store keeps for files it has not finished. */
+export const TEMPORARY_SEGMENT = '.tmp';
+
+/**
+ * The last check before a key becomes a path or a URL: relative, `/`-separated, no empty, `.` or `..`
+ * segments, no backslashes, no control characters, nothing below `.tmp`.
+ * @throws ArchiverError `INTERNAL`: whoever made the key has a fault.
+ */
+export function assertKey(key: string): void {
+  const segments = key.split('/');
+  const bad =
+    segments.some((segment) => segment === '' || segment === '.' || segment === '..') ||
+    segments[0] === TEMPORARY_SEGMENT ||
+    /[\\\p{Cc}]/u.test(key);
+  if (bad) {
+    throw new ArchiverError('INTERNAL', 'a key that would leave the archive was refused', {
+      retryable: false,
+    });
+  }
+}

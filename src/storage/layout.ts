@@ -1,0 +1,185 @@
+/**
+ * Where things lie in the archive: pure functions from a session and what Kore says of it to relative keys.
+ *
+ * A key never depends on when or how often a session was archived, nor on the order in which Kore lists its
+ * recordings, so that archiving again finds what is already there.
+ */
+
+import { ArchiverError } from '../errors.ts';
+import type { KoreRecording } from '../kore/voicemail.ts';
+import { creationTime, isValidId, type SessionRef } from '../session.ts';
+
+/** Longest file name in an archive, leaving room below the 255 bytes of common file systems. */
+const MAX_NAME_BYTES = 180;
+/** Longest ending, with its dot, that counts as an extension and survives shortening. */
+const MAX_EXTENSION_BYTES = 16;
+
+const MANIFEST_NAME = 'manifest.json';
+const TRANSCRIPT_NAME = 'transcript.json';
+const NAME_OF_LAST_RESORT = 'recording';
+
+/** Names that a recording may not take: the archive's own, and those that Windows keeps for devices. */
+const RESERVED_NAME = /^(?:manifest\.json|transcript\.json|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
+
+/** Characters that are not seen or that reorder what is seen. */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}]/gu;
+/** Whatever is neither a letter (with its marks) nor a digit nor one of `._-()+`. */
+const NOT_ALLOWED = /[^\p{L}\p{M}\p{Nd}._\-()+]/gu;
+
+/** `bot_id=…/date=YYYY-MM-DD/session_id=…/`, the date in UTC and `undated` where the id does not tell it. */
+export function sessionPrefix(session: SessionRef): string {
+  for (const id of [session.botId, session.sessionId]) {
+    if (!isValidId(id)) {
+      throw new ArchiverError('INTERNAL', 'an id with characters that no id may have reached the archive', {
+        retryable: false,
+      });
+    }
+  }
+  const date = creationTime(session.sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? 'undated';
+  return `bot_id=${session.botId}/date=${date}/session_id=${session.sessionId}/`;
+}
+
+/** Relative key of a session's manifest. */
+export function manifestKey(session: SessionRef): string {
+  return sessionPrefix(session) + MANIFEST_NAME;
+}
+
+/** Relative key of a session's transcript. */
+export function transcriptKey(session: SessionRef): string {
+  return sessionPrefix(session) + TRANSCRIPT_NAME;
+}
+
+/**
+ * Relative keys of a session's recordings, distinct (also where case makes no difference) and in the order
+ * given. Of recordings with the same name, the one whose URL (without its query, which changes with each
+ * answer) sorts first keeps it; the others get `-2`, `-3` and so on before the extension.
+ *
+ * @example
+ * recordingKeys([{ fileName: '../a b.wav', fileUrl: 'https://media.example/1.wav?e=1' }], session);
+ * // ['bot_id=st-1/date=2025-02-11/session_id=67ab573f3685d1ba99540000/a_b.wav']
+ */
+export function recordingKeys(recordings: readonly KoreRecording[], session: SessionRef): string[] {
+  const prefix = sessionPrefix(session);
+  const entries = recordings.map((recording, index) => ({
+    index,
+    name: recordingName(recording),
+    place: urlWithoutQuery(recording.fileUrl),
+  }));
+  entries.sort(
+    (a, b) => compare(fold(a.name), fold(b.name)) || compare(a.place, b.place) || a.index - b.index,
+  );
+  // Every name's first claimant has it, before any number is given out: a recording that is really called
+  // `a-2.wav` keeps that name whatever else is listed.
+  const taken = new Set(entries.map((entry) => fold(entry.name)));
+  const names: string[] = [];
+  let previous: string | undefined;
+  for (const { index, name } of entries) {
+    names[index] = fold(name) === previous ? numbered(name, taken) : name;
+    previous = fold(name);
+  }
+  return names.map((name) => prefix + name);
+}
+
+/**
+ * A recording's `fileName` as received, without its URL's query should it hold that: file names are written
+ * into manifests, the signature in the query is a secret.
+ */
+export function fileNameWithoutQuery(recording: KoreRecording): string {
+  const start = recording.fileUrl.search(/[?#]/);
+  const query = start < 0 ? '' : recording.fileUrl.slice(start + 1);
+  const found = query === '' ? -1 : recording.fileName.indexOf(query);
+  return found < 0 ? recording.fileName : recording.fileName.slice(0, found).replace(/[?#]$/, '');
+}
+
+function recordingName(recording: KoreRecording): string {
+  const clean =
+    cleanName(fileNameWithoutQuery(recording)) ||
+    cleanName(decodedLastSegment(recording.fileUrl)) ||
+    NAME_OF_LAST_RESORT;
+  return RESERVED_NAME.test(clean) ? shortened(`recording-${clean}`, MAX_NAME_BYTES) : clean;
+}
+
+/** A file name safe on any file system and in any listing, or the empty string when nothing is left. */
+function cleanName(name: string): string {
+  const allowed = lastSegment(name)
+    .replace(INVISIBLE, '')
+    .normalize('NFC')
+    .trim()
+    .replace(NOT_ALLOWED, '_')
+    .replace(/^[.\p{M}]+/u, '');
+  return withoutTrailingDots(shortened(withoutTrailingDots(allowed), MAX_NAME_BYTES));
+}
+
+/** Windows drops trailing dots, which would make two names one. */
+function withoutTrailingDots(name: string): string {
+  return name.replace(/\.+$/, '');
+}
+
+function lastSegment(path: string): string {
+  return path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
+}
+
+function decodedLastSegment(url: string): string {
+  const segment = lastSegment(urlWithoutQuery(url));
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment; // a stray `%` is just another character to clean
+  }
+}
+
+/** Host and path, which stay the same when the URL is signed anew. */
+function urlWithoutQuery(url: string): string {
+  return url.replace(/[?#].*$/s, '').replace(/^[a-z][a-z0-9+.-]*:\/\//i, '');
+}
+
+/** Names that differ only in case are one name on many file systems. */
+function fold(name: string): string {
+  return name.toUpperCase().toLowerCase();
+}
+
+function compare(a: string, b: string): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
+}
+
+/** The first free name with a number before its extension; takes it. */
+function numbered(name: string, taken: Set<string>): string {
+  for (let number = 2; ; number += 1) {
+    const candidate = withSuffix(name, `-${number}`);
+    if (!taken.has(fold(candidate))) {
+      taken.add(fold(candidate));
+      return candidate;
+    }
+  }
+}
+
+function withSuffix(name: string, suffix: string): string {
+  const { stem, extension } = split(name);
+  return truncated(stem, MAX_NAME_BYTES - suffix.length - Buffer.byteLength(extension)) + suffix + extension;
+}
+
+function shortened(name: string, maxBytes: number): string {
+  if (Buffer.byteLength(name) <= maxBytes) return name;
+  const { stem, extension } = split(name);
+  return truncated(stem, maxBytes - Buffer.byteLength(extension)) + extension;
+}
+
+function split(name: string): { stem: string; extension: string } {
+  const dot = name.lastIndexOf('.');
+  if (dot <= 0 || Buffer.byteLength(name.slice(dot)) > MAX_EXTENSION_BYTES)
+    return { stem: name, extension: '' };
+  return { stem: name.slice(0, dot), extension: name.slice(dot) };
+}
+
+/** The longest beginning of whole characters that fits. */
+function truncated(text: string, maxBytes: number): string {
+  let bytes = 0;
+  let end = 0;
+  for (const character of text) {
+    bytes += Buffer.byteLength(character);
+    if (bytes > maxBytes) break;
+    end += character.length;
+  }
+  return text.slice(0, end);
+}

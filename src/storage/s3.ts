@@ -1,0 +1,307 @@
+/** An archive in an S3 bucket, on AWS and on stores that speak its protocol. */
+
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { PutObjectCommand } from '@aws-sdk/client-s3';
+import type { ArchiveTarget } from '../config/config.ts';
+import { ArchiverError } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { collectFirstPart } from './first-part.ts';
+import { guarded } from './guard.ts';
+import { assertKey } from './keys.ts';
+import { assertReadable, DEFAULT_MAX_READ_BYTES } from './read-limit.ts';
+import { createS3Client, objectParameters, ownerParameters, type S3Connection } from './s3-client.ts';
+import { createConditionalWrites } from './s3-conditional.ts';
+import {
+  isConditionalConflict,
+  isNotImplemented,
+  isPreconditionFailed,
+  toArchiveS3Error,
+} from './s3-errors.ts';
+import { compareObject, findObject, type ObjectAddress, openObject } from './s3-lookup.ts';
+import { MIN_PART_BYTES, type Progress, partBytesFor, uploadInParts } from './s3-parts.ts';
+import { openSource } from './source.ts';
+import type { ArchiveStore, ObjectInfo, StoredObject, WriteMode, WriteOutcome } from './store.ts';
+
+/** How often a write that met another one is tried again, and the first pause; pauses double. */
+const CONFLICT_ATTEMPTS = 5;
+const CONFLICT_DELAY_MS = 50;
+
+/** Chunks on their way between the source and the parts. */
+const CHUNK_SLACK_BYTES = 256 * 1024;
+
+/** An S3 archive. */
+export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
+
+/** What else an S3 store may be told. */
+export interface S3StoreOptions {
+  /** The largest object that will be written (bytes): decides the size of parts. */
+  readonly maxObjectBytes?: number;
+  /** Hears of what could not be cleaned up, and of stores without conditional writes. */
+  readonly logger?: Logger;
+  /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
+  readonly connection?: S3Connection;
+}
+
+/** A body whose hash is known. */
+interface HashedBody {
+  readonly bytes: Buffer;
+  /** Lowercase hex. */
+  readonly sha256: string;
+}
+
+/**
+ * Opens an archive in a bucket, with one client and its connections for as long as it is open.
+ *
+ * @example
+ * const store = createS3Store({ kind: 's3', bucket: 'voicemail', prefix: '', s3 }, { logger });
+ */
+export function createS3Store(target: S3Target, options: S3StoreOptions = {}): ArchiveStore {
+  const { bucket, prefix, s3 } = target;
+  const client = createS3Client(s3, options.connection ?? {});
+  const conditional = createConditionalWrites(options.logger);
+  const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
+  const owner = ownerParameters(s3);
+  const translate = (error: unknown) => toArchiveS3Error(error, bucket);
+
+  function fullKey(key: string): string {
+    assertKey(key);
+    return prefix === '' ? key : `${prefix}/${key}`;
+  }
+
+  function address(key: string): ObjectAddress {
+    return { Bucket: bucket, Key: fullKey(key), ...owner };
+  }
+
+  /** Object Lock wants a checksum even where none are sent otherwise. */
+  async function sendsChecksums(): Promise<boolean> {
+    return (
+      s3.objectLock !== undefined || (await client.config.requestChecksumCalculation()) !== 'WHEN_REQUIRED'
+    );
+  }
+
+  async function find(key: string, signal: AbortSignal): Promise<StoredObject | undefined> {
+    return findObject(client, address(key), await sendsChecksums(), signal);
+  }
+
+  async function compare(key: string, bytes: number, sha256: string, signal: AbortSignal) {
+    return compareObject(client, address(key), { bytes, sha256 }, await sendsChecksums(), signal);
+  }
+
+  /** Ends a write that found something at its key. */
+  async function settle(
+    key: string,
+    bytes: number,
+    sha256: string,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<WriteOutcome> {
+    const found = await compare(key, bytes, sha256, signal);
+    if (found === 'same') return 'exists';
+    if (found === 'nothing') throw error;
+    throw new ArchiverError(
+      'ARCHIVE_CONFLICT',
+      `another object is already at ${fullKey(key)}; it was left as it is`,
+      { cause: error },
+    );
+  }
+
+  async function put(
+    key: string,
+    body: HashedBody,
+    info: ObjectInfo,
+    mode: WriteMode,
+    signal: AbortSignal,
+  ): Promise<WriteOutcome> {
+    if (mode === 'absent' && conditional.mustLook && (await find(key, signal))) {
+      return settle(key, body.bytes.length, body.sha256, preconditionFailed(), signal);
+    }
+    const checksum = (await sendsChecksums())
+      ? ({
+          ChecksumAlgorithm: 'SHA256',
+          ChecksumSHA256: Buffer.from(body.sha256, 'hex').toString('base64'),
+        } as const)
+      : {};
+    const send = (condition: { IfNoneMatch?: string }) =>
+      client.send(
+        withPayloadHash(
+          new PutObjectCommand({
+            ...address(key),
+            ...objectParameters(s3, Date.now()),
+            ...checksum,
+            ...condition,
+            Body: body.bytes,
+            ContentLength: body.bytes.length,
+            ContentType: info.contentType,
+            Metadata: { sha256: body.sha256 },
+          }),
+          body.sha256,
+        ),
+        { abortSignal: signal },
+      );
+    if (mode === 'replace') {
+      await send({});
+      return 'stored';
+    }
+    const sendIfAbsent = () => send(conditional.send ? { IfNoneMatch: '*' } : {});
+    try {
+      await whileConflicting(sendIfAbsent, signal);
+    } catch (error) {
+      if (isPreconditionFailed(error)) conditional.works();
+      if (isPreconditionFailed(error) || isConditionalConflict(error)) {
+        return settle(key, body.bytes.length, body.sha256, error, signal);
+      }
+      if (!conditional.send || !isNotImplemented(error)) throw error;
+      conditional.missing();
+      await sendIfAbsent();
+      return 'stored';
+    }
+    await conditional.prove(sendIfAbsent);
+    return 'stored';
+  }
+
+  async function putInParts(
+    key: string,
+    body: { next(): Promise<Buffer | undefined>; bytesRead(): number; sha256(): string },
+    info: ObjectInfo,
+    mode: WriteMode,
+    signal: AbortSignal,
+  ): Promise<WriteOutcome> {
+    const progress: Progress = { completing: false };
+    const absent = mode === 'absent';
+    try {
+      await uploadInParts(
+        {
+          client,
+          params: {
+            ...address(key),
+            ...objectParameters(s3, Date.now()),
+            ContentType: info.contentType,
+            ...((await sendsChecksums()) && { ChecksumAlgorithm: 'CRC32' }),
+            ...(absent && conditional.send && { IfNoneMatch: '*' }),
+          },
+          partBytes,
+          next: body.next,
+          async beforeComplete() {
+            if (absent && conditional.mustLook && (await find(key, signal))) throw preconditionFailed();
+          },
+          onUnconditional: conditional.missing,
+          logger: options.logger,
+        },
+        progress,
+        signal,
+      );
+      return 'stored';
+    } catch (error) {
+      if (absent && (isPreconditionFailed(error) || (progress.completing && isConditionalConflict(error)))) {
+        return settle(key, body.bytesRead(), body.sha256(), error, signal);
+      }
+      // The answer may have been lost on its way: then the object is there, and whole.
+      if (!progress.completing) throw error;
+      if ((await compare(key, body.bytesRead(), body.sha256(), signal)) === 'same') return 'stored';
+      throw error;
+    }
+  }
+
+  return {
+    location: prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`,
+    fullKey,
+    async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
+      return guarded(translate, signal, async () => {
+        const object = await openObject(client, address(key), signal);
+        if (!object) return undefined;
+        const chunks: Buffer[] = [];
+        let bytes = 0;
+        // Leaving the loop early destroys the body and its connection.
+        for await (const chunk of object.body as AsyncIterable<Buffer>) {
+          bytes += chunk.length;
+          assertReadable(key, Math.max(object.bytes, bytes), maxBytes);
+          chunks.push(chunk);
+        }
+        return Buffer.concat(chunks, bytes);
+      });
+    },
+    async head(key, signal) {
+      return guarded(translate, signal, () => find(key, signal));
+    },
+    async write(key, body, info, mode, signal) {
+      const sha256 = createHash('sha256').update(body).digest('hex');
+      return guarded(translate, signal, () => put(key, { bytes: body, sha256 }, info, mode, signal));
+    },
+    async writeStream(key, body, info, mode, signal) {
+      const source = openSource(body.chunks, signal);
+      return guarded(
+        translate,
+        signal,
+        async () => {
+          try {
+            const first = await collectFirstPart(source, partBytes, body.expectedBytes);
+            if (first.whole) {
+              return await put(key, { bytes: first.bytes, sha256: body.sha256() }, info, mode, signal);
+            }
+            return await putInParts(key, { ...first.rest, sha256: () => body.sha256() }, info, mode, signal);
+          } finally {
+            await source.close();
+          }
+        },
+        source,
+      );
+    },
+    transferMemory(expectedBytes) {
+      // Sending over TLS, Node encrypts a whole buffer into a second one of that size.
+      if (expectedBytes !== undefined && expectedBytes <= partBytes) {
+        return 2 * expectedBytes + CHUNK_SLACK_BYTES;
+      }
+      // lib-storage holds on to a part that was sent while it gathers and joins the next one.
+      return 4 * partBytes + CHUNK_SLACK_BYTES;
+    },
+    async check(signal) {
+      // Reading what is not there asks for the same rights as looking up an object, and unlike HEAD the answer
+      // has a body, which tells a missing bucket from a missing object and a wrong key from a missing right.
+      await guarded(translate, signal, async () => {
+        const object = await openObject(client, address('archive-check'), signal);
+        object?.body.destroy();
+      });
+    },
+    async close() {
+      client.destroy();
+    },
+  };
+}
+
+/** Sends again while the store says that another write of the same key is under way. */
+async function whileConflicting(send: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await send();
+      return;
+    } catch (error) {
+      if (!isConditionalConflict(error) || attempt === CONFLICT_ATTEMPTS) throw error;
+    }
+    await delay(CONFLICT_DELAY_MS * 2 ** (attempt - 1), undefined, { signal });
+  }
+}
+
+/**
+ * Signs a request with the hash that its body is known to have, so that the store itself verifies the body
+ * and the SDK does not hash it again: its signer takes the header as it finds it.
+ */
+function withPayloadHash(command: PutObjectCommand, sha256: string): PutObjectCommand {
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      if (hasHeaders(args.request)) args.request.headers['x-amz-content-sha256'] = sha256;
+      return next(args);
+    },
+    { name: 'knownPayloadHash', step: 'build' },
+  );
+  return command;
+}
+
+function hasHeaders(request: unknown): request is { headers: Record<string, string> } {
+  return typeof request === 'object' && request !== null && 'headers' in request;
+}
+
+/** What the store would have answered, had it known the condition. */
+function preconditionFailed(): Error {
+  return Object.assign(new Error('an object is already there'), { name: 'PreconditionFailed' });
+}

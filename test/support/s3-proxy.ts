@@ -1,0 +1,135 @@
+/** A proxy in front of an S3 server that watches the requests and spoils those it is told to. */
+
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** What a request is for. */
+export type Stage = 'create' | 'part' | 'complete' | 'abort' | 'put' | 'head' | 'get' | 'list';
+
+/** A request as the proxy sees it before it is passed on. */
+export interface SeenRequest {
+  readonly stage: Stage;
+  /** Of a part. */
+  readonly partNumber: number | undefined;
+  readonly headers: IncomingMessage['headers'];
+  /** How many requests of the same stage (and part) there were, this one included. */
+  readonly count: number;
+}
+
+/**
+ * What happens to a request: passed on; answered with an error; cut off before or after the server got it;
+ * never answered; or passed on with one byte of its body changed.
+ */
+export type Fate =
+  | 'pass'
+  | { readonly status: number; readonly code: string }
+  | 'drop request'
+  | 'drop answer'
+  | 'hang'
+  | 'damage';
+
+/** A running proxy. */
+export interface S3Proxy {
+  readonly endpoint: string;
+  /** All requests so far, in order. */
+  readonly seen: readonly SeenRequest[];
+  close(): Promise<void>;
+}
+
+/** Starts a proxy on a free port. `decide` tells each request's fate, `pass` by default. */
+export async function startS3Proxy(
+  target: string,
+  decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+): Promise<S3Proxy> {
+  const seen: SeenRequest[] = [];
+  const server = createServer(async (incoming, outgoing) => {
+    const { stage, partNumber } = classify(incoming);
+    const count = 1 + seen.filter((other) => other.stage === stage && other.partNumber === partNumber).length;
+    const request: SeenRequest = { stage, partNumber, headers: incoming.headers, count };
+    seen.push(request);
+    const fate = decide(request) ?? 'pass';
+    if (fate === 'drop request') {
+      incoming.socket.destroy();
+      return;
+    }
+    const chunks: Buffer[] = [];
+    try {
+      for await (const chunk of incoming) chunks.push(chunk);
+    } catch {
+      return; // the client went away
+    }
+    if (fate === 'hang') return;
+    if (typeof fate === 'object') answerError(outgoing, fate.status, fate.code);
+    else
+      forward(
+        target,
+        incoming,
+        damaged(Buffer.concat(chunks), fate === 'damage'),
+        outgoing,
+        fate === 'drop answer',
+      );
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    seen,
+    async close() {
+      server.close();
+      server.closeAllConnections();
+      await once(server, 'close');
+    },
+  };
+}
+
+function classify({ method, url = '/' }: IncomingMessage): { stage: Stage; partNumber: number | undefined } {
+  const { searchParams } = new URL(url, 'http://proxy');
+  const part = searchParams.get('partNumber');
+  const partNumber = method === 'PUT' && part !== null ? Number(part) : undefined;
+  if (partNumber !== undefined) return { stage: 'part', partNumber };
+  return { stage: plainStage(method, searchParams), partNumber };
+}
+
+function plainStage(method: string | undefined, query: URLSearchParams): Stage {
+  if (method === 'PUT') return 'put';
+  if (method === 'HEAD') return 'head';
+  if (method === 'DELETE') return 'abort';
+  if (method === 'POST') return query.has('uploads') ? 'create' : 'complete';
+  return query.has('uploads') || query.has('uploadId') || query.has('list-type') ? 'list' : 'get';
+}
+
+function forward(
+  target: string,
+  incoming: IncomingMessage,
+  body: Buffer,
+  outgoing: ServerResponse,
+  dropAnswer: boolean,
+): void {
+  const { hostname, port } = new URL(target);
+  // The Host header is signed, so it goes on as it came.
+  const onward = request(
+    { hostname, port, method: incoming.method, path: incoming.url, headers: incoming.headers, agent: false },
+    (answer) => {
+      if (dropAnswer) {
+        answer.resume();
+        answer.on('end', () => incoming.socket.destroy());
+        return;
+      }
+      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(outgoing);
+    },
+  );
+  onward.on('error', () => incoming.socket.destroy());
+  onward.end(body);
+}
+
+function answerError(outgoing: ServerResponse, status: number, code: string): void {
+  outgoing.writeHead(status, { 'content-type': 'application/xml' });
+  outgoing.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>as told</Message></Error>`);
+}
+
+function damaged(body: Buffer, damage: boolean): Buffer {
+  if (damage && body.length > 0) body[body.length >> 1] = (body[body.length >> 1] ?? 0) ^ 1;
+  return body;
+}
