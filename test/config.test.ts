@@ -250,6 +250,13 @@ describe('good values', () => {
     });
   });
 
+  test('allowing private media adds this machine to the default hosts, but not to a list of one’s own', () => {
+    expect(load({ KORE_ALLOW_PRIVATE_MEDIA: 'true' }).media.hosts).toContain('127.0.0.1');
+    expect(load({}).media.hosts).not.toContain('127.0.0.1');
+    const own = load({ KORE_ALLOW_PRIVATE_MEDIA: 'true', KORE_MEDIA_HOSTS: 'media.example' });
+    expect(own.media.hosts).toEqual(['media.example']);
+  });
+
   test('media hosts are plain, lowercase and without trailing dots', () => {
     const { media } = load({ KORE_MEDIA_HOSTS: 'Kore.AI., 127.0.0.1 ,[::1],münchen.example,sandbox' });
     expect(media.hosts).toEqual(['kore.ai', '127.0.0.1', '[::1]', 'xn--mnchen-3ya.example', 'sandbox']);

@@ -105,11 +105,13 @@ function loadKore(settings: Settings, botId: string | undefined, isNeeded: boole
   return { baseUrl, botId, clientId, clientSecret, accountId, rateLimit };
 }
 
+const PUBLIC_MEDIA_HOSTS = 'kore.ai,korebots.com,amazonaws.com';
+
 function loadMedia(settings: Settings): MediaConfig {
-  return {
-    hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, 'kore.ai,korebots.com,amazonaws.com'),
-    allowPrivate: settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean, 'false'),
-  };
+  const allowPrivate = settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean, 'false');
+  // Who tries things out on this machine should not have to name it twice; a list of one's own counts alone.
+  const standard = allowPrivate ? `${PUBLIC_MEDIA_HOSTS},127.0.0.1,localhost` : PUBLIC_MEDIA_HOSTS;
+  return { hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, standard), allowPrivate };
 }
 
 function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {

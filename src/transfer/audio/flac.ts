@@ -1,0 +1,158 @@
+import type { AudioFacts } from '../types.ts';
+import type { Container, Verdict } from './container.ts';
+
+/** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
+export interface StreamInfo {
+  readonly minBlockSamples: number;
+  readonly maxBlockSamples: number;
+  /** 0: unknown. */
+  readonly maxFrameBytes: number;
+  readonly sampleRate: number;
+  readonly channels: number;
+  readonly bitsPerSample: number;
+  /** 0: unknown. */
+  readonly totalSamples: number;
+}
+
+const STREAMINFO_BYTES = 34;
+
+/** Frames larger than this are not looked for: no telephony recording has them. */
+const TAIL_BYTES = 64 * 1024;
+
+/** An ID3v1 tag is sometimes appended to files that have no use for it. */
+const ID3V1_BYTES = 128;
+
+/** FLAC. Its header tells no size in bytes, but the number of samples, and each frame where it belongs. */
+export function recogniseFlac(head: Buffer): Container | undefined {
+  if (head.toString('latin1', 0, 4) !== 'fLaC') return undefined;
+  const info = readStreamInfo(head, 4);
+  const searchable = info !== undefined && info.totalSamples > 0 && largestFrame(info) <= TAIL_BYTES;
+  return {
+    contentType: 'audio/flac',
+    tailBytes: searchable ? TAIL_BYTES : 0,
+    conclude: (_totalBytes, tail) => ({
+      facts: { container: 'flac', codec: 'flac', ...describeStreamInfo(info) },
+      verdict: searchable ? judge(info, tail) : 'unknown',
+    }),
+  };
+}
+
+/** Reads the STREAMINFO block whose block header starts at `at`; `undefined` when there is none. */
+export function readStreamInfo(buffer: Buffer, at: number): StreamInfo | undefined {
+  const start = at + 4;
+  if (buffer.length < start + STREAMINFO_BYTES || (buffer.readUInt8(at) & 0x7f) !== 0) return undefined;
+  const packed = buffer.readBigUInt64BE(start + 10);
+  return {
+    minBlockSamples: buffer.readUInt16BE(start),
+    maxBlockSamples: buffer.readUInt16BE(start + 2),
+    maxFrameBytes: buffer.readUIntBE(start + 7, 3),
+    sampleRate: Number(packed >> 44n),
+    channels: Number((packed >> 41n) & 7n) + 1,
+    bitsPerSample: Number((packed >> 36n) & 31n) + 1,
+    totalSamples: Number(packed & 0xfffffffffn),
+  };
+}
+
+/** Sample rate, channels and, where known, duration. */
+export function describeStreamInfo(info: StreamInfo | undefined): Omit<AudioFacts, 'container'> {
+  if (info === undefined || info.sampleRate === 0) return {};
+  const { sampleRate, channels, totalSamples } = info;
+  return {
+    sampleRate,
+    channels,
+    ...(totalSamples === 0 ? {} : { durationSeconds: totalSamples / sampleRate }),
+  };
+}
+
+/** A frame is never much larger than its samples uncompressed. */
+function largestFrame(info: StreamInfo): number {
+  const uncompressed = info.maxBlockSamples * info.channels * Math.ceil(info.bitsPerSample / 8) + 256;
+  return info.maxFrameBytes === 0 ? uncompressed : info.maxFrameBytes;
+}
+
+/**
+ * Looks for the last frame in the last bytes. If no frame there reaches the stream's last sample, the file is
+ * cut; if one does, and its checksum closes exactly at the end, it is whole. Anything else (the last frame
+ * itself cut, or something unknown appended) says nothing for certain.
+ */
+function judge(info: StreamInfo, tail: Buffer): Verdict {
+  let last: { at: number; end: number } | undefined;
+  for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {
+    const end = readFrameEnd(info, tail, at);
+    if (end !== undefined && end <= info.totalSamples && (last === undefined || end > last.end)) {
+      last = { at, end };
+    }
+  }
+  if (last === undefined) return 'unknown';
+  if (last.end < info.totalSamples) return 'short';
+  const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
+  const frame = tail.subarray(last.at, tagged ? tail.length - ID3V1_BYTES : tail.length);
+  return crc16(frame) === 0 ? 'whole' : 'unknown';
+}
+
+/**
+ * The number of the first sample after the frame whose header starts at `at`; `undefined` when no valid
+ * header of this stream is there. See https://www.rfc-editor.org/rfc/rfc9639#section-9.1
+ */
+function readFrameEnd(info: StreamInfo, buffer: Buffer, at: number): number | undefined {
+  if (at + 6 > buffer.length) return undefined;
+  const sync = buffer.readUInt8(at + 1);
+  if (sync !== 0xf8 && sync !== 0xf9) return undefined;
+  const sizes = buffer.readUInt8(at + 2);
+  const shape = buffer.readUInt8(at + 3);
+  const blockCode = sizes >> 4;
+  const rateCode = sizes & 15;
+  const channelCode = shape >> 4;
+  if (blockCode === 0 || rateCode === 15 || channelCode > 10 || (shape & 1) === 1) return undefined;
+  if ((channelCode < 8 ? channelCode + 1 : 2) !== info.channels) return undefined;
+  const coded = readCodedNumber(buffer, at + 4);
+  if (coded === undefined) return undefined;
+  const blockBytes = blockCode === 6 ? 1 : blockCode === 7 ? 2 : 0;
+  const rateBytes = rateCode === 12 ? 1 : rateCode === 13 || rateCode === 14 ? 2 : 0;
+  const checksumAt = coded.end + blockBytes + rateBytes;
+  if (checksumAt >= buffer.length) return undefined;
+  if (crc8(buffer.subarray(at, checksumAt)) !== buffer.readUInt8(checksumAt)) return undefined;
+  const samples =
+    blockBytes > 0 ? buffer.readUIntBE(coded.end, blockBytes) + 1 : blockSamplesOfCode(blockCode);
+  // Frames of streams with a fixed block size are numbered, those of the others tell their first sample.
+  const first = sync === 0xf8 ? coded.value * info.minBlockSamples : coded.value;
+  return first + samples;
+}
+
+function blockSamplesOfCode(code: number): number {
+  if (code === 1) return 192;
+  return code <= 5 ? 576 << (code - 2) : 256 << (code - 8);
+}
+
+/** A number in the form of UTF-8, extended to 36 bits. */
+function readCodedNumber(buffer: Buffer, at: number): { value: number; end: number } | undefined {
+  const lead = buffer.readUInt8(at);
+  const ones = Math.clz32(~(lead << 24));
+  if (ones === 0) return { value: lead, end: at + 1 };
+  const end = at + ones;
+  if (ones === 1 || ones === 8 || end > buffer.length) return undefined;
+  let value = ones === 7 ? 0 : lead & (0x7f >> ones);
+  for (const byte of buffer.subarray(at + 1, end)) {
+    if (byte >> 6 !== 2) return undefined;
+    value = value * 64 + (byte & 63);
+  }
+  return { value, end };
+}
+
+function crc8(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 0x80 ? 0x07 : 0)) & 0xff;
+  }
+  return crc;
+}
+
+function crc16(bytes: Buffer): number {
+  let crc = 0;
+  for (const byte of bytes) {
+    crc ^= byte << 8;
+    for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 0x8000 ? 0x8005 : 0)) & 0xffff;
+  }
+  return crc;
+}

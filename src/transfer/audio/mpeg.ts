@@ -1,0 +1,106 @@
+import type { Container } from './container.ts';
+
+/** Tables of the frame header, by its bits: http://www.mp3-tech.org/programmer/frame_header.html */
+const KBITS_V1_LAYER3 = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+const KBITS_V1_LAYER2 = [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384];
+const KBITS_V2 = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
+const RATES_V1 = [44_100, 48_000, 32_000];
+
+interface Frame {
+  readonly layer: 2 | 3;
+  readonly sampleRate: number;
+  readonly channels: number;
+  readonly samples: number;
+  /** 0 for free-format frames, whose length the header does not tell. */
+  readonly bytes: number;
+  /** Where an encoder's own summary would start. */
+  readonly summaryAt: number;
+}
+
+/** The encoder's summary in the first frame ("Xing" or "Info"), which not every file has. */
+interface Summary {
+  readonly frames?: number;
+  readonly bytes?: number;
+}
+
+/**
+ * MPEG audio, layers III and II, with or without an ID3v2 tag before it. (Layer I is left out: nobody records
+ * with it, and its first bytes are also those of UTF-16 text.) Without a tag the second frame must be where
+ * the first one says, since eleven set bits alone are also the start of much else.
+ */
+export function recogniseMpeg(head: Buffer): Container | undefined {
+  const tagged = head.toString('latin1', 0, 3) === 'ID3' && head.length >= 10;
+  const start = tagged ? tagLength(head) : 0;
+  const frame = readFrame(head, start);
+  if (!tagged && (frame === undefined || !isFollowed(head, frame))) return undefined;
+  const summary = frame === undefined ? {} : readSummary(head, start + frame.summaryAt);
+  const end = summary.bytes === undefined ? undefined : start + summary.bytes;
+  return {
+    contentType: 'audio/mpeg',
+    tailBytes: 0,
+    conclude: (totalBytes) => ({
+      facts: {
+        container: 'mp3',
+        ...(frame === undefined ? {} : describe(frame, summary)),
+      },
+      // Tools that cut files leave the old summary in: being shorter than it says proves nothing.
+      verdict: end !== undefined && totalBytes >= end ? 'whole' : 'unknown',
+    }),
+  };
+}
+
+/** An ID3v2 tag's whole length; its four size bytes hold 7 bits each. */
+function tagLength(head: Buffer): number {
+  const size = head.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 127), 0);
+  const footer = (head.readUInt8(5) & 0x10) === 0 ? 0 : 10;
+  return 10 + size + footer;
+}
+
+function readFrame(head: Buffer, at: number): Frame | undefined {
+  if (at + 4 > head.length) return undefined;
+  const header = head.readUInt32BE(at);
+  const version = (header >>> 19) & 3;
+  const layer = 4 - ((header >>> 17) & 3);
+  const kbitsIndex = (header >>> 12) & 15;
+  const baseRate = RATES_V1[(header >>> 10) & 3];
+  if (header >>> 21 !== 0x7ff || version === 1 || (layer !== 2 && layer !== 3)) return undefined;
+  const v1 = version === 3;
+  const kbits = (v1 ? (layer === 3 ? KBITS_V1_LAYER3 : KBITS_V1_LAYER2) : KBITS_V2)[kbitsIndex];
+  if (kbits === undefined || baseRate === undefined) return undefined;
+  const sampleRate = v1 ? baseRate : version === 2 ? baseRate / 2 : baseRate / 4;
+  const samples = layer === 3 && !v1 ? 576 : 1152;
+  const padding = (header >>> 9) & 1;
+  const channels = ((header >>> 6) & 3) === 3 ? 1 : 2;
+  const sideInfoBytes = v1 ? (channels === 1 ? 17 : 32) : channels === 1 ? 9 : 17;
+  return {
+    layer,
+    sampleRate,
+    channels,
+    samples,
+    bytes: kbits === 0 ? 0 : Math.floor((samples / 8) * ((kbits * 1000) / sampleRate)) + padding,
+    summaryAt: 4 + sideInfoBytes,
+  };
+}
+
+function isFollowed(head: Buffer, frame: Frame): boolean {
+  if (frame.bytes === 0) return false;
+  return frame.bytes + 4 > head.length || readFrame(head, frame.bytes) !== undefined;
+}
+
+function readSummary(head: Buffer, at: number): Summary {
+  const magic = head.toString('latin1', at, at + 4);
+  if ((magic !== 'Xing' && magic !== 'Info') || at + 16 > head.length) return {};
+  const flags = head.readUInt32BE(at + 4);
+  const hasFrames = (flags & 1) !== 0;
+  const hasBytes = (flags & 2) !== 0;
+  return {
+    ...(hasFrames ? { frames: head.readUInt32BE(at + 8) } : {}),
+    ...(hasBytes ? { bytes: head.readUInt32BE(at + (hasFrames ? 12 : 8)) } : {}),
+  };
+}
+
+function describe(frame: Frame, { frames }: Summary) {
+  const { layer, sampleRate, channels, samples } = frame;
+  const seconds = frames === undefined ? {} : { durationSeconds: (frames * samples) / sampleRate };
+  return { codec: `mp${layer}`, sampleRate, channels, ...seconds };
+}

@@ -1,0 +1,106 @@
+import type { AudioFacts } from '../types.ts';
+import type { Container, Verdict } from './container.ts';
+import { describeStreamInfo, readStreamInfo } from './flac.ts';
+
+/** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
+const PAGE_HEADER_BYTES = 27;
+const END_OF_STREAM = 4;
+
+/** A whole page fits: 27 bytes of header, 255 of lengths, 255 x 255 of content. */
+const TAIL_BYTES = 64 * 1024;
+
+/** "No packet ends on this page." */
+const NO_POSITION = 0xffffffffffffffffn;
+
+/** What the first packet tells of the codec. */
+interface Stream {
+  readonly facts: Omit<AudioFacts, 'container'>;
+  /** Units of a page's position that make a second. */
+  readonly positionsPerSecond?: number;
+  /** Positions at the start that are not played (Opus). */
+  readonly skippedPositions: number;
+}
+
+interface Page {
+  readonly at: number;
+  readonly end: number;
+  readonly flags: number;
+  readonly position: bigint;
+}
+
+/** Ogg with Opus, Vorbis, Speex or FLAC in it. The last page says whether it is the last. */
+export function recogniseOgg(head: Buffer): Container | undefined {
+  const first = readPage(head, 0);
+  if (first === undefined) return undefined;
+  const stream = readStream(head, PAGE_HEADER_BYTES + head.readUInt8(26));
+  return {
+    contentType: 'audio/ogg',
+    tailBytes: TAIL_BYTES,
+    conclude(_totalBytes, tail) {
+      const last = lastPage(tail);
+      return {
+        facts: { container: 'ogg', ...stream.facts, ...duration(stream, last) },
+        verdict: judge(last, tail.length),
+      };
+    },
+  };
+}
+
+function readPage(buffer: Buffer, at: number): Page | undefined {
+  if (buffer.toString('latin1', at, at + 4) !== 'OggS' || at + PAGE_HEADER_BYTES > buffer.length) {
+    return undefined;
+  }
+  const flags = buffer.readUInt8(at + 5);
+  if (buffer.readUInt8(at + 4) !== 0 || flags > 7) return undefined;
+  const lengths = buffer.subarray(at + PAGE_HEADER_BYTES, at + PAGE_HEADER_BYTES + buffer.readUInt8(at + 26));
+  const content = lengths.reduce((sum, length) => sum + length, 0);
+  const end = at + PAGE_HEADER_BYTES + buffer.readUInt8(at + 26) + content;
+  return { at, end, flags, position: buffer.readBigUInt64LE(at + 6) };
+}
+
+function lastPage(tail: Buffer): Page | undefined {
+  for (let at = tail.lastIndexOf('OggS'); at !== -1; at = at === 0 ? -1 : tail.lastIndexOf('OggS', at - 1)) {
+    const page = readPage(tail, at);
+    if (page !== undefined) return page;
+  }
+  return undefined;
+}
+
+/** A page that reaches beyond the end is cut. Without the mark of the last page nothing is sure: many omit it. */
+function judge(last: Page | undefined, tailLength: number): Verdict {
+  if (last === undefined) return 'unknown';
+  if (last.end > tailLength) return 'short';
+  return last.end === tailLength && (last.flags & END_OF_STREAM) !== 0 ? 'whole' : 'unknown';
+}
+
+function duration(stream: Stream, last: Page | undefined): { durationSeconds?: number } {
+  if (last === undefined || last.position === NO_POSITION || !stream.positionsPerSecond) return {};
+  const played = Number(last.position) - stream.skippedPositions;
+  return { durationSeconds: Math.max(0, played) / stream.positionsPerSecond };
+}
+
+function readStream(head: Buffer, at: number): Stream {
+  const packet = head.subarray(at);
+  const starts = (magic: string): boolean => packet.toString('latin1', 0, magic.length) === magic;
+  if (starts('OpusHead') && packet.length >= 16) {
+    // Positions of Opus always count in 48 kHz, whatever was recorded: RFC 7845, sections 4 and 5.1.
+    const facts = { codec: 'opus', sampleRate: packet.readUInt32LE(12), channels: packet.readUInt8(9) };
+    return { facts, positionsPerSecond: 48_000, skippedPositions: packet.readUInt16LE(10) };
+  }
+  if (starts('\x01vorbis') && packet.length >= 16) {
+    const sampleRate = packet.readUInt32LE(12);
+    const facts = { codec: 'vorbis', sampleRate, channels: packet.readUInt8(11) };
+    return { facts, positionsPerSecond: sampleRate, skippedPositions: 0 };
+  }
+  if (starts('Speex   ') && packet.length >= 52) {
+    const sampleRate = packet.readUInt32LE(36);
+    const facts = { codec: 'speex', sampleRate, channels: packet.readUInt32LE(48) };
+    return { facts, positionsPerSecond: sampleRate, skippedPositions: 0 };
+  }
+  if (starts('\x7fFLAC') && packet.toString('latin1', 9, 13) === 'fLaC') {
+    const info = readStreamInfo(packet, 13);
+    const positionsPerSecond = info?.sampleRate ?? 0;
+    return { facts: { codec: 'flac', ...describeStreamInfo(info) }, positionsPerSecond, skippedPositions: 0 };
+  }
+  return { facts: {}, skippedPositions: 0 };
+}

@@ -1,0 +1,76 @@
+import { ArchiverError } from '../errors.ts';
+import type { MediaClient, MediaResponse } from './media-client.ts';
+import { assertSize, type ReceiveOptions, type Receiving, receive } from './receiving.ts';
+import { createRequester } from './requester.ts';
+
+/** What one transfer's download works with. */
+export interface DownloadOptions extends ReceiveOptions {
+  readonly media: MediaClient;
+}
+
+/** An answer that holds the recording from its first byte, not read yet. */
+export interface Opened {
+  /** How long the recording will be, where the answer tells. */
+  readonly expectedBytes: number | undefined;
+  /** What the URL in use named, without its query. */
+  readonly source: MediaResponse['source'];
+  /** When that URL expires (unix milliseconds), where it tells. */
+  readonly expiresAt: number | undefined;
+  readonly openedAt: number;
+  /** Reads it. */
+  receive(): Receiving;
+  /** Lets go of it unread. */
+  discard(): void;
+}
+
+/** One recording's download. */
+export interface Download {
+  /**
+   * Opens the recording from its first byte, with fresh URLs and after pauses where needed.
+   * @throws ArchiverError once trying has been enough.
+   */
+  open(): Promise<Opened>;
+  /** Lets go of what was opened and never read. */
+  close(): void;
+}
+
+/** Creates the download of one recording; nothing is requested before `open`. */
+export function createDownload(options: DownloadOptions): Download {
+  const { signedUrl, maxRecordingBytes } = options;
+  const request = createRequester(options);
+  /** The whole recording, sent where only its rest had been asked for. */
+  let unread: MediaResponse | undefined;
+
+  return {
+    async open() {
+      const response = unread ?? (await request(undefined));
+      unread = undefined;
+      if (response.contentEncoding !== undefined) {
+        response.discard();
+        throw new ArchiverError(
+          'DOWNLOAD_FAILED',
+          `${response.host} sent the recording with the content coding ${response.contentEncoding.slice(0, 32)}, ` +
+            'which was not asked for',
+        );
+      }
+      try {
+        assertSize(response.contentLength, maxRecordingBytes);
+      } catch (error) {
+        response.discard();
+        throw error;
+      }
+      return {
+        expectedBytes: response.contentLength,
+        source: response.source,
+        expiresAt: signedUrl.expiresAt,
+        openedAt: Date.now(),
+        receive: () =>
+          receive(response, request, options, (whole) => {
+            unread = whole;
+          }),
+        discard: response.discard,
+      };
+    },
+    close: () => unread?.discard(),
+  };
+}
