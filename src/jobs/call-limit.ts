@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Rate } from '../config/config.ts';
+import { ArchiverError } from '../errors.ts';
+import type { CallLimit } from '../kore/voicemail.ts';
+import type { Backend } from './backend.ts';
+
+/** Longest wait for a call while a session holds its place in a worker; beyond it, the session goes back. */
+const MAX_WAIT_MS = 3_000;
+/** The part of the limit that background work may use; the rest is there for live sessions alone. */
+const BACKGROUND_SHARE = 0.75;
+/**
+ * Calls are counted when they are let go, Kore counts them when they arrive: a window a little longer than
+ * Kore's makes up for the network's jitter.
+ */
+const MARGIN_MS = 250;
+const MARGIN_SHARE = 0.05;
+
+/**
+ * The fleet-wide limit on calls to Kore (`KORE_RATE_LIMIT`): a sliding window kept where the queue is, so that
+ * all workers of a queue share it.
+ */
+export function createCallLimit(backend: Backend, queueName: string, rate: Rate): CallLimit {
+  const windowMs = Math.ceil(rate.windowMs + Math.min(MARGIN_MS, rate.windowMs * MARGIN_SHARE));
+  const backgroundCalls = Math.max(1, Math.floor(rate.calls * BACKGROUND_SHARE));
+  return {
+    async acquire(callClass, signal) {
+      const calls = callClass === 'live' ? rate.calls : backgroundCalls;
+      let waited = 0;
+      for (;;) {
+        signal.throwIfAborted();
+        const wait = await backend.takeCall(queueName, calls, windowMs);
+        if (wait === 0) return;
+        if (waited + wait > MAX_WAIT_MS) {
+          throw new CallLimitReached(wait);
+        }
+        await sleep(wait, undefined, { signal });
+        waited += wait;
+      }
+    },
+    pause: (milliseconds) => backend.pauseCalls(queueName, milliseconds),
+  };
+}
+
+/** Our own limit, not Kore's word: there is nothing wrong, it is just not this session's turn. */
+export class CallLimitReached extends ArchiverError {
+  constructor(waitMs: number) {
+    super('KORE_RATE_LIMITED', 'the limit on calls to Kore (KORE_RATE_LIMIT) is used up for now', {
+      retryAfterMs: waitMs,
+    });
+    this.name = 'CallLimitReached';
+  }
+}

@@ -1,0 +1,219 @@
+import { DelayedError, WaitingError, Worker } from 'bullmq';
+import type { Logger } from '../log.ts';
+import type { Backend, JobWorker } from './backend.ts';
+import type { JobResult, SessionJobData, SessionJobProgress } from './session-job.ts';
+import { jobProgress, type SessionJob } from './view.ts';
+
+/** A job in hand. */
+export interface TakenJob {
+  readonly data: SessionJobData;
+  /** Attempts used up before this one. */
+  readonly attemptsMade: number;
+  readonly progress: SessionJobProgress;
+  /** Replaces what the job remembers. */
+  saveProgress(progress: SessionJobProgress): Promise<void>;
+}
+
+/** What the queue is to do with a job. */
+export type Verdict =
+  /** It is done. */
+  | { readonly kind: 'done'; readonly result: JobResult }
+  /** Look again at that time (unix ms); no attempt is used up. */
+  | { readonly kind: 'wait'; readonly until: number }
+  /** An attempt is used up; try again after a pause. */
+  | { readonly kind: 'retry'; readonly delayMs: number; readonly reason: string }
+  /** It failed for good and stays listed. */
+  | { readonly kind: 'fail'; readonly reason: string }
+  /** As if it had never been taken: back into the queue. */
+  | { readonly kind: 'give-back' };
+
+/** How jobs are taken. */
+export interface ConsumerOptions {
+  /** Jobs in hand at a time. */
+  readonly concurrency: number;
+  /** Works on one job. It must not throw; `signal` aborts when there is no more time. */
+  handle(job: TakenJob, signal: AbortSignal): Promise<Verdict>;
+  readonly log: Logger;
+}
+
+/**
+ * A worker that died keeps its jobs locked for so long, and they are looked for at this interval: so a killed
+ * worker's sessions run again within half a minute.
+ */
+const LOCK_DURATION_MS = 20_000;
+const STALLED_INTERVAL_MS = 5_000;
+/**
+ * A job whose worker died is taken again this often, then BullMQ fails it. Deployments kill workers, so the
+ * default of one would lose sessions; without any bound one that kills every worker would never be noticed.
+ */
+const MAX_STALLED_COUNT = 25;
+/** An idle worker asks again after so many seconds even if nobody woke it. */
+const DRAIN_DELAY_S = 5;
+/** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
+const CONNECT_WAIT_MS = 5_000;
+
+/** The pause after what is no verdict but a fault around it, such as a server that was away when it came. */
+const UNFORESEEN_PAUSE_MS = 5_000;
+
+/** Why a job ended otherwise than done, as BullMQ wants to be told: by an error with the pause in it. */
+class AttemptFailed extends Error {
+  /** Milliseconds until the next attempt, or -1 for none. */
+  readonly pauseMs: number;
+
+  constructor(reason: string, pauseMs: number) {
+    super(reason);
+    this.name = 'AttemptFailed';
+    this.pauseMs = pauseMs;
+  }
+}
+
+/** Takes jobs from a queue and does with them what `handle` says. */
+export class Consumer {
+  readonly #worker: JobWorker;
+  readonly #log: Logger;
+  readonly #inHand = new Set<Promise<Verdict>>();
+  #stopping = false;
+  #heldUntil = 0;
+  #holdTimer: NodeJS.Timeout | undefined;
+
+  constructor(backend: Backend, queueName: string, options: ConsumerOptions) {
+    this.#log = options.log;
+    // Three plain parameters: BullMQ hands out a signal only to processors that declare them.
+    const process = async (job: SessionJob, token: string | undefined, signal: AbortSignal | undefined) =>
+      this.#process(job, token ?? '', signal ?? new AbortController().signal, options);
+    this.#worker = new Worker(
+      backend.queueName(queueName),
+      process,
+      {
+        ...backend.options('consumer'),
+        concurrency: options.concurrency,
+        lockDuration: LOCK_DURATION_MS,
+        stalledInterval: STALLED_INTERVAL_MS,
+        maxStalledCount: MAX_STALLED_COUNT,
+        drainDelay: DRAIN_DELAY_S,
+        settings: {
+          backoffStrategy: (_attempts, _type, error) =>
+            error instanceof AttemptFailed ? error.pauseMs : UNFORESEEN_PAUSE_MS,
+        },
+      },
+      backend.factory,
+    );
+    this.#worker.on('error', (error) =>
+      this.#log.warn({ queue: backend.location, err: error }, 'queue error'),
+    );
+    this.#worker.on('failed', (job, error) => {
+      if (error instanceof AttemptFailed) return;
+      this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a session');
+    });
+    this.#worker.on('stalled', (id) =>
+      this.#log.warn({ job: id }, 'a session whose worker died was put back into the queue'),
+    );
+  }
+
+  /** Jobs being worked on. */
+  get inHand(): number {
+    return this.#inHand.size;
+  }
+
+  /** Resolves when jobs are being taken. */
+  async ready(): Promise<void> {
+    await this.#worker.waitUntilReady();
+  }
+
+  /** Takes no new jobs for so long; what is in hand goes on. The longest of several holds counts. */
+  async hold(milliseconds: number): Promise<void> {
+    const until = Date.now() + milliseconds;
+    if (this.#stopping || until <= this.#heldUntil) return;
+    this.#heldUntil = until;
+    clearTimeout(this.#holdTimer);
+    this.#holdTimer = setTimeout(() => this.#resume(), milliseconds);
+    await this.#worker.pause(true);
+  }
+
+  /** When a hold ends (unix ms), or `undefined` when jobs are being taken. */
+  get heldUntil(): number | undefined {
+    return this.#heldUntil > Date.now() ? this.#heldUntil : undefined;
+  }
+
+  /**
+   * Takes nothing new, lets what is in hand finish for `graceMs`, cancels the rest (which is given back to the
+   * queue) and closes.
+   */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#holdTimer);
+    await this.#worker.pause(true);
+    const finished = await withinTime(Promise.allSettled(this.#inHand), graceMs);
+    if (!finished) {
+      this.#log.warn({ sessions: this.#inHand.size }, 'time is up: cancelling what is still running');
+      this.#worker.cancelAllJobs('shutting down');
+    }
+    // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
+    await withinTime(Promise.allSettled([this.#worker.waitUntilReady()]), CONNECT_WAIT_MS);
+    await this.#worker.close();
+  }
+
+  #resume(): void {
+    this.#heldUntil = 0;
+    if (!this.#stopping) void this.#worker.resume();
+  }
+
+  async #process(
+    job: SessionJob,
+    token: string,
+    signal: AbortSignal,
+    options: ConsumerOptions,
+  ): Promise<JobResult> {
+    // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
+    const verdict: Promise<Verdict> =
+      this.#stopping || this.heldUntil !== undefined
+        ? Promise.resolve({ kind: 'give-back' })
+        : options.handle(takenJob(job), signal);
+    this.#inHand.add(verdict);
+    try {
+      return await settle(job, token, await verdict);
+    } finally {
+      this.#inHand.delete(verdict);
+    }
+  }
+}
+
+/** Tells BullMQ the verdict, in its own terms: a return value or the error it knows. */
+async function settle(job: SessionJob, token: string, verdict: Verdict): Promise<JobResult> {
+  switch (verdict.kind) {
+    case 'done':
+      return verdict.result;
+    case 'wait':
+      // PostgreSQL takes whole milliseconds only.
+      await job.moveToDelayed(Math.ceil(verdict.until), token);
+      throw new DelayedError();
+    case 'give-back':
+      await job.moveToWait(token);
+      throw new WaitingError();
+    case 'retry':
+      throw new AttemptFailed(verdict.reason, Math.max(0, Math.ceil(verdict.delayMs)));
+    case 'fail':
+      throw new AttemptFailed(verdict.reason, -1);
+  }
+}
+
+function takenJob(job: SessionJob): TakenJob {
+  return {
+    data: job.data,
+    attemptsMade: job.attemptsMade,
+    progress: jobProgress(job),
+    saveProgress: (progress) => job.updateProgress(progress),
+  };
+}
+
+async function withinTime(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const time = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds);
+  });
+  try {
+    return await Promise.race([work.then(() => true), time]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

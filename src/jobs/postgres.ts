@@ -1,0 +1,43 @@
+import type { PgPool } from 'bullmq';
+import { Pool } from 'pg';
+import type { Logger } from '../log.ts';
+import { type Backend, QueueUnavailableError } from './backend.ts';
+import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql-backend.ts';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** No statement of BullMQ's takes longer by far; one that does has lost its server. */
+const QUERY_TIMEOUT_MS = 30_000;
+/** Each worker and each listener for events keeps one connection of the pool to itself. */
+const POOL_SIZE = 20;
+
+/** The queue on a PostgreSQL server, through BullMQ's PostgreSQL backend and node-postgres. */
+export async function openPostgresBackend(
+  url: string,
+  prefix: string | undefined,
+  log: Logger,
+): Promise<Backend> {
+  const { protocol, host, pathname } = new URL(url);
+  const location = `${protocol}//${host}${pathname}`;
+  const pool = new Pool({
+    connectionString: url,
+    max: POOL_SIZE,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    query_timeout: QUERY_TIMEOUT_MS,
+    keepAlive: true,
+    application_name: 'voicemail-archiver',
+    options: `-c search_path=${QUEUE_SCHEMA},public`,
+  });
+  // Each part of BullMQ listens for errors of the pool as well, more than Node expects of one emitter.
+  pool.setMaxListeners(0);
+  pool.on('error', (error) => log.warn({ queue: location, err: error }, 'queue connection failed'));
+  try {
+    await prepareDatabase(pool as unknown as PgPool);
+  } catch (error) {
+    await pool.end();
+    throw new QueueUnavailableError(
+      `cannot open the queue at ${location}: ${(error as Error).message || String(error)}; check QUEUE_URL, that the server runs, and that the user may create schemas`,
+      { cause: error },
+    );
+  }
+  return sqlBackend(pool as unknown as PgPool, prefix, { location, shared: true, close: () => pool.end() });
+}

@@ -1,0 +1,393 @@
+import { type JobState, type JobsOptions, Queue } from 'bullmq';
+import type { Logger } from '../log.ts';
+import type { SessionRef } from '../session.ts';
+import type { Backend, JobQueue } from './backend.ts';
+import { BACKFILL_PRIORITY, jobId, type SessionJobData, type TranscriptState } from './session-job.ts';
+import {
+  jobProgress,
+  SESSION_STATES,
+  type SessionJob,
+  type SessionState,
+  type SessionView,
+  sessionState,
+  viewOfJob,
+} from './view.ts';
+
+/** What became of a session that was to be queued. */
+export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
+
+/** A session to be queued. */
+export interface EnqueueRequest extends SessionRef {
+  /** `backfill` waits behind everything `live`, the default. */
+  readonly priority?: 'live' | 'backfill';
+  /** Archive again although the archive has it. */
+  readonly force?: boolean;
+}
+
+/** What became of it. */
+export interface EnqueueResult extends SessionRef {
+  readonly outcome: EnqueueOutcome;
+}
+
+/** Which sessions to list. */
+export interface ListQuery {
+  readonly state?: SessionState;
+  readonly code?: string;
+  /** 1 to 1000, default 100. */
+  readonly limit?: number;
+  /** From the page before. */
+  readonly cursor?: string;
+}
+
+/** A page of sessions. */
+export interface SessionPage {
+  readonly sessions: readonly SessionView[];
+  readonly nextCursor?: string;
+}
+
+/** How many sessions are in each state. */
+export type StateCounts = Readonly<Record<SessionState, number>>;
+
+/** What the queue as a whole looks like. */
+export interface QueueStats {
+  readonly states: StateCounts;
+  /** Archived sessions whose transcript is still awaited. */
+  readonly transcriptsPending: number;
+  /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
+  readonly oldestQueuedAt?: string;
+}
+
+/** A list query that makes no sense. */
+export class InvalidCursorError extends Error {
+  constructor() {
+    super('the cursor is not one of this list: start again without one');
+    this.name = 'InvalidCursorError';
+  }
+}
+
+/** Finished sessions stay in the queue for status queries; the archive remembers the others. */
+const KEEP_ARCHIVED = { age: 7 * 24 * 60 * 60, count: 100_000 } as const;
+/** Attempts are bounded by time, in the worker; BullMQ wants a number all the same. */
+const UNBOUNDED_ATTEMPTS = 1_000_000;
+const DEFAULT_PAGE_SIZE = 100;
+const MAX_PAGE_SIZE = 1_000;
+/** How many jobs are looked through at once when a list is filtered by error code. */
+const SCAN_SIZE = 500;
+
+/** A job that changes state while it is read is read again, up to so often. */
+const MAX_READS = 5;
+
+/** Options every job of ours is added with. */
+const JOB_OPTIONS = {
+  attempts: UNBOUNDED_ATTEMPTS,
+  // The worker tells the pause with each failure: see consumer.ts.
+  backoff: { type: 'told-by-worker' },
+  removeOnComplete: KEEP_ARCHIVED,
+  // A failed session stays listed until it is retried or removed by hand.
+  removeOnFail: false,
+  stackTraceLimit: 1,
+} as const satisfies JobsOptions;
+
+const BULLMQ_STATES: Readonly<Record<SessionState, readonly JobState[]>> = {
+  queued: ['waiting', 'prioritized'],
+  active: ['active'],
+  waiting: ['delayed'],
+  archived: ['completed'],
+  failed: ['failed'],
+};
+
+/**
+ * The sessions in the queue. A session has one job, whose id is made of its ids: so it can't be queued twice,
+ * and its state is found without looking through anything.
+ */
+export class SessionQueue {
+  readonly #backend: Backend;
+  readonly #sessions: JobQueue;
+  readonly #transcripts: JobQueue;
+
+  /** @param name of the queue (`QUEUE_NAME`). */
+  constructor(backend: Backend, name: string, log: Logger) {
+    this.#backend = backend;
+    this.#sessions = openQueue(backend, name, log);
+    this.#transcripts = openQueue(backend, transcriptQueueName(name), log);
+  }
+
+  /** For people and logs; without passwords. */
+  get location(): string {
+    return this.#backend.location;
+  }
+
+  /**
+   * Queues sessions. When it returns, the queue holds them; when it throws, it may hold some of them, and
+   * asking again is safe.
+   *
+   * @param isArchived asks the archive about sessions that the queue does not know, where that is wanted;
+   * without it the worker finds out.
+   */
+  async enqueue(
+    requests: readonly EnqueueRequest[],
+    isArchived: (session: SessionRef) => Promise<boolean> = async () => false,
+  ): Promise<EnqueueResult[]> {
+    const unique = new Map(requests.map((request) => [jobId(request), request]));
+    const standings = await this.#backend.standings(this.#sessions, [...unique.keys()]);
+    const outcomes = new Map<string, EnqueueOutcome>();
+    const fresh: { id: string; request: EnqueueRequest }[] = [];
+    for (const [id, request] of unique) {
+      const standing = standings.get(id);
+      if (standing === 'failed' || (standing === 'completed' && request.force)) {
+        outcomes.set(id, await this.#runAgain(id, standing, request));
+      } else if (standing === 'completed') {
+        outcomes.set(id, 'already-archived');
+      } else if (standing === 'ahead' || standing === 'behind') {
+        const isUrgent = standing === 'behind' && request.priority !== 'backfill';
+        if (isUrgent || request.force) await this.#adjust(id, request);
+        outcomes.set(id, 'already-queued');
+      } else if (!request.force && (await isArchived(request))) {
+        outcomes.set(id, 'already-archived');
+      } else {
+        fresh.push({ id, request });
+        outcomes.set(id, 'queued');
+      }
+    }
+    // An id that somebody else added in the meantime is left as it is by BullMQ.
+    if (fresh.length > 0) await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request)));
+
+    return requests.map((request) => ({
+      sessionId: request.sessionId,
+      botId: request.botId,
+      outcome: outcomes.get(jobId(request)) ?? 'queued',
+    }));
+  }
+
+  /** Looks for the transcript of an archived session after `delayMs`; once per session however often called. */
+  async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
+    const id = jobId(session);
+    const standing = (await this.#backend.standings(this.#transcripts, [id])).get(id);
+    // A finished look belongs to an earlier archiving of this session.
+    if (standing === 'completed' || standing === 'failed') await this.#transcripts.remove(id);
+    await this.#transcripts.add('transcript', ids(session), {
+      ...JOB_OPTIONS,
+      jobId: id,
+      delay: delayMs,
+      // What it came to is noted with the session: see noteTranscript.
+      removeOnComplete: true,
+    });
+  }
+
+  /** Notes with an archived session what became of its transcript. */
+  async noteTranscript(session: SessionRef, transcript: TranscriptState): Promise<void> {
+    const job = await this.#job(session);
+    if (job) await this.#sessions.updateJobProgress(jobId(session), { ...jobProgress(job), transcript });
+  }
+
+  /** The view of a session, or `undefined` when the queue does not know it. */
+  async view(session: SessionRef): Promise<SessionView | undefined> {
+    let view: SessionView | undefined;
+    for (let read = 0; read < MAX_READS; read += 1) {
+      // BullMQ tells a job and its state one after the other.
+      const state = sessionState(await this.#sessions.getJobState(jobId(session)));
+      const job = state && (await this.#job(session));
+      if (!job) return undefined;
+      view = viewOfJob(job, state);
+      const isFinished = state === 'archived' || state === 'failed';
+      if (isFinished === Boolean(job.finishedOn)) break;
+    }
+    return view;
+  }
+
+  /** A page of sessions, newest first within each state. @throws InvalidCursorError */
+  async list(query: ListQuery = {}): Promise<SessionPage> {
+    const limit = Math.min(query.limit ?? DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
+    const states = query.state ? [query.state] : SESSION_STATES;
+    const kinds = states.flatMap((state) => BULLMQ_STATES[state]);
+    let { kind, offset } = parseCursor(query.cursor, kinds);
+    const sessions: SessionView[] = [];
+    while (kind < kinds.length) {
+      const size = query.code ? SCAN_SIZE : limit - sessions.length;
+      const bullmqState = kinds[kind] as JobState;
+      const jobs = (await this.#sessions.getJobs(
+        [bullmqState],
+        offset,
+        offset + size - 1,
+        false,
+      )) as SessionJob[];
+      for (const job of jobs) {
+        offset += 1;
+        const view = viewOfJob(job, sessionState(bullmqState) ?? 'queued');
+        if (query.code && view.error?.code !== query.code) continue;
+        sessions.push(view);
+        if (sessions.length === limit) return { sessions, nextCursor: `${kinds[kind]}:${offset}` };
+      }
+      // Not at the first short page: BullMQ leaves out jobs that went away between its two reads.
+      if (jobs.length === 0) {
+        kind += 1;
+        offset = 0;
+      }
+    }
+    return { sessions };
+  }
+
+  /** Runs a failed session again from the start. */
+  async retry(session: SessionRef): Promise<'requeued' | 'not-failed' | 'unknown'> {
+    const id = jobId(session);
+    const standing = (await this.#backend.standings(this.#sessions, [id])).get(id);
+    if (standing === undefined) return 'unknown';
+    if (standing !== 'failed') return 'not-failed';
+    return (await this.#runAgain(id, 'failed', undefined)) === 'requeued' ? 'requeued' : 'not-failed';
+  }
+
+  /** Runs all failed sessions again, or those with a code. @returns how many. */
+  async retryAll(code?: string): Promise<number> {
+    const failed: SessionRef[] = [];
+    let cursor: string | undefined;
+    do {
+      const page: SessionPage = await this.list({
+        state: 'failed',
+        limit: MAX_PAGE_SIZE,
+        ...(code && { code }),
+        ...(cursor && { cursor }),
+      });
+      failed.push(...page.sessions);
+      cursor = page.nextCursor;
+    } while (cursor);
+    let requeued = 0;
+    for (const session of failed) if ((await this.retry(session)) === 'requeued') requeued += 1;
+    return requeued;
+  }
+
+  /** Counts by state and the age of the queue. */
+  async stats(): Promise<QueueStats> {
+    const [counts, transcripts] = await Promise.all([
+      this.#sessions.getJobCounts(...Object.values(BULLMQ_STATES).flat()),
+      this.#transcripts.getJobCounts('waiting', 'prioritized', 'active', 'delayed'),
+    ]);
+    // From the end of the list: BullMQ's PostgreSQL backend has no ascending order of waiting jobs.
+    const last = BULLMQ_STATES.queued.map((kind) => ({ kind, index: (counts[kind] ?? 0) - 1 }));
+    const oldest = await Promise.all(
+      last.map(({ kind, index }) => (index < 0 ? [] : this.#sessions.getJobs([kind], index, index))),
+    );
+    const states = Object.fromEntries(
+      SESSION_STATES.map((state) => [state, sum(BULLMQ_STATES[state].map((kind) => counts[kind] ?? 0))]),
+    ) as StateCounts;
+    const oldestAt = Math.min(...oldest.flat().map((job) => job.timestamp));
+    return {
+      states,
+      transcriptsPending: sum(Object.values(transcripts)),
+      ...(Number.isFinite(oldestAt) && { oldestQueuedAt: new Date(oldestAt).toISOString() }),
+    };
+  }
+
+  /** @throws when the queue can't be reached. */
+  async check(): Promise<void> {
+    await this.#backend.check();
+  }
+
+  /** Lets go of the queue; the backend stays open. */
+  async close(): Promise<void> {
+    await Promise.all([this.#sessions.close(), this.#transcripts.close()]);
+  }
+
+  async #job(session: SessionRef): Promise<SessionJob | undefined> {
+    return (await this.#sessions.getJob(jobId(session))) as SessionJob | undefined;
+  }
+
+  /** Puts a finished session back into the queue, with a clean slate. */
+  async #runAgain(
+    id: string,
+    standing: 'completed' | 'failed',
+    request: EnqueueRequest | undefined,
+  ): Promise<EnqueueOutcome> {
+    const job = await this.#sessions.getJob(id);
+    // Removed by hand in this very moment: then it is a new one.
+    if (!job) {
+      if (request) await this.#sessions.addBulk([newJob(id, request)]);
+      return 'queued';
+    }
+    if (request) {
+      await job.updateData(dataOf(request));
+      // A finished job is in no line; this is where it will stand in the one it is put back into.
+      await job.changePriority({ priority: priorityOf(request) });
+    }
+    await job.updateProgress({});
+    try {
+      await job.retry(standing, { resetAttemptsMade: true, resetAttemptsStarted: true });
+    } catch (error) {
+      // Somebody else put it back first.
+      const now = (await this.#backend.standings(this.#sessions, [id])).get(id);
+      if (now === 'ahead' || now === 'behind') return 'already-queued';
+      throw error;
+    }
+    return 'requeued';
+  }
+
+  /** What is asked for again may be asked for with more urgency, or by force. */
+  async #adjust(id: string, request: EnqueueRequest): Promise<void> {
+    const job = await this.#sessions.getJob(id);
+    if (!job) return;
+    const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
+    const isForced = request.force === true && job.data.force !== true;
+    if (isUrgent || isForced) {
+      await job.updateData({
+        ...job.data,
+        ...(isUrgent && { backfill: false }),
+        ...(isForced && { force: true }),
+      });
+    }
+    if (isUrgent && job.priority > 0) await job.changePriority({ priority: 0 });
+  }
+}
+
+/** Awaited transcripts have a queue of their own: they are no sessions, and never get in their way. */
+export function transcriptQueueName(name: string): string {
+  return `${name}-transcripts`;
+}
+
+function openQueue(backend: Backend, name: string, log: Logger): JobQueue {
+  const queue: JobQueue = new Queue(backend.queueName(name), backend.options('producer'), backend.factory);
+  queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
+  return queue;
+}
+
+function newJob(id: string, request: EnqueueRequest) {
+  return {
+    name: 'session',
+    data: dataOf(request),
+    opts: {
+      ...JOB_OPTIONS,
+      jobId: id,
+      priority: priorityOf(request),
+    },
+  };
+}
+
+/** Jobs without priority (0) go first. */
+function priorityOf(request: EnqueueRequest): number {
+  return request.priority === 'backfill' ? BACKFILL_PRIORITY : 0;
+}
+
+function dataOf(request: EnqueueRequest): SessionJobData {
+  return {
+    ...ids(request),
+    ...(request.force && { force: true }),
+    ...(request.priority === 'backfill' && { backfill: true }),
+  };
+}
+
+function ids({ sessionId, botId }: SessionRef): SessionRef {
+  return { sessionId, botId };
+}
+
+function parseCursor(
+  cursor: string | undefined,
+  kinds: readonly JobState[],
+): { kind: number; offset: number } {
+  if (cursor === undefined) return { kind: 0, offset: 0 };
+  const [, name = '', offset = ''] = /^([a-z]+):(\d{1,9})$/.exec(cursor) ?? [];
+  const kind = kinds.indexOf(name as JobState);
+  if (kind === -1) throw new InvalidCursorError();
+  return { kind, offset: Number(offset) };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,104 @@
+import {
+  type BackendFactory,
+  createPostgresBackend,
+  type IQueueBackend,
+  type PgPool,
+  runMigrations,
+} from 'bullmq';
+import type { Backend, JobStanding } from './backend.ts';
+
+/** Where BullMQ keeps its tables. */
+export const QUEUE_SCHEMA = 'bullmq';
+
+/** Serialises concurrent starters while they create our schema: the SHA-1 of its name, cut to an integer. */
+const SETUP_LOCK = 1_482_916_034;
+
+/**
+ * The limit on calls as a sliding window over the times at which calls were taken, by the server's clock.
+ * A function, so that it is one statement: in the embedded database everybody shares one session, and a
+ * transaction of several statements would swallow those of others.
+ */
+const SETUP = `
+select pg_advisory_xact_lock(${SETUP_LOCK});
+create schema if not exists voicemail_archiver;
+create table if not exists voicemail_archiver.call_limit (
+  name text primary key,
+  taken bigint[] not null default '{}',
+  paused_until bigint not null default 0
+);
+create or replace function voicemail_archiver.take_call(p_name text, p_calls int, p_window bigint)
+returns bigint language plpgsql as $$
+declare
+  now_ms bigint;
+  state voicemail_archiver.call_limit;
+  recent bigint[];
+begin
+  insert into voicemail_archiver.call_limit (name) values (p_name) on conflict do nothing;
+  select * into state from voicemail_archiver.call_limit where name = p_name for update;
+  now_ms := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+  if state.paused_until > now_ms then return state.paused_until - now_ms; end if;
+  recent := array(select t from unnest(state.taken) t where t > now_ms - p_window order by t);
+  if cardinality(recent) < p_calls then
+    update voicemail_archiver.call_limit set taken = recent || now_ms where name = p_name;
+    return 0;
+  end if;
+  return greatest(1, recent[cardinality(recent) - p_calls + 1] + p_window - now_ms);
+end $$;
+`;
+
+const TAKE_CALL = 'select voicemail_archiver.take_call($1, $2, $3) as wait';
+const PAUSE_CALLS = `
+insert into voicemail_archiver.call_limit (name, paused_until)
+values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint)
+on conflict (name) do update set paused_until = greatest(call_limit.paused_until, excluded.paused_until)`;
+
+const STANDINGS = `
+select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
+
+/** Creates or updates BullMQ's tables and our own. Needs the right to create schemas. */
+export async function prepareDatabase(pool: PgPool): Promise<void> {
+  const client = await pool.connect();
+  try {
+    await runMigrations(client, QUEUE_SCHEMA, {});
+    await client.query(SETUP);
+  } finally {
+    client.release();
+  }
+}
+
+/** What the PostgreSQL and the embedded backend have in common: BullMQ's PostgreSQL backend over a pool. */
+export function sqlBackend(
+  pool: PgPool,
+  prefix: string | undefined,
+  rest: Pick<Backend, 'location' | 'shared' | 'close'>,
+): Backend {
+  return {
+    ...rest,
+    factory: createPostgresBackend as unknown as BackendFactory<IQueueBackend, unknown>,
+    // PostgreSQL has a schema where Redis has a prefix, so a prefix of one's own goes into the name.
+    queueName: (name) => (prefix === undefined ? name : `${prefix}.${name}`),
+    options: () => ({ connection: pool }),
+    async standings(queue, ids) {
+      const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STANDINGS, [
+        queue.name,
+        ids,
+      ]);
+      return new Map(rows.map(({ id, state, priority }) => [id, standing(state, priority)]));
+    },
+    async takeCall(name, calls, windowMs) {
+      const { rows } = await pool.query<{ wait: string | number }>(TAKE_CALL, [name, calls, windowMs]);
+      return Number(rows[0]?.wait ?? 0);
+    },
+    async pauseCalls(name, milliseconds) {
+      await pool.query(PAUSE_CALLS, [name, Math.ceil(milliseconds)]);
+    },
+    async check() {
+      await pool.query('select 1');
+    },
+  };
+}
+
+function standing(state: string, priority: number): JobStanding {
+  if (state === 'completed' || state === 'failed') return state;
+  return priority > 0 ? 'behind' : 'ahead';
+}
