@@ -263,7 +263,8 @@ describe('a call', () => {
     expect(lines).toHaveLength(1);
     expect(JSON.parse(lines[0] ?? '')).toMatchObject({
       level: 'info',
-      ...SESSION,
+      session: SESSION.sessionId,
+      bot: SESSION.botId,
       foreignBotIds: ['st-other'],
       foreignSessionIds: ['other-1', '(no id)'],
     });

@@ -130,7 +130,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     const foreignSessionIds = otherIds(transcriptions, 'sessionId', session.sessionId);
     if (foreignBotIds.length === 0 && foreignSessionIds.length === 0) return;
     log.info(
-      { ...session, foreignBotIds, foreignSessionIds },
+      { session: session.sessionId, bot: session.botId, foreignBotIds, foreignSessionIds },
       'the transcript names other ids than its session',
     );
   }

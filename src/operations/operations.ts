@@ -1,0 +1,89 @@
+import type {
+  EnqueueRequest,
+  EnqueueResult,
+  ListQuery,
+  QueueStats,
+  SessionPage,
+  SessionQueue,
+} from '../jobs/session-queue.ts';
+import type { SessionView } from '../jobs/view.ts';
+import type { Logger } from '../log.ts';
+import type { SessionRef } from '../session.ts';
+import type { Manifest } from '../storage/documents.ts';
+import { manifestKey } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { readManifest, resultOf } from '../workers/archive-session.ts';
+
+/** What became of a session that was to be retried. */
+export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';
+
+/**
+ * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;
+ * where another process holds the embedded queue, the commands say it to that one's API.
+ */
+export interface Operations {
+  /** Queues sessions; when it returns the queue holds them. */
+  enqueue(requests: readonly EnqueueRequest[]): Promise<EnqueueResult[]>;
+  /** A session by its ids, also long after its job has gone from the queue; `undefined` when nobody knows it. */
+  view(session: SessionRef): Promise<SessionView | undefined>;
+  list(query: ListQuery): Promise<SessionPage>;
+  retry(session: SessionRef): Promise<RetryOutcome>;
+  /** Retries all failed sessions, or those with a code. @returns how many. */
+  retryAll(code?: string): Promise<number>;
+  stats(): Promise<QueueStats>;
+}
+
+/**
+ * Sessions the queue does not know are looked up in the archive one by one, which is right for a handful; of
+ * more, the worker finds out which are archived.
+ */
+const MAX_ARCHIVE_LOOKUPS = 100;
+
+/** Operations on a queue and an archive that this process has open. */
+export function createOperations(queue: SessionQueue, store: ArchiveStore, log: Logger): Operations {
+  const isArchived = async (session: SessionRef): Promise<boolean> => {
+    try {
+      return (await store.head(manifestKey(session), neverAborted())) !== undefined;
+    } catch (error) {
+      // Taking sessions in must not depend on the archive: the worker will look again.
+      log.warn(
+        { session: session.sessionId, err: error },
+        'could not look a session up in the archive: queued',
+      );
+      return false;
+    }
+  };
+  return {
+    enqueue: (requests) =>
+      requests.length <= MAX_ARCHIVE_LOOKUPS ? queue.enqueue(requests, isArchived) : queue.enqueue(requests),
+    async view(session) {
+      const view = await queue.view(session);
+      if (view) return view;
+      const manifest = await readManifest(session, store, neverAborted());
+      return manifest && viewOfManifest(manifest, session, store);
+    },
+    list: (query) => queue.list(query),
+    retry: (session) => queue.retry(session),
+    retryAll: (code) => queue.retryAll(code),
+    stats: () => queue.stats(),
+  };
+}
+
+/** The view of a session whose job has gone from the queue. The archive does not remember when it was queued. */
+function viewOfManifest(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionView {
+  const { sessionId, botId } = session;
+  return {
+    sessionId,
+    botId,
+    state: 'archived',
+    attempts: 0,
+    enqueuedAt: manifest.archivedAt,
+    finishedAt: manifest.archivedAt,
+    ...resultOf(manifest, session, store),
+  };
+}
+
+/** The stores have timeouts of their own. */
+function neverAborted(): AbortSignal {
+  return new AbortController().signal;
+}

@@ -1,0 +1,67 @@
+import { isArchiverError } from '../errors.ts';
+import type { TranscriptState } from '../jobs/session-job.ts';
+import type { KoreDocument } from '../kore/voicemail.ts';
+import type { SessionRef } from '../session.ts';
+import { type ManifestTranscript, serialize } from '../storage/documents.ts';
+import { manifestKey } from '../storage/layout.ts';
+import { type ArchiveDeps, archiveTranscript, readManifest } from './archive-session.ts';
+
+/** What {@link awaitTranscript} needs of {@link ArchiveDeps}. */
+export type TranscriptDeps = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'now'>;
+
+/** What a look for a transcript came to. */
+export interface TranscriptLook {
+  readonly state: TranscriptState;
+  /** When to stop looking; a look at or after that time settles it. */
+  readonly deadline: Date;
+}
+
+/**
+ * Looks once more for the transcript of an archived session. Rewrites the manifest when the transcript has
+ * come, or when it has not come within `waitMs` of the archiving; otherwise nothing changes.
+ */
+export async function awaitTranscript(
+  session: SessionRef,
+  waitMs: number,
+  deps: TranscriptDeps,
+  signal: AbortSignal,
+): Promise<TranscriptLook> {
+  const manifest = await readManifest(session, deps.store, signal);
+  // Removed from the archive in the meantime: there is nothing to add a transcript to.
+  if (!manifest) return { state: 'absent', deadline: deps.now() };
+  const deadline = new Date(Date.parse(manifest.archivedAt) + waitMs);
+  if (manifest.transcript.state !== 'pending') return { state: manifest.transcript.state, deadline };
+
+  const messages = await lookForMessages(session, deps, signal);
+  const isLastLook = deps.now() >= deadline;
+  if (messages.length === 0 && !isLastLook) return { state: 'pending', deadline };
+
+  // What lies there without being named in the manifest is the rest of a look that was cut short.
+  const transcript: ManifestTranscript =
+    messages.length === 0
+      ? { state: 'absent' }
+      : await archiveTranscript(session, messages, 'replace', deps.store, signal);
+  const rewritten = serialize({ ...manifest, transcript });
+  await deps.store.write(
+    manifestKey(session),
+    rewritten,
+    { contentType: 'application/json' },
+    'replace',
+    signal,
+  );
+  return { state: transcript.state, deadline };
+}
+
+/** The messages there are by now. Kore forgetting the session means that there will be none. */
+async function lookForMessages(
+  session: SessionRef,
+  deps: TranscriptDeps,
+  signal: AbortSignal,
+): Promise<readonly KoreDocument[]> {
+  try {
+    return (await deps.fetchVoicemail(session, 'background', signal)).transcriptions;
+  } catch (error) {
+    if (isArchiverError(error, 'SESSION_NOT_FOUND')) return [];
+    throw error;
+  }
+}
