@@ -1,0 +1,252 @@
+/** The whole program on real parts, against the sandbox, with times so small that nobody has to wait. */
+
+import { randomUUID } from 'node:crypto';
+import { Queue } from 'bullmq';
+import { expect, vi } from 'vitest';
+import type { Config, KoreConfig, WorkConfig } from '../../src/config/config.ts';
+import { openBackend } from '../../src/jobs/open-backend.ts';
+import type { EnqueueOutcome, EnqueueRequest } from '../../src/jobs/session-queue.ts';
+import type { SessionView } from '../../src/jobs/view.ts';
+import { createLogger } from '../../src/log.ts';
+import type { Operations } from '../../src/operations/operations.ts';
+import { openRuntime, type Runtime } from '../../src/runtime.ts';
+import { type Sandbox, type SandboxOptions, startSandbox } from '../../src/sandbox/sandbox.ts';
+import { type Manifest, parseManifest } from '../../src/storage/documents.ts';
+import { manifestKey } from '../../src/storage/layout.ts';
+import type { SessionWorker } from '../../src/workers/session-worker.ts';
+import { type ArchiveKind, openTestArchive, type TestArchive } from './archive-stores.ts';
+import { createTestQueue, forgetCallPause, type QueueKind, silent, type TestQueue } from './queues.ts';
+
+/** In every transcript of a test, so that it is found wherever it must not be. */
+export const SPOKEN = 'pineapple umbrella';
+
+const SECOND = 1_000;
+
+/** Small times, and waits that no test reaches unless it shortens them. */
+const WORK: WorkConfig = {
+  concurrency: 8,
+  transferMemoryBytes: 64 * 1024 * 1024,
+  maxRecordingBytes: 64 * 1024 * 1024,
+  recordingWaitMs: 600 * SECOND,
+  transcriptWaitMs: 600 * SECOND,
+  pollDelayMs: 50,
+  retryDelayMs: 20,
+  retryWaitMs: 600 * SECOND,
+  unauthorizedPauseMs: 300,
+  downloadIdleTimeoutMs: 5 * SECOND,
+  shutdownGraceMs: 10 * SECOND,
+};
+
+/** A queue and an archive for the tests of a file; each test starts a pipeline of its own on them. */
+export interface Setup {
+  readonly archive: TestArchive;
+  readonly queue: TestQueue;
+  start(options?: PipelineOptions): Promise<Pipeline>;
+  close(): Promise<void>;
+}
+
+/** What a test may want different. */
+export interface PipelineOptions {
+  readonly sandbox?: SandboxOptions;
+  /** An API that is there already, and is not closed with the pipeline. */
+  readonly existingSandbox?: Sandbox;
+  readonly work?: Partial<WorkConfig>;
+  readonly kore?: Partial<KoreConfig>;
+  /** Starts taking sessions at once; default true. */
+  readonly startWorker?: boolean;
+}
+
+/** A running pipeline. */
+export interface Pipeline {
+  readonly sandbox: Sandbox;
+  readonly operations: Operations;
+  /** Lines of the log so far, from the lowest level on. */
+  readonly log: readonly string[];
+  enqueue(...sessionIds: string[]): Promise<EnqueueOutcome[]>;
+  request(...requests: Omit<EnqueueRequest, 'botId'>[]): Promise<EnqueueOutcome[]>;
+  /** Resolves with the session's view once it is as wanted; rejects with the last one if it never is. */
+  waitFor(sessionId: string, holds: (view: SessionView) => boolean): Promise<SessionView>;
+  /** Waits until it is archived or failed. */
+  ends(sessionId: string): Promise<SessionView>;
+  /** Waits until its transcript is settled. */
+  transcriptSettled(sessionId: string): Promise<SessionView>;
+  /** Keys below the archive that came since the pipeline was started, without the archive's own prefix. */
+  archived(): Promise<string[]>;
+  manifest(sessionId: string): Promise<Manifest>;
+  /** An object by its full key. */
+  read(key: string): Promise<Buffer>;
+  stopWorker(): Promise<void>;
+  startWorker(): Promise<void>;
+  /** Stops everything, takes it that all waits are over (sessions', and the pause of calls), and starts again. */
+  skipWaits(): Promise<void>;
+  /**
+   * Ends it and proves what holds of every run: nothing half-done is left in the archive, Kore was treated as it
+   * wants to be, and neither log nor queue holds anything secret.
+   */
+  stop(): Promise<void>;
+}
+
+/** Opens a queue and an archive of one kind each. */
+export async function openSetup(queueKind: QueueKind, archiveKind: ArchiveKind): Promise<Setup> {
+  const [queue, archive] = await Promise.all([createTestQueue(queueKind), openTestArchive(archiveKind)]);
+  stubAwsEnvironment(archive);
+  return {
+    archive,
+    queue,
+    start: (options = {}) => startPipeline({ queue, archive }, options),
+    async close() {
+      vi.unstubAllEnvs();
+      await Promise.all([queue.remove(), archive.close()]);
+    },
+  };
+}
+
+/** The store finds its server as anybody's would: by the AWS SDK's standard chain. */
+function stubAwsEnvironment({ options: { connection } }: TestArchive): void {
+  if (!connection) return;
+  const { endpoint, region, credentials } = connection;
+  const { accessKeyId, secretAccessKey } = credentials as { accessKeyId: string; secretAccessKey: string };
+  vi.stubEnv('AWS_ENDPOINT_URL_S3', String(endpoint));
+  vi.stubEnv('AWS_REGION', String(region));
+  vi.stubEnv('AWS_ACCESS_KEY_ID', accessKeyId);
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', secretAccessKey);
+}
+
+/** Starts sandbox, queue, archive and worker as one. */
+export async function startPipeline(
+  { queue, archive }: { readonly queue: TestQueue; readonly archive: TestArchive },
+  options: PipelineOptions,
+): Promise<Pipeline> {
+  const sandbox = options.existingSandbox ?? (await startSandbox(options.sandbox));
+  const { botId } = sandbox;
+  const kore: KoreConfig = {
+    baseUrl: sandbox.url,
+    botId,
+    clientId: sandbox.clientId,
+    clientSecret: sandbox.clientSecret,
+    accountId: undefined,
+    rateLimit: { calls: 10_000, windowMs: SECOND },
+    ...options.kore,
+  };
+  const config: Config = {
+    kore,
+    defaultBotId: botId,
+    media: { hosts: ['127.0.0.1', 'localhost'], allowPrivate: true },
+    // A queue of its own on the server that the tests of a file share.
+    queue: { ...queue.config, name: `sessions-${randomUUID()}` },
+    archive: archive.target,
+    work: { ...WORK, ...options.work },
+    http: { host: '127.0.0.1', port: 0, tokens: [] },
+    logLevel: 'trace',
+  };
+  const log: string[] = [];
+  const logger = createLogger('trace', (line) => log.push(line));
+  const before = new Set(await archive.list());
+
+  let runtime: Runtime = await openRuntime(config, logger);
+  let worker: SessionWorker | undefined;
+  const startWorker = async () => {
+    worker = runtime.startWorker(kore);
+    await worker.ready();
+  };
+  const stopWorker = async () => {
+    const stopping = worker;
+    worker = undefined;
+    await stopping?.stop();
+  };
+  if (options.startWorker !== false) await startWorker();
+
+  const ref = (sessionId: string) => ({ botId, sessionId });
+  const waitFor: Pipeline['waitFor'] = async (sessionId, holds) => {
+    let view: SessionView | undefined;
+    try {
+      return await vi.waitUntil(
+        async () => {
+          view = await runtime.operations.view(ref(sessionId));
+          return view && holds(view) ? view : undefined;
+        },
+        { interval: 20, timeout: 20 * SECOND },
+      );
+    } catch (error) {
+      throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`, { cause: error });
+    }
+  };
+  const request: Pipeline['request'] = async (...requests) =>
+    (await runtime.operations.enqueue(requests.map((one) => ({ ...one, botId })))).map(
+      ({ outcome }) => outcome,
+    );
+  const fullKey = (key: string) => archive.store.fullKey(key);
+
+  return {
+    sandbox,
+    get operations() {
+      return runtime.operations;
+    },
+    log,
+    request,
+    enqueue: (...sessionIds) => request(...sessionIds.map((sessionId) => ({ sessionId }))),
+    waitFor,
+    ends: (sessionId) => waitFor(sessionId, ({ state }) => state === 'archived' || state === 'failed'),
+    transcriptSettled: (sessionId) =>
+      waitFor(sessionId, ({ transcript }) => transcript !== undefined && transcript !== 'pending'),
+    async archived() {
+      const prefix = fullKey('-').slice(0, -1);
+      return (await archive.list())
+        .filter((key) => !before.has(key))
+        .map((key) => (key.startsWith(prefix) ? key.slice(prefix.length) : key));
+    },
+    async manifest(sessionId) {
+      const key = fullKey(manifestKey(ref(sessionId)));
+      return parseManifest(await archive.get(key), key);
+    },
+    read: (key) => archive.get(key),
+    startWorker,
+    stopWorker,
+    async skipWaits() {
+      await stopWorker();
+      await runtime.close();
+      await endWaits(config);
+      runtime = await openRuntime(config, logger);
+      await startWorker();
+    },
+    async stop() {
+      await stopWorker();
+      await runtime.close();
+      if (!options.existingSandbox) await sandbox.close();
+      expect(await archive.leftovers()).toEqual([]);
+      expect(sandbox.violations).toEqual([]);
+      expectNothingSecret('the log', log.join(''), sandbox);
+      expectNothingSecret('the queue', await queue.contents(), sandbox);
+    },
+  };
+}
+
+/** Makes every waiting session due, and ends the pause of calls. */
+async function endWaits(config: Config): Promise<void> {
+  const backend = await openBackend(config.queue, silent);
+  const queue = new Queue(
+    backend.queueName(config.queue.name),
+    { ...backend.options('producer') },
+    backend.factory,
+  );
+  await Promise.all((await queue.getDelayed()).map((job) => job.promote()));
+  await queue.close();
+  await forgetCallPause(backend, config.queue.name);
+  await backend.close();
+}
+
+/** Looks for what must be nowhere but in memory and in the archive. */
+export function expectNothingSecret(where: string, text: string, sandbox: Sandbox): void {
+  const found = {
+    'client secret': text.includes(sandbox.clientSecret),
+    token: /eyJ[\w-]{5,}\.[\w-]+/.test(text),
+    'query of a signed URL': /[?&](?:e|n|s|X-Amz-\w+)=[^\s&"[]/i.test(text),
+    transcript: text.includes(SPOKEN),
+  };
+  expect(found, where).toEqual({
+    'client secret': false,
+    token: false,
+    'query of a signed URL': false,
+    transcript: false,
+  });
+}
