@@ -1,0 +1,122 @@
+import type { Operations } from '../operations/operations.ts';
+import type { SessionRef } from '../session.ts';
+import { ApiError } from './problem.ts';
+import {
+  BotQuery,
+  EnqueueAnswer,
+  EnqueueBody,
+  ListQuery,
+  RetryAllAnswer,
+  RetryAllBody,
+  RetryAnswer,
+  SessionPage,
+  SessionParams,
+  SessionView,
+  Stats,
+} from './schemas.ts';
+import type { ZodServer } from './validation.ts';
+
+/** What the routes under `/v1` work with. */
+export interface SessionRoutesOptions {
+  readonly operations: Operations;
+  /** `KORE_BOT_ID` */
+  readonly defaultBotId: string | undefined;
+}
+
+/** The routes of sessions; `app` adds the `/v1`. */
+export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: SessionRoutesOptions): void {
+  const botOf = (botId: string | undefined): string => {
+    const bot = botId ?? defaultBotId;
+    if (bot !== undefined) return bot;
+    throw new ApiError(
+      400,
+      'INVALID_REQUEST',
+      'botId is missing, and there is no default bot: send botId, or set KORE_BOT_ID',
+    );
+  };
+
+  app.post(
+    '/sessions',
+    { schema: { body: EnqueueBody, response: { 202: EnqueueAnswer } } },
+    async (request, reply) => {
+      const { sessionIds, botId, priority, force } = request.body;
+      const bot = botOf(botId);
+      const results = await operations.enqueue(
+        sessionIds.map((sessionId) => ({
+          sessionId,
+          botId: bot,
+          ...(priority && { priority }),
+          ...(force && { force }),
+        })),
+      );
+      return reply
+        .code(202)
+        .send({ results: results.map(({ sessionId, outcome }) => ({ sessionId, outcome })) });
+    },
+  );
+
+  app.get(
+    '/sessions',
+    { schema: { querystring: ListQuery, response: { 200: SessionPage } } },
+    async (request) => {
+      const { state, code, limit, cursor } = request.query;
+      return operations.list({
+        ...(state && { state }),
+        ...(code && { code }),
+        ...(limit && { limit }),
+        ...(cursor && { cursor }),
+      });
+    },
+  );
+
+  app.get(
+    '/sessions/:id',
+    { schema: { params: SessionParams, querystring: BotQuery, response: { 200: SessionView } } },
+    async (request) => {
+      const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
+      const view = await operations.view(session);
+      if (!view) throw unknownSession(session);
+      return view;
+    },
+  );
+
+  app.post(
+    '/sessions/:id/retry',
+    { schema: { params: SessionParams, querystring: BotQuery, response: { 202: RetryAnswer } } },
+    async (request, reply) => {
+      const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
+      const outcome = await operations.retry(session);
+      if (outcome === 'unknown') throw unknownSession(session);
+      if (outcome === 'not-failed') {
+        throw new ApiError(
+          409,
+          'NOT_FAILED',
+          `session ${session.sessionId} has not failed: there is nothing to retry`,
+        );
+      }
+      return reply.code(202).send({ sessionId: session.sessionId, outcome });
+    },
+  );
+
+  app.post(
+    '/retries',
+    { schema: { body: RetryAllBody.nullish(), response: { 202: RetryAllAnswer } } },
+    async (request, reply) =>
+      reply.code(202).send({ requeued: await operations.retryAll(request.body?.code) }),
+  );
+
+  app.get('/stats', { schema: { response: { 200: Stats } } }, async () => {
+    const stats = await operations.stats();
+    if (stats.oldestQueuedAt === undefined) return stats;
+    const age = Math.max(0, Date.now() - Date.parse(stats.oldestQueuedAt));
+    return { ...stats, oldestQueuedSeconds: Math.round(age / 1000) };
+  });
+}
+
+function unknownSession({ sessionId, botId }: SessionRef): ApiError {
+  return new ApiError(
+    404,
+    'SESSION_NOT_FOUND',
+    `neither the queue nor the archive knows session ${sessionId} of bot ${botId}`,
+  );
+}

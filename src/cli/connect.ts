@@ -1,0 +1,144 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createRemoteOperations, type RemoteOperations } from '../api/remote.ts';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../log.ts';
+import type { Operations } from '../operations/operations.ts';
+import type { Runtime } from '../runtime.ts';
+import { CommandFailed } from './exit.ts';
+import { type Owner, ownedDirectory, readOwner, removeOwner } from './owner.ts';
+
+/** The queue as this process got at it: opened by itself, or through the API of the process that holds it. */
+export type Access =
+  | { readonly kind: 'opened'; readonly runtime: Runtime }
+  | { readonly kind: 'held'; readonly owner: Owner; readonly remote: RemoteOperations };
+
+/** How to get at the queue. */
+export interface AccessOptions {
+  readonly log: Logger;
+  readonly signal: AbortSignal;
+  /** Tells the person at the terminal what is being waited for. */
+  readonly say: (text: string) => void;
+  /** How long to wait for a process that holds the queue and can't be talked to; default 15 s. */
+  readonly holderWaitMs?: number;
+}
+
+/** What a command that does one thing works with. */
+export interface Connection {
+  readonly operations: Operations;
+  /** The bot that ids belong to when none is named; where this process knows none, the queue holder's. */
+  readonly defaultBotId: string | undefined;
+  /** Whether nobody can work on the queue while this command runs, as it holds the embedded queue itself. */
+  readonly isAlone: boolean;
+}
+
+/** A process that is just starting, or a command that is about to end, is waited for. */
+const DEFAULT_HOLDER_WAIT_MS = 15_000;
+const HOLDER_LOOK_MS = 200;
+/** A holder that is busy may take a while to answer. */
+const HOLDER_ANSWER_MS = 15_000;
+
+/**
+ * Opens queue and archive, or finds the process that holds the embedded queue.
+ *
+ * @throws CommandFailed when another process holds the queue and can't be talked to.
+ * @throws QueueUnavailableError
+ */
+export async function accessQueue(config: Config, options: AccessOptions): Promise<Access> {
+  const { signal, say, holderWaitMs = DEFAULT_HOLDER_WAIT_MS } = options;
+  const directory = ownedDirectory(config.queue);
+  const giveUpAt = Date.now() + holderWaitMs;
+  for (let isFirst = true; ; isFirst = false) {
+    // Asked first: it costs next to nothing, and all that opens a queue need not even be loaded.
+    const holder = directory === undefined ? undefined : await askHolder(directory);
+    if (holder?.remote) return { kind: 'held', owner: holder.owner, remote: holder.remote };
+    const opened = await openUnlessHeld(config, options.log);
+    if (typeof opened !== 'string') {
+      // A process that was killed could not take its file away.
+      if (directory !== undefined) await removeOwner(directory);
+      return { kind: 'opened', runtime: opened };
+    }
+    if (Date.now() > giveUpAt) throw unreachableHolder(opened, holder);
+    if (isFirst) say('The embedded queue is in use by another process; waiting for that one ...\n');
+    await sleep(HOLDER_LOOK_MS, undefined, { signal });
+  }
+}
+
+/** Opens the connection, hands it to `use`, and closes it whatever happens. */
+export async function withConnection<T>(
+  config: Config,
+  options: AccessOptions,
+  use: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const access = await accessQueue(config, options);
+  if (access.kind === 'held') {
+    const { owner, remote } = access;
+    options.log.debug(
+      { pid: owner.pid, url: owner.url },
+      'another process holds the queue: going through its API',
+    );
+    try {
+      return await use({
+        operations: remote,
+        defaultBotId: config.defaultBotId ?? owner.defaultBotId,
+        isAlone: false,
+      });
+    } finally {
+      await remote.close();
+    }
+  }
+  const { runtime } = access;
+  try {
+    return await use({
+      operations: runtime.operations,
+      defaultBotId: config.defaultBotId,
+      isAlone: !runtime.isQueueShared,
+    });
+  } finally {
+    await runtime.close();
+  }
+}
+
+/** Who says to hold the queue: either it answers, or there is a reason why it does not. */
+type Holder =
+  | { readonly owner: Owner; readonly remote: RemoteOperations; readonly fault?: never }
+  | { readonly owner: Owner; readonly remote?: never; readonly fault: Error };
+
+/** Whether the process that the owner's file names is there, and knows its own token. */
+async function askHolder(directory: string): Promise<Holder | undefined> {
+  const owner = await readOwner(directory);
+  if (!owner) return undefined;
+  const remote = createRemoteOperations(owner.url, owner.token);
+  const timeout = AbortSignal.timeout(HOLDER_ANSWER_MS);
+  try {
+    await Promise.race([remote.stats(), once(timeout, 'abort').then(() => timeout.throwIfAborted())]);
+    return { owner, remote };
+  } catch (error) {
+    await remote.close();
+    return { owner, fault: error as Error };
+  }
+}
+
+/** The runtime, or in words that another process holds the queue. */
+async function openUnlessHeld(config: Config, log: Logger): Promise<Runtime | string> {
+  const [{ openRuntime }, { QueueHeldError }] = await Promise.all([
+    import('../runtime.ts'),
+    import('../jobs/embedded.ts'),
+  ]);
+  try {
+    return await openRuntime(config, log);
+  } catch (error) {
+    if (error instanceof QueueHeldError) return error.message;
+    throw error;
+  }
+}
+
+function unreachableHolder(held: string, holder: Holder | undefined): Error {
+  const what = holder?.fault
+    ? `${holder.fault.message} (process ${holder.owner.pid}, by its owner.json)`
+    : 'that process has no API (a command that is still running, or the demo?)';
+  return new CommandFailed(
+    `${held}, and ${what}; wait until it ends or stop it, or use a shared queue (QUEUE_URL)`,
+    { cause: holder?.fault },
+  );
+}

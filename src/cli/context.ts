@@ -1,0 +1,67 @@
+import type { Readable } from 'node:stream';
+import type { WriteStream } from 'node:tty';
+import type { Config } from '../config/config.ts';
+import { type LoadOptions, loadConfig } from '../config/load.ts';
+import type { Environment } from '../config/settings.ts';
+import { createLogger, type Logger } from '../log.ts';
+import { CommandFailed, EXIT_FAILED } from './exit.ts';
+import { Output } from './output.ts';
+
+/** What commands have to do with the process they run in. */
+export interface CliContext {
+  /** The environment, read once. */
+  readonly environment: Environment;
+  readonly stdin: Readable;
+  /** Results. */
+  readonly out: Output;
+  /** Progress; logs go there as well. */
+  readonly stderr: Pick<WriteStream, 'write' | 'isTTY'>;
+  /** Tells the person at the terminal something that is no result. */
+  say(text: string): void;
+  /**
+   * From the first call on, SIGINT and SIGTERM abort the signal that it returns instead of ending the process;
+   * a second one ends it at once.
+   */
+  stopSignal(): AbortSignal;
+}
+
+/** The context of the real process. */
+export function createContext(process: NodeJS.Process, environment: Environment): CliContext {
+  let stop: AbortController | undefined;
+  return {
+    environment,
+    stdin: process.stdin,
+    out: new Output(process.stdout),
+    stderr: process.stderr,
+    say: (text) => void process.stderr.write(text),
+    stopSignal() {
+      if (stop) return stop.signal;
+      const controller = new AbortController();
+      stop = controller;
+      for (const name of ['SIGINT', 'SIGTERM'] as const) {
+        process.on(name, () => {
+          if (controller.signal.aborted) process.exit(EXIT_FAILED);
+          controller.abort(new CommandFailed(`stopped by ${name}`));
+        });
+      }
+      return controller.signal;
+    },
+  };
+}
+
+/** The configuration and logger of a command that runs until it is stopped. */
+export function loadService(context: CliContext, options: LoadOptions): { config: Config; log: Logger } {
+  const config = loadConfig(context.environment, options);
+  return { config, log: createLogger(config.logLevel) };
+}
+
+/** The same of a command that does one thing: people read its output, so it logs only warnings unless told to. */
+export function loadCommand(
+  context: CliContext,
+  options: LoadOptions = { needs: [] },
+): { config: Config; log: Logger } {
+  const { environment } = context;
+  const isLevelSet = (environment.LOG_LEVEL ?? '').trim() !== '';
+  const config = loadConfig(isLevelSet ? environment : { ...environment, LOG_LEVEL: 'warn' }, options);
+  return { config, log: createLogger(config.logLevel) };
+}

@@ -1,0 +1,153 @@
+import { Argument, Command } from 'commander';
+import type { EnqueueRequest } from '../jobs/session-queue.ts';
+import type { SessionRef } from '../session.ts';
+import type { Connection } from './connect.ts';
+import { type CliContext, loadCommand } from './context.ts';
+import { EnqueueReport } from './enqueue-report.ts';
+import { isList, openSource } from './enqueue-source.ts';
+import { CommandFailed, UsageError } from './exit.ts';
+import { botOption, jsonOption, parseIds } from './options.ts';
+import { showProgress } from './progress.ts';
+import type { ListEntry } from './session-list.ts';
+import { waitForEnd } from './wait.ts';
+
+interface EnqueueOptions {
+  readonly file?: string;
+  readonly bot?: string;
+  readonly backfill?: boolean;
+  readonly force?: boolean;
+  readonly wait?: boolean;
+  readonly json?: boolean;
+}
+
+/** Sessions queued at once: one round of bulk work. */
+const BATCH_SIZE = 1_000;
+
+/** `enqueue`: puts sessions into the queue. */
+export function enqueueCommand(context: CliContext): Command {
+  return new Command('enqueue')
+    .description('Put sessions into the queue')
+    .addArgument(
+      new Argument('[id...]', 'session ids, or - for a list on standard input').argParser(parseIds),
+    )
+    .option(
+      '--file <file>',
+      'a list: one id a line, CSV with a sessionId column, or JSON lines; - is standard input',
+    )
+    .addOption(botOption())
+    .option('--backfill', 'behind all live sessions')
+    .option('--force', 'archive again what is archived already')
+    .option('--wait', 'until all of them are archived or failed')
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `
+A session is in the queue once, however often it is enqueued; one that failed runs again, and one that is
+archived is left alone (unless --force). A list may name a botId for each session (a column, or a field), which
+goes before --bot. Bad lines are told with their numbers, all others are queued all the same, and the exit code
+is 1. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--".
+
+Examples:
+  $ voicemail-archiver enqueue 6560b1f0a1b2c3d4e5f60718 6560b1f0a1b2c3d4e5f60719
+  $ voicemail-archiver enqueue --file sessions.csv --backfill
+  $ zcat ids.txt.gz | voicemail-archiver enqueue - --bot st-1234 --wait --json
+`,
+    )
+    .action((ids: readonly string[], options: EnqueueOptions) => enqueue(context, ids, options));
+}
+
+async function enqueue(context: CliContext, ids: readonly string[], options: EnqueueOptions): Promise<void> {
+  const entries = await openSource(context, ids, options.file);
+  const { config, log } = loadCommand(context);
+  const signal = context.stopSignal();
+  const report = new EnqueueReport(context, {
+    asJson: options.json === true,
+    eachResult: !isList(ids, options.file),
+  });
+  const { withConnection } = await import('./connect.ts');
+  await withConnection(config, { log, signal, say: context.say }, async (connection) => {
+    const bot = options.bot ?? connection.defaultBotId;
+    if (bot === undefined && !isList(ids, options.file)) {
+      throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+    }
+    const underWay = new Map<string, SessionRef>();
+    const progress = showProgress(context.stderr, 'Queueing sessions');
+    try {
+      for await (const batch of batches(entries, { ...options, bot }, report)) {
+        signal.throwIfAborted();
+        const results = await connection.operations.enqueue(batch);
+        await report.add(results);
+        progress.update(report.sessions);
+        if (!options.wait) continue;
+        for (const { sessionId, botId, outcome } of results) {
+          if (outcome !== 'already-archived') underWay.set(`${botId}.${sessionId}`, { sessionId, botId });
+        }
+      }
+      progress.stop();
+      if (options.wait) await wait([...underWay.values()], connection, report, context, signal);
+    } catch (error) {
+      progress.stop();
+      await report.end(error);
+      throw error;
+    }
+    await report.end();
+    if (!options.wait && connection.isAlone && report.underWay > 0) {
+      context.say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+    }
+  });
+  report.throwFaults();
+}
+
+/** The sessions of a list, so many at a time; bad lines go into the report. */
+async function* batches(
+  entries: AsyncIterable<ListEntry> | Iterable<ListEntry>,
+  { bot, backfill, force }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },
+  report: EnqueueReport,
+): AsyncGenerator<EnqueueRequest[]> {
+  let batch: EnqueueRequest[] = [];
+  for await (const entry of entries) {
+    if ('fault' in entry) {
+      report.addBadLine(entry.line, entry.fault);
+      continue;
+    }
+    const { sessionId, botId = bot } = entry.session;
+    if (botId === undefined) {
+      report.addBadLine(entry.line, 'no botId, and no other bot is known: give --bot or set KORE_BOT_ID');
+      continue;
+    }
+    batch.push({
+      sessionId,
+      botId,
+      ...(backfill && { priority: 'backfill' as const }),
+      ...(force && { force }),
+    });
+    if (batch.length === BATCH_SIZE) {
+      yield batch;
+      batch = [];
+    }
+  }
+  if (batch.length > 0) yield batch;
+}
+
+async function wait(
+  sessions: readonly SessionRef[],
+  { operations, isAlone }: Connection,
+  report: EnqueueReport,
+  { stderr }: CliContext,
+  signal: AbortSignal,
+): Promise<void> {
+  if (isAlone && sessions.length > 0) {
+    throw new CommandFailed(
+      'the sessions are queued, but waiting for them is of no use: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
+    );
+  }
+  const progress = showProgress(stderr, 'Archiving', sessions.length);
+  try {
+    const ended = await waitForEnd(sessions, operations, signal, ({ archived, failures }) => {
+      progress.update(archived + failures.length, failures.length > 0 ? `${failures.length} failed` : '');
+    });
+    report.setEnded(ended);
+  } finally {
+    progress.stop();
+  }
+}

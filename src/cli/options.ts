@@ -1,0 +1,51 @@
+import { InvalidArgumentError, Option } from 'commander';
+import { InvalidValue } from '../config/faults.ts';
+import { ERROR_CODES } from '../errors.ts';
+import { isValidId } from '../session.ts';
+
+/** A bot or session id. */
+export function parseId(text: string): string {
+  if (isValidId(text)) return text;
+  throw new InvalidArgumentError('An id has 1 to 128 letters, digits, "_" and "-".');
+}
+
+/** A collector of ids for an argument that may be given several times. */
+export function parseIds(text: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), parseId(text)];
+}
+
+/** A whole number within limits. */
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const number = Number(text);
+    if (/^\d+$/.test(text) && number >= min && number <= max) return number;
+    throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}.`);
+  };
+}
+
+/** A value written as in a configuration variable. */
+export function asArgument<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (error instanceof InvalidValue) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
+}
+
+/** `--code CODE` */
+export function codeOption(description: string): Option {
+  return new Option('--code <code>', description).choices(ERROR_CODES);
+}
+
+/** `--bot ID` */
+export function botOption(): Option {
+  return new Option('--bot <id>', 'the bot that the ids belong to (default: KORE_BOT_ID)').argParser(parseId);
+}
+
+/** `--json` */
+export function jsonOption(): Option {
+  return new Option('--json', 'write results as JSON');
+}

@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { QueueConfig } from '../config/config.ts';
+import { registerSecret } from '../redact.ts';
+
+const Owner = z.object({
+  /** The process that holds the embedded queue. */
+  pid: z.int().positive(),
+  /** Where its API is. */
+  url: z.url({ protocol: /^http$/ }),
+  /** A bearer token for it, made for this one run. */
+  token: z.string().min(1),
+  /** The default bot of its configuration. */
+  defaultBotId: z.string().exactOptional(),
+});
+
+/** How other commands reach the process that holds an embedded queue. */
+export type Owner = z.infer<typeof Owner>;
+
+/** The directory of an embedded queue; `undefined` for others, which need no owner. */
+export function ownedDirectory({ target }: QueueConfig): string | undefined {
+  return target.kind === 'embedded' ? target.directory : undefined;
+}
+
+/** A token for one run of a process. */
+export function createLoopbackToken(): string {
+  const token = randomBytes(32).toString('base64url');
+  registerSecret(token);
+  return token;
+}
+
+/** Tells other commands, those of the same user alone, how to reach this process. */
+export async function writeOwner(directory: string, owner: Owner): Promise<void> {
+  const path = ownerPath(directory);
+  const temporary = `${path}.${owner.pid}.tmp`;
+  await rm(temporary, { force: true });
+  // Readable by its owner from the first moment on, and never seen half-written.
+  await writeFile(temporary, `${JSON.stringify(owner)}\n`, { mode: 0o600, flag: 'wx' });
+  await rename(temporary, path);
+}
+
+/** The process that holds the queue, if it has said so; what it says may be outdated. */
+export async function readOwner(directory: string): Promise<Owner | undefined> {
+  let text: string;
+  try {
+    text = await readFile(ownerPath(directory), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  const owner = Owner.safeParse(JSON.parse(text));
+  if (!owner.success) return undefined;
+  registerSecret(owner.data.token);
+  return owner.data;
+}
+
+/** For whoever holds the queue: nobody else does, whatever the file says. */
+export async function removeOwner(directory: string): Promise<void> {
+  await rm(ownerPath(directory), { force: true });
+}
+
+function ownerPath(directory: string): string {
+  return join(directory, 'owner.json');
+}

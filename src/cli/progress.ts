@@ -1,0 +1,56 @@
+import { Presets, SingleBar } from 'cli-progress';
+import type { CliContext } from './context.ts';
+
+/** How far something has come. */
+export interface Progress {
+  update(done: number, note?: string): void;
+  /** Ends the display; may be called again. */
+  stop(): void;
+}
+
+/** Where there is no terminal, or no end in sight, a line is written this often at most. */
+const LINE_INTERVAL_MS = 3_000;
+
+/**
+ * Shows on standard error how far something has come: a bar where it is a terminal and the total is known,
+ * otherwise a line every few seconds.
+ *
+ * @example
+ * const progress = showProgress(context.stderr, 'Archiving', 12);
+ * progress.update(3, '1 failed');
+ * progress.stop();
+ */
+export function showProgress(stderr: CliContext['stderr'], what: string, total?: number): Progress {
+  return stderr.isTTY && total !== undefined ? showBar(stderr, what, total) : showLines(stderr, what, total);
+}
+
+function showBar(stderr: CliContext['stderr'], what: string, total: number): Progress {
+  const bar = new SingleBar(
+    {
+      stream: stderr as NodeJS.WriteStream,
+      format: `${what} {bar} {value}/{total} {note}`,
+      // Signals are the command's own business.
+      gracefulExit: false,
+    },
+    Presets.shades_classic,
+  );
+  bar.start(total, 0, { note: '' });
+  return {
+    update: (done, note = '') => bar.update(done, { note }),
+    stop: () => bar.stop(),
+  };
+}
+
+function showLines(stderr: CliContext['stderr'], what: string, total: number | undefined): Progress {
+  let saidAt = Date.now();
+  return {
+    update(done, note) {
+      if (Date.now() - saidAt < LINE_INTERVAL_MS) return;
+      saidAt = Date.now();
+      const number = done.toLocaleString('en');
+      const amount = total === undefined ? number : `${number} of ${total.toLocaleString('en')}`;
+      stderr.write(`${what}: ${amount}${note ? `, ${note}` : ''}\n`);
+    },
+    stop() {},
+  };
+}

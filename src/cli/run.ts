@@ -1,0 +1,99 @@
+import { Command, CommanderError } from 'commander';
+import { passAwsSettings, readEnvironment } from '../config/environment.ts';
+import { ConfigError } from '../config/faults.ts';
+import { createLogger } from '../log.ts';
+import { redact } from '../redact.ts';
+import { VERSION } from '../version.ts';
+import { type CliContext, createContext } from './context.ts';
+import { demoCommand } from './demo.ts';
+import { enqueueCommand } from './enqueue.ts';
+import { CommandFailed, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from './exit.ts';
+import { retryCommand } from './retry.ts';
+import { sandboxCommand } from './sandbox.ts';
+import { apiCommand, startCommand, workerCommand } from './service.ts';
+import { statusCommand } from './status.ts';
+
+const EXAMPLES = `
+Examples:
+  $ voicemail-archiver demo                        see it work, without any server, key or account
+  $ voicemail-archiver start                       archive whatever is queued, until it is stopped
+  $ voicemail-archiver enqueue 6560b1f0a1b2c3d4e5f60718 --wait
+  $ voicemail-archiver status
+
+Configuration comes from environment variables and a .env file: see README.md.
+Exit codes: 0 done; 1 something failed; 2 wrong usage or configuration.
+`;
+
+/** Runs the program in the given process and ends it. */
+export async function run(process: NodeJS.Process): Promise<void> {
+  const crash = createLogger('fatal');
+  process.on('uncaughtException', (error) => {
+    crash.fatal({ err: error }, 'the program has a fault and ends');
+    process.exit(EXIT_FAILED);
+  });
+  // Logs that nobody reads any more must not end what is being archived.
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+  const environment = { current: process.env as CliContext['environment'] };
+  let code: number;
+  try {
+    environment.current = readEnvironment(process.cwd(), process.env);
+    passAwsSettings(environment.current, process.env);
+    const context = createContext(process, environment.current);
+    await createProgram(context).parseAsync(process.argv);
+    code = EXIT_DONE;
+  } catch (error) {
+    const isDebugging = /^(debug|trace)$/.test(environment.current.LOG_LEVEL ?? '');
+    code = tell(error, isDebugging, (text) => process.stderr.write(text));
+  }
+  await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
+  // All is written and closed by now; what libraries keep open doesn't hold the program up.
+  process.exit(code === EXIT_DONE ? process.exitCode : code);
+}
+
+/** All commands. */
+function createProgram(context: CliContext): Command {
+  const program = new Command('voicemail-archiver')
+    .description('Saves Kore.ai voicemails, with their transcripts, before their signed URLs expire')
+    .version(VERSION, '-V, --version', 'write the version')
+    .helpOption('-h, --help', 'write this help')
+    .helpCommand('help [command]', 'write the help of a command')
+    .configureHelp({ showGlobalOptions: false })
+    .showHelpAfterError('Run it with --help to see what it takes.')
+    .addHelpText('after', EXAMPLES)
+    .exitOverride();
+  const commands = [
+    demoCommand(),
+    startCommand(context),
+    workerCommand(context),
+    apiCommand(context),
+    enqueueCommand(context),
+    statusCommand(context),
+    retryCommand(context),
+    sandboxCommand(context),
+  ];
+  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+  return program;
+}
+
+/** Says what went wrong, and returns the exit code for it. */
+function tell(error: unknown, isDebugging: boolean, write: (text: string) => void): number {
+  // Commander has said it already.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
+  if (error instanceof ConfigError) {
+    const faults = error.faults.map(({ variable, message }) => `  ${variable}: ${message}\n`).join('');
+    write(redact(`error: the configuration is not right\n${faults}`));
+    return EXIT_USAGE;
+  }
+  if (error instanceof UsageError) {
+    write(`error: ${redact(error.message)}\n`);
+    return EXIT_USAGE;
+  }
+  const message = error instanceof Error ? error.message || error.name : String(error);
+  write(`error: ${redact(message)}\n`);
+  if (isDebugging && !(error instanceof CommandFailed)) {
+    createLogger('debug').debug({ err: error }, 'where it came from');
+  }
+  return EXIT_FAILED;
+}

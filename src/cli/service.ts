@@ -1,0 +1,49 @@
+import { Command } from 'commander';
+import type { CliContext } from './context.ts';
+import type { Roles } from './run-service.ts';
+
+/** `start`: API and worker in one process. */
+export function startCommand(context: CliContext): Command {
+  return new Command('start')
+    .description('Run API and worker in one process; with the defaults it needs no server at all')
+    .addHelpText(
+      'after',
+      `
+It runs until SIGINT or SIGTERM, then lets running transfers finish (SHUTDOWN_GRACE); a second signal ends it at
+once. Other commands find it by themselves and go through its API.
+
+Examples:
+  $ voicemail-archiver start
+  $ QUEUE_URL=redis://localhost:6379 ARCHIVE_URL=s3://my-bucket/voicemail voicemail-archiver start
+`,
+    )
+    .action(() => run(context, { api: true, worker: true, needs: ['kore'] }));
+}
+
+/** `worker`: a worker alone. */
+export function workerCommand(context: CliContext): Command {
+  return new Command('worker')
+    .description('Run a worker alone, beside others on the same queue (needs a shared queue)')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ QUEUE_URL=redis://localhost:6379 WORKER_CONCURRENCY=32 voicemail-archiver worker\n',
+    )
+    .action(() => run(context, { api: false, worker: true, needs: ['kore', 'shared-queue'] }));
+}
+
+/** `api`: the API alone. */
+export function apiCommand(context: CliContext): Command {
+  return new Command('api')
+    .description('Run the HTTP API alone, beside workers on the same queue (needs a shared queue)')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ QUEUE_URL=redis://localhost:6379 HTTP_PORT=8080 voicemail-archiver api\n',
+    )
+    .action(() => run(context, { api: true, worker: false, needs: ['shared-queue'] }));
+}
+
+/** What services are made of takes long to load, which other commands need not wait for. */
+async function run(context: CliContext, roles: Roles): Promise<void> {
+  const { runService } = await import('./run-service.ts');
+  await runService(context, roles);
+}

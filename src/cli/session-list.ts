@@ -1,0 +1,171 @@
+import { isValidId } from '../session.ts';
+import { parseCsvRecord } from './csv.ts';
+import { type Line, readTextLines } from './lines.ts';
+
+/** One entry of a list of sessions: a session, or what is wrong with that line (counted from 1). */
+export type ListEntry = { readonly line: number } & (Listed | Fault);
+
+interface Listed {
+  readonly session: { readonly sessionId: string; readonly botId?: string };
+}
+interface Fault {
+  readonly fault: string;
+}
+
+const CSV_DELIMITERS = [',', ';', '\t'] as const;
+const ID_COLUMN = 'sessionId';
+const BOT_COLUMN = 'botId';
+/** Quotes that are closed so many lines later at most hold a text of several lines; otherwise they are a mistake. */
+const MAX_RECORD_LINES = 100;
+const ID_RULE = 'an id has 1 to 128 letters, digits, "_" and "-"';
+const TOO_LONG: Fault = { fault: 'the line is far too long' };
+
+/**
+ * Reads session ids from a text in constant memory: one id a line; CSV with a `sessionId` column and perhaps a
+ * `botId` column; or JSON lines, each a string or an object with `sessionId` and perhaps `botId`. Which it is
+ * shows in the first line that is not empty. Bad lines are told and passed over, and no good one is lost to them.
+ *
+ * @example
+ * for await (const entry of readSessionList(createReadStream('ids.csv'))) {
+ *   if ('fault' in entry) console.error(`line ${entry.line}: ${entry.fault}`);
+ * }
+ */
+export async function* readSessionList(input: AsyncIterable<Buffer | string>): AsyncGenerator<ListEntry> {
+  const lines = new LineQueue(readTextLines(input));
+  try {
+    let first = await lines.next();
+    while (first && first.text?.trim() === '') first = await lines.next();
+    if (!first) return;
+    const header = csvHeader(first.text ?? '');
+    if (header) yield* readCsv(lines, header);
+    else yield* readPlain(first, lines);
+  } finally {
+    await lines.close();
+  }
+}
+
+async function* readPlain(first: Line, lines: LineQueue): AsyncGenerator<ListEntry> {
+  const parse = /^\s*["{]/.test(first.text ?? '') ? parseJsonLine : parsePlainLine;
+  for (let line: Line | undefined = first; line; line = await lines.next()) {
+    if (line.text === undefined) yield { line: line.number, ...TOO_LONG };
+    else if (line.text.trim() !== '') yield { line: line.number, ...parse(line.text.trim()) };
+  }
+}
+
+function parsePlainLine(line: string): Listed | Fault {
+  return toEntry(line, undefined);
+}
+
+function parseJsonLine(line: string): Listed | Fault {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return { fault: 'not JSON, as the first line is' };
+  }
+  if (typeof value === 'string') return toEntry(value, undefined);
+  if (typeof value !== 'object' || value === null) return { fault: 'neither a string nor an object' };
+  const { sessionId, botId } = value as Record<string, unknown>;
+  return toEntry(sessionId, botId);
+}
+
+/** Where the columns of a CSV are. */
+interface CsvHeader {
+  readonly delimiter: string;
+  readonly idColumn: number;
+  readonly botColumn: number;
+}
+
+/** `undefined` when it is not the header of a CSV with the id column. */
+function csvHeader(line: string): CsvHeader | undefined {
+  for (const delimiter of CSV_DELIMITERS) {
+    const names = parseCsvRecord(line, delimiter);
+    if (typeof names !== 'string' && names.includes(ID_COLUMN)) {
+      return { delimiter, idColumn: names.indexOf(ID_COLUMN), botColumn: names.indexOf(BOT_COLUMN) };
+    }
+  }
+  return undefined;
+}
+
+async function* readCsv(
+  lines: LineQueue,
+  { delimiter, idColumn, botColumn }: CsvHeader,
+): AsyncGenerator<ListEntry> {
+  for (let line = await lines.next(); line; line = await lines.next()) {
+    const { number, text } = line;
+    if (text?.trim() === '') continue;
+    const fields = text === undefined ? undefined : await readRecord(text, delimiter, lines);
+    if (fields === undefined) yield { line: number, ...TOO_LONG };
+    else if (fields === 'open') yield { line: number, fault: 'a quote is not closed' };
+    else if (fields === 'broken') yield { line: number, fault: 'there is text behind a closing quote' };
+    else yield { line: number, ...toEntry(fields[idColumn], fields[botColumn]) };
+  }
+}
+
+/** A record that begins with this line. The lines that it goes on in are used up only when it is whole. */
+async function readRecord(firstLine: string, delimiter: string, lines: LineQueue) {
+  let text = firstLine;
+  let record = parseCsvRecord(text, delimiter);
+  const taken: Line[] = [];
+  while (record === 'open' && taken.length < MAX_RECORD_LINES) {
+    const line = await lines.next();
+    if (!line) break;
+    taken.push(line);
+    if (line.text === undefined) break;
+    text += `\n${line.text}`;
+    record = parseCsvRecord(text, delimiter);
+  }
+  if (typeof record === 'string') lines.putBack(taken);
+  return record;
+}
+
+function toEntry(sessionId: unknown, botId: unknown): Listed | Fault {
+  if (isMissing(sessionId)) return { fault: `no ${ID_COLUMN}` };
+  if (!isId(sessionId)) return { fault: `${shown(sessionId)} is no session id: ${ID_RULE}` };
+  if (isMissing(botId)) return { session: { sessionId } };
+  if (!isId(botId)) return { fault: `${shown(botId)} is no bot id: ${ID_RULE}` };
+  return { session: { sessionId, botId } };
+}
+
+function isMissing(value: unknown): boolean {
+  return value === undefined || value === null || value === '';
+}
+
+function isId(value: unknown): value is string {
+  return typeof value === 'string' && isValidId(value);
+}
+
+/** A value from outside, fit for a message. */
+function shown(value: unknown): string {
+  const text = (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).replace(
+    /[^\x20-\x7e]/g,
+    '?',
+  );
+  return `"${text.length > 40 ? `${text.slice(0, 40)}...` : text}"`;
+}
+
+/** Lines, one after the other, of which some can be put back. */
+class LineQueue {
+  readonly #lines: AsyncGenerator<Line>;
+  #putBack: Line[] = [];
+
+  constructor(lines: AsyncGenerator<Line>) {
+    this.#lines = lines;
+  }
+
+  async next(): Promise<Line | undefined> {
+    const line = this.#putBack.shift();
+    if (line) return line;
+    const { done, value } = await this.#lines.next();
+    return done ? undefined : value;
+  }
+
+  putBack(lines: readonly Line[]): void {
+    this.#putBack = [...lines, ...this.#putBack];
+  }
+
+  /** Lets go of the source, also before its end. */
+  async close(): Promise<void> {
+    await this.#lines.return(undefined);
+  }
+}

@@ -1,0 +1,188 @@
+import { Argument, Command, Option } from 'commander';
+import type { QueueStats } from '../jobs/session-queue.ts';
+import { SESSION_STATES, type SessionState, type SessionView } from '../jobs/view.ts';
+import type { Operations } from '../operations/operations.ts';
+import type { Connection } from './connect.ts';
+import { type CliContext, loadCommand } from './context.ts';
+import { CommandFailed, UsageError } from './exit.ts';
+import { botOption, codeOption, jsonOption, parseIds, wholeNumber } from './options.ts';
+import { count, table, timeSpan } from './table.ts';
+
+interface StatusOptions {
+  readonly bot?: string;
+  readonly state?: SessionState;
+  readonly code?: string;
+  readonly limit?: number;
+  readonly json?: boolean;
+}
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1_000_000;
+/** Sessions asked for at once. */
+const PAGE_SIZE = 1_000;
+
+/** `status`: counts, or sessions. */
+export function statusCommand(context: CliContext): Command {
+  return new Command('status')
+    .description('Show how many sessions are in which state, or how single ones are')
+    .addArgument(new Argument('[id...]', 'session ids').argParser(parseIds))
+    .addOption(botOption())
+    .addOption(new Option('--state <state>', 'list the sessions in this state').choices(SESSION_STATES))
+    .addOption(codeOption('list the sessions whose last error has this code'))
+    .addOption(
+      new Option('--limit <n>', `list so many sessions at most (default: ${DEFAULT_LIMIT})`).argParser(
+        wholeNumber(1, MAX_LIMIT),
+      ),
+    )
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `
+The states are queued, active, waiting (for what is not ready yet, or for another attempt), archived and failed.
+With ids, the exit code is 1 when one of them is unknown.
+
+Examples:
+  $ voicemail-archiver status
+  $ voicemail-archiver status 6560b1f0a1b2c3d4e5f60718
+  $ voicemail-archiver status --state failed --code RECORDING_UNAVAILABLE --json
+`,
+    )
+    .action((ids: readonly string[], options: StatusOptions) => status(context, ids, options));
+}
+
+async function status(context: CliContext, ids: readonly string[], options: StatusOptions): Promise<void> {
+  const isList = options.state !== undefined || options.code !== undefined || options.limit !== undefined;
+  if (ids.length > 0 && isList) throw new UsageError('give either ids, or --state, --code and --limit');
+  const { config, log } = loadCommand(context);
+  const { withConnection } = await import('./connect.ts');
+  await withConnection(
+    config,
+    { log, signal: context.stopSignal(), say: context.say },
+    async (connection) => {
+      if (ids.length > 0) await showSessions(context, ids, options, connection);
+      else if (isList) await listSessions(context, options, connection.operations);
+      else await showStats(context, options, connection.operations);
+    },
+  );
+}
+
+async function showStats(
+  { out }: CliContext,
+  { json }: StatusOptions,
+  operations: Operations,
+): Promise<void> {
+  const stats = await operations.stats();
+  if (json) await out.json(stats);
+  else await out.lines(statsTable(stats));
+}
+
+function statsTable({ states, transcriptsPending, oldestQueuedAt }: QueueStats): string[] {
+  const number = (value: number) => value.toLocaleString('en');
+  const lines = table(
+    [
+      ...SESSION_STATES.map((state) => [state, number(states[state])]),
+      ['transcripts pending', number(transcriptsPending)],
+    ],
+    [1],
+  );
+  if (oldestQueuedAt !== undefined) {
+    const age = timeSpan(Date.now() - Date.parse(oldestQueuedAt));
+    lines.push(`the oldest queued session has waited ${age}`);
+  }
+  return lines;
+}
+
+async function listSessions(
+  { out, say }: CliContext,
+  options: StatusOptions,
+  operations: Operations,
+): Promise<void> {
+  const { state, code, limit = DEFAULT_LIMIT } = options;
+  const sessions: SessionView[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await operations.list({
+      ...(state && { state }),
+      ...(code && { code }),
+      limit: Math.min(PAGE_SIZE, limit - sessions.length),
+      ...(cursor && { cursor }),
+    });
+    sessions.push(...page.sessions);
+    cursor = page.nextCursor;
+  } while (cursor !== undefined && sessions.length < limit);
+
+  if (options.json) return out.json({ sessions, ...(cursor !== undefined && { nextCursor: cursor }) });
+  if (sessions.length === 0) say('There are no such sessions.\n');
+  await out.lines(table(sessions.map((view) => [view.sessionId, view.botId, view.state, remark(view)])));
+  if (cursor !== undefined) say(`These are the first ${count(limit, 'session')}; --limit shows more.\n`);
+}
+
+async function showSessions(
+  { out }: CliContext,
+  ids: readonly string[],
+  options: StatusOptions,
+  { operations, defaultBotId }: Connection,
+): Promise<void> {
+  const botId = options.bot ?? defaultBotId;
+  if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+  const sessions: SessionView[] = [];
+  const unknown: string[] = [];
+  for (const sessionId of ids) {
+    const view = await operations.view({ sessionId, botId });
+    if (view) sessions.push(view);
+    else unknown.push(sessionId);
+    if (view && !options.json) await out.lines([...(sessions.length > 1 ? [''] : []), ...describe(view)]);
+  }
+  if (options.json) await out.json({ sessions, unknown });
+  if (unknown.length > 0) {
+    throw new CommandFailed(
+      `neither the queue nor the archive knows ${count(unknown.length, 'session')} of bot ${botId}: ${unknown.join(', ')}`,
+    );
+  }
+}
+
+/** Everything about a session that a person may want to know. */
+function describe(view: SessionView): string[] {
+  const { progress, error } = view;
+  const rows: [string, string | number | undefined][] = [
+    ['session', view.sessionId],
+    ['bot', view.botId],
+    ['state', view.state],
+    ['transcript', view.transcript],
+    ['attempts', view.attempts],
+    ['queued', view.enqueuedAt],
+    ['started', view.startedAt],
+    ['finished', view.finishedAt],
+    ['next attempt', view.nextAttemptAt],
+    [
+      'progress',
+      view.state === 'active' && progress
+        ? `${progress.recordingsDone} of ${count(progress.recordings, 'recording')}, ${count(progress.bytes, 'byte')}`
+        : undefined,
+    ],
+    ['last error', error && `${error.code}: ${error.message} (${error.at})`],
+    ...(view.recordings ?? []).map(({ key, bytes, durationSeconds }): [string, string] => [
+      'recording',
+      `${key} (${count(bytes, 'byte')}${durationSeconds === undefined ? '' : `, ${durationSeconds.toFixed(1)} s`})`,
+    ]),
+    ['manifest', view.manifestKey],
+  ];
+  return table(rows.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));
+}
+
+/** What matters most about a session in its state, in a few words. */
+function remark(view: SessionView): string {
+  const error = view.error ? `${view.error.code}: ${view.error.message}` : '';
+  switch (view.state) {
+    case 'queued':
+      return `since ${view.enqueuedAt}`;
+    case 'active':
+      return view.startedAt === undefined ? '' : `since ${view.startedAt}`;
+    case 'waiting':
+      return [view.nextAttemptAt && `until ${view.nextAttemptAt}`, error].filter(Boolean).join(', ');
+    case 'archived':
+      return `${count(view.recordings?.length ?? 0, 'recording')}, transcript ${view.transcript ?? 'unknown'}`;
+    case 'failed':
+      return error;
+  }
+}
