@@ -1,0 +1,24 @@
+# Build with: docker build -t voicemail-archiver .
+FROM node:24-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# The image has the right Node already, so the one that npm would bring along is left out with the install scripts.
+RUN npm ci --ignore-scripts
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build && npm prune --omit=dev --ignore-scripts
+
+FROM node:24-slim
+ENV NODE_ENV=production
+COPY --from=build /app/package.json /app/package.json
+COPY --from=build /app/node_modules /app/node_modules
+COPY --from=build /app/dist /app/dist
+# The defaults of QUEUE_URL and ARCHIVE_URL are below this directory: mount a volume here to keep them.
+WORKDIR /var/lib/voicemail-archiver
+RUN chown node:node .
+USER node
+VOLUME /var/lib/voicemail-archiver
+EXPOSE 8080
+# Exec form: signals reach the program itself, so that a stop is a graceful one. Give it longer than SHUTDOWN_GRACE.
+ENTRYPOINT ["node", "/app/dist/cli.js"]
+CMD ["start"]
