@@ -6,7 +6,8 @@ export default defineConfig({
     globalSetup: ['test/setup/global.ts'],
     // Processes, not threads: tests send signals, and a crash takes only its own file along.
     pool: 'forks',
-    maxWorkers: 2,
+    // Many tests wait for servers and clocks rather than for a processor.
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ['default'],
