@@ -1,6 +1,10 @@
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createDirectoryStore } from '../src/storage/directory.ts';
 import { toArchiveFileError } from '../src/storage/file-errors.ts';
@@ -10,6 +14,48 @@ import { bodyOf, bytesOf } from './support/storage-bodies.ts';
 const WAV = { contentType: 'audio/wav' };
 const never = new AbortController().signal;
 const HOUR_MS = 60 * 60 * 1000;
+
+const STORE_MODULE = new URL('../src/storage/directory.ts', import.meta.url).href;
+
+/** A process that writes a file without end. */
+function startWriter(directory: string) {
+  const child = spawn(
+    process.execPath,
+    [
+      '--input-type=module',
+      '-e',
+      `import { readdir } from 'node:fs/promises';
+       const { createDirectoryStore } = await import(${JSON.stringify(STORE_MODULE)});
+       async function* chunks() {
+         yield Buffer.of(1);
+         const own = (await readdir(process.argv[1] + '/.tmp')).filter((name) => name.includes('.' + process.pid + '.'));
+         console.log(own.join());
+         await new Promise((resolve) => setTimeout(resolve, 3_600_000));
+       }
+       const body = { chunks: chunks(), sha256: () => '' };
+       await createDirectoryStore(process.argv[1])
+         .writeStream('endless-' + process.pid, body, { contentType: 'a/b' }, 'absent', new AbortController().signal);`,
+      directory,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  const lines = createInterface(child.stdout);
+  return {
+    process: child,
+    /** The name of its temporary file. */
+    writing: once(lines, 'line').then(([line]) => String(line)),
+    ended: once(child, 'exit'),
+  };
+}
+
+function canMountReadOnly(): boolean {
+  try {
+    execFileSync('unshare', ['-rm', 'sh', '-c', 'mount -t tmpfs -o ro tmpfs /tmp'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 let top: string;
 let root: string;
@@ -70,6 +116,23 @@ test('removes what killed processes left long ago, and leaves what others write 
   await utimes(join(root, '.tmp', 'old'), past, past);
   await createDirectoryStore(root).write('a.wav', bytesOf(1), WAV, 'absent', never);
   expect(await readdir(join(root, '.tmp'))).toEqual(['new']);
+});
+
+test('removes at once what a killed process was writing, and leaves what a living one writes', async () => {
+  const children = [startWriter(root), startWriter(root)] as const;
+  try {
+    const [killed, living] = await Promise.all(children.map((child) => child.writing));
+    expect((await readdir(join(root, '.tmp'))).sort()).toEqual([killed, living].flat().sort());
+    children[0].process.kill('SIGKILL');
+    await children[0].ended;
+    await createDirectoryStore(root).write('a.wav', bytesOf(1), WAV, 'absent', never);
+    expect(await readdir(join(root, '.tmp'))).toEqual([living]);
+  } finally {
+    for (const { process, ended } of children) {
+      process.kill('SIGKILL');
+      await ended;
+    }
+  }
 });
 
 test('many writers at once leave their files and nothing else', async () => {
@@ -160,6 +223,26 @@ describe('what is wrong is told in words', () => {
       code: 'ARCHIVE_DENIED',
     });
     expect(await readdir(root)).toEqual(['a.wav']);
+  });
+
+  test.skipIf(!canMountReadOnly())('a read-only file system (needs Linux and unshare)', async () => {
+    for (const archive of [top, root]) {
+      const { stdout } = await promisify(execFile)('unshare', [
+        '-rm',
+        'sh',
+        '-c',
+        'mount -t tmpfs -o ro tmpfs "$1" && exec "$2" --input-type=module -e "$3" "$4"',
+        'sh',
+        top,
+        process.execPath,
+        `const { createDirectoryStore } = await import(${JSON.stringify(STORE_MODULE)});
+         const write = createDirectoryStore(process.argv[1])
+           .write('a/b.wav', Buffer.of(1), { contentType: 'audio/wav' }, 'absent', new AbortController().signal);
+         await write.catch(({ code, message }) => console.log(code, message));`,
+        archive,
+      ]);
+      expect(stdout).toMatch(/^ARCHIVE_DENIED .*the file system is read-only: .*\(EROFS\)\n$/);
+    }
   });
 
   test('an archive that became usable is used', async () => {

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
-import { createS3Store } from '../src/storage/s3.ts';
+import { createLogger } from '../src/log.ts';
+import { createS3Store, type S3StoreOptions } from '../src/storage/s3.ts';
 import type { S3Connection } from '../src/storage/s3-client.ts';
+import { isAmazonS3 } from '../src/storage/s3-conditional.ts';
 import type { ArchiveStore, WriteMode } from '../src/storage/store.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from './support/s3.ts';
 import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from './support/s3-proxy.ts';
@@ -24,12 +26,13 @@ async function through(
   { onTestFinished }: Pick<TestContext, 'onTestFinished'>,
   decide: (request: SeenRequest) => Fate | undefined,
   connection: S3Connection = {},
+  options: S3StoreOptions = {},
 ): Promise<{ store: ArchiveStore; proxy: S3Proxy }> {
   const proxy = await startS3Proxy(server.endpoint, decide);
   const { region, credentials, bucket } = server;
   const store = createS3Store(
     { kind: 's3', bucket, prefix: '', s3: PLAIN_S3 },
-    { connection: { endpoint: proxy.endpoint, region, credentials, ...connection } },
+    { ...options, connection: { endpoint: proxy.endpoint, region, credentials, ...connection } },
   );
   onTestFinished(async () => {
     await store.close();
@@ -54,6 +57,19 @@ const STAGES: { name: string; stage: Stage; part?: number; bytes: Buffer }[] = [
 
 const CASES = STAGES.flatMap((at) => Object.entries(ERRORS).map(([what, fate]) => ({ ...at, what, fate })));
 
+/** What a store says when it did not get the bytes that were sent. */
+const DAMAGE = [
+  'BadDigest',
+  'XAmzContentSHA256Mismatch',
+  'XAmzContentChecksumMismatch',
+  'IncompleteBody',
+  'RequestTimeout',
+];
+
+function isBody({ stage }: { stage: Stage }): boolean {
+  return stage === 'part' || stage === 'put';
+}
+
 function hits(request: SeenRequest, { stage, part }: { stage: Stage; part?: number }): boolean {
   return request.stage === stage && (part === undefined || request.partNumber === part);
 }
@@ -77,6 +93,19 @@ describe.concurrent('a bucket that fails once', () => {
     expect(await objectAt(key)).toBe(sha256(at.bytes));
     expect(await uploadsAt(key)).toEqual([]);
   });
+
+  test.for(DAMAGE.flatMap((code) => STAGES.filter(isBody).map((at) => ({ ...at, code }))))(
+    'to get $name whole ($code) gets it again, from one download',
+    async (at, context) => {
+      const { store } = await through(context, (request) =>
+        hits(request, at) && request.count === 1 ? { status: 400, code: at.code } : 'pass',
+      );
+      const key = newKey();
+      expect(await store.writeStream(key, bodyOf(at.bytes), WAV, 'absent', never)).toBe('stored');
+      expect(await objectAt(key)).toBe(sha256(at.bytes));
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
 
   test.for(STAGES)('and loses its answer to $name has the object, once and whole', async (at, context) => {
     const { store, proxy } = await through(context, (request) =>
@@ -120,6 +149,23 @@ describe.concurrent('a bucket that keeps failing', () => {
       expect(['stored', 'exists', 'ARCHIVE_UNAVAILABLE']).toContain(outcome);
       const expected = at.stage === 'complete' || at.stage === 'put' ? sha256(at.bytes) : undefined;
       expect(await objectAt(key)).toBe(expected);
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
+
+  test.for(['absent', 'replace'] as const)(
+    'to tell the id of an upload is unavailable, leaves what was there and no upload (%s)',
+    async (mode, context) => {
+      const { store, proxy } = await through(context, (request) =>
+        request.stage === 'create' ? 'blank answer' : 'pass',
+      );
+      const key = newKey();
+      await store.write(key, bytesOf(10), WAV, 'replace', never);
+      await expect(
+        store.writeStream(key, bodyOf(bytesOf(2 * PART, 2)), WAV, mode, never),
+      ).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
+      expect(proxy.seen.filter(({ stage }) => stage === 'part')).toEqual([]);
+      expect(await objectAt(key)).toBe(sha256(bytesOf(10)));
       expect(await uploadsAt(key)).toEqual([]);
     },
   );
@@ -190,6 +236,29 @@ describe.concurrent('a write that is cancelled', () => {
     expect(await uploadsAt(key)).toEqual([]);
   });
 
+  test.for(['create', 'part', 'complete'] as const)(
+    'gives up on a bucket that answers nothing any more, in its own time, and says so: %s',
+    { timeout: 15_000 },
+    async (stage, context) => {
+      const stop = new AbortController();
+      const reason = new Error('shutting down');
+      const lines: string[] = [];
+      const { store } = await through(
+        context,
+        (request) => {
+          if (request.stage === stage) stop.abort(reason);
+          return stop.signal.aborted ? 'hang' : 'pass';
+        },
+        {},
+        { cleanUpMs: 400, logger: createLogger('warn', (line) => lines.push(line)) },
+      );
+      await expect(
+        store.writeStream(newKey(), bodyOf(bytesOf(2 * PART)), WAV, 'absent', stop.signal),
+      ).rejects.toBe(reason);
+      expect(lines.join()).toContain('may be left in the bucket');
+    },
+  );
+
   test('while it waits to try again ends at once', async (context) => {
     const stop = new AbortController();
     const reason = new Error('shutting down');
@@ -209,6 +278,12 @@ describe('conditional writes', () => {
     ['a single put', 1000],
     ['an upload in parts', PART + 1],
   ];
+
+  test('are tried out with a small object, never with a recording', async (context) => {
+    const { store, proxy } = await through(context, () => 'pass');
+    await write(store, newKey(), bytesOf(100_000));
+    expect(proxy.seen.filter(({ stage }) => stage === 'put')).toHaveLength(1);
+  });
 
   test('that meet another one are sent again', async (context) => {
     const { store, proxy } = await through(context, (request) =>
@@ -259,6 +334,19 @@ describe('conditional writes', () => {
   );
 });
 
+test.for([
+  ['s3.amazonaws.com', true],
+  ['bucket.s3.eu-central-1.amazonaws.com', true],
+  ['bucket.s3.cn-north-1.amazonaws.com.cn', true],
+  ['bucket.vpce-1-2.s3.us-east-1.vpce.amazonaws.com', true],
+  ['minio.internal', false],
+  ['amazonaws.com.example.org', false],
+  ['notamazonaws.com', false],
+  ['127.0.0.1', false],
+] as const)('%s is known to keep conditions: %s', ([host, known]) => {
+  expect(isAmazonS3(host)).toBe(known);
+});
+
 describe.skipIf(!REAL_S3)(
   `bytes that change on their way are refused by the store (${NEEDS_REAL_S3})`,
   () => {
@@ -282,5 +370,17 @@ describe.skipIf(!REAL_S3)(
         }
       },
     );
+
+    test('and sent again', async (context) => {
+      for (const stage of ['put', 'part'] as const) {
+        const { store } = await through(context, (request) =>
+          request.stage === stage && request.count === 1 ? 'damage' : 'pass',
+        );
+        const key = newKey();
+        const bytes = bytesOf(stage === 'put' ? 1000 : PART + 1000);
+        expect(await store.writeStream(key, bodyOf(bytes), WAV, 'absent', never)).toBe('stored');
+        expect(await objectAt(key)).toBe(sha256(bytes));
+      }
+    });
   },
 );

@@ -251,7 +251,12 @@ describe('what is wrong is told in words', () => {
   });
 
   test.for<[string, number | undefined, string, RegExp]>([
-    ['AccessDenied', 403, 'ARCHIVE_DENIED', /s3:ListBucket/],
+    [
+      'AccessDenied',
+      403,
+      'ARCHIVE_DENIED',
+      /s3:ListMultipartUploadParts, s3:ListBucket and s3:ListBucketMultipartUploads/,
+    ],
     ['Forbidden', 403, 'ARCHIVE_DENIED', /S3_EXPECTED_BUCKET_OWNER/],
     ['ExpiredToken', 400, 'ARCHIVE_DENIED', /expired/],
     ['CredentialsProviderError', undefined, 'ARCHIVE_DENIED', /no credentials/],

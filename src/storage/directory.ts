@@ -1,32 +1,29 @@
 /** An archive in a directory: every file appears under its final name whole, synced and in one step. */
 
 import { createHash } from 'node:crypto';
-import { constants, type Stats } from 'node:fs';
-import { access, type FileHandle, lstat, mkdir, open, realpath, rename } from 'node:fs/promises';
+import { constants, type Dirent, type Stats } from 'node:fs';
+import { access, type FileHandle, lstat, open, readdir, realpath, rename } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
 import { ArchiverError } from '../errors.ts';
 import { systemCode, toArchiveFileError } from './file-errors.ts';
 import { guarded } from './guard.ts';
-import { assertKey } from './keys.ts';
+import { assertKey, assertPrefix, TEMPORARY_SEGMENT } from './keys.ts';
+import { makeDirectories } from './make-directories.ts';
 import { directoriesUpTo, publishIfAbsent, syncDirectory } from './publish.ts';
 import { assertReadable, DEFAULT_MAX_READ_BYTES } from './read-limit.ts';
 import { openSource, type Source } from './source.ts';
-import type { ArchiveStore, StreamedBody, WriteMode, WriteOutcome } from './store.ts';
-import {
-  createTemporaryFile,
-  DIRECTORY_MODE,
-  removeLeftovers,
-  removeTemporaryFile,
-} from './temporary-files.ts';
+import type { ArchiveStore, ListedObject, StreamedBody, WriteMode, WriteOutcome } from './store.ts';
+import { createTemporaryFile, removeLeftovers, removeTemporaryFile } from './temporary-files.ts';
+import { directoryTransferMemory } from './transfer-memory.ts';
+
+/** How often a process that keeps running looks for what others left. */
+const SWEEP_INTERVAL_MS = 5 * 60 * 1000;
 
 /** What was written: its size, and its hash should it have to be compared. */
 interface Content {
   readonly bytes: number;
   sha256(): string;
 }
-
-/** One chunk on its way to the disk; the next is not asked for before it has been written. */
-const TRANSFER_BYTES = 256 * 1024;
 
 /**
  * Opens an archive in a directory, which is created when first needed. Any number of processes may write to
@@ -39,17 +36,19 @@ export function createDirectoryStore(directory: string): ArchiveStore {
   const root = resolve(directory);
   const location = `file:${root}`;
   const translate = (error: unknown) => toArchiveFileError(error, location);
-  let opened: Promise<void> | undefined;
+  let swept: { readonly at: number; readonly done: Promise<void> } | undefined;
 
-  /** Once per process: makes the directory and clears what killed processes left in it. */
+  /** First and every few minutes: makes the directory and clears what killed processes left in it. */
   async function ready(): Promise<void> {
-    opened ??= mkdir(root, { recursive: true, mode: DIRECTORY_MODE }).then(() =>
-      removeLeftovers(root, Date.now()),
-    );
+    const now = Date.now();
+    if (!swept || now - swept.at > SWEEP_INTERVAL_MS) {
+      swept = { at: now, done: makeDirectories(root).then(() => removeLeftovers(root, now)) };
+    }
+    const current = swept;
     try {
-      await opened;
+      await current.done;
     } catch (error) {
-      opened = undefined;
+      if (swept === current) swept = undefined;
       throw error;
     }
   }
@@ -87,7 +86,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       }
       signal.throwIfAborted();
       const parent = dirname(final);
-      const firstMade = await mkdir(parent, { recursive: true, mode: DIRECTORY_MODE });
+      const firstMade = await makeDirectories(parent);
       if (mode === 'replace') {
         await rename(temporary.path, final);
       } else if (!(await publishIfAbsent(temporary.path, final, { root }))) {
@@ -125,6 +124,16 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         return found?.isFile() ? { bytes: found.size } : undefined;
       });
     },
+    async *list(prefix, signal) {
+      assertPrefix(prefix);
+      const directories = [prefix];
+      for (let below = directories.pop(); below !== undefined; below = directories.pop()) {
+        const at = below;
+        const found = await guarded(translate, signal, async () => readEntries(root, at));
+        directories.push(...found.directories);
+        yield* found.files;
+      }
+    },
     async write(key, body, _info, mode, signal) {
       return guarded(translate, signal, () =>
         store(
@@ -153,9 +162,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         source,
       );
     },
-    transferMemory(expectedBytes) {
-      return Math.min(expectedBytes ?? TRANSFER_BYTES, TRANSFER_BYTES);
-    },
+    transferMemory: directoryTransferMemory,
     async check(signal) {
       await guarded(translate, signal, async () => {
         await ready();
@@ -199,6 +206,35 @@ async function statIfThere(path: string): Promise<Stats | undefined> {
     return await lstat(path);
   } catch (error) {
     if (isNotThere(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The files of a directory of the archive, and the directories in it. Symbolic links are neither.
+ * @param prefix the directory's key, with a `/` at its end; empty for the archive's own.
+ */
+async function readEntries(
+  root: string,
+  prefix: string,
+): Promise<{ readonly files: ListedObject[]; readonly directories: string[] }> {
+  const files: ListedObject[] = [];
+  const directories: string[] = [];
+  for (const entry of await entriesIfThere(join(root, ...prefix.split('/')))) {
+    const key = prefix + entry.name;
+    if (entry.isDirectory() && key !== TEMPORARY_SEGMENT) directories.push(`${key}/`);
+    if (!entry.isFile()) continue;
+    const found = await statIfThere(join(root, ...key.split('/')));
+    if (found) files.push({ key, bytes: found.size });
+  }
+  return { files, directories };
+}
+
+async function entriesIfThere(path: string): Promise<Dirent[]> {
+  try {
+    return await readdir(path, { withFileTypes: true });
+  } catch (error) {
+    if (isNotThere(error)) return [];
     throw error;
   }
 }

@@ -20,3 +20,11 @@ export function assertKey(key: string): void {
     });
   }
 }
+
+/**
+ * The same for the beginning of keys: empty, or whole segments with a `/` at the end.
+ * @throws ArchiverError `INTERNAL`
+ */
+export function assertPrefix(prefix: string): void {
+  if (prefix !== '') assertKey(prefix.endsWith('/') ? prefix.slice(0, -1) : '');
+}

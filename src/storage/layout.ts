@@ -35,8 +35,13 @@ export function sessionPrefix(session: SessionRef): string {
       });
     }
   }
-  const date = creationTime(session.sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? 'undated';
-  return `bot_id=${session.botId}/date=${date}/session_id=${session.sessionId}/`;
+  return `${datePrefix(session)}session_id=${session.sessionId}/`;
+}
+
+/** `bot_id=…/date=…/`: what all sessions of a bot that were created on one day begin with. */
+export function datePrefix({ botId, sessionId }: SessionRef): string {
+  const date = creationTime(sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? 'undated';
+  return `bot_id=${botId}/date=${date}/`;
 }
 
 /** Relative key of a session's manifest. */

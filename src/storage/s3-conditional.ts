@@ -1,7 +1,18 @@
-/** Whether a store keeps `If-None-Match: *`, which only trying tells. */
+/** Whether a store keeps `If-None-Match: *`, which, Amazon's own aside, only trying tells. */
 
 import type { Logger } from '../log.ts';
 import { isNotImplemented, isPreconditionFailed } from './s3-errors.ts';
+
+/** The largest object that is sent twice for the sake of knowing: a transcript or a manifest. */
+const PROOF_MAX_BYTES = 64 * 1024;
+
+/**
+ * Whether a host is Amazon S3, which keeps the condition in every region.
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+ */
+export function isAmazonS3(hostname: string): boolean {
+  return /(^|\.)amazonaws\.com(\.cn)?$/i.test(hostname);
+}
 
 /**
  * Many S3-compatible stores pass over headers they do not know, and would overwrite without a word. So as long
@@ -13,15 +24,18 @@ export interface ConditionalWrites {
   readonly mustLook: boolean;
   /** Whether to send the condition. */
   readonly send: boolean;
-  /** The store refused a conditional write as it should. */
+  /** The store refused a conditional write as it should, or is known to. */
   works(): void;
   /** The store said that it does not know the condition. */
   missing(): void;
   /**
-   * Settles the question once, after a first conditional write has succeeded: the same write again must be
-   * refused. The bytes are the same, so nothing is lost where it is not.
+   * Settles the question once in a process, after the first conditional write of a small object has succeeded: the
+   * same write again must be refused, and then changes nothing. Where it is not, the bytes are the same, and only a
+   * bucket with versioning shows that there was a second write. The price of not asking would be a look before each
+   * write for ever.
+   * @param bytes the object's size.
    */
-  prove(writeAgain: () => Promise<unknown>): Promise<void>;
+  prove(bytes: number, writeAgain: () => Promise<unknown>): Promise<void>;
 }
 
 /** Begins with nothing known. */
@@ -39,7 +53,7 @@ export function createConditionalWrites(logger: Logger | undefined): Conditional
   }
 
   function works(): void {
-    state = 'works';
+    if (state === 'unknown') state = 'works';
   }
 
   return {
@@ -51,8 +65,8 @@ export function createConditionalWrites(logger: Logger | undefined): Conditional
     },
     works,
     missing,
-    async prove(writeAgain) {
-      if (state !== 'unknown' || proving) return;
+    async prove(bytes, writeAgain) {
+      if (state !== 'unknown' || proving || bytes > PROOF_MAX_BYTES) return;
       proving = true;
       try {
         await writeAgain();

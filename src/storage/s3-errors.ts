@@ -35,6 +35,18 @@ export function isNotImplemented(error: unknown): boolean {
   return nameOf(error) === 'NotImplemented' || statusOf(error) === 501;
 }
 
+/** The store did not get the bytes that were sent, and refused them: the same request again may succeed. */
+export function isDamaged(error: unknown): boolean {
+  return DAMAGED_NAMES.includes(nameOf(error));
+}
+
+const DAMAGED_NAMES = [
+  'BadDigest',
+  'XAmzContentSHA256Mismatch',
+  'XAmzContentChecksumMismatch',
+  'IncompleteBody',
+];
+
 /** No object under that key. A missing bucket says `NoSuchBucket`, except to HEAD, which has no body to say it in. */
 export function isNoSuchKey(error: unknown): boolean {
   const name = nameOf(error);
@@ -71,8 +83,8 @@ const NO_CREDENTIALS = denied(
 );
 const FORBIDDEN = denied(
   (bucket) =>
-    `access to bucket ${bucket} is denied: the credentials need s3:GetObject, s3:PutObject, s3:AbortMultipartUpload ` +
-    'and s3:ListBucket on it (without s3:ListBucket a missing object looks forbidden), s3:PutObjectTagging for ' +
+    `access to bucket ${bucket} is denied: the credentials need s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, ` +
+    's3:ListMultipartUploadParts, s3:ListBucket and s3:ListBucketMultipartUploads on it (without s3:ListBucket a missing object looks forbidden), s3:PutObjectTagging for ' +
     'S3_TAGS, s3:PutObjectRetention for S3_OBJECT_LOCK and the rights of the KMS key; S3_EXPECTED_BUCKET_OWNER, where set, must be the owner',
 );
 const DAMAGED = unavailable('the bytes were damaged between here and the bucket, which was noticed');

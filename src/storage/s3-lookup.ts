@@ -2,9 +2,9 @@
 
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { GetObjectCommand, HeadObjectCommand, type S3Client } from '@aws-sdk/client-s3';
+import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
 import { isNoSuchKey } from './s3-errors.ts';
-import type { StoredObject } from './store.ts';
+import type { ListedObject, StoredObject } from './store.ts';
 
 /** Where an object is, as requests name it. */
 export interface ObjectAddress {
@@ -51,6 +51,26 @@ export async function openObject(
     if (isNoSuchKey(error)) return undefined;
     throw error;
   }
+}
+
+/**
+ * One page of the objects whose full keys begin with `Prefix`.
+ * @param token from the page before.
+ */
+export async function listObjects(
+  client: S3Client,
+  where: Omit<ObjectAddress, 'Key'> & { readonly Prefix: string },
+  token: string | undefined,
+  abortSignal: AbortSignal,
+): Promise<{ readonly objects: readonly ListedObject[]; readonly nextToken: string | undefined }> {
+  const page = await client.send(
+    new ListObjectsV2Command({ ...where, ...(token !== undefined && { ContinuationToken: token }) }),
+    { abortSignal },
+  );
+  const objects = (page.Contents ?? []).flatMap(({ Key, Size }) =>
+    Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0 }],
+  );
+  return { objects, nextToken: page.IsTruncated ? page.NextContinuationToken : undefined };
 }
 
 /** What lies at an address, compared with what was to be written there; read only if nothing else tells. */

@@ -10,25 +10,19 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { type Options, Upload } from '@aws-sdk/lib-storage';
+import { ArchiverError } from '../errors.ts';
 import type { Logger } from '../log.ts';
+import { withUnsignedPayload } from './s3-client.ts';
 import { attemptsOf, isNoSuchUpload, isNotImplemented, statusOf } from './s3-errors.ts';
 
-/** The least S3 takes for a part that is not the last. */
-export const MIN_PART_BYTES = 5 * 1024 * 1024;
-const MAX_PARTS = 10_000;
-
-/** How long a cancelled request that starts or completes an upload may still bring its answer. */
-const CANCEL_GRACE_MS = 5_000;
-/** For all attempts at removing an upload together. */
-const CLEANUP_TIMEOUT_MS = 20_000;
+/**
+ * From the cancelling (or the failure) until nothing is waited for any more. What is left then is told in the log: a
+ * process that shuts down is killed if it takes too long.
+ */
+export const CLEAN_UP_MS = 10_000;
 const ABORT_ATTEMPTS = 3;
 /** As far as S3 lets clocks differ: a request with an older or newer date is refused. */
 const MAX_CLOCK_SKEW_MS = 15 * 60 * 1000;
-
-/** The size of a part with which an object of `maxObjectBytes` fits into S3's 10,000 parts. */
-export function partBytesFor(maxObjectBytes: number): number {
-  return Math.max(MIN_PART_BYTES, Math.ceil(maxObjectBytes / MAX_PARTS));
-}
 
 /** An object to be uploaded in parts. */
 export interface PartsUpload {
@@ -43,6 +37,11 @@ export interface PartsUpload {
   /** The store does not know `IfNoneMatch`; it is completed without. */
   onUnconditional(): void;
   readonly logger: Logger | undefined;
+  /**
+   * For all of the cleaning up together (milliseconds). In the first half of it, a cancelled request that starts or
+   * completes the upload may still bring its answer.
+   */
+  readonly cleanUpMs: number;
 }
 
 /** How far an upload came, told also when it failed. */
@@ -75,6 +74,11 @@ export async function uploadInParts(
   signal: AbortSignal,
 ): Promise<void> {
   const trace: Trace = { startedAt: Date.now(), answerLost: false, partInFlight: false };
+  let cancelledAt: number | undefined;
+  const onAbort = () => {
+    cancelledAt = Date.now();
+  };
+  signal.addEventListener('abort', onAbort, { once: true });
   let done = false;
   try {
     await new Upload({
@@ -86,9 +90,21 @@ export async function uploadInParts(
     }).done();
     done = true;
   } finally {
-    if (!done && trace.uploadId !== undefined) await removeUpload(upload, trace.uploadId, trace.partInFlight);
-    if (trace.answerLost) await removeUnknownUploads(upload, trace);
+    signal.removeEventListener('abort', onAbort);
+    const passed = cancelledAt === undefined ? 0 : Date.now() - cancelledAt;
+    await cleanUp(upload, trace, done, Math.max(0, upload.cleanUpMs - passed));
   }
+}
+
+/** Removes what an upload leaves behind, unless `done`, within `timeoutMs` for all of it. */
+async function cleanUp(upload: PartsUpload, trace: Trace, done: boolean, timeoutMs: number): Promise<void> {
+  const { uploadId, partInFlight, answerLost } = trace;
+  const tasks: ((signal: AbortSignal) => Promise<void>)[] = [];
+  if (!done && uploadId !== undefined) tasks.push((end) => removeUpload(upload, uploadId, partInFlight, end));
+  if (answerLost) tasks.push((end) => removeUnknownUploads(upload, trace, end));
+  if (tasks.length === 0) return;
+  const end = AbortSignal.timeout(timeoutMs);
+  await Promise.all(tasks.map((task) => task(end)));
 }
 
 /**
@@ -111,14 +127,17 @@ function streamOf(upload: PartsUpload): ReadableStream<Uint8Array> {
 /** The client with a `send` that hands each request the signal and takes notes for the cleaning up. */
 function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal: AbortSignal): S3Client {
   const { client } = upload;
+  const graceMs = upload.cleanUpMs / 2;
 
   async function create(command: CreateMultipartUploadCommand) {
     try {
-      const answer = await withGrace(signal, (abortSignal) => client.send(command, { abortSignal }));
-      if (answer.UploadId !== undefined) trace.uploadId = answer.UploadId;
-      trace.answerLost = (answer.$metadata.attempts ?? 1) > 1;
+      const answer = await withGrace(signal, graceMs, (abortSignal) => client.send(command, { abortSignal }));
+      trace.answerLost = !answer.UploadId || (answer.$metadata.attempts ?? 1) > 1;
+      if (!answer.UploadId) throw withoutId();
+      trace.uploadId = answer.UploadId;
       return answer;
     } catch (error) {
+      if (error instanceof ArchiverError) throw error;
       const status = statusOf(error);
       trace.answerLost = status === undefined || status >= 500 || attemptsOf(error) > 1;
       throw error;
@@ -126,16 +145,18 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
   }
 
   async function uploadPart(command: UploadPartCommand) {
+    assertKnownUpload(command.input.UploadId, trace);
     trace.partInFlight = true;
-    const answer = await client.send(command, { abortSignal: signal });
+    const answer = await client.send(withUnsignedPayload(command), { abortSignal: signal });
     trace.partInFlight = false;
     return answer;
   }
 
   async function complete(command: CompleteMultipartUploadCommand) {
+    assertKnownUpload(command.input.UploadId, trace);
     await upload.beforeComplete();
     progress.completing = true;
-    return withGrace(signal, async (abortSignal) => {
+    return withGrace(signal, graceMs, async (abortSignal) => {
       try {
         return await client.send(command, { abortSignal });
       } catch (error) {
@@ -160,9 +181,31 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
   });
 }
 
+/** Some proxies answer 200 with a page of their own. */
+function withoutId(): ArchiverError {
+  return new ArchiverError(
+    'ARCHIVE_UNAVAILABLE',
+    'the bucket answered the start of an upload without its id: look at what stands between here and the store',
+  );
+}
+
+/**
+ * The SDK leaves out an id that is not there, and what is left of the request for a part is an unconditional put of
+ * that part over the object.
+ */
+function assertKnownUpload(uploadId: string | undefined, { uploadId: known }: Trace): void {
+  if (known === undefined || uploadId !== known) {
+    throw new Error('lib-storage sent a part of an upload that was not started');
+  }
+}
+
 /** Removes an upload whose id is known. */
-async function removeUpload(upload: PartsUpload, uploadId: string, partInFlight: boolean): Promise<void> {
-  const signal = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
+async function removeUpload(
+  upload: PartsUpload,
+  uploadId: string,
+  partInFlight: boolean,
+  signal: AbortSignal,
+): Promise<void> {
   // A part that was under way may arrive after the upload was removed, and stay: S3 says to remove it again.
   // https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
   let toGo = partInFlight ? 2 : 1;
@@ -185,10 +228,13 @@ async function removeUpload(upload: PartsUpload, uploadId: string, partInFlight:
  * older than our own, and without any part. An upload that another worker began this very moment looks the
  * same; it then fails in a way that is tried again.
  */
-async function removeUnknownUploads(upload: PartsUpload, trace: Trace): Promise<void> {
+async function removeUnknownUploads(
+  upload: PartsUpload,
+  trace: Trace,
+  abortSignal: AbortSignal,
+): Promise<void> {
   const { client, params } = upload;
   const where = ownedBucket(params);
-  const abortSignal = AbortSignal.timeout(CLEANUP_TIMEOUT_MS);
   try {
     const listed = await client.send(new ListMultipartUploadsCommand({ ...where, Prefix: params.Key }), {
       abortSignal,
@@ -237,17 +283,18 @@ function warnOfLeftover({ logger, params }: PartsUpload, error: unknown): void {
 }
 
 /**
- * Sends a request whose answer must be known, or at least waited for: it is broken off only some seconds after
- * the signal.
+ * Sends a request whose answer must be known, or at least waited for: it is broken off only `graceMs` after the
+ * signal.
  */
 async function withGrace<Result>(
   signal: AbortSignal,
+  graceMs: number,
   send: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
   const onAbort = () => {
-    timer = setTimeout(() => late.abort(signal.reason), CANCEL_GRACE_MS);
+    timer = setTimeout(() => late.abort(signal.reason), graceMs);
   };
   signal.addEventListener('abort', onAbort, { once: true });
   try {

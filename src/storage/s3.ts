@@ -8,27 +8,32 @@ import { ArchiverError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { collectFirstPart } from './first-part.ts';
 import { guarded } from './guard.ts';
-import { assertKey } from './keys.ts';
+import { assertKey, assertPrefix } from './keys.ts';
 import { assertReadable, DEFAULT_MAX_READ_BYTES } from './read-limit.ts';
-import { createS3Client, objectParameters, ownerParameters, type S3Connection } from './s3-client.ts';
-import { createConditionalWrites } from './s3-conditional.ts';
+import {
+  createS3Client,
+  hasHeaders,
+  objectParameters,
+  ownerParameters,
+  type S3Connection,
+  watchHosts,
+} from './s3-client.ts';
+import { createConditionalWrites, isAmazonS3 } from './s3-conditional.ts';
 import {
   isConditionalConflict,
   isNotImplemented,
   isPreconditionFailed,
   toArchiveS3Error,
 } from './s3-errors.ts';
-import { compareObject, findObject, type ObjectAddress, openObject } from './s3-lookup.ts';
-import { MIN_PART_BYTES, type Progress, partBytesFor, uploadInParts } from './s3-parts.ts';
+import { compareObject, findObject, listObjects, type ObjectAddress, openObject } from './s3-lookup.ts';
+import { CLEAN_UP_MS, type Progress, uploadInParts } from './s3-parts.ts';
 import { openSource } from './source.ts';
 import type { ArchiveStore, ObjectInfo, StoredObject, WriteMode, WriteOutcome } from './store.ts';
+import { MIN_PART_BYTES, partBytesFor, s3TransferMemory } from './transfer-memory.ts';
 
 /** How often a write that met another one is tried again, and the first pause; pauses double. */
 const CONFLICT_ATTEMPTS = 5;
 const CONFLICT_DELAY_MS = 50;
-
-/** Chunks on their way between the source and the parts. */
-const CHUNK_SLACK_BYTES = 256 * 1024;
 
 /** An S3 archive. */
 export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
@@ -37,6 +42,8 @@ export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
 export interface S3StoreOptions {
   /** The largest object that will be written (bytes): decides the size of parts. */
   readonly maxObjectBytes?: number;
+  /** How long a failed or cancelled upload may take to remove what it left in the bucket (milliseconds). */
+  readonly cleanUpMs?: number;
   /** Hears of what could not be cleaned up, and of stores without conditional writes. */
   readonly logger?: Logger;
   /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
@@ -60,6 +67,9 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   const { bucket, prefix, s3 } = target;
   const client = createS3Client(s3, options.connection ?? {});
   const conditional = createConditionalWrites(options.logger);
+  watchHosts(client, (hostname) => {
+    if (isAmazonS3(hostname)) conditional.works();
+  });
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
   const owner = ownerParameters(s3);
   const translate = (error: unknown) => toArchiveS3Error(error, bucket);
@@ -156,7 +166,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       await sendIfAbsent();
       return 'stored';
     }
-    await conditional.prove(sendIfAbsent);
+    await conditional.prove(body.bytes.length, sendIfAbsent);
     return 'stored';
   }
 
@@ -187,6 +197,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
           },
           onUnconditional: conditional.missing,
           logger: options.logger,
+          cleanUpMs: options.cleanUpMs ?? CLEAN_UP_MS,
         },
         progress,
         signal,
@@ -224,6 +235,17 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     async head(key, signal) {
       return guarded(translate, signal, () => find(key, signal));
     },
+    async *list(keyPrefix, signal) {
+      assertPrefix(keyPrefix);
+      const base = prefix === '' ? '' : `${prefix}/`;
+      const where = { Bucket: bucket, Prefix: base + keyPrefix, ...owner };
+      let token: string | undefined;
+      do {
+        const page = await guarded(translate, signal, () => listObjects(client, where, token, signal));
+        for (const { key, bytes } of page.objects) yield { key: key.slice(base.length), bytes };
+        token = page.nextToken;
+      } while (token !== undefined);
+    },
     async write(key, body, info, mode, signal) {
       const sha256 = createHash('sha256').update(body).digest('hex');
       return guarded(translate, signal, () => put(key, { bytes: body, sha256 }, info, mode, signal));
@@ -247,14 +269,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         source,
       );
     },
-    transferMemory(expectedBytes) {
-      // Sending over TLS, Node encrypts a whole buffer into a second one of that size.
-      if (expectedBytes !== undefined && expectedBytes <= partBytes) {
-        return 2 * expectedBytes + CHUNK_SLACK_BYTES;
-      }
-      // lib-storage holds on to a part that was sent while it gathers and joins the next one.
-      return 4 * partBytes + CHUNK_SLACK_BYTES;
-    },
+    transferMemory: (expectedBytes) => s3TransferMemory(expectedBytes, partBytes),
     async check(signal) {
       // Reading what is not there asks for the same rights as looking up an object, and unlike HEAD the answer
       // has a body, which tells a missing bucket from a missing object and a wrong key from a missing right.
@@ -295,10 +310,6 @@ function withPayloadHash(command: PutObjectCommand, sha256: string): PutObjectCo
     { name: 'knownPayloadHash', step: 'build' },
   );
   return command;
-}
-
-function hasHeaders(request: unknown): request is { headers: Record<string, string> } {
-  return typeof request === 'object' && request !== null && 'headers' in request;
 }
 
 /** What the store would have answered, had it known the condition. */

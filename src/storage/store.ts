@@ -12,6 +12,13 @@ export interface StoredObject {
   readonly sha256?: string;
 }
 
+/** An object as a listing of the store shows it. */
+export interface ListedObject {
+  /** Relative, like those that objects are written under. */
+  readonly key: string;
+  readonly bytes: number;
+}
+
 /** `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically. */
 export type WriteMode = 'absent' | 'replace';
 
@@ -52,6 +59,13 @@ export interface ArchiveStore {
   read(key: string, signal: AbortSignal, maxBytes?: number): Promise<Buffer | undefined>;
   /** Size, and hash where known, or `undefined` when there is no such object. */
   head(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
+  /**
+   * All objects whose keys begin with `prefix`, in no particular order. What is written or removed meanwhile may be
+   * among them or not.
+   *
+   * @param prefix whole segments: it ends in `/`, or is empty for everything.
+   */
+  list(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject>;
   /** Writes a small object in one go. */
   write(
     key: string,

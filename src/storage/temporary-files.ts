@@ -1,16 +1,17 @@
 /** Files that are not finished yet, in `.tmp` below the archive's directory, on the same file system. */
 
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rmdir, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rmdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemCode } from './file-errors.ts';
 import { TEMPORARY_SEGMENT } from './keys.ts';
+import { makeDirectories, makeDirectory } from './make-directories.ts';
+import { hasEnded, ownMark } from './process-owner.ts';
 
 /** Before the process's umask is applied. */
 export const FILE_MODE = 0o640;
-export const DIRECTORY_MODE = 0o750;
 
-/** What has not been written to for so long belongs to a process that is gone. */
+/** What has not been written to for so long belongs to a process that is gone, wherever it was. */
 const LEFTOVER_AGE_MS = 60 * 60 * 1000;
 /** Others remove the empty directory between its making and its use; losing that race twice is rare. */
 const MAX_OPEN_ATTEMPTS = 100;
@@ -23,7 +24,9 @@ export interface TemporaryFile {
 
 /** Creates an empty temporary file, and the directory for it. */
 export async function createTemporaryFile(root: string): Promise<TemporaryFile> {
-  return inTemporaryDirectory(root, randomUUID(), async (path) => ({
+  const mark = await ownMark();
+  const name = mark === undefined ? randomUUID() : `${mark}-${randomUUID()}`;
+  return inTemporaryDirectory(root, name, async (path) => ({
     path,
     handle: await open(path, 'wx', FILE_MODE),
   }));
@@ -37,12 +40,14 @@ export async function inTemporaryDirectory<Result>(
 ): Promise<Result> {
   const directory = join(root, TEMPORARY_SEGMENT);
   for (let attempt = 1; ; attempt += 1) {
-    await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
     try {
+      await makeDirectory(directory);
       return await use(join(directory, name));
     } catch (error) {
       if (systemCode(error) !== 'ENOENT' || attempt === MAX_OPEN_ATTEMPTS) throw error;
     }
+    // Either it was removed meanwhile, or all of the archive was.
+    await makeDirectories(root);
   }
 }
 
@@ -52,7 +57,10 @@ export async function removeTemporaryFile(root: string, path: string): Promise<v
   await removeTemporaryDirectoryIfEmpty(root);
 }
 
-/** Removes what killed processes left behind more than an hour ago. */
+/**
+ * Removes what killed processes left behind: at once where they can be seen to be gone, elsewhere what is more than an
+ * hour old.
+ */
 export async function removeLeftovers(root: string, now: number): Promise<void> {
   const directory = join(root, TEMPORARY_SEGMENT);
   let names: string[];
@@ -64,7 +72,8 @@ export async function removeLeftovers(root: string, now: number): Promise<void> 
   }
   for (const name of names) {
     const path = join(directory, name);
-    if (now - (await modifiedAt(path)) > LEFTOVER_AGE_MS) await unlinkIfThere(path);
+    const old = now - (await modifiedAt(path)) > LEFTOVER_AGE_MS;
+    if (old || (await hasEnded(name.split('-', 1)[0] ?? ''))) await unlinkIfThere(path);
   }
   await removeTemporaryDirectoryIfEmpty(root);
 }

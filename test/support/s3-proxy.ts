@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 /** What a request is for. */
@@ -19,7 +20,7 @@ export interface SeenRequest {
 
 /**
  * What happens to a request: passed on; answered with an error; cut off before or after the server got it;
- * never answered; or passed on with one byte of its body changed.
+ * never answered; passed on with one byte of its body changed; or passed on and answered with a bare 200.
  */
 export type Fate =
   | 'pass'
@@ -27,7 +28,8 @@ export type Fate =
   | 'drop request'
   | 'drop answer'
   | 'hang'
-  | 'damage';
+  | 'damage'
+  | 'blank answer';
 
 /** A running proxy. */
 export interface S3Proxy {
@@ -37,13 +39,17 @@ export interface S3Proxy {
   close(): Promise<void>;
 }
 
-/** Starts a proxy on a free port. `decide` tells each request's fate, `pass` by default. */
+/**
+ * Starts a proxy on a free port. `decide` tells each request's fate, `pass` by default.
+ * @param tls what to speak https with; plain http without.
+ */
 export async function startS3Proxy(
   target: string,
   decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+  tls?: { readonly cert: string; readonly key: string },
 ): Promise<S3Proxy> {
   const seen: SeenRequest[] = [];
-  const server = createServer(async (incoming, outgoing) => {
+  const handle = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const { stage, partNumber } = classify(incoming);
     const count = 1 + seen.filter((other) => other.stage === stage && other.partNumber === partNumber).length;
     const request: SeenRequest = { stage, partNumber, headers: incoming.headers, count };
@@ -61,19 +67,13 @@ export async function startS3Proxy(
     }
     if (fate === 'hang') return;
     if (typeof fate === 'object') answerError(outgoing, fate.status, fate.code);
-    else
-      forward(
-        target,
-        incoming,
-        damaged(Buffer.concat(chunks), fate === 'damage'),
-        outgoing,
-        fate === 'drop answer',
-      );
-  });
+    else forward(target, incoming, damaged(Buffer.concat(chunks), fate === 'damage'), outgoing, fate);
+  };
+  const server = tls ? createTlsServer(tls, handle) : createServer(handle);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return {
-    endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    endpoint: `${tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
     seen,
     async close() {
       server.close();
@@ -104,14 +104,19 @@ function forward(
   incoming: IncomingMessage,
   body: Buffer,
   outgoing: ServerResponse,
-  dropAnswer: boolean,
+  fate: Fate,
 ): void {
   const { hostname, port } = new URL(target);
   // The Host header is signed, so it goes on as it came.
   const onward = request(
     { hostname, port, method: incoming.method, path: incoming.url, headers: incoming.headers, agent: false },
     (answer) => {
-      if (dropAnswer) {
+      if (fate === 'blank answer') {
+        answer.resume();
+        answer.on('end', () => outgoing.writeHead(200).end());
+        return;
+      }
+      if (fate === 'drop answer') {
         answer.resume();
         answer.on('end', () => incoming.socket.destroy());
         return;
