@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { recogniseDocument } from '../src/transfer/audio/document.ts';
 import { createInspector } from '../src/transfer/inspector.ts';
-import { flac, mp3, oggOpus, wav } from './support/audio.ts';
+import { flac, mp3, oggOpus, oggPage, wav } from './support/audio.ts';
 
 /** What is concluded of a body that arrives in pieces. */
 function inspect(body: Buffer, pieceBytes = 1000) {
@@ -43,13 +43,12 @@ describe('WAV', () => {
     expect(verdict).toBe(length < 12 ? undefined : 'short');
   });
 
-  it.each([0, 0xffffffff, 0x7fffffff, 0x7ffff024, 0xffffffdb])(
-    'of a streaming writer, with the size %i, proves nothing',
-    (size) => {
-      const body = wav(Buffer.alloc(8000), { riffBytes: size, dataBytes: size });
-      expect(inspect(body)).toMatchObject({ verdict: 'unknown', facts: { durationSeconds: 0.5 } });
-    },
-  );
+  it.each([
+    0, 0xffffffff, 0x7fffffff, 0x7ffff024, 0xffffffdb, 0x80000000, 0x80000024, 0x7ff00000, 0xfff00024,
+  ])('of a streaming writer, with the size %i, proves nothing', (size) => {
+    const body = wav(Buffer.alloc(8000), { riffBytes: size, dataBytes: size });
+    expect(inspect(body)).toMatchObject({ verdict: 'unknown', facts: { durationSeconds: 0.5 } });
+  });
 
   it('with the sizes of an empty file before samples proves nothing', () => {
     expect(inspect(wav(Buffer.alloc(8000), { riffBytes: 36, dataBytes: 0 }))).toMatchObject({
@@ -60,6 +59,20 @@ describe('WAV', () => {
 
   it('without its RIFF size is measured by that of its samples', () => {
     const body = wav(Buffer.alloc(8000), { riffBytes: 0xffffffff });
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('is whole with all its samples, though its size counts too much', () => {
+    const body = wav(Buffer.alloc(8000), { riffBytes: 44 + 8000 });
+    expect(inspect(body).verdict).toBe('unknown');
+    expect(inspect(body).minimumBytes).toBe(body.length);
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+    expect(inspect(wav(Buffer.alloc(8000), { riffBytes: 100 + 8000 })).verdict).toBe('short');
+  });
+
+  it.each([36, 8000])('with the RIFF size %i is whole only with all its samples', (riffBytes) => {
+    const body = wav(Buffer.alloc(8000), { riffBytes });
     expect(inspect(body).verdict).toBe('whole');
     expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
   });
@@ -128,9 +141,19 @@ describe('FLAC', () => {
     expect(inspect(body.subarray(0, body.length / 2)).verdict).toBe('short');
   });
 
-  it('cut within its last frame, or with something unknown behind it, is not confirmed', () => {
-    expect(inspect(flac(20).subarray(0, -1)).verdict).toBe('unknown');
-    expect(inspect(Buffer.concat([flac(20), randomBytes(50)])).verdict).toBe('unknown');
+  it.each([1, 2, 3])('cut %i bytes before the end of its last frame is cut short', (bytes) => {
+    expect(inspect(flac(20).subarray(0, -bytes)).verdict).toBe('short');
+  });
+
+  it('with something unknown behind it is not confirmed', () => {
+    expect(inspect(Buffer.concat([flac(20), Buffer.alloc(50, 0x11)])).verdict).toBe('unknown');
+  });
+
+  it('is whole though its smallest block size counts the last block', () => {
+    const body = flac(300);
+    body.writeUInt16BE(16, 8);
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -11)).verdict).toBe('short');
   });
 });
 
@@ -148,6 +171,52 @@ describe('Ogg', () => {
     expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
     expect(inspect(body.subarray(0, -201)).verdict).toBe('short');
     expect(inspect(body.subarray(0, -228)).verdict).toBe('unknown');
+  });
+});
+
+describe('Ogg with several streams', () => {
+  const body = oggOpus(50);
+  const skeleton = (flags: number) => oggPage(Buffer.from('fishead\0 of some version'), 0n, flags, 99);
+
+  it("is judged by its audio's end, not by that of a description", () => {
+    const [first, rest] = [body.subarray(0, 47), body.subarray(47)];
+    const whole = Buffer.concat([skeleton(2), first, skeleton(4), rest]);
+    expect(inspect(whole)).toMatchObject({
+      verdict: 'whole',
+      facts: { codec: 'opus', durationSeconds: 50 },
+    });
+    const cut = Buffer.concat([skeleton(2), first, rest.subarray(0, -228), skeleton(4)]);
+    expect(inspect(cut).verdict).toBe('unknown');
+  });
+});
+
+describe('an ID3v2 tag', () => {
+  const tag = (bytes: number) =>
+    Buffer.concat([
+      Buffer.from('ID3\x04\0\0', 'latin1'),
+      Buffer.from([bytes >> 21, (bytes >> 14) & 127, (bytes >> 7) & 127, bytes & 127]),
+      Buffer.alloc(bytes),
+    ]);
+
+  it.each([
+    ['audio/flac', flac(300)],
+    ['audio/wav', wav(Buffer.alloc(8000))],
+    ['audio/ogg', oggOpus(50)],
+  ])('may stand before %s, which is judged as without', (contentType, body) => {
+    const tagged = Buffer.concat([tag(1000), body]);
+    expect(inspect(tagged)).toMatchObject({ contentType, verdict: 'whole' });
+    expect(inspect(tagged.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('that is longer than what is looked at leaves unknown what follows', () => {
+    expect(inspect(Buffer.concat([tag(200_000), mp3(50)])).contentType).toBeUndefined();
+  });
+
+  it('is more than the three letters', () => {
+    expect(
+      inspect(Buffer.from('ID3 tags are described elsewhere. Please sign in.')).contentType,
+    ).toBeUndefined();
+    expect(inspect(tag(100)).contentType).toBeUndefined();
   });
 });
 
@@ -183,6 +252,14 @@ describe('MP3', () => {
   });
 });
 
+function utf32(text: string): Buffer {
+  const bytes = Buffer.alloc(text.length * 4);
+  [...text].forEach((letter, index) => {
+    bytes.writeUInt32LE(letter.charCodeAt(0), index * 4);
+  });
+  return bytes;
+}
+
 describe('what is no recording', () => {
   const html = '<!DOCTYPE html><html><body>Sign in</body></html>';
   const xml = '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>';
@@ -199,6 +276,15 @@ describe('what is no recording', () => {
     ['JSON', 'JSON', Buffer.from('\n{"errors":[{"msg":"expired","code":4002}]}')],
     ['an empty JSON object', 'JSON', Buffer.from('{}')],
     ['a JSON array', 'JSON', Buffer.from('[{"a":1}]')],
+    ['HTML with a binary byte in it', 'HTML', Buffer.from('<html>\x00\x01', 'latin1')],
+    ['XML of a name with other first letters', 'XML', Buffer.from('<_error code="1"/>')],
+    ['XML of a name in another script', 'XML', Buffer.from('<ошибка>no</ошибка>')],
+    ['XML in UTF-32', 'XML', utf32('\ufeff<Error>no</Error>')],
+    ['a JSON array of words', 'JSON', Buffer.from('[true, null]')],
+    ['a JSON array of negative numbers', 'JSON', Buffer.from('[ -1]')],
+    ['JSON behind a guard against scripts', 'JSON', Buffer.from(")]}',\n{}")],
+    ['a JSON string with quotes in it', 'JSON', Buffer.from('"Access \\"denied\\""')],
+    ['a JSON number', 'JSON', Buffer.from('4002')],
     ['a JSON word', 'JSON', Buffer.from('null\n')],
     ['a JSON string', 'JSON', Buffer.from('"Access denied"')],
   ] as const)('%s is recognised whatever its content type says', (_name, kind, body) => {
@@ -209,11 +295,15 @@ describe('what is no recording', () => {
     expect(recogniseDocument(Buffer.from('Not found'), 'text/plain; charset=utf-8')).toBe('text');
     expect(recogniseDocument(Buffer.from('Not found'), 'application/problem+json')).toBe('text');
     expect(recogniseDocument(Buffer.from('Not found'), 'audio/wav')).toBeUndefined();
+    expect(recogniseDocument(Buffer.from('\ufeffNot found', 'utf16le'), 'text/plain')).toBe('text');
+    expect(recogniseDocument(utf32('\ufeffNot found'), 'text/plain')).toBe('text');
   });
 
   it.each([
     Buffer.from('{\x00\x01"', 'latin1'),
     Buffer.from('<\x80\x00\x03', 'latin1'),
+    Buffer.concat([Buffer.from('<ab'), Buffer.alloc(500, 0xfe)]),
+    Buffer.concat([Buffer.from('[t'), Buffer.alloc(500, 0xfe)]),
     Buffer.alloc(500, 0xff),
     Buffer.alloc(500),
     Buffer.from('#!AMR\n\x3c\x08', 'latin1'),

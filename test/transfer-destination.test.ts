@@ -157,7 +157,8 @@ describe('where recordings may come from', () => {
   it.each([
     ['https://kore.ai/x', 'https://kore.ai'],
     ['https://Smartassist.KORE.ai/x', 'https://smartassist.kore.ai'],
-    ['HTTPS://kore.ai./x', 'https://kore.ai.'],
+    ['HTTPS://kore.ai./x', 'https://kore.ai'],
+    ['https://kore.ai.:8443/x', 'https://kore.ai:8443'],
     ['https://agentassist-az.korebots.com:8443/x', 'https://agentassist-az.korebots.com:8443'],
     ['https://bucket.s3.eu-central-1.amazonaws.com/x', 'https://bucket.s3.eu-central-1.amazonaws.com'],
   ])('allows %s', (url, origin) => {

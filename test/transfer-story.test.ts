@@ -224,7 +224,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(server.requests.map(({ target }) => target.slice(0, 2))).toEqual(['/1', '/2', '/3']);
     });
 
-    it.each([401, 403, 404, 410])(
+    it.each([400, 401, 403, 404, 410])(
       'gives up on HTTP %i after a bounded number of refreshes',
       async (status) => {
         server.handle(respond(status, 'no'));
@@ -497,6 +497,33 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await archived(recording)).toMatchObject({ urlRefreshes: 1, resumes: 1 });
     });
 
+    it('goes on when the rest does not repeat the date that it was asked for under', async () => {
+      const whole = wavOf(300_000);
+      const dated = serve(whole, { lastModified: LAST_MODIFIED, ranges: true, breaks: [100_000] });
+      server.handle((request, reply) => {
+        if (request.rangeFrom === undefined) return dated(request, reply);
+        expect(request.headers.get('if-range')).toBe(LAST_MODIFIED);
+        const rest = whole.subarray(request.rangeFrom);
+        return respond(206, rest, {
+          'content-range': `bytes ${request.rangeFrom}-${whole.length - 1}/${whole.length}`,
+        })(request, reply);
+      });
+      expect(await archived(whole)).toMatchObject({ resumes: 1 });
+    });
+
+    it('begins anew when the rest does not repeat the ETag', async () => {
+      const whole = wavOf(300_000);
+      const tagged = serve(whole, { etag: ETAG, ranges: true, breaks: [100_000] });
+      server.handle((request, reply) => {
+        if (request.rangeFrom === undefined) return tagged(request, reply);
+        const rest = whole.subarray(request.rangeFrom);
+        return respond(206, rest, {
+          'content-range': `bytes ${request.rangeFrom}-${whole.length - 1}/${whole.length}`,
+        })(request, reply);
+      });
+      expect(await archived(whole)).toMatchObject({ resumes: 0 });
+    });
+
     it('begins anew when the recording has changed meanwhile', async () => {
       const [old, changed] = [wavOf(500_000), wavOf(500_000)];
       server.handle(
@@ -646,9 +673,27 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       server = await startMediaServer();
     });
 
+    it.each(['x-chunked', 'chunked, identity', 'gzip, chunked', 'gzip\r\nTransfer-Encoding: chunked'])(
+      'fails on the transfer coding %j, whose end or content is unknown',
+      async (coding) => {
+        server.handle(async (_request, reply) => {
+          await reply.write(head(200, { 'content-type': 'audio/wav', 'transfer-encoding': coding }));
+          await reply.write(wavOf(2000).subarray(0, 1000));
+          reply.end();
+        });
+        expect(await failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
+      },
+    );
+
+    it('takes what came through a proxy (HTTP 203)', async () => {
+      const recording = wavOf(2000);
+      server.handle(respond(203, recording));
+      await archived(recording);
+    });
+
     it('fails on an answer that makes no sense', async () => {
-      server.handle(respond(400, 'bad'));
-      expect(await failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 400/ });
+      server.handle(respond(418, 'bad'));
+      expect(await failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 418/ });
       expect(server.requests).toHaveLength(1);
     });
   });

@@ -39,7 +39,10 @@ export function parseDestination(url: string, policy: MediaConfig): Destination 
   }
   const base = `${scheme}://${authority}/`;
   if (!URL.canParse(base)) throw notAllowed("the recording's URL names no valid host");
-  const { protocol, origin, host, hostname } = new URL(base);
+  const parsed = new URL(base);
+  // The dot of a fully qualified name is no part of what certificates name.
+  parsed.hostname = parsed.hostname.replace(/\.$/, '');
+  const { protocol, origin, host, hostname } = parsed;
   if (protocol !== 'https:' && !policy.allowPrivate) {
     throw notAllowed(`the recording's URL at ${host} does not use https`);
   }
@@ -58,10 +61,9 @@ export function parseDestination(url: string, policy: MediaConfig): Destination 
 
 /** Whether a canonical host name is listed or lies below a listed one. Literal addresses have no subdomains. */
 function isListed(hostname: string, hosts: readonly string[]): boolean {
-  const name = hostname.replace(/\.$/, '');
-  const literal = name.replace(/^\[|\]$/g, '');
-  if (isIP(literal) !== 0) return hosts.includes(literal) || hosts.includes(name);
-  return hosts.some((host) => name === host || name.endsWith(`.${host}`));
+  const literal = hostname.replace(/^\[|\]$/g, '');
+  if (isIP(literal) !== 0) return hosts.includes(literal) || hosts.includes(hostname);
+  return hosts.some((host) => hostname === host || hostname.endsWith(`.${host}`));
 }
 
 function sendable(part: string): string {

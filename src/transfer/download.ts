@@ -27,9 +27,10 @@ export interface Opened {
 export interface Download {
   /**
    * Opens the recording from its first byte, with fresh URLs and after pauses where needed.
+   * @param signal also breaks off what is received afterwards.
    * @throws ArchiverError once trying has been enough.
    */
-  open(): Promise<Opened>;
+  open(signal: AbortSignal): Promise<Opened>;
   /** Lets go of what was opened and never read. */
   close(): void;
 }
@@ -42,8 +43,8 @@ export function createDownload(options: DownloadOptions): Download {
   let unread: MediaResponse | undefined;
 
   return {
-    async open() {
-      const response = unread ?? (await request(undefined));
+    async open(signal) {
+      const response = unread ?? (await request(undefined, signal));
       unread = undefined;
       if (response.contentEncoding !== undefined) {
         response.discard();
@@ -65,12 +66,15 @@ export function createDownload(options: DownloadOptions): Download {
         expiresAt: signedUrl.expiresAt,
         openedAt: Date.now(),
         receive: () =>
-          receive(response, request, options, (whole) => {
+          receive(response, request, options, signal, (whole) => {
             unread = whole;
           }),
         discard: response.discard,
       };
     },
-    close: () => unread?.discard(),
+    close() {
+      unread?.discard();
+      unread = undefined;
+    },
   };
 }

@@ -5,6 +5,7 @@ import { ArchiverError, isArchiverError } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import { createGuardedLookup, type Resolve } from './address.ts';
 import { type Destination, parseDestination } from './destination.ts';
+import { resolveRedirect } from './redirect.ts';
 
 /** Ask for the rest of a body, provided it is still the same one. */
 export interface Continuation {
@@ -51,8 +52,8 @@ export interface MediaClient {
    * answer that is one more redirect is returned as it is.
    *
    * @param url sent byte for byte as given.
-   * @throws ArchiverError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had; the
-   *   signal's reason when aborted.
+   * @throws ArchiverError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had, or one in a
+   *   transfer coding other than `chunked`; the signal's reason when aborted.
    */
   open(url: string, continuation: Continuation | undefined, signal: AbortSignal): Promise<MediaResponse>;
   /** Ends all connections. */
@@ -200,9 +201,7 @@ async function drain(response: Dispatcher.ResponseData, exchange: Exchange): Pro
 function redirectTarget(response: Dispatcher.ResponseData, from: string): string | undefined {
   const location = headerOf(response.headers, 'location');
   if (location === undefined || ![301, 302, 303, 307, 308].includes(response.statusCode)) return undefined;
-  // An absolute address is signed as often as not: it is kept as it came.
-  if (/^[a-z][a-z0-9+.-]*:/i.test(location)) return location;
-  return URL.canParse(location, from) ? new URL(location, from).href : location;
+  return resolveRedirect(location, from);
 }
 
 function describe(
@@ -216,7 +215,16 @@ function describe(
     exchange.end();
     body.destroy();
   };
-  const chunked = /\bchunked\b/i.test(headerOf(headers, 'transfer-encoding') ?? '');
+  const coding = [headers['transfer-encoding'] ?? []].flat().join(', ').trim().toLowerCase();
+  const chunked = coding === 'chunked';
+  // Any other coding leaves the body compressed, or its end unknown: undici undoes no other.
+  if (coding !== '' && !chunked && status >= 200 && status < 300) {
+    discard();
+    throw new ArchiverError(
+      'DOWNLOAD_FAILED',
+      `${host} sent the recording with a transfer coding that was not asked for`,
+    );
+  }
   const contentLength = chunked ? undefined : lengthOf(status, headers);
   return {
     status,

@@ -1,62 +1,105 @@
 /** Lets go of reserved bytes; calling it again does nothing. */
 export type Release = () => void;
 
-/** The bound on audio held in memory by all transfers of this process together. */
+/** Who asks for memory. */
+export interface MemoryRequest {
+  /** When waiting loses its sense (unix milliseconds): the expiry of the recording's URL. */
+  readonly deadline?: number | undefined;
+  /** Its source is known to be slow: it has held memory before, and had to give way. */
+  readonly slow?: boolean;
+}
+
+/**
+ * The bound on audio held in memory by all transfers of this process together.
+ *
+ * A transfer asks once for all that it may come to hold, and whoever waits holds nothing: so nobody ever waits for
+ * one that waits, and the sum never exceeds the bound. What is held for long without need are the shares of slow
+ * sources. Three rules keep those from holding up the others: a transfer whose source is slow gives its share back
+ * while others wait (see `turn.ts`) and asks again behind them; those known to be slow have at most half of the
+ * budget together; and who fits into what is left passes a larger one that waits, for some seconds.
+ */
 export interface MemoryBudget {
   readonly limitBytes: number;
   readonly usedBytes: number;
   /** How many transfers wait for their turn. */
   readonly waiting: number;
-  /** Reserves bytes if that is possible at once without overtaking anybody; otherwise `undefined`. */
-  tryAcquire(bytes: number): Release | undefined;
   /**
-   * Waits until so many bytes are free. Who has the earliest deadline goes first, whatever its size, so
-   * large transfers are not overtaken for ever. A request beyond the whole budget counts as all of it.
+   * Reserves bytes if that is possible at once, otherwise `undefined`. Not for the slow while others wait, and for
+   * nobody while somebody has been passed for long enough.
+   */
+  tryAcquire(bytes: number, request?: MemoryRequest): Release | undefined;
+  /**
+   * Waits until so many bytes are free. Who has the earliest deadline goes first, unless it is over: then fresh
+   * metadata is needed anyway. A request beyond the whole budget counts as all of it.
    *
-   * @param deadline when waiting loses its sense (unix milliseconds): the expiry of the recording's URL.
    * @throws the signal's reason, having reserved nothing.
    */
-  acquire(bytes: number, options: { deadline?: number | undefined }, signal: AbortSignal): Promise<Release>;
+  acquire(bytes: number, request: MemoryRequest, signal: AbortSignal): Promise<Release>;
 }
 
 /** Who has no deadline of its own is treated as if it had one so long after it came, and so is never starved. */
 const DEFAULT_DEADLINE_MS = 60 * 60 * 1000;
 
+/** For how long smaller requests may pass a waiting one. */
+const MAX_PASSED_MS = 10_000;
+
 interface Waiter {
   readonly bytes: number;
-  readonly deadline: number;
+  readonly slow: boolean;
+  readonly deadline: number | undefined;
+  /** Where it stands without a deadline: compared with the deadlines of others. */
+  readonly rank: number;
+  readonly since: number;
   readonly grant: (release: Release) => void;
 }
 
 /** Creates a budget of so many bytes. */
 export function createMemoryBudget(limitBytes: number): MemoryBudget {
   let usedBytes = 0;
-  /** By deadline, the earliest first; equal ones in the order they came. */
+  let slowBytes = 0;
   const waiters: Waiter[] = [];
 
-  function reserve(bytes: number): Release {
+  function reserve(bytes: number, slow: boolean): Release {
     usedBytes += bytes;
+    if (slow) slowBytes += bytes;
     let held = true;
     return () => {
       if (!held) return;
       held = false;
       usedBytes -= bytes;
+      if (slow) slowBytes -= bytes;
       serve();
     };
   }
 
+  const fits = (bytes: number): boolean => usedBytes + bytes <= limitBytes;
+
+  /** Whether the slow already have their half; one of them may always go on, however large. */
+  const isSlowHalfTaken = (bytes: number): boolean => slowBytes > 0 && slowBytes + bytes > limitBytes / 2;
+
+  const isHeldBack = ({ slow, bytes }: Waiter): boolean => slow && isSlowHalfTaken(bytes);
+
+  const mayBePassed = (waiter: Waiter): boolean =>
+    isHeldBack(waiter) || performance.now() - waiter.since < MAX_PASSED_MS;
+
   function serve(): void {
-    for (let first = waiters[0]; first !== undefined && fits(first.bytes); first = waiters[0]) {
-      waiters.shift();
-      first.grant(reserve(first.bytes));
+    const now = Date.now();
+    waiters.sort((one, other) => rankOf(one, now) - rankOf(other, now));
+    for (const waiter of [...waiters]) {
+      if (fits(waiter.bytes) && !isHeldBack(waiter)) {
+        waiters.splice(waiters.indexOf(waiter), 1);
+        waiter.grant(reserve(waiter.bytes, waiter.slow));
+      } else if (!mayBePassed(waiter)) {
+        return;
+      }
     }
   }
 
-  const fits = (bytes: number): boolean => usedBytes + bytes <= limitBytes;
-
-  function tryAcquire(bytes: number): Release | undefined {
+  function tryAcquire(bytes: number, { slow = false }: MemoryRequest = {}): Release | undefined {
     const wanted = Math.min(bytes, limitBytes);
-    return waiters.length === 0 && fits(wanted) ? reserve(wanted) : undefined;
+    const mayPass = slow ? waiters.length === 0 : waiters.every(mayBePassed);
+    if (!mayPass || !fits(wanted) || (slow && isSlowHalfTaken(wanted))) return undefined;
+    return reserve(wanted, slow);
   }
 
   return {
@@ -68,14 +111,22 @@ export function createMemoryBudget(limitBytes: number): MemoryBudget {
       return waiters.length;
     },
     tryAcquire,
-    async acquire(bytes, { deadline = Date.now() + DEFAULT_DEADLINE_MS }, signal) {
+    async acquire(bytes, { deadline, slow = false }, signal) {
       signal.throwIfAborted();
-      const immediate = tryAcquire(bytes);
+      const immediate = tryAcquire(bytes, { slow });
       if (immediate !== undefined) return immediate;
       const { promise, resolve, reject } = Promise.withResolvers<Release>();
-      const waiter: Waiter = { bytes: Math.min(bytes, limitBytes), deadline, grant: resolve };
-      const after = waiters.findIndex((other) => other.deadline > deadline);
-      waiters.splice(after === -1 ? waiters.length : after, 0, waiter);
+      const now = Date.now();
+      const ranks = slow ? waiters.map((waiter) => rankOf(waiter, now)) : [];
+      const waiter: Waiter = {
+        bytes: Math.min(bytes, limitBytes),
+        slow,
+        deadline: slow ? undefined : deadline,
+        rank: Math.max(now + DEFAULT_DEADLINE_MS, ...ranks),
+        since: performance.now(),
+        grant: resolve,
+      };
+      waiters.push(waiter);
       const giveUp = (): void => {
         const index = waiters.indexOf(waiter);
         if (index === -1) return;
@@ -92,4 +143,8 @@ export function createMemoryBudget(limitBytes: number): MemoryBudget {
       }
     },
   };
+}
+
+function rankOf({ deadline, rank }: Waiter, now: number): number {
+  return deadline !== undefined && deadline > now ? deadline : rank;
 }

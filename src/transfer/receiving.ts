@@ -23,7 +23,6 @@ export interface ReceiveOptions {
   readonly patience: Patience;
   readonly maxRecordingBytes: number;
   readonly events: DownloadEvents;
-  readonly signal: AbortSignal;
 }
 
 /** A recording on its way, from its first byte. */
@@ -63,9 +62,10 @@ export function receive(
   first: MediaResponse,
   request: Requester,
   options: ReceiveOptions,
+  signal: AbortSignal,
   keepWhole: (response: MediaResponse) => void,
 ): Receiving {
-  const { signedUrl, patience, maxRecordingBytes, events, signal } = options;
+  const { signedUrl, patience, maxRecordingBytes, events } = options;
   const hash = createHash('sha256');
   const inspector = createInspector(first.contentType);
   /** Read for `identify` and not handed on yet. */
@@ -130,12 +130,12 @@ export function receive(
     if (validator === undefined || receivedBytes === 0 || receivedBytes > (totalBytes ?? Infinity)) {
       throw beginAnew(broken);
     }
-    const rest = await request({ from: receivedBytes, validator });
+    const rest = await request({ from: receivedBytes, validator }, signal);
     const total = rest.range?.total ?? totalBytes;
     const belongs =
       rest.status === 206 &&
       rest.range?.from === receivedBytes &&
-      rest.validator === validator &&
+      provesSame(rest.validator, validator) &&
       rest.contentEncoding === undefined &&
       total !== undefined &&
       (totalBytes === undefined || total === totalBytes);
@@ -144,7 +144,7 @@ export function receive(
       events.onResume(receivedBytes, broken);
       return rest;
     }
-    if (rest.status === 200) keepWhole(rest);
+    if (rest.status === 200 || rest.status === 203) keepWhole(rest);
     else rest.discard();
     throw beginAnew(broken);
   }
@@ -202,6 +202,14 @@ export function receive(
     conclude: () => inspector.conclude(),
     close: () => response.discard(),
   };
+}
+
+/**
+ * Whether a rest that was asked for under a validator is one of the same body. A date need not be repeated, since
+ * the server has checked it: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
+ */
+function provesSame(received: string | undefined, sent: string): boolean {
+  return received === sent || (received === undefined && !sent.startsWith('"'));
 }
 
 /** @throws ArchiverError `RECORDING_TOO_LARGE` for more bytes than are allowed. */

@@ -1,16 +1,14 @@
-import type { MemoryBudget, Release } from './memory.ts';
+import type { MemoryBudget, MemoryRequest, Release } from './memory.ts';
 
 /** One transfer's share of the memory budget. */
 export interface Reservation {
   /** Holds so many bytes if that is possible at once; tells whether it does. */
-  tryHold(bytes: number): boolean;
+  tryHold(bytes: number, request: MemoryRequest): boolean;
   /**
    * Waits until it holds so many bytes. What it held is given back first: who waits holds nothing, so
    * transfers never wait for each other.
-   *
-   * @param deadline when the URL expires (unix milliseconds): the earliest goes first.
    */
-  hold(bytes: number, deadline: number | undefined, signal: AbortSignal): Promise<void>;
+  hold(bytes: number, request: MemoryRequest, signal: AbortSignal): Promise<void>;
   /** Gives everything back. */
   release(): void;
 }
@@ -32,16 +30,16 @@ export function createReservation(budget: MemoryBudget): Reservation {
   }
 
   return {
-    tryHold(bytes) {
+    tryHold(bytes, request) {
       if (heldBytes >= bytes) return true;
       release();
-      const granted = budget.tryAcquire(bytes);
+      const granted = budget.tryAcquire(bytes, request);
       if (granted !== undefined) take(bytes, granted);
       return granted !== undefined;
     },
-    async hold(bytes, deadline, signal) {
+    async hold(bytes, request, signal) {
       release();
-      take(bytes, await budget.acquire(bytes, { deadline }, signal));
+      take(bytes, await budget.acquire(bytes, request, signal));
     },
     release,
   };

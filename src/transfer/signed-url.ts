@@ -1,6 +1,7 @@
 import { ArchiverError } from '../errors.ts';
 import { urlExpiry } from '../kore/expiry.ts';
 import type { KoreRecording } from '../kore/voicemail.ts';
+import { unlessAborted } from '../storage/source.ts';
 
 /** The signed URL in use, and how to get the next one. */
 export interface SignedUrl {
@@ -28,7 +29,7 @@ const EXPIRY_MARGIN_MS = 1000;
 /** Follows one recording's URL through its replacements. */
 export function createSignedUrl(
   recording: KoreRecording,
-  refresh: (signal: AbortSignal) => Promise<KoreRecording>,
+  refresh: () => Promise<KoreRecording>,
   onRefresh: (renewed: { alreadyExpired: boolean }) => void,
 ): SignedUrl {
   let url = recording.fileUrl;
@@ -36,13 +37,22 @@ export function createSignedUrl(
   let refreshes = 0;
   /** Just fetched: tried whatever its expiry says, since this machine's clock may be what is wrong. */
   let untried = false;
+  /** Under way; who was broken off while waiting for it finds it here again. */
+  let pending: Promise<void> | undefined;
 
   const hasExpired = (): boolean => expiresAt !== undefined && expiresAt - Date.now() < EXPIRY_MARGIN_MS;
 
   async function renew(because: ArchiverError, signal: AbortSignal): Promise<void> {
     if (refreshes === MAX_REFRESHES) throw because;
+    pending ??= replace().finally(() => {
+      pending = undefined;
+    });
+    await unlessAborted(pending, signal);
+  }
+
+  async function replace(): Promise<void> {
+    url = (await refresh()).fileUrl;
     refreshes += 1;
-    url = (await refresh(signal)).fileUrl;
     expiresAt = urlExpiry(url)?.getTime();
     untried = true;
     onRefresh({ alreadyExpired: hasExpired() });

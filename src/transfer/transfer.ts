@@ -1,6 +1,7 @@
 import { ArchiverError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { ArchiveStore } from '../storage/store.ts';
+import { STREAM_BYTES } from '../storage/transfer-memory.ts';
 import { createDownload, type Download, type Opened } from './download.ts';
 import type { MediaClient } from './media-client.ts';
 import type { MemoryBudget } from './memory.ts';
@@ -8,6 +9,8 @@ import { createPatience } from './patience.ts';
 import type { DownloadEvents, Receiving } from './receiving.ts';
 import { createReservation, type Reservation } from './reservation.ts';
 import { createSignedUrl } from './signed-url.ts';
+import { createStopwatch, type Stopwatch, timed } from './stopwatch.ts';
+import { createTurn, type Turn } from './turn.ts';
 import type { Transfer, TransferRequest } from './types.ts';
 
 /** Bounds of each transfer. */
@@ -16,6 +19,8 @@ export interface TransferLimits {
   readonly maxRecordingBytes: number;
   /** First pause before trying again within a transfer (milliseconds, default 250); later ones double. */
   readonly retryPauseMs?: number;
+  /** How often a source is looked at while others wait for the memory it takes (milliseconds, default 2 s). */
+  readonly slowLookMs?: number;
 }
 
 /** Told of what happens, for metrics. */
@@ -28,6 +33,16 @@ export interface TransferObserver {
   onResume?(): void;
   /** Fresh metadata was fetched: a URL had expired, was refused, or led to something unusable. */
   onUrlRefresh?(): void;
+  /** A recording is in the archive. */
+  onDone?(times: TransferTimes): void;
+}
+
+/** Where the time of one recording's transfer went; waiting for memory is in neither. */
+export interface TransferTimes {
+  /** Waiting for the source: connecting, answers, bytes, pauses before a download goes on. */
+  readonly downloadSeconds: number;
+  /** Waiting for the archive: until it takes more bytes, and until the recording is stored. */
+  readonly uploadSeconds: number;
 }
 
 /** What transfers work with. */
@@ -41,16 +56,14 @@ export interface TransferDeps {
 }
 
 const DEFAULT_RETRY_PAUSE_MS = 250;
-
-/** What a download holds besides the store: chunks on their way, and the body's first and last bytes. */
-const STREAM_BYTES = 256 * 1024;
+const DEFAULT_SLOW_LOOK_MS = 2000;
 
 /** The content type of recordings in no container that is known here. */
 const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
 
 /**
  * Creates the function that carries one recording into the archive: open it, wait for memory (the one whose
- * URL expires first goes first), download it across breaks and expired URLs, count, hash and inspect each
+ * URL expires first goes first, and slow sources give way), download it across breaks and expired URLs, count, hash and inspect each
  * byte once as it passes, and store it whole or not at all.
  *
  * A transfer throws an `ArchiverError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
@@ -63,16 +76,16 @@ const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
  * const { bytes, sha256 } = await transfer({ key, recording, refresh, mode: 'absent' }, signal);
  */
 export function createTransfer(deps: TransferDeps): Transfer {
-  const { store, media, limits, observe } = deps;
+  const { store, media, memory, limits, observe } = deps;
 
   return async (request, outerSignal) => {
     const log = deps.log.child({ key: request.key });
     const ended = new AbortController();
     const signal = AbortSignal.any([outerSignal, ended.signal]);
-    const counts = { resumes: 0 };
+    const counts = { resumes: 0, bytes: 0, gaveWay: 0 };
     const signedUrl = createSignedUrl(
       request.recording,
-      (refreshSignal) => request.refresh(refreshSignal),
+      () => request.refresh(signal),
       ({ alreadyExpired }) => {
         observe?.onUrlRefresh?.();
         if (alreadyExpired) {
@@ -86,17 +99,35 @@ export function createTransfer(deps: TransferDeps): Transfer {
       patience: createPatience(limits.retryPauseMs ?? DEFAULT_RETRY_PAUSE_MS),
       maxRecordingBytes: limits.maxRecordingBytes,
       events: downloadEvents(request, log, counts, observe),
-      signal,
     });
-    const reservation = createReservation(deps.memory);
+    const reservation = createReservation(memory);
+    const downloading = createStopwatch();
     try {
       for (;;) {
-        const opened = await openWithinBudget(download, reservation, store, signal);
-        const secondsToExpiry = secondsLeft(opened);
-        observe?.onStart?.(secondsToExpiry);
-        const receiving = opened.receive();
+        const turn = createTurn({
+          waiting: downloading,
+          receivedBytes: () => counts.bytes,
+          isWanted: () => memory.waiting > 0,
+          lookMs: limits.slowLookMs ?? DEFAULT_SLOW_LOOK_MS,
+          gaveWayBefore: counts.gaveWay,
+          signal,
+        });
+        let receiving: Receiving | undefined;
         try {
-          const contentType = await storeReceived(receiving, opened, { store, request, log, signal });
+          const slow = counts.gaveWay > 0;
+          const opened = await openWithinBudget({ download, reservation, store, downloading, slow }, turn);
+          const secondsToExpiry = secondsLeft(opened);
+          observe?.onStart?.(secondsToExpiry);
+          receiving = opened.receive();
+          const began = performance.now();
+          const waitedBefore = downloading.milliseconds;
+          const context = { store, request, log, downloading, signal: turn.signal };
+          const contentType = await storeReceived(receiving, opened, context);
+          const waitedForSource = downloading.milliseconds - waitedBefore;
+          observe?.onDone?.({
+            downloadSeconds: downloading.milliseconds / 1000,
+            uploadSeconds: (performance.now() - began - waitedForSource) / 1000,
+          });
           return {
             bytes: receiving.receivedBytes,
             sha256: receiving.sha256(),
@@ -110,16 +141,24 @@ export function createTransfer(deps: TransferDeps): Transfer {
           };
         } catch (error) {
           outerSignal.throwIfAborted();
-          if (receiving.startAnew === undefined) throw error;
+          if (turn.gaveWay) {
+            counts.gaveWay += 1;
+            download.close();
+            log.info('a slow download gives way to those that wait for memory, and begins anew later');
+          } else if (receiving?.startAnew === undefined) {
+            throw error;
+          }
         } finally {
-          receiving.close();
+          turn.end();
+          receiving?.close();
+          // Opening the recording anew may take pauses and fresh metadata: nothing is held meanwhile.
+          reservation.release();
         }
       }
     } finally {
       // Wakes up what a store that gave up first may have left waiting.
       ended.abort();
       download.close();
-      reservation.release();
     }
   };
 }
@@ -129,17 +168,27 @@ export function createTransfer(deps: TransferDeps): Transfer {
  * connection is given up meanwhile: nobody keeps an idle one open for long, and the URL may expire.
  */
 async function openWithinBudget(
-  download: Download,
-  reservation: Reservation,
-  store: ArchiveStore,
-  signal: AbortSignal,
+  attempt: {
+    readonly download: Download;
+    readonly reservation: Reservation;
+    readonly store: ArchiveStore;
+    readonly downloading: Stopwatch;
+    readonly slow: boolean;
+  },
+  turn: Turn,
 ): Promise<Opened> {
+  const { download, reservation, store, downloading, slow } = attempt;
   for (;;) {
-    const opened = await download.open();
+    const opened = await downloading.time(download.open(turn.signal));
     const bytes = store.transferMemory(opened.expectedBytes) + STREAM_BYTES;
-    if (reservation.tryHold(bytes)) return opened;
-    opened.discard();
-    await reservation.hold(bytes, opened.expiresAt, signal);
+    const request = { deadline: opened.expiresAt, slow };
+    const held = reservation.tryHold(bytes, request);
+    if (!held) {
+      opened.discard();
+      await reservation.hold(bytes, request, turn.signal);
+    }
+    turn.begin();
+    if (held) return opened;
   }
 }
 
@@ -147,10 +196,14 @@ async function openWithinBudget(
 async function storeReceived(
   receiving: Receiving,
   { expectedBytes, source }: Opened,
-  context: Pick<TransferDeps, 'store' | 'log'> & { request: TransferRequest; signal: AbortSignal },
+  context: Pick<TransferDeps, 'store' | 'log'> & {
+    request: TransferRequest;
+    downloading: Stopwatch;
+    signal: AbortSignal;
+  },
 ): Promise<string> {
-  const { store, request, log, signal } = context;
-  const { container } = await receiving.identify();
+  const { store, request, log, downloading, signal } = context;
+  const { container } = await downloading.time(receiving.identify());
   if (container === undefined) {
     log.warn(
       { host: source.host },
@@ -159,7 +212,7 @@ async function storeReceived(
   }
   const contentType = container?.contentType ?? UNKNOWN_CONTENT_TYPE;
   const body = {
-    chunks: receiving.chunks,
+    chunks: timed(receiving.chunks, downloading),
     sha256: () => receiving.sha256(),
     ...optional('expectedBytes', expectedBytes),
   };
@@ -173,11 +226,12 @@ async function storeReceived(
 function downloadEvents(
   request: TransferRequest,
   log: Logger,
-  counts: { resumes: number },
+  counts: { resumes: number; bytes: number },
   observe: TransferObserver | undefined,
 ): DownloadEvents {
   return {
     onBytes(count, received) {
+      counts.bytes += count;
       observe?.onBytes?.(count);
       request.onProgress?.(received);
     },

@@ -3,7 +3,6 @@ import type { Container, Verdict } from './container.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
 export interface StreamInfo {
-  readonly minBlockSamples: number;
   readonly maxBlockSamples: number;
   /** 0: unknown. */
   readonly maxFrameBytes: number;
@@ -43,7 +42,6 @@ export function readStreamInfo(buffer: Buffer, at: number): StreamInfo | undefin
   if (buffer.length < start + STREAMINFO_BYTES || (buffer.readUInt8(at) & 0x7f) !== 0) return undefined;
   const packed = buffer.readBigUInt64BE(start + 10);
   return {
-    minBlockSamples: buffer.readUInt16BE(start),
     maxBlockSamples: buffer.readUInt16BE(start + 2),
     maxFrameBytes: buffer.readUIntBE(start + 7, 3),
     sampleRate: Number(packed >> 44n),
@@ -72,22 +70,24 @@ function largestFrame(info: StreamInfo): number {
 
 /**
  * Looks for the last frame in the last bytes. If no frame there reaches the stream's last sample, the file is
- * cut; if one does, and its checksum closes exactly at the end, it is whole. Anything else (the last frame
- * itself cut, or something unknown appended) says nothing for certain.
+ * cut; if one does, and its checksum closes exactly at the end, it is whole. If it closes earlier, something unknown
+ * was appended, which says nothing for certain; if it closes nowhere, the last frame itself is cut.
  */
 function judge(info: StreamInfo, tail: Buffer): Verdict {
-  let last: { at: number; end: number } | undefined;
-  for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {
-    const end = readFrameEnd(info, tail, at);
-    if (end !== undefined && end <= info.totalSamples && (last === undefined || end > last.end)) {
-      last = { at, end };
-    }
-  }
-  if (last === undefined) return 'unknown';
-  if (last.end < info.totalSamples) return 'short';
+  let framesFound = false;
+  let verdict: Verdict = 'short';
   const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
-  const frame = tail.subarray(last.at, tagged ? tail.length - ID3V1_BYTES : tail.length);
-  return crc16(frame) === 0 ? 'whole' : 'unknown';
+  const end = tagged ? tail.length - ID3V1_BYTES : tail.length;
+  for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {
+    const lastSample = readFrameEnd(info, tail, at);
+    if (lastSample === undefined || lastSample > info.totalSamples) continue;
+    framesFound = true;
+    if (lastSample < info.totalSamples) continue;
+    const closed = checksumCloses(tail.subarray(at, end));
+    if (closed === 'at the end') return 'whole';
+    if (closed === 'earlier') verdict = 'unknown';
+  }
+  return framesFound ? verdict : 'unknown';
 }
 
 /**
@@ -115,7 +115,8 @@ function readFrameEnd(info: StreamInfo, buffer: Buffer, at: number): number | un
   const samples =
     blockBytes > 0 ? buffer.readUIntBE(coded.end, blockBytes) + 1 : blockSamplesOfCode(blockCode);
   // Frames of streams with a fixed block size are numbered, those of the others tell their first sample.
-  const first = sync === 0xf8 ? coded.value * info.minBlockSamples : coded.value;
+  // The fixed size is the largest: some writers count the shorter last block into the smallest.
+  const first = sync === 0xf8 ? coded.value * info.maxBlockSamples : coded.value;
   return first + samples;
 }
 
@@ -148,11 +149,18 @@ function crc8(bytes: Buffer): number {
   return crc;
 }
 
-function crc16(bytes: Buffer): number {
+/** The shortest frame: 6 bytes of header, one subframe of a header and a one-byte sample, the checksum. */
+const LEAST_FRAME_BYTES = 10;
+
+/** Where the checksum at the end of the frame that `bytes` begins with is right. */
+function checksumCloses(bytes: Buffer): 'at the end' | 'earlier' | 'nowhere' {
   let crc = 0;
-  for (const byte of bytes) {
+  let earlier = false;
+  for (const [index, byte] of bytes.entries()) {
+    if (crc === 0 && index >= LEAST_FRAME_BYTES) earlier = true;
     crc ^= byte << 8;
     for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 0x8000 ? 0x8005 : 0)) & 0xffff;
   }
-  return crc;
+  if (crc === 0) return 'at the end';
+  return earlier ? 'earlier' : 'nowhere';
 }

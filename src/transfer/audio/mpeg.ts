@@ -24,36 +24,24 @@ interface Summary {
 }
 
 /**
- * MPEG audio, layers III and II, with or without an ID3v2 tag before it. (Layer I is left out: nobody records
- * with it, and its first bytes are also those of UTF-16 text.) Without a tag the second frame must be where
- * the first one says, since eleven set bits alone are also the start of much else.
+ * MPEG audio, layers III and II. (Layer I is left out: nobody records with it, and its first bytes are also
+ * those of UTF-16 text.) The second frame must be where the first one says, since eleven set bits alone are
+ * also the start of much else.
  */
 export function recogniseMpeg(head: Buffer): Container | undefined {
-  const tagged = head.toString('latin1', 0, 3) === 'ID3' && head.length >= 10;
-  const start = tagged ? tagLength(head) : 0;
-  const frame = readFrame(head, start);
-  if (!tagged && (frame === undefined || !isFollowed(head, frame))) return undefined;
-  const summary = frame === undefined ? {} : readSummary(head, start + frame.summaryAt);
-  const end = summary.bytes === undefined ? undefined : start + summary.bytes;
+  const frame = readFrame(head, 0);
+  if (frame === undefined || !isFollowed(head, frame)) return undefined;
+  const summary = readSummary(head, frame.summaryAt);
+  const end = summary.bytes;
   return {
     contentType: 'audio/mpeg',
     tailBytes: 0,
     conclude: (totalBytes) => ({
-      facts: {
-        container: 'mp3',
-        ...(frame === undefined ? {} : describe(frame, summary)),
-      },
+      facts: { container: 'mp3', ...describe(frame, summary) },
       // Tools that cut files leave the old summary in: being shorter than it says proves nothing.
       verdict: end !== undefined && totalBytes >= end ? 'whole' : 'unknown',
     }),
   };
-}
-
-/** An ID3v2 tag's whole length; its four size bytes hold 7 bits each. */
-function tagLength(head: Buffer): number {
-  const size = head.subarray(6, 10).reduce((sum, byte) => sum * 128 + (byte & 127), 0);
-  const footer = (head.readUInt8(5) & 0x10) === 0 ? 0 : 10;
-  return 10 + size + footer;
 }
 
 function readFrame(head: Buffer, at: number): Frame | undefined {

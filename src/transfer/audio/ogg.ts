@@ -4,6 +4,7 @@ import { describeStreamInfo, readStreamInfo } from './flac.ts';
 
 /** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
 const PAGE_HEADER_BYTES = 27;
+const BEGINNING_OF_STREAM = 2;
 const END_OF_STREAM = 4;
 
 /** A whole page fits: 27 bytes of header, 255 of lengths, 255 x 255 of content. */
@@ -19,12 +20,15 @@ interface Stream {
   readonly positionsPerSecond?: number;
   /** Positions at the start that are not played (Opus). */
   readonly skippedPositions: number;
+  readonly serial: number;
 }
 
 interface Page {
   readonly at: number;
   readonly end: number;
   readonly flags: number;
+  /** Of the logical stream that the page belongs to; several may be interleaved. */
+  readonly serial: number;
   readonly position: bigint;
 }
 
@@ -32,15 +36,15 @@ interface Page {
 export function recogniseOgg(head: Buffer): Container | undefined {
   const first = readPage(head, 0);
   if (first === undefined) return undefined;
-  const stream = readStream(head, PAGE_HEADER_BYTES + head.readUInt8(26));
+  const stream = findAudio(head, first);
   return {
     contentType: 'audio/ogg',
     tailBytes: TAIL_BYTES,
     conclude(_totalBytes, tail) {
-      const last = lastPage(tail);
+      const lastOfAudio = lastPage(tail, stream.serial);
       return {
-        facts: { container: 'ogg', ...stream.facts, ...duration(stream, last) },
-        verdict: judge(last, tail.length),
+        facts: { container: 'ogg', ...stream.facts, ...duration(stream, lastOfAudio) },
+        verdict: judge(lastPage(tail), lastOfAudio, tail.length),
       };
     },
   };
@@ -55,22 +59,33 @@ function readPage(buffer: Buffer, at: number): Page | undefined {
   const lengths = buffer.subarray(at + PAGE_HEADER_BYTES, at + PAGE_HEADER_BYTES + buffer.readUInt8(at + 26));
   const content = lengths.reduce((sum, length) => sum + length, 0);
   const end = at + PAGE_HEADER_BYTES + buffer.readUInt8(at + 26) + content;
-  return { at, end, flags, position: buffer.readBigUInt64LE(at + 6) };
+  return {
+    at,
+    end,
+    flags,
+    position: buffer.readBigUInt64LE(at + 6),
+    serial: buffer.readUInt32LE(at + 14),
+  };
 }
 
-function lastPage(tail: Buffer): Page | undefined {
+/** The last page, or the last one of a logical stream. */
+function lastPage(tail: Buffer, serial?: number): Page | undefined {
   for (let at = tail.lastIndexOf('OggS'); at !== -1; at = at === 0 ? -1 : tail.lastIndexOf('OggS', at - 1)) {
     const page = readPage(tail, at);
-    if (page !== undefined) return page;
+    if (page !== undefined && (serial === undefined || page.serial === serial)) return page;
   }
   return undefined;
 }
 
-/** A page that reaches beyond the end is cut. Without the mark of the last page nothing is sure: many omit it. */
-function judge(last: Page | undefined, tailLength: number): Verdict {
+/**
+ * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: many omit
+ * it, and other streams (Skeleton's description of them all) have ends of their own.
+ */
+function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): Verdict {
   if (last === undefined) return 'unknown';
   if (last.end > tailLength) return 'short';
-  return last.end === tailLength && (last.flags & END_OF_STREAM) !== 0 ? 'whole' : 'unknown';
+  const ended = lastOfAudio !== undefined && (lastOfAudio.flags & END_OF_STREAM) !== 0;
+  return last.end === tailLength && ended ? 'whole' : 'unknown';
 }
 
 function duration(stream: Stream, last: Page | undefined): { durationSeconds?: number } {
@@ -79,7 +94,20 @@ function duration(stream: Stream, last: Page | undefined): { durationSeconds?: n
   return { durationSeconds: Math.max(0, played) / stream.positionsPerSecond };
 }
 
-function readStream(head: Buffer, at: number): Stream {
+/** The first stream of a codec known here; they all begin before anything else. */
+function findAudio(head: Buffer, first: Page): Stream {
+  for (
+    let page: Page | undefined = first;
+    page !== undefined && (page.flags & BEGINNING_OF_STREAM) !== 0;
+    page = readPage(head, page.end)
+  ) {
+    const stream = readStream(head, page.at + PAGE_HEADER_BYTES + head.readUInt8(page.at + 26));
+    if (stream !== undefined) return { ...stream, serial: page.serial };
+  }
+  return { facts: {}, skippedPositions: 0, serial: first.serial };
+}
+
+function readStream(head: Buffer, at: number): Omit<Stream, 'serial'> | undefined {
   const packet = head.subarray(at);
   const starts = (magic: string): boolean => packet.toString('latin1', 0, magic.length) === magic;
   if (starts('OpusHead') && packet.length >= 16) {
@@ -102,5 +130,5 @@ function readStream(head: Buffer, at: number): Stream {
     const positionsPerSecond = info?.sampleRate ?? 0;
     return { facts: { codec: 'flac', ...describeStreamInfo(info) }, positionsPerSecond, skippedPositions: 0 };
   }
-  return { facts: {}, skippedPositions: 0 };
+  return undefined;
 }

@@ -43,13 +43,14 @@ export function recogniseWav(head: Buffer): Container | undefined {
   const bigEndian = magic === 'RIFX';
   const reader = createReader(head, bigEndian);
   const { riffBytes, format, data } = readChunks(head, reader, bigEndian);
-  const minimumBytes = claimedLength(riffBytes, data);
+  const claims = readClaims(riffBytes, data);
+  const minimumBytes = leastLength(claims);
   return {
     contentType: 'audio/wav',
     ...(minimumBytes === undefined ? {} : { minimumBytes }),
     tailBytes: 0,
     conclude(totalBytes) {
-      return { facts: describe(format, data, totalBytes), verdict: judge(totalBytes, minimumBytes, data) };
+      return { facts: describe(format, data, totalBytes), verdict: judge(totalBytes, claims, data) };
     },
   };
 }
@@ -92,11 +93,11 @@ function readChunks(
 }
 
 /**
- * Writers that stream cannot know a size beforehand and leave 0, -1, the largest positive number, or the
- * latter two less a header's length.
+ * Writers that stream cannot know a size beforehand and leave 0, or something near 2 or 4 GiB: the largest number
+ * there is, rounded down to whole frames or blocks, with a header's length added or taken away.
  */
 function known(bytes: number): number | undefined {
-  const unknown = bytes === 0 || (bytes >= 0x7ffff000 && bytes <= 0x7fffffff) || bytes >= 0xfffff000;
+  const unknown = bytes === 0 || (bytes >= 0x7ff00000 && bytes <= 0x80000fff) || bytes >= 0xfff00000;
   return unknown ? undefined : bytes;
 }
 
@@ -120,23 +121,44 @@ function codecName(tag: number, bits: number, bigEndian: boolean): string | unde
   return CODECS[tag];
 }
 
-/**
- * The length that the header claims. RIFF's own size counts; where its writer did not know it, that of the
- * samples. Some writers count the byte that pads an odd number of samples and then leave it away.
- */
-function claimedLength(riffBytes: number | undefined, data: DataChunk | undefined): number | undefined {
-  const dataEnd = data?.bytes === undefined ? undefined : data.start + data.bytes;
-  if (riffBytes === undefined) return dataEnd;
-  const riffEnd = riffBytes + 8;
-  return dataEnd !== undefined && dataEnd % 2 === 1 && riffEnd === dataEnd + 1 ? dataEnd : riffEnd;
+/** Where the file ends by its two sizes, as far as their writers knew them. */
+interface Claims {
+  readonly riffEnd: number | undefined;
+  readonly dataEnd: number | undefined;
 }
 
-function judge(totalBytes: number, minimumBytes: number | undefined, data: DataChunk | undefined): Verdict {
-  if (minimumBytes === undefined) return 'unknown';
-  if (totalBytes < minimumBytes) return 'short';
-  // A header that was written before the samples and never again: it confirms nothing.
-  const stale = data !== undefined && data.bytes === undefined && totalBytes > minimumBytes;
-  return stale ? 'unknown' : 'whole';
+/**
+ * Some writers count RIFF's own header (8 bytes) into its size, or the byte that pads an odd number of samples and
+ * then leave it away. A file with all its samples is not cut because of those.
+ */
+const MISCOUNTED_BYTES = 9;
+
+function readClaims(riffBytes: number | undefined, data: DataChunk | undefined): Claims {
+  return {
+    riffEnd: riffBytes === undefined ? undefined : riffBytes + 8,
+    dataEnd: data?.bytes === undefined ? undefined : data.start + data.bytes,
+  };
+}
+
+/** What is shorter is cut, whichever of its sizes may be wrong. */
+function leastLength({ riffEnd, dataEnd }: Claims): number | undefined {
+  if (riffEnd === undefined || dataEnd === undefined) return riffEnd ?? dataEnd;
+  return dataEnd >= riffEnd ? riffEnd : Math.max(dataEnd, riffEnd - MISCOUNTED_BYTES);
+}
+
+function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined): Verdict {
+  const least = leastLength(claims);
+  if (least === undefined) return 'unknown';
+  if (totalBytes < least) return 'short';
+  const { riffEnd = 0, dataEnd } = claims;
+  if (dataEnd === undefined) {
+    // A header that was written before the samples and never again: it confirms nothing.
+    return data !== undefined && totalBytes > least ? 'unknown' : 'whole';
+  }
+  // Its samples are not all there: cut, unless the file ends just where the other size says.
+  if (totalBytes < dataEnd) return totalBytes === riffEnd ? 'unknown' : 'short';
+  const unpadded = dataEnd % 2 === 1 && riffEnd === dataEnd + 1;
+  return totalBytes >= riffEnd || unpadded ? 'whole' : 'unknown';
 }
 
 function describe(format: Format | undefined, data: DataChunk | undefined, totalBytes: number): AudioFacts {
