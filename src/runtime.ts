@@ -1,25 +1,38 @@
 import type { Config, KoreConfig } from './config/config.ts';
+import { BackfillQueue } from './jobs/backfill-queue.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
+import { EventFeed } from './jobs/event-feed.ts';
 import { openBackend } from './jobs/open-backend.ts';
 import { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
 import type { Logger } from './log.ts';
+import type { Metrics } from './metrics/metrics.ts';
+import { type BackfillOperations, createBackfillOperations } from './operations/backfills.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-client.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
 import { createTransfer } from './transfer/transfer.ts';
+import { startBackfillWorker } from './workers/backfill-worker.ts';
 import { type SessionWorker, startSessionWorker } from './workers/session-worker.ts';
+
+/** Told of how the work goes, for metrics. */
+export type WorkObservers = Pick<Metrics, 'worker' | 'transfer' | 'kore'>;
 
 /** The parts of the program, put together as the configuration says. */
 export interface Runtime {
   readonly operations: Operations;
+  /** What happens to sessions. */
+  readonly events: EventFeed;
+  /** The queue itself, for the dashboard. */
+  readonly queue: SessionQueue;
+  readonly backfills: BackfillOperations;
   /** Where the queue and the archive are, for people and logs. */
   readonly locations: { readonly queue: string; readonly archive: string };
   /** Whether other processes can work on the same queue. */
   readonly isQueueShared: boolean;
-  /** Starts archiving. */
-  startWorker(kore: KoreConfig): SessionWorker;
+  /** Starts archiving, and working on backfills and schedules. */
+  startWorker(kore: KoreConfig, observers?: WorkObservers): SessionWorker;
   /** Proves that queue and archive can be reached. */
   check(signal: AbortSignal): Promise<void>;
   /** Closes everything; workers have to be stopped before. */
@@ -34,14 +47,24 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
   const backend = await openBackend(config.queue, log);
   const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
   const queue = new SessionQueue(backend, config.queue.name, log);
+  const backfills = new BackfillQueue(backend, config.queue.name, log);
+  const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
   return {
     operations: createOperations(queue, store, log),
+    events,
+    queue,
+    backfills: createBackfillOperations(backfills, queue, store),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
-    startWorker(kore) {
-      const limit = createCallLimit(backend, config.queue.name, kore.rateLimit);
-      const client = createKoreClient({ config: kore, limit, log });
+    startWorker(kore, observers) {
+      const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);
+      const client = createKoreClient({
+        config: kore,
+        limit,
+        log,
+        ...(observers && { onCall: observers.kore.onCall }),
+      });
       const media = createMediaClient({
         media: config.media,
         idleTimeoutMs: config.work.downloadIdleTimeoutMs,
@@ -50,7 +73,7 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
         () => client.close(),
         () => media.close(),
       );
-      return startSessionWorker({
+      const sessionWorker = startSessionWorker({
         backend,
         queue,
         queueName: config.queue.name,
@@ -64,17 +87,42 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
           memory: createMemoryBudget(config.work.transferMemoryBytes),
           limits: { maxRecordingBytes: config.work.maxRecordingBytes },
           log,
+          ...(observers && { observe: observers.transfer }),
         }),
         now: () => new Date(),
         log,
+        ...(observers && { observe: observers.worker }),
       });
+      const backfillWorker = startBackfillWorker({
+        backend,
+        queueName: config.queue.name,
+        backfills,
+        sessions: queue,
+        archive: store,
+        listPage: (listing, query, signal) => client.listPage(listing, query, signal),
+        accountId: kore.accountId,
+        defaultBotId: kore.botId,
+        schedules: config.schedules,
+        work: config.work,
+        log,
+      });
+      return {
+        activity: () => sessionWorker.activity(),
+        async ready() {
+          await Promise.all([sessionWorker.ready(), backfillWorker.ready()]);
+        },
+        async stop() {
+          await Promise.all([sessionWorker.stop(), backfillWorker.stop()]);
+        },
+      };
     },
     async check(signal) {
       await Promise.all([queue.check(), store.check(signal)]);
     },
     async close() {
       await Promise.all(closers.map((close) => close()));
-      await queue.close();
+      await events.close();
+      await Promise.all([queue.close(), backfills.close()]);
       await backend.close();
       await store.close();
     },

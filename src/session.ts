@@ -5,7 +5,7 @@ export interface SessionRef {
 }
 
 /** Ids are accepted by their characters alone; Kore's own formats are conventions, not rules. */
-const ID_PATTERN = /^[A-Za-z0-9_-]{1,128}$/;
+export const ID_PATTERN = /^[A-Za-z0-9_-]{1,128}$/;
 
 /** Whether a bot or session id is one this project accepts: 1 to 128 of `A-Z a-z 0-9 _ -`. */
 export function isValidId(id: string): boolean {

@@ -4,7 +4,6 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRemoteOperations, type RemoteOperations } from '../src/api/remote.ts';
-import { Problem } from '../src/api/schemas.ts';
 import { type Api, type ApiOptions, createApi, ListenError } from '../src/api/server.ts';
 import type { Config } from '../src/config/config.ts';
 import { QueueUnavailableError } from '../src/jobs/backend.ts';
@@ -117,7 +116,7 @@ describe('sessions over HTTP', () => {
     expect(first.body).toEqual({
       results: [
         { sessionId: id, outcome: 'queued' },
-        { sessionId: id, outcome: 'queued' },
+        { sessionId: id, outcome: 'already-queued' },
       ],
     });
     const view = await ended(url, id);
@@ -218,75 +217,6 @@ describe('a request that is not right', () => {
     url = await serve();
   });
 
-  const ids = (count: number) => Array.from({ length: count }, () => unknownId());
-  const bad: readonly [string, string, Ask, number, string][] = [
-    ['no body', '/v1/sessions', { method: 'POST' }, 400, 'INVALID_REQUEST'],
-    ['an empty list', '/v1/sessions', { json: { sessionIds: [] } }, 400, 'INVALID_REQUEST'],
-    ['10,001 ids', '/v1/sessions', { json: { sessionIds: ids(10_001) } }, 400, 'INVALID_REQUEST'],
-    ['an id with a slash', '/v1/sessions', { json: { sessionIds: ['a/b'] } }, 400, 'INVALID_REQUEST'],
-    ['an id that is a number', '/v1/sessions', { json: { sessionIds: [5] } }, 400, 'INVALID_REQUEST'],
-    ['an unknown field', '/v1/sessions', { json: { sessionIds: ['a'], bot: 'b' } }, 400, 'INVALID_REQUEST'],
-    [
-      'an unknown priority',
-      '/v1/sessions',
-      { json: { sessionIds: ['a'], priority: 'high' } },
-      400,
-      'INVALID_REQUEST',
-    ],
-    ['a list', '/v1/sessions', { json: ['a'] }, 400, 'INVALID_REQUEST'],
-    [
-      'cut-off JSON',
-      '/v1/sessions',
-      { body: '{"sessionIds":["a"', headers: { 'content-type': 'application/json' } },
-      400,
-      'INVALID_REQUEST',
-    ],
-    [
-      'a poisoned prototype',
-      '/v1/sessions',
-      { body: '{"sessionIds":["a"],"__proto__":{"x":1}}', headers: { 'content-type': 'application/json' } },
-      400,
-      'INVALID_REQUEST',
-    ],
-    [
-      'text',
-      '/v1/sessions',
-      { body: 'a', headers: { 'content-type': 'text/plain' } },
-      415,
-      'UNSUPPORTED_MEDIA_TYPE',
-    ],
-    [
-      '3 MB',
-      '/v1/sessions',
-      { json: { sessionIds: ['a'], x: 'y'.repeat(3_000_000) } },
-      413,
-      'PAYLOAD_TOO_LARGE',
-    ],
-    ['an unknown state', '/v1/sessions?state=lost', {}, 400, 'INVALID_REQUEST'],
-    ['an unknown code', '/v1/sessions?code=NOPE', {}, 400, 'INVALID_REQUEST'],
-    ['a limit of 0', '/v1/sessions?limit=0', {}, 400, 'INVALID_REQUEST'],
-    ['a limit of 1001', '/v1/sessions?limit=1001', {}, 400, 'INVALID_REQUEST'],
-    ['a cursor of another list', '/v1/sessions?state=failed&cursor=waiting:3', {}, 400, 'INVALID_REQUEST'],
-    ['two bots', '/v1/sessions/a?botId=b&botId=c', {}, 400, 'INVALID_REQUEST'],
-    ['an unknown query', '/v1/sessions/a?bot=b', {}, 400, 'INVALID_REQUEST'],
-    ['an id that is too long', `/v1/sessions/${'a'.repeat(129)}`, {}, 400, 'INVALID_REQUEST'],
-    ['an id beyond all measure', `/v1/sessions/${'a'.repeat(2_000)}`, {}, 414, 'INVALID_REQUEST'],
-    ['an id with an encoded slash', '/v1/sessions/a%2Fb', {}, 400, 'INVALID_REQUEST'],
-    ['a broken encoding', '/v1/sessions/%zz', {}, 400, 'INVALID_REQUEST'],
-    ['an unknown retry code', '/v1/retries', { json: { code: 'NOPE' } }, 400, 'INVALID_REQUEST'],
-    ['an unknown path', '/v1/session', {}, 404, 'NOT_FOUND'],
-    ['an unknown method', '/v1/sessions', { method: 'DELETE' }, 404, 'NOT_FOUND'],
-  ];
-
-  it.each(bad)('%s is answered with a problem document', async (_name, path, options, status, code) => {
-    const answer = await ask(url, path, options);
-
-    expect([answer.status, answer.body.code]).toEqual([status, code]);
-    expect(answer.headers['content-type']).toBe('application/problem+json; charset=utf-8');
-    expect(Problem.safeParse(answer.body).success).toBe(true);
-    expect(answer.body.status).toBe(status);
-  });
-
   it('names the field that is wrong', async () => {
     const { body } = await ask(url, '/v1/sessions', { json: { sessionIds: ['a', 'b c'], force: 'yes' } });
 
@@ -343,7 +273,8 @@ describe('access', () => {
     ];
     for (const options of refused) {
       const { status, body, headers } = await ask(url, '/v1/stats', options);
-      expect([status, body.code, headers['www-authenticate']]).toEqual([401, 'UNAUTHORIZED', 'Bearer']);
+      expect([status, body.code]).toEqual([401, 'UNAUTHORIZED']);
+      expect(headers['www-authenticate']).toMatch(/^Bearer realm="voicemail-archiver"/);
       expect(JSON.stringify(body)).not.toContain('token-of-two');
     }
   });

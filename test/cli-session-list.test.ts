@@ -74,14 +74,19 @@ describe('a list of session ids', () => {
     ['objects', '{"sessionId":"a","botId":"b","x":1}\n\n{"sessionId":"c"}', ['1:b/a', '3:c']],
     ['strings', '"a"\n"b"\n', ['1:a', '2:b']],
     [
+      'numbers',
+      '{"sessionId":5}\n{"sessionId":9007199254740993}\n',
+      ['1:5', `2!"9007199254740992" ${NO_ID}`],
+    ],
+    [
       'faults',
-      '"a"\n{"sessionId"\nnull\n{"session":"a"}\n{"sessionId":5}\n{"sessionId":"b"}\n',
+      '"a"\n{"sessionId"\nnull\n{"session":"a"}\n{"sessionId":1.5}\n{"sessionId":"b"}\n',
       [
         '1:a',
         '2!not JSON, as the first line is',
         '3!neither a string nor an object',
         '4!no sessionId',
-        `5!"5" ${NO_ID}`,
+        `5!"1.5" ${NO_ID}`,
         '6:b',
       ],
     ],

@@ -81,6 +81,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
       shutdownGraceMs: 30_000,
     },
     http: { host: '127.0.0.1', port: 8080, tokens: [] },
+    schedules: [],
     logLevel: 'info',
   } satisfies Config);
 });
@@ -269,13 +270,62 @@ describe('good values', () => {
   test.each(['127.0.0.1', '127.1.2.3', 'localhost', '::1', '[::1]'])(
     'HTTP_HOST=%s needs no token',
     (host) => {
-      expect(faults({ HTTP_HOST: host })).toEqual([]);
+      expect(faults({ HTTP_HOST: host }, 'api')).toEqual([]);
     },
   );
 
   test('any address will do with a token', () => {
     const environment = { HTTP_HOST: '0.0.0.0', HTTP_PORT: '0', API_TOKEN: 'a-token' };
-    expect(load(environment).http).toEqual({ host: '0.0.0.0', port: 0, tokens: ['a-token'] });
+    expect(load(environment, 'api').http).toEqual({ host: '0.0.0.0', port: 0, tokens: ['a-token'] });
+  });
+
+  test('any address will do for what serves no API', () => {
+    expect(load({ HTTP_HOST: '0.0.0.0' }).http.host).toBe('0.0.0.0');
+  });
+
+  test('JSON web tokens are credentials as well, and take a key set, an issuer and an audience', () => {
+    const environment = {
+      HTTP_HOST: '0.0.0.0',
+      API_JWKS_URL: 'https://login.example.com/.well-known/jwks.json',
+      API_JWT_ISSUER: 'https://login.example.com/',
+      API_JWT_AUDIENCE: 'archiver',
+    };
+    expect(load(environment, 'api').http.jwt).toEqual({
+      jwksUrl: 'https://login.example.com/.well-known/jwks.json',
+      issuer: 'https://login.example.com/',
+      audience: 'archiver',
+    });
+    expect(load({ ...environment, API_JWKS_URL: 'http://[::1]:8080/keys' }).http.jwt?.jwksUrl).toBe(
+      'http://[::1]:8080/keys',
+    );
+    const { API_JWKS_URL: _, API_JWT_ISSUER: __, ...audienceAlone } = environment;
+    expect(faults(audienceAlone, 'api').map(({ variable }) => variable)).toEqual([
+      'API_JWKS_URL',
+      'API_JWT_ISSUER',
+    ]);
+  });
+
+  test('the webhook is there with its secrets, and knows the app where there is one', () => {
+    const usual = ['/sessionId', '/metaInfo/sessionId', '/data/sessionId', '/session/id'];
+    expect(load({}).http.webhook).toBeUndefined();
+    expect(load({ WEBHOOK_SECRET: 'new-secret,old-secret' }).http.webhook).toEqual({
+      secrets: ['new-secret', 'old-secret'],
+      sessionIdPaths: usual,
+      app: undefined,
+    });
+    const environment = {
+      WEBHOOK_SECRET_FILE: file('webhook-secret', 'secret-of-a-file\n'),
+      WEBHOOK_SESSION_ID_PATH: '/call/id, /a~1b/0',
+      KORE_CLIENT_ID: 'cs-1',
+      KORE_CLIENT_SECRET: 'a-secret-of-the-app',
+    };
+    expect(load(environment).http.webhook).toEqual({
+      secrets: ['secret-of-a-file'],
+      sessionIdPaths: ['/call/id', '/a~1b/0'],
+      app: { clientId: 'cs-1', clientSecret: 'a-secret-of-the-app' },
+    });
+    expect(load(environment).kore).toBeUndefined();
+    expect(redact('secret-of-a-file')).toBe('[redacted]');
   });
 });
 
@@ -376,9 +426,15 @@ describe('bad values', () => {
     ['HTTP_PORT', '80a', /no whole number/],
     ['API_TOKEN', 'hunter22,', /empty token/],
     ['API_TOKEN', 'hunter22 two', /spaces/],
+    ['API_JWKS_URL', 'http://login.example.com/keys', /not https/],
+    ['API_JWKS_URL', 'https://me:hunter22@login.example.com/keys', /user name or password/],
+    ['API_JWKS_URL', 'keys', /no URL/],
+    ['WEBHOOK_SECRET', 'hunter22,,', /empty token/],
+    ['WEBHOOK_SESSION_ID_PATH', 'sessionId', /no JSON pointer/],
+    ['WEBHOOK_SESSION_ID_PATH', '/a,/b~2', /"\/b~2" is no JSON pointer/],
     ['LOG_LEVEL', 'verbose', /none of fatal, error/],
   ])('%s=%s', (variable, value, message) => {
-    const found = faults({ [variable]: value });
+    const found = faults({ [variable]: value }, ...(variable === 'HTTP_HOST' ? (['api'] as const) : []));
     expect(found).toHaveLength(1);
     expect(found[0]?.variable).toBe(variable);
     expect(found[0]?.message).toMatch(message);
@@ -418,7 +474,7 @@ describe('bad values', () => {
     };
     let error: unknown;
     try {
-      load(environment, 'kore');
+      load(environment, 'kore', 'api');
     } catch (thrown) {
       error = thrown;
     }

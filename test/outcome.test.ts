@@ -182,10 +182,25 @@ describe('a rate limit', () => {
 
   it('of our own never counts against a session', () => {
     const looks = { KORE_RATE_LIMITED: { since: NOW - 10 * DAY, count: 1_000 } };
-    const { verdict, holdMs, progress } = decide(new CallLimitReached(4_000), { progress: { looks } });
+    const { verdict, holdMs, progress } = decide(new CallLimitReached(4_000, 'live'), {
+      progress: { looks },
+    });
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 4_000 + PATIENCE.retryDelayMs });
     expect(holdMs).toBe(4_000);
     expect(progress.looks).toEqual(looks);
+  });
+
+  it('of our own on background work lets live sessions go on, and spreads the others out', () => {
+    const first = decide(new CallLimitReached(4_000, 'background'), {});
+    expect(first.holdMs).toBeUndefined();
+    expect(first.verdict.kind).toBe('wait');
+    expect(first.progress.looks).toEqual({ CALL_LIMIT: { since: NOW, count: 0 } });
+    const later = decide(new CallLimitReached(4_000, 'background'), {
+      progress: { looks: { CALL_LIMIT: { since: 0, count: 1_000 } } },
+    });
+    const latest = NOW + 4_000 + PATIENCE.retryDelayMs + 60 * MINUTE;
+    expect(later.verdict).toMatchObject({ kind: 'wait' });
+    expect(later.verdict.kind === 'wait' && later.verdict.until).toBeLessThanOrEqual(latest);
   });
 });
 

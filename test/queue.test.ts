@@ -73,7 +73,8 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
 
     it('queues the same session once however often one request names it', async () => {
-      await enqueue(session('a'), session('a'), session('a'));
+      const outcomes = await enqueue(session('a'), session('a'), session('a'));
+      expect(outcomes).toEqual(['queued', 'already-queued', 'already-queued']);
       expect((await queue.stats()).states.queued).toBe(1);
     });
 
@@ -344,6 +345,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
         enqueuedAt: expect.stringMatching(ISO),
         startedAt: expect.stringMatching(ISO),
         finishedAt: expect.stringMatching(ISO),
+        progress: { recordings: 1, recordingsDone: 1, bytes: 3 },
         recordings: [
           { key: 'a/b.wav', bytes: 3, sha256: '00', contentType: 'audio/wav', durationSeconds: 1 },
         ],

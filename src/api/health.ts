@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Logger } from '../log.ts';
+import { shareResult } from '../share-result.ts';
 import { ApiError } from './problem.ts';
 import { Health } from './schemas.ts';
 import type { ZodServer } from './validation.ts';
@@ -8,7 +9,16 @@ import type { ZodServer } from './validation.ts';
 export interface HealthOptions {
   /** Proves that queue and archive can be reached. */
   readonly check: (signal: AbortSignal) => Promise<void>;
+  /** Whether the process does what it is there for; without it, answering is enough. */
+  readonly liveness?: (() => Promise<Liveness>) | undefined;
   readonly log: Logger;
+}
+
+/** Whether a process does what it is there for. */
+export interface Liveness {
+  readonly alive: boolean;
+  /** Why not. */
+  readonly reason?: string;
 }
 
 /** Queue and archive have to answer within this time to count as reachable. */
@@ -17,10 +27,11 @@ const READY_TIMEOUT_MS = 5_000;
 const READY_FRESH_MS = 1_000;
 
 /**
- * `GET /livez`: the process answers. `GET /readyz`: it can reach queue and archive. They are open to all, so
- * they tell nothing else; why something can't be reached is in the log.
+ * `GET /livez`: the process answers and, where it has a worker, that one takes sessions. `GET /readyz`: it can
+ * reach queue and archive. They are open to all, so they tell nothing else; why something can't be reached is in
+ * the log.
  */
-export function addHealthRoutes(app: ZodServer, { check, log }: HealthOptions): void {
+export function addHealthRoutes(app: ZodServer, { check, liveness, log }: HealthOptions): void {
   const isReady = shareResult(async () => {
     const signal = AbortSignal.timeout(READY_TIMEOUT_MS);
     try {
@@ -32,9 +43,14 @@ export function addHealthRoutes(app: ZodServer, { check, log }: HealthOptions): 
     }
   }, READY_FRESH_MS);
 
-  app.get('/livez', { schema: { response: { 200: Health } } }, async () => ({ status: 'ok' as const }));
+  app.get('/livez', { schema: describe('Whether the process lives, and takes sessions') }, async () => {
+    const { alive, reason } = (await liveness?.()) ?? { alive: true };
+    if (alive) return { status: 'ok' as const };
+    log.error({ reason }, 'not alive');
+    throw new ApiError(503, 'NOT_ALIVE', reason ?? 'the process does not do what it is there for');
+  });
 
-  app.get('/readyz', { schema: { response: { 200: Health } } }, async () => {
+  app.get('/readyz', { schema: describe('Whether queue and archive can be reached') }, async () => {
     if (await isReady()) return { status: 'ok' as const };
     throw new ApiError(
       503,
@@ -44,15 +60,6 @@ export function addHealthRoutes(app: ZodServer, { check, log }: HealthOptions): 
   });
 }
 
-/** Hands the result of a look to everybody who asks during it and for a while after it. */
-function shareResult<T>(look: () => Promise<T>, freshMs: number): () => Promise<T> {
-  let latest: { result: Promise<T>; staleAt: number } | undefined;
-  return () => {
-    if (latest && Date.now() < latest.staleAt) return latest.result;
-    const current = { result: look(), staleAt: Number.POSITIVE_INFINITY };
-    latest = current;
-    return current.result.finally(() => {
-      current.staleAt = Date.now() + freshMs;
-    });
-  };
+function describe(summary: string) {
+  return { tags: ['health'], summary, response: { 200: Health }, problems: [503] };
 }

@@ -5,21 +5,32 @@ import { redact } from '../redact.ts';
 import type { Problem, ProblemCode } from './schemas.ts';
 
 /** The media type of errors (RFC 9457). */
-export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+export const PROBLEM_TYPE = 'application/problem+json';
+/** The same as it stands in answers. */
+export const PROBLEM_CONTENT_TYPE = `${PROBLEM_TYPE}; charset=utf-8`;
 
-/** After how many seconds a sender may try again when the queue or the archive can't be reached. */
-export const RETRY_AFTER_S = 5;
+/** After how many seconds a sender may try again when something behind the API can't be reached. */
+const RETRY_AFTER_S = 5;
+
+/** Options of an {@link ApiError}. */
+export interface ApiErrorOptions extends ErrorOptions {
+  /** Headers that belong to the answer, by their names in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
 
 /** An error that says to the client what is wrong. `message` becomes the problem's `detail`. */
 export class ApiError extends Error {
   readonly status: number;
   readonly code: ProblemCode;
+  readonly headers: Readonly<Record<string, string>>;
 
-  constructor(status: number, code: ProblemCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(status: number, code: ProblemCode, message: string, options: ApiErrorOptions = {}) {
+    const { headers = {}, ...rest } = options;
+    super(message, rest);
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
+    this.headers = { ...(status === 503 && { 'retry-after': String(RETRY_AFTER_S) }), ...headers };
   }
 }
 
@@ -38,11 +49,19 @@ export function problemOf({ status, code, message }: ApiError): Problem {
 /** Errors that JavaScript itself throws when a program is wrong. */
 const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError] as const;
 
+const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
+  404: 'NOT_FOUND',
+  413: 'PAYLOAD_TOO_LARGE',
+  414: 'URI_TOO_LONG',
+  415: 'UNSUPPORTED_MEDIA_TYPE',
+};
+
 /**
- * What operations on the queue and the archive throw, as an error for the client.
+ * Whatever a route threw, as an error for the client.
  *
- * What is none of ours and no bug was thrown by the queue's driver, in its own terms for each kind of queue:
- * the queue can't be reached. Then nothing is promised to the sender, who tries again.
+ * Fastify's own complaints about a request carry a status. What is neither such a complaint nor one of ours nor a
+ * bug was thrown by the queue's driver, in its own terms for each kind of queue: the queue can't be reached. Then
+ * nothing is promised to the sender, who tries again.
  */
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
@@ -50,6 +69,13 @@ export function asApiError(error: unknown): ApiError {
   if (isArchiverError(error)) {
     const isArchiveAway = error.code === 'ARCHIVE_UNAVAILABLE' || error.code === 'ARCHIVE_DENIED';
     return new ApiError(isArchiveAway ? 503 : 500, error.code, error.message, { cause: error });
+  }
+  if (error instanceof Error && 'statusCode' in error) {
+    const status = Number(error.statusCode);
+    if (status >= 400 && status < 500) {
+      const code = CODE_BY_STATUS[status] ?? 'INVALID_REQUEST';
+      return new ApiError(status, code, error.message, { cause: error });
+    }
   }
   if (BUGS.some((bug) => error instanceof bug)) {
     return new ApiError(500, 'INTERNAL', 'something went wrong in this program; its log says what', {

@@ -3,8 +3,10 @@ import type { z } from 'zod';
 import { ArchiverError, isErrorCode } from '../errors.ts';
 import { QueueUnavailableError } from '../jobs/backend.ts';
 import type { EnqueueRequest, EnqueueResult } from '../jobs/session-queue.ts';
+import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { SessionRef } from '../session.ts';
+import { createRemoteBackfills, type RemoteCall } from './remote-backfills.ts';
 import {
   EnqueueAnswer,
   MAX_SESSIONS_PER_REQUEST,
@@ -18,6 +20,7 @@ import {
 
 /** Operations over the API of another process. */
 export interface RemoteOperations extends Operations {
+  readonly backfills: BackfillOperations;
   /** Closes the connections; requests still under way fail. */
   close(): Promise<void>;
 }
@@ -32,13 +35,6 @@ export class RemoteError extends Error {
     this.name = 'RemoteError';
     this.code = code;
   }
-}
-
-interface Call {
-  readonly method: 'GET' | 'POST';
-  readonly path: string;
-  readonly query?: Readonly<Record<string, string | number | undefined>>;
-  readonly body?: unknown;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -65,7 +61,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
 
   /** @returns the answer, or a problem of one of the `expected` codes. */
   const call = async <T>(
-    { method, path, query, body }: Call,
+    { method, path, query, body }: RemoteCall,
     schema: z.ZodType<T>,
     expected: readonly string[] = [],
   ): Promise<T | Problem> => {
@@ -109,7 +105,8 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
         },
       );
     }
-    return { statusCode, json: parseJson(text) };
+    // No text at all is what 204 answers.
+    return { statusCode, json: text === '' ? undefined : parseJson(text) };
   };
 
   return {
@@ -165,6 +162,10 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       );
       return stats;
     },
+    backfills: createRemoteBackfills(async (request, schema) => {
+      const answer = await call(request, schema, ['NOT_FOUND']);
+      return isProblem(answer) ? undefined : answer;
+    }),
     close: () => pool.destroy(),
   };
 }
@@ -189,8 +190,8 @@ function groupAlike(
   return groups;
 }
 
-function isProblem(answer: object): answer is Problem {
-  return 'title' in answer && 'detail' in answer;
+function isProblem(answer: unknown): answer is Problem {
+  return typeof answer === 'object' && answer !== null && 'title' in answer && 'detail' in answer;
 }
 
 function succeed<T extends object>(answer: T | Problem): T {

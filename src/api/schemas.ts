@@ -1,109 +1,172 @@
 /** The shapes of the HTTP API: what comes in is validated with them, and what goes out is described by them. */
 
+import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { ERROR_CODES } from '../errors.ts';
 import { SESSION_STATES } from '../jobs/view.ts';
-import { isValidId } from '../session.ts';
+import { ID_PATTERN } from '../session.ts';
 
 /** Sessions in one request at most. */
 export const MAX_SESSIONS_PER_REQUEST = 10_000;
 /** Sessions on one page at most. */
 export const MAX_PAGE_SIZE = 1_000;
 
-const Id = z.string().refine(isValidId, 'must be 1 to 128 of A-Z a-z 0-9 _ -');
+const INVALID_ID = 'must be 1 to 128 of A-Z a-z 0-9 _ -';
+
+/** A session id. */
+export const SessionId = z
+  .string()
+  .regex(ID_PATTERN, INVALID_ID)
+  .meta({ examples: ['67ab573f3685d1ba99541234'] });
+/** A bot id. */
+export const BotId = z
+  .string()
+  .regex(ID_PATTERN, INVALID_ID)
+  .meta({ examples: ['st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e'] });
 const Code = z.enum(ERROR_CODES);
 const Transcript = z.enum(['archived', 'pending', 'absent']);
 const Count = z.int().nonnegative();
 const Time = z.iso.datetime();
 
 /** `{id}` in a path. */
-export const SessionParams = z.strictObject({ id: Id });
+export const SessionParams = z.strictObject({ id: SessionId });
 
 /** The bot of the session in the path; without it the default bot. */
-export const BotQuery = z.strictObject({ botId: Id.optional() });
+export const BotQuery = z.strictObject({
+  botId: BotId.optional().describe('the bot of the session; without it the default bot (KORE_BOT_ID)'),
+});
 
 /** `POST /v1/sessions` */
-export const EnqueueBody = z.strictObject({
-  sessionIds: z.array(Id).min(1).max(MAX_SESSIONS_PER_REQUEST),
-  botId: Id.optional(),
-  priority: z.enum(['live', 'backfill']).optional(),
-  force: z.boolean().optional(),
-});
+export const EnqueueBody = z
+  .strictObject({
+    sessionIds: z.array(SessionId).min(1).max(MAX_SESSIONS_PER_REQUEST),
+    botId: BotId.optional().describe('their bot; without it the default bot (KORE_BOT_ID)'),
+    priority: z
+      .enum(['live', 'backfill'])
+      .optional()
+      .describe('"backfill" waits behind everything "live", the default'),
+    force: z.boolean().optional().describe('archive again although the archive has it'),
+  })
+  .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
 
 /** What became of one session of `POST /v1/sessions`. */
 export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
 
 /** The answer of `POST /v1/sessions`: one result per id, in the order asked. */
-export const EnqueueAnswer = z.object({
-  results: z.array(z.object({ sessionId: Id, outcome: EnqueueOutcome })),
-});
+export const EnqueueAnswer = z
+  .object({ results: z.array(z.object({ sessionId: SessionId, outcome: EnqueueOutcome })) })
+  .meta({
+    id: 'EnqueueAnswer',
+    description: 'what became of each session, in the order asked; the queue holds them',
+    examples: [{ results: [{ sessionId: '67ab573f3685d1ba99541234', outcome: 'queued' }] }],
+  });
 
 /** `GET /v1/sessions?state=&code=&limit=&cursor=` */
 export const ListQuery = z.strictObject({
-  state: z.enum(SESSION_STATES).optional(),
-  code: Code.optional(),
-  limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional(),
-  cursor: z.string().max(64).optional(),
+  state: z.enum(SESSION_STATES).optional().describe('only sessions in this state'),
+  code: Code.optional().describe('only sessions with this error code'),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional().describe('default 100'),
+  cursor: z.string().max(64).optional().describe('nextCursor of the page before'),
 });
 
-const Recording = z.object({
-  key: z.string(),
-  bytes: Count,
-  sha256: z.string(),
-  contentType: z.string(),
-  durationSeconds: z.number().nonnegative().exactOptional(),
-});
+const Recording = z
+  .object({
+    key: z.string().describe('the full key in the bucket, or the path below the directory'),
+    bytes: Count,
+    sha256: z.string().describe('in hex'),
+    contentType: z.string(),
+    durationSeconds: z.number().nonnegative().exactOptional(),
+  })
+  .meta({ id: 'Recording' });
 
-const SessionError = z.object({
-  code: Code,
-  message: z.string(),
-  retryable: z.boolean(),
-  at: Time,
-});
+const SessionError = z
+  .object({
+    code: Code,
+    message: z.string(),
+    retryable: z.boolean().describe('whether it is tried again by itself'),
+    at: Time,
+  })
+  .meta({ id: 'SessionError' });
 
 /** A session's view. */
-export const SessionView = z.object({
-  sessionId: Id,
-  botId: Id,
-  state: z.enum(SESSION_STATES),
-  transcript: Transcript.exactOptional(),
-  attempts: Count,
-  enqueuedAt: Time,
-  startedAt: Time.exactOptional(),
-  finishedAt: Time.exactOptional(),
-  nextAttemptAt: Time.exactOptional(),
-  progress: z.object({ recordings: Count, recordingsDone: Count, bytes: Count }).exactOptional(),
-  error: SessionError.exactOptional(),
-  recordings: z.array(Recording).readonly().exactOptional(),
-  manifestKey: z.string().exactOptional(),
-});
+export const SessionView = z
+  .object({
+    sessionId: SessionId,
+    botId: BotId,
+    state: z.enum(SESSION_STATES),
+    transcript: Transcript.exactOptional(),
+    attempts: Count,
+    enqueuedAt: Time,
+    startedAt: Time.exactOptional(),
+    finishedAt: Time.exactOptional(),
+    nextAttemptAt: Time.exactOptional(),
+    progress: z.object({ recordings: Count, recordingsDone: Count, bytes: Count }).exactOptional(),
+    error: SessionError.exactOptional(),
+    recordings: z.array(Recording).readonly().exactOptional(),
+    manifestKey: z.string().exactOptional(),
+  })
+  .meta({ id: 'SessionView' });
 
 /** The answer of `GET /v1/sessions`. */
-export const SessionPage = z.object({
-  sessions: z.array(SessionView).readonly(),
-  nextCursor: z.string().exactOptional(),
-});
+export const SessionPage = z
+  .object({
+    sessions: z.array(SessionView).readonly(),
+    nextCursor: z.string().exactOptional().describe('left out on the last page'),
+  })
+  .meta({ id: 'SessionPage' });
 
 /** The answer of `POST /v1/sessions/{id}/retry`. */
-export const RetryAnswer = z.object({ sessionId: Id, outcome: z.literal('requeued') });
+export const RetryAnswer = z
+  .object({ sessionId: SessionId, outcome: z.literal('requeued') })
+  .meta({ id: 'RetryAnswer' });
 
 /** `POST /v1/retries`: all failed sessions, or those with a code. */
-export const RetryAllBody = z.strictObject({ code: Code.optional() });
-
-/** The answer of `POST /v1/retries`. */
-export const RetryAllAnswer = z.object({ requeued: Count });
-
-/** The answer of `GET /v1/stats`. */
-export const Stats = z.object({
-  states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
-  transcriptsPending: Count,
-  oldestQueuedAt: Time.exactOptional(),
-  /** The age of the session that has waited longest, in seconds. */
-  oldestQueuedSeconds: z.number().nonnegative().exactOptional(),
+export const RetryAllBody = z.strictObject({
+  code: Code.optional().describe('only sessions that failed with this code'),
 });
 
+/** The answer of `POST /v1/retries`. */
+export const RetryAllAnswer = z.object({ requeued: Count }).meta({ id: 'RetryAllAnswer' });
+
+/** The answer of `GET /v1/stats`. */
+export const Stats = z
+  .object({
+    states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
+    transcriptsPending: Count,
+    oldestQueuedAt: Time.exactOptional(),
+    /** The age of the session that has waited longest, in seconds. */
+    oldestQueuedSeconds: z.number().nonnegative().exactOptional(),
+    throughput: z
+      .array(z.object({ minute: Time.describe('when it began'), archived: Count, failed: Count }))
+      .readonly()
+      .describe('the last hour by minute, the oldest first; the last one is not over yet'),
+    failuresByCode: z
+      .partialRecord(Code, Count)
+      .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
+  })
+  .meta({ id: 'Stats' });
+
+/** `GET /v1/events?lastEventId=` */
+export const EventsQuery = z.strictObject({
+  lastEventId: z
+    .string()
+    .max(64)
+    .optional()
+    .describe('go on after this event; for clients that cannot send the header Last-Event-ID'),
+});
+
+/** The answer of `GET /v1/events`: a text that goes on, so it is sent as a stream. */
+export const EventStream = z
+  .string()
+  .describe('server-sent events, their data being the parts of a view that are known')
+  .meta({
+    examples: [
+      'id: 1760000000000-0\nevent: queued\ndata: {"sessionId":"67ab573f3685d1ba99541234","botId":"st-1","state":"queued"}\n\n',
+    ],
+  }) as unknown as z.ZodType<string, Readable>;
+
 /** The answer of `GET /livez` and `GET /readyz`. */
-export const Health = z.object({ status: z.literal('ok') });
+export const Health = z.object({ status: z.literal('ok') }).meta({ id: 'Health' });
 
 /** Codes of the API's own faults; faults of the archive keep the codes of `errors.ts`. */
 export const API_CODES = [
@@ -111,21 +174,29 @@ export const API_CODES = [
   'UNAUTHORIZED',
   'FORBIDDEN',
   'NOT_FOUND',
+  'METHOD_NOT_ALLOWED',
   'NOT_FAILED',
+  'REQUEST_TIMEOUT',
   'PAYLOAD_TOO_LARGE',
+  'URI_TOO_LONG',
   'UNSUPPORTED_MEDIA_TYPE',
+  'HEADERS_TOO_LARGE',
+  'NOT_ALIVE',
   'NOT_READY',
+  'KEYS_UNAVAILABLE',
   'QUEUE_UNAVAILABLE',
 ] as const;
 
 /** An error, as RFC 9457 has it, with a stable code. */
-export const Problem = z.object({
-  type: z.string(),
-  title: z.string(),
-  status: z.int(),
-  detail: z.string(),
-  code: z.enum([...API_CODES, ...ERROR_CODES]),
-});
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string().describe('what is wrong and what to do, for people'),
+    code: z.enum([...API_CODES, ...ERROR_CODES]).describe('stable, for programs'),
+  })
+  .meta({ id: 'Problem', description: 'an error, as RFC 9457 has it' });
 
 export type Problem = z.infer<typeof Problem>;
 export type ProblemCode = Problem['code'];

@@ -1,20 +1,47 @@
-import type { AddressInfo } from 'node:net';
-import { fastify } from 'fastify';
+import type { Server, ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { type FastifyRequest, fastify } from 'fastify';
 import type { HttpConfig } from '../config/config.ts';
+import type { EventFeed } from '../jobs/event-feed.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { Logger } from '../log.ts';
+import type { Metrics } from '../metrics/metrics.ts';
+import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
-import { createGuard } from './access.ts';
-import { addHealthRoutes } from './health.ts';
-import { ApiError, asApiError, PROBLEM_TYPE, problemOf, RETRY_AFTER_S } from './problem.ts';
-import type { ProblemCode } from './schemas.ts';
+import { createGuard, type Guard } from './access.ts';
+import { addBackfillRoutes } from './backfills.ts';
+import { acceptJsonOnly, refuseCompressed } from './body.ts';
+import { addDashboard } from './dashboard.ts';
+import { addEventRoutes } from './events.ts';
+import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from './headers.ts';
+import { addHealthRoutes, type Liveness } from './health.ts';
+import { closeMalformed } from './malformed.ts';
+import { addMetricsRoute } from './metrics.ts';
+import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
+import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
+import { RouteTable } from './route-table.ts';
+import { addScheduleRoutes } from './schedules.ts';
 import { addSessionRoutes } from './sessions.ts';
 import { serializerCompiler, validatorCompiler, type ZodServer, type ZodTypes } from './validation.ts';
+import { addWebhookRoutes } from './webhook.ts';
 
 /** What the API is made of. */
 export interface ApiOptions {
   readonly operations: Operations;
+  /** Without it there are no routes of backfills and schedules. */
+  readonly backfills?: BackfillOperations;
+  /** Without it there is no route of events. */
+  readonly events?: EventFeed;
+  /** How often a client of the events hears something even if nothing happens, in milliseconds. */
+  readonly heartbeatMs?: number;
+  /** What the dashboard shows; without it there is none. */
+  readonly queue?: SessionQueue;
+  /** Without them there is no route of metrics. */
+  readonly metrics?: Pick<Metrics, 'contentType' | 'render'>;
   /** Proves that queue and archive can be reached. */
   readonly check: (signal: AbortSignal) => Promise<void>;
+  /** Whether this process does what it is there for: see `/livez`. */
+  readonly liveness?: (() => Promise<Liveness>) | undefined;
   readonly http: HttpConfig;
   /** `KORE_BOT_ID`, the bot that ids belong to when none is named. */
   readonly defaultBotId: string | undefined;
@@ -22,6 +49,31 @@ export interface ApiOptions {
   readonly loopbackToken?: string;
   readonly log: Logger;
 }
+
+/** What route modules get. */
+export interface RouteOptions extends ApiOptions {
+  /** For routes with another way in than the header `Authorization`. */
+  readonly guard: Guard;
+}
+
+/** Adds routes of one kind to a server. */
+type RouteModule = (app: ZodServer, options: RouteOptions) => void;
+
+/** Open to everybody, or with locks of their own. */
+const OPEN_ROUTES: readonly RouteModule[] = [
+  addHealthRoutes,
+  addMetricsRoute,
+  addWebhookRoutes,
+  addDocumentationRoutes,
+  addDashboard,
+];
+/** Under `/v1`, for whom the guard admits. */
+const GUARDED_ROUTES: readonly RouteModule[] = [
+  addSessionRoutes,
+  addBackfillRoutes,
+  addScheduleRoutes,
+  addEventRoutes,
+];
 
 /** Where the API can be reached from this machine. */
 export interface ApiAddress {
@@ -58,6 +110,8 @@ const LISTEN_REASONS: Readonly<Record<string, string>> = {
 const BODY_LIMIT_BYTES = 2 * 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
+/** How often Node looks whether one of these times has passed. */
+const TIMEOUT_CHECK_INTERVAL_MS = 2_000;
 /** Longer than load balancers keep idle connections, so that it is they who close them. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 /** Longer than any valid id, so that it is the id's own check that refuses it. */
@@ -76,12 +130,16 @@ const CLOSE_GRACE_MS = 5_000;
 export function createApi(options: ApiOptions): Api {
   const { http, log } = options;
   const app = createServer(log);
-  addHealthRoutes(app, options);
-  const guard = createGuard({ tokens: http.tokens, loopbackToken: options.loopbackToken });
+  const { tokens, jwt } = http;
+  const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken });
+  const routeOptions: RouteOptions = { ...options, guard };
+  app.register(async (open: ZodServer) => {
+    for (const addRoutes of OPEN_ROUTES) addRoutes(open, routeOptions);
+  });
   app.register(
-    async (v1: ZodServer) => {
-      v1.addHook('onRequest', async (request) => guard(request.headers));
-      addSessionRoutes(v1, options);
+    async (guarded: ZodServer) => {
+      guarded.addHook('onRequest', (request) => guard.admit(request.headers));
+      for (const addRoutes of GUARDED_ROUTES) addRoutes(guarded, routeOptions);
     },
     { prefix: '/v1' },
   );
@@ -108,40 +166,67 @@ export function createApi(options: ApiOptions): Api {
   };
 }
 
+/** A server without routes, that answers in the same way whatever goes wrong. */
 function createServer(log: Logger): ZodServer {
-  const answerFault = (error: unknown, reply: FaultReply): void => {
-    const fault = asFault(error);
+  const answerFault = (thrown: unknown, request: { id: string }, reply: AnyReply): void => {
+    const fault = asApiError(thrown);
     if (fault.status >= 500) {
-      log[fault.status === 503 ? 'warn' : 'error']({ err: error, code: fault.code }, 'request failed');
+      const level = fault.status === 503 ? 'warn' : 'error';
+      log[level]({ requestId: request.id, err: thrown, code: fault.code }, 'request failed');
     }
-    if (fault.status === 503) reply.header('retry-after', String(RETRY_AFTER_S));
-    if (fault.status === 401) reply.header('www-authenticate', 'Bearer');
-    reply.code(fault.status).header('content-type', PROBLEM_TYPE);
+    for (const [name, value] of Object.entries(fault.headers)) reply.header(name, value);
+    reply.code(fault.status).header('content-type', PROBLEM_CONTENT_TYPE);
     // As text, since a route's own schemas describe only what it answers when all is well.
     reply.send(JSON.stringify(problemOf(fault)));
   };
+  const answers = new WeakMap<Socket, ServerResponse>();
 
   const app = fastify({
     logger: false,
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS },
+    http: {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
+      // Refused below, by a problem document.
+      requireHostHeader: false,
+    },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    frameworkErrors: (error, _request, reply) => answerFault(error, reply as unknown as FaultReply),
+    genReqId: requestId,
+    clientErrorHandler: (error, socket) => {
+      const answer = answers.get(socket);
+      closeMalformed(socket, error.code, answer?.headersSent === true && !answer.writableEnded);
+    },
+    frameworkErrors: (error, request, reply) => {
+      const anyReply = reply as unknown as AnyReply;
+      addHeaders(request.id, anyReply);
+      answerFault(error, request, anyReply);
+    },
   }).withTypeProvider<ZodTypes>();
+  (app.server as Server).on('request', ({ socket }, answer) => answers.set(socket, answer));
 
+  const routes = new RouteTable();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  app.setErrorHandler((error, _request, reply) => answerFault(error, reply));
-  app.setNotFoundHandler((request, reply) =>
-    answerFault(new ApiError(404, 'NOT_FOUND', `there is no ${request.method} on this path`), reply),
-  );
+  app.setErrorHandler(answerFault);
+  app.setNotFoundHandler((request, reply) => answerFault(unknownRoute(routes, request), request, reply));
   acceptJsonOnly(app);
+  app.addHook('onRoute', ({ url, method }) => routes.add(url, method));
+  app.addHook('onRequest', async (request, reply) => {
+    addHeaders(request.id, reply);
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      throw new ApiError(400, 'INVALID_REQUEST', 'the header Host is missing', {
+        headers: { connection: 'close' },
+      });
+    }
+    refuseCompressed(request.headers);
+  });
   app.addHook('onResponse', async (request, reply) => {
     const { method, routeOptions } = request;
     log.debug(
       {
+        requestId: request.id,
         method,
         route: routeOptions.url,
         status: reply.statusCode,
@@ -150,44 +235,31 @@ function createServer(log: Logger): ZodServer {
       'answered',
     );
   });
+  collectDocumentation(app);
   return app;
 }
 
 /** The part of a Fastify reply that it takes to answer with a problem, whatever types its route has. */
-interface FaultReply {
-  code(status: number): FaultReply;
-  header(name: string, value: string): FaultReply;
+interface AnyReply {
+  code(status: number): AnyReply;
+  header(name: string, value: string): AnyReply;
   send(body: string): unknown;
 }
 
-/** Text would let web pages post across sites; clients that announce JSON may still send nothing at all. */
-function acceptJsonOnly(app: ZodServer): void {
-  app.removeContentTypeParser(['text/plain', 'application/json']);
-  const parseJson = app.getDefaultJsonParser('error', 'error');
-  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') done(null, undefined);
-    else parseJson(request, body, done);
-  });
+function addHeaders(id: string, reply: AnyReply): void {
+  for (const [name, value] of Object.entries(SECURITY_HEADERS)) reply.header(name, value);
+  reply.header(REQUEST_ID_HEADER, id);
 }
 
-const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
-  404: 'NOT_FOUND',
-  413: 'PAYLOAD_TOO_LARGE',
-  415: 'UNSUPPORTED_MEDIA_TYPE',
-};
-
-/** Fastify's own complaints about a request carry a status; everything else comes from the operations. */
-function asFault(error: unknown): ApiError {
-  if (error instanceof ApiError) return error;
-  if (error instanceof Error && 'statusCode' in error) {
-    const status = Number(error.statusCode);
-    if (status >= 400 && status < 500) {
-      return new ApiError(status, CODE_BY_STATUS[status] ?? 'INVALID_REQUEST', error.message, {
-        cause: error,
-      });
-    }
-  }
-  return asApiError(error);
+function unknownRoute(routes: RouteTable, { method, url }: Pick<FastifyRequest, 'method' | 'url'>): ApiError {
+  const methods = routes.methodsOf(url.replace(/\?.*$/s, ''));
+  // Where the method is right, a route took the path and found nothing there.
+  if (methods.length === 0 || methods.includes(method))
+    return new ApiError(404, 'NOT_FOUND', `there is no ${method} on this path`);
+  const allow = methods.join(', ');
+  return new ApiError(405, 'METHOD_NOT_ALLOWED', `this path takes ${allow}, not ${method}`, {
+    headers: { allow },
+  });
 }
 
 /** The name under which this machine reaches what listens on `host`. */

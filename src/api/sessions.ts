@@ -1,5 +1,6 @@
 import type { Operations } from '../operations/operations.ts';
 import type { SessionRef } from '../session.ts';
+import { defaultBot } from './bot.ts';
 import { ApiError } from './problem.ts';
 import {
   BotQuery,
@@ -25,19 +26,19 @@ export interface SessionRoutesOptions {
 
 /** The routes of sessions; `app` adds the `/v1`. */
 export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: SessionRoutesOptions): void {
-  const botOf = (botId: string | undefined): string => {
-    const bot = botId ?? defaultBotId;
-    if (bot !== undefined) return bot;
-    throw new ApiError(
-      400,
-      'INVALID_REQUEST',
-      'botId is missing, and there is no default bot: send botId, or set KORE_BOT_ID',
-    );
-  };
+  const botOf = (botId: string | undefined): string => botId ?? defaultBot(defaultBotId);
 
   app.post(
     '/sessions',
-    { schema: { body: EnqueueBody, response: { 202: EnqueueAnswer } } },
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Queue sessions',
+        description: 'An answer of 202 means that the queue holds them. Asking again for the same is safe.',
+        body: EnqueueBody,
+        response: { 202: EnqueueAnswer },
+      },
+    },
     async (request, reply) => {
       const { sessionIds, botId, priority, force } = request.body;
       const bot = botOf(botId);
@@ -57,7 +58,14 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
 
   app.get(
     '/sessions',
-    { schema: { querystring: ListQuery, response: { 200: SessionPage } } },
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'List sessions, newest first within each state',
+        querystring: ListQuery,
+        response: { 200: SessionPage },
+      },
+    },
     async (request) => {
       const { state, code, limit, cursor } = request.query;
       return operations.list({
@@ -71,7 +79,16 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
 
   app.get(
     '/sessions/:id',
-    { schema: { params: SessionParams, querystring: BotQuery, response: { 200: SessionView } } },
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'A session, also long after it was archived',
+        params: SessionParams,
+        querystring: BotQuery,
+        response: { 200: SessionView },
+        problems: [404],
+      },
+    },
     async (request) => {
       const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
       const view = await operations.view(session);
@@ -82,7 +99,16 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
 
   app.post(
     '/sessions/:id/retry',
-    { schema: { params: SessionParams, querystring: BotQuery, response: { 202: RetryAnswer } } },
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Run a failed session again',
+        params: SessionParams,
+        querystring: BotQuery,
+        response: { 202: RetryAnswer },
+        problems: [404, 409],
+      },
+    },
     async (request, reply) => {
       const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
       const outcome = await operations.retry(session);
@@ -100,17 +126,28 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
 
   app.post(
     '/retries',
-    { schema: { body: RetryAllBody.nullish(), response: { 202: RetryAllAnswer } } },
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Run all failed sessions again, or those with a code',
+        body: RetryAllBody.nullish(),
+        response: { 202: RetryAllAnswer },
+      },
+    },
     async (request, reply) =>
       reply.code(202).send({ requeued: await operations.retryAll(request.body?.code) }),
   );
 
-  app.get('/stats', { schema: { response: { 200: Stats } } }, async () => {
-    const stats = await operations.stats();
-    if (stats.oldestQueuedAt === undefined) return stats;
-    const age = Math.max(0, Date.now() - Date.parse(stats.oldestQueuedAt));
-    return { ...stats, oldestQueuedSeconds: Math.round(age / 1000) };
-  });
+  app.get(
+    '/stats',
+    { schema: { tags: ['sessions'], summary: 'Counts by state', response: { 200: Stats } } },
+    async () => {
+      const stats = await operations.stats();
+      if (stats.oldestQueuedAt === undefined) return stats;
+      const age = Math.max(0, Date.now() - Date.parse(stats.oldestQueuedAt));
+      return { ...stats, oldestQueuedSeconds: Math.round(age / 1000) };
+    },
+  );
 }
 
 function unknownSession({ sessionId, botId }: SessionRef): ApiError {

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createRemoteOperations, type RemoteOperations } from '../api/remote.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';
+import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Runtime } from '../runtime.ts';
 import { CommandFailed } from './exit.ts';
@@ -26,6 +27,7 @@ export interface AccessOptions {
 /** What a command that does one thing works with. */
 export interface Connection {
   readonly operations: Operations;
+  readonly backfills: BackfillOperations;
   /** The bot that ids belong to when none is named; where this process knows none, the queue holder's. */
   readonly defaultBotId: string | undefined;
   /** Whether nobody can work on the queue while this command runs, as it holds the embedded queue itself. */
@@ -80,6 +82,7 @@ export async function withConnection<T>(
     try {
       return await use({
         operations: remote,
+        backfills: remote.backfills,
         defaultBotId: config.defaultBotId ?? owner.defaultBotId,
         isAlone: false,
       });
@@ -91,6 +94,7 @@ export async function withConnection<T>(
   try {
     return await use({
       operations: runtime.operations,
+      backfills: runtime.backfills,
       defaultBotId: config.defaultBotId,
       isAlone: !runtime.isQueueShared,
     });

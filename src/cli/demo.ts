@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,8 @@ import type { SessionView } from '../jobs/view.ts';
 import { createLogger } from '../log.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Sandbox, SessionSpec } from '../sandbox/sandbox.ts';
+import type { CliContext } from './context.ts';
+import { CommandFailed } from './exit.ts';
 
 /** How often the display looks at the sessions. */
 const LOOK_INTERVAL_MS = 150;
@@ -89,7 +91,7 @@ const SCENES: readonly Scene[] = [
 ];
 
 /** `demo`: sandbox, embedded queue and file archive in one process. */
-export function demoCommand(): Command {
+export function demoCommand(context: CliContext): Command {
   return new Command('demo')
     .description(
       'Archive a dozen made-up voicemails, without any server, key or account, and show what came of it',
@@ -97,12 +99,12 @@ export function demoCommand(): Command {
     .option('--dir <directory>', 'where the archive goes, in a folder of its own per run', 'demo-archive')
     .addHelpText('after', '\nExample:\n  $ voicemail-archiver demo\n')
     .action(async (options: { dir: string }) => {
-      if (!(await runDemo(options.dir))) process.exitCode = 1;
+      if (!(await runDemo(options.dir, context.stopSignal()))) process.exitCode = 1;
     });
 }
 
 /** @returns whether every session was archived. */
-async function runDemo(directory: string): Promise<boolean> {
+async function runDemo(directory: string, signal: AbortSignal): Promise<boolean> {
   // Loaded here, as other commands need not wait for it.
   const [{ openRuntime }, { startSandbox }] = await Promise.all([
     import('../runtime.ts'),
@@ -110,6 +112,14 @@ async function runDemo(directory: string): Promise<boolean> {
   ]);
   const started = new Date();
   const archive = resolve(directory, started.toISOString().slice(0, 19).replaceAll(':', '-'));
+  try {
+    await mkdir(archive, { recursive: true });
+  } catch (error) {
+    throw new CommandFailed(
+      `cannot write to ${archive}: ${(error as Error).message}; choose another place with --dir`,
+      { cause: error },
+    );
+  }
   const queue = await mkdtemp(join(tmpdir(), 'voicemail-demo-'));
   const sandbox = await startSandbox();
   say('A stand-in for Kore.ai, an embedded queue and a file archive are being set up (a few seconds) ...');
@@ -119,12 +129,15 @@ async function runDemo(directory: string): Promise<boolean> {
     const worker = runtime.startWorker(kore);
     let views: SessionView[];
     try {
-      views = await archiveScenes(sandbox, runtime);
+      views = await archiveScenes(sandbox, runtime, signal);
     } finally {
       await worker.stop();
       await runtime.close();
     }
     return await tell(views, archive, started);
+  } catch (error) {
+    if (signal.aborted) throw new CommandFailed(`interrupted; what was archived by then is in ${archive}`);
+    throw error;
   } finally {
     await sandbox.close();
     await rm(queue, { recursive: true, force: true });
@@ -153,7 +166,11 @@ function demoConfig(sandbox: Sandbox, queue: string, archive: string) {
 }
 
 /** Queues the scenes and shows how they go, until all of them have ended. */
-async function archiveScenes(sandbox: Sandbox, runtime: Runtime): Promise<SessionView[]> {
+async function archiveScenes(
+  sandbox: Sandbox,
+  runtime: Runtime,
+  signal: AbortSignal,
+): Promise<SessionView[]> {
   const titles = new Map(SCENES.map(({ title, spec }) => [sandbox.addSession(spec), title]));
   const sessions = [...titles.keys()].map((sessionId) => ({ sessionId, botId: sandbox.botId }));
   await runtime.operations.enqueue(sessions);
@@ -167,7 +184,7 @@ async function archiveScenes(sandbox: Sandbox, runtime: Runtime): Promise<Sessio
       const known = views.filter((view) => view !== undefined);
       for (const view of known) display.show(view, titles.get(view.sessionId) ?? '');
       if (known.every(hasEnded) || Date.now() > giveUpAt) return known;
-      await sleep(LOOK_INTERVAL_MS);
+      await sleep(LOOK_INTERVAL_MS, undefined, { signal });
     }
   } finally {
     display.end();

@@ -50,7 +50,7 @@ export async function readOwner(directory: string): Promise<Owner | undefined> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  const owner = Owner.safeParse(JSON.parse(text));
+  const owner = Owner.safeParse(parseJson(text));
   if (!owner.success) return undefined;
   registerSecret(owner.data.token);
   return owner.data;
@@ -59,6 +59,15 @@ export async function readOwner(directory: string): Promise<Owner | undefined> {
 /** For whoever holds the queue: nobody else does, whatever the file says. */
 export async function removeOwner(directory: string): Promise<void> {
   await rm(ownerPath(directory), { force: true });
+}
+
+/** A file that a crash left empty or cut off says as little as none. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function ownerPath(directory: string): string {

@@ -1,10 +1,13 @@
 import { once } from 'node:events';
-import { createApi } from '../api/server.ts';
+import { type ApiOptions, createApi } from '../api/server.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import type { Logger } from '../log.ts';
+import { createMetrics } from '../metrics/metrics.ts';
 import type { Runtime } from '../runtime.ts';
 import { VERSION } from '../version.ts';
+import { createLivenessCheck } from '../workers/liveness.ts';
+import type { SessionWorker } from '../workers/session-worker.ts';
 import { type AccessOptions, accessQueue } from './connect.ts';
 import { type CliContext, loadService } from './context.ts';
 import { CommandFailed } from './exit.ts';
@@ -18,6 +21,9 @@ export interface Roles {
   readonly needs: readonly Need[];
 }
 
+/** Before the worker is started. */
+const NO_WORKER = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
+
 /** Runs until it is told to stop; then the worker stops first and the API last. */
 export async function runService(context: CliContext, roles: Roles): Promise<void> {
   const { config, log } = loadService(context, roles);
@@ -26,11 +32,22 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
   log.info({ version: VERSION, ...runtime.locations }, 'starting');
   // What was started last is stopped first.
   const stops: (() => Promise<void>)[] = [() => runtime.close()];
+  const metrics = createMetrics({ stats: () => runtime.operations.stats(), version: VERSION, log });
+  let worker: SessionWorker | undefined;
   try {
-    if (roles.api) stops.unshift(await serveApi(runtime, config, log));
+    if (roles.api) {
+      // The API is there before the worker, so that a worker that never gets ready can be seen.
+      const liveness = createLivenessCheck({
+        activity: () => worker?.activity() ?? NO_WORKER,
+        waiting: () => runtime.queue.takeable(),
+      });
+      const vitals = { metrics, liveness: roles.worker ? liveness : undefined };
+      stops.unshift(await serveApi(runtime, config, vitals, log));
+    }
     if (roles.worker && config.kore) {
-      const worker = runtime.startWorker(config.kore);
-      stops.unshift(() => worker.stop());
+      worker = runtime.startWorker(config.kore, metrics);
+      const { stop: stopWorker } = worker;
+      stops.unshift(stopWorker);
       await worker.ready();
       log.info({ concurrency: config.work.concurrency }, 'taking sessions');
     }
@@ -54,11 +71,20 @@ async function openOwned(config: Config, options: AccessOptions): Promise<Runtim
 }
 
 /** Starts the API, and tells other commands of it where they need it. @returns what ends it. */
-async function serveApi(runtime: Runtime, config: Config, log: Logger): Promise<() => Promise<void>> {
+async function serveApi(
+  runtime: Runtime,
+  config: Config,
+  vitals: Pick<ApiOptions, 'metrics' | 'liveness'>,
+  log: Logger,
+): Promise<() => Promise<void>> {
   const loopbackToken = createLoopbackToken();
   const api = createApi({
     operations: runtime.operations,
+    backfills: runtime.backfills,
+    events: runtime.events,
+    queue: runtime.queue,
     check: (signal) => runtime.check(signal),
+    ...vitals,
     http: config.http,
     defaultBotId: config.defaultBotId,
     loopbackToken,

@@ -4,12 +4,14 @@ import { ConfigError } from '../config/faults.ts';
 import { createLogger } from '../log.ts';
 import { redact } from '../redact.ts';
 import { VERSION } from '../version.ts';
+import { backfillCommand } from './backfill.ts';
 import { type CliContext, createContext } from './context.ts';
 import { demoCommand } from './demo.ts';
 import { enqueueCommand } from './enqueue.ts';
 import { CommandFailed, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from './exit.ts';
 import { retryCommand } from './retry.ts';
 import { sandboxCommand } from './sandbox.ts';
+import { scheduleCommand } from './schedule.ts';
 import { apiCommand, startCommand, workerCommand } from './service.ts';
 import { statusCommand } from './status.ts';
 
@@ -64,16 +66,21 @@ function createProgram(context: CliContext): Command {
     .addHelpText('after', EXAMPLES)
     .exitOverride();
   const commands = [
-    demoCommand(),
+    demoCommand(context),
     startCommand(context),
     workerCommand(context),
     apiCommand(context),
     enqueueCommand(context),
     statusCommand(context),
     retryCommand(context),
+    backfillCommand(context),
+    scheduleCommand(context),
     sandboxCommand(context),
   ];
-  for (const command of commands) program.addCommand(command.copyInheritedSettings(program));
+  for (const command of commands) {
+    program.addCommand(command.copyInheritedSettings(program));
+    for (const part of command.commands) part.copyInheritedSettings(command);
+  }
   return program;
 }
 

@@ -17,7 +17,7 @@ Examples:
   $ QUEUE_URL=redis://localhost:6379 ARCHIVE_URL=s3://my-bucket/voicemail voicemail-archiver start
 `,
     )
-    .action(() => run(context, { api: true, worker: true, needs: ['kore'] }));
+    .action(() => run(context, { api: true, worker: true, needs: ['kore', 'api'] }));
 }
 
 /** `worker`: a worker alone. */
@@ -39,7 +39,7 @@ export function apiCommand(context: CliContext): Command {
       'after',
       '\nExample:\n  $ QUEUE_URL=redis://localhost:6379 HTTP_PORT=8080 voicemail-archiver api\n',
     )
-    .action(() => run(context, { api: true, worker: false, needs: ['shared-queue'] }));
+    .action(() => run(context, { api: true, worker: false, needs: ['api', 'shared-queue'] }));
 }
 
 /** What services are made of takes long to load, which other commands need not wait for. */

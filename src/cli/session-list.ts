@@ -66,7 +66,12 @@ function parseJsonLine(line: string): Listed | Fault {
   if (typeof value === 'string') return toEntry(value, undefined);
   if (typeof value !== 'object' || value === null) return { fault: 'neither a string nor an object' };
   const { sessionId, botId } = value as Record<string, unknown>;
-  return toEntry(sessionId, botId);
+  return toEntry(asText(sessionId), asText(botId));
+}
+
+/** Some programs write ids of nothing but digits as numbers; those too large to be exact are no ids. */
+function asText(value: unknown): unknown {
+  return Number.isSafeInteger(value) ? String(value) : value;
 }
 
 /** Where the columns of a CSV are. */

@@ -1,7 +1,6 @@
 import { Argument, Command, Option } from 'commander';
-import type { QueueStats } from '../jobs/session-queue.ts';
 import { SESSION_STATES, type SessionState, type SessionView } from '../jobs/view.ts';
-import type { Operations } from '../operations/operations.ts';
+import type { ArchiverStats, Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';
@@ -76,7 +75,7 @@ async function showStats(
   else await out.lines(statsTable(stats));
 }
 
-function statsTable({ states, transcriptsPending, oldestQueuedAt }: QueueStats): string[] {
+function statsTable({ states, transcriptsPending, oldestQueuedAt, failuresByCode }: ArchiverStats): string[] {
   const number = (value: number) => value.toLocaleString('en');
   const lines = table(
     [
@@ -88,6 +87,10 @@ function statsTable({ states, transcriptsPending, oldestQueuedAt }: QueueStats):
   if (oldestQueuedAt !== undefined) {
     const age = timeSpan(Date.now() - Date.parse(oldestQueuedAt));
     lines.push(`the oldest queued session has waited ${age}`);
+  }
+  const failures = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
+  if (failures.length > 0) {
+    lines.push(`failed for: ${failures.map(([code, times]) => `${code} ${number(times)}`).join(', ')}`);
   }
   return lines;
 }

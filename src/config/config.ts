@@ -1,21 +1,27 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
+import type { ScheduleSpec } from './schedules.ts';
+
 /** How often something may happen: `KORE_RATE_LIMIT=60/60s` is `{ calls: 60, windowMs: 60_000 }`. */
 export interface Rate {
   readonly calls: number;
   readonly windowMs: number;
 }
 
-/** The Kore app and its API. */
-export interface KoreConfig {
-  /** `KORE_HOST`, with scheme (https unless it says http) and without a trailing slash. */
-  readonly baseUrl: string;
-  /** `KORE_BOT_ID`, the default bot. */
-  readonly botId: string;
+/** The Kore app: who signs our tokens, and those that Kore's BotKit sends. */
+export interface KoreApp {
   /** `KORE_CLIENT_ID` */
   readonly clientId: string;
   /** `KORE_CLIENT_SECRET` */
   readonly clientSecret: string;
+}
+
+/** The Kore app and its API. */
+export interface KoreConfig extends KoreApp {
+  /** `KORE_HOST`, with scheme (https unless it says http) and without a trailing slash. */
+  readonly baseUrl: string;
+  /** `KORE_BOT_ID`, the default bot. */
+  readonly botId: string;
   /** `KORE_ACCOUNT_ID` */
   readonly accountId: string | undefined;
   /** `KORE_RATE_LIMIT` */
@@ -108,6 +114,26 @@ export interface WorkConfig {
   readonly shutdownGraceMs: number;
 }
 
+/** Whose JSON web tokens the API accepts. */
+export interface JwtConfig {
+  /** `API_JWKS_URL`, where the keys are that sign them. */
+  readonly jwksUrl: string;
+  /** `API_JWT_ISSUER` */
+  readonly issuer: string;
+  /** `API_JWT_AUDIENCE` */
+  readonly audience: string;
+}
+
+/** Notifications of new voicemails. */
+export interface WebhookConfig {
+  /** `WEBHOOK_SECRET`; several may be given, comma-separated, for rotation. */
+  readonly secrets: readonly string[];
+  /** `WEBHOOK_SESSION_ID_PATH`: JSON pointers (RFC 6901) to where the session id may be, the likeliest first. */
+  readonly sessionIdPaths: readonly string[];
+  /** Known where both of its variables are set; then webhooks may carry a token signed by it. */
+  readonly app?: KoreApp | undefined;
+}
+
 /** The HTTP API. */
 export interface HttpConfig {
   /** `HTTP_HOST` */
@@ -116,6 +142,10 @@ export interface HttpConfig {
   readonly port: number;
   /** `API_TOKEN`; several may be given, comma-separated, for rotation. */
   readonly tokens: readonly string[];
+  /** `API_JWKS_URL`, `API_JWT_ISSUER`, `API_JWT_AUDIENCE` */
+  readonly jwt?: JwtConfig | undefined;
+  /** Without it there is no webhook. */
+  readonly webhook?: WebhookConfig | undefined;
 }
 
 /** `LOG_LEVEL` */
@@ -131,5 +161,7 @@ export interface Config {
   readonly archive: ArchiveTarget;
   readonly work: WorkConfig;
   readonly http: HttpConfig;
+  /** `SCHEDULES` */
+  readonly schedules: readonly ScheduleSpec[];
   readonly logLevel: LogLevel;
 }

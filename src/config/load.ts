@@ -1,21 +1,26 @@
-import { BlockList, isIP, isIPv6 } from 'node:net';
 import { registerSecret } from '../redact.ts';
+import { leastTransferMemory } from '../storage/transfer-memory.ts';
 import type {
   ArchiveTarget,
   Config,
   HttpConfig,
+  JwtConfig,
+  KoreApp,
   KoreConfig,
   MediaConfig,
   QueueConfig,
   QueueTarget,
   S3Config,
+  WebhookConfig,
   WorkConfig,
 } from './config.ts';
+import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
 import { parseDuration, parseRate, parseSize } from './units.ts';
-import { parseArchiveUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
+import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
 import {
   between,
+  isLoopback,
   parseAwsAccount,
   parseBindHost,
   parseBoolean,
@@ -24,6 +29,7 @@ import {
   parseInteger,
   parseLogLevel,
   parseObjectLock,
+  parsePointers,
   parseQueueName,
   parseSecret,
   parseSse,
@@ -37,9 +43,10 @@ import {
  * What a command can't do without:
  * - `kore`: call Kore's API (`KORE_HOST`, `KORE_BOT_ID`, `KORE_CLIENT_ID`, `KORE_CLIENT_SECRET`)
  * - `bot`: know which bot ids belong to (`KORE_BOT_ID`)
+ * - `api`: serve the HTTP API, to other machines only if they need credentials for it
  * - `shared-queue`: share the queue with other processes (a `QUEUE_URL` that is not embedded)
  */
-export type Need = 'kore' | 'bot' | 'shared-queue';
+export type Need = 'kore' | 'bot' | 'api' | 'shared-queue';
 
 export interface LoadOptions {
   readonly needs: readonly Need[];
@@ -62,15 +69,17 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     EXAMPLE_BOT,
     needs.has('kore') || needs.has('bot'),
   );
-  const kore = loadKore(settings, defaultBotId, needs.has('kore'));
+  const { app, kore } = loadKore(settings, defaultBotId, needs.has('kore'));
+  const archive = loadArchive(settings);
   const config: Config = {
     kore: needs.has('kore') ? kore : undefined,
     defaultBotId,
     media: loadMedia(settings),
     queue: loadQueue(settings, needs.has('shared-queue')),
-    archive: loadArchive(settings),
-    work: loadWork(settings),
-    http: loadHttp(settings),
+    archive,
+    work: loadWork(settings, archive),
+    http: loadHttp(settings, app, needs.has('api')),
+    schedules: settings.optional('SCHEDULES', parseSchedules, 'nightly=0 3 * * *|48h') ?? [],
     logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel, 'info'),
   };
   for (const secret of [environment.AWS_SECRET_ACCESS_KEY, environment.AWS_SESSION_TOKEN]) {
@@ -82,7 +91,12 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
 
 const EXAMPLE_BOT = 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e';
 
-function loadKore(settings: Settings, botId: string | undefined, isNeeded: boolean): KoreConfig | undefined {
+/** The app may be known without the rest: to check webhooks takes no more than that. */
+function loadKore(
+  settings: Settings,
+  botId: string | undefined,
+  isNeeded: boolean,
+): { app: KoreApp | undefined; kore: KoreConfig | undefined } {
   const baseUrl = settings.required('KORE_HOST', parseKoreHost, 'https://platform.kore.ai', isNeeded);
   const clientId = settings.required(
     'KORE_CLIENT_ID',
@@ -99,10 +113,10 @@ function loadKore(settings: Settings, botId: string | undefined, isNeeded: boole
   const accountId = settings.optional('KORE_ACCOUNT_ID', parseId, '6530e7c8f1a2b3c4d5e6f708');
   const rateLimit = settings.withDefault('KORE_RATE_LIMIT', parseRate, '60/60s');
   if (clientSecret !== undefined) registerSecret(clientSecret);
-  if (baseUrl === undefined || botId === undefined || clientId === undefined || clientSecret === undefined) {
-    return undefined;
-  }
-  return { baseUrl, botId, clientId, clientSecret, accountId, rateLimit };
+  if (clientId === undefined || clientSecret === undefined) return { app: undefined, kore: undefined };
+  const app = { clientId, clientSecret };
+  if (baseUrl === undefined || botId === undefined) return { app, kore: undefined };
+  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit } };
 }
 
 const PUBLIC_MEDIA_HOSTS = 'kore.ai,korebots.com,amazonaws.com';
@@ -160,15 +174,28 @@ function loadS3(settings: Settings): S3Config {
   };
 }
 
-function loadWork(settings: Settings): WorkConfig {
+function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
   const duration = (variable: string, standard: string, min: string, max: string) =>
     settings.withDefault(variable, between(parseDuration, min, max), standard);
   const size = (variable: string, standard: string, min: string, max: string) =>
     settings.withDefault(variable, between(parseSize, min, max), standard);
+  const transferMemoryBytes = size('TRANSFER_MEMORY', '256MiB', '1MiB', '1TiB');
+  const maxRecordingBytes = size('MAX_RECORDING_BYTES', '1GiB', '1B', '5TiB');
+  const leastBytes = leastTransferMemory(archive.kind, maxRecordingBytes);
+  const isUnclear = ['TRANSFER_MEMORY', 'MAX_RECORDING_BYTES', 'ARCHIVE_URL'].some((name) =>
+    settings.isFaulty(name),
+  );
+  if (transferMemoryBytes < leastBytes && !isUnclear) {
+    const leastMiB = Math.ceil(leastBytes / 2 ** 20);
+    settings.addFault(
+      'TRANSFER_MEMORY',
+      `is less than one recording of MAX_RECORDING_BYTES takes on its way; give at least ${leastMiB}MiB`,
+    );
+  }
   return {
     concurrency: settings.withDefault('WORKER_CONCURRENCY', between(parseInteger, '1', '1000'), '16'),
-    transferMemoryBytes: size('TRANSFER_MEMORY', '256MiB', '1MiB', '1TiB'),
-    maxRecordingBytes: size('MAX_RECORDING_BYTES', '1GiB', '1B', '5TiB'),
+    transferMemoryBytes,
+    maxRecordingBytes,
     recordingWaitMs: duration('RECORDING_WAIT', '24h', '0', '1y'),
     transcriptWaitMs: duration('TRANSCRIPT_WAIT', '24h', '0', '1y'),
     pollDelayMs: duration('POLL_DELAY', '30s', '1ms', '1h'),
@@ -180,27 +207,57 @@ function loadWork(settings: Settings): WorkConfig {
   };
 }
 
-function loadHttp(settings: Settings): HttpConfig {
+function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolean): HttpConfig {
   const host = settings.withDefault('HTTP_HOST', parseBindHost, '127.0.0.1');
   const port = settings.withDefault('HTTP_PORT', between(parseInteger, '0', '65535'), '8080');
   const tokens = settings.optional('API_TOKEN', parseTokens, 'a long random text') ?? [];
   for (const token of tokens) registerSecret(token);
-  if (tokens.length === 0 && !isLoopback(host) && !settings.isFaulty('API_TOKEN')) {
+  const jwt = loadJwt(settings);
+  const hasCredentials = tokens.length > 0 || jwt !== undefined;
+  const isUnclear = ['API_TOKEN', ...JWT_VARIABLES].some((name) => settings.isFaulty(name));
+  if (isServed && !hasCredentials && !isUnclear && !isLoopback(host)) {
     settings.addFault(
       'HTTP_HOST',
-      `"${host}" would let other machines use the API without any credentials; set API_TOKEN, or keep to 127.0.0.1`,
+      `"${host}" would let other machines use the API without any credentials; set API_TOKEN (or API_JWKS_URL), or keep to 127.0.0.1`,
     );
   }
-  return { host, port, tokens };
+  return { host, port, tokens, jwt, webhook: loadWebhook(settings, app) };
 }
 
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
+const JWT_VARIABLES = ['API_JWKS_URL', 'API_JWT_ISSUER', 'API_JWT_AUDIENCE'] as const;
 
-function isLoopback(host: string): boolean {
-  if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
-  return loopback.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
+/** All three or none: keys alone would let in tokens that were issued for other services. */
+function loadJwt(settings: Settings): JwtConfig | undefined {
+  const jwksUrl = settings.optional('API_JWKS_URL', parseJwksUrl, EXAMPLE_JWKS_URL);
+  const issuer = settings.optional('API_JWT_ISSUER', visible('issuer', 2048), EXAMPLE_ISSUER);
+  const audience = settings.optional('API_JWT_AUDIENCE', visible('audience', 2048), EXAMPLE_AUDIENCE);
+  if (jwksUrl !== undefined && issuer !== undefined && audience !== undefined) {
+    return { jwksUrl, issuer, audience };
+  }
+  const values = [jwksUrl, issuer, audience];
+  const isAnySet = values.some((value) => value !== undefined);
+  for (const [index, variable] of JWT_VARIABLES.entries()) {
+    if (isAnySet && values[index] === undefined && !settings.isFaulty(variable)) {
+      const others = JWT_VARIABLES.filter((name) => name !== variable);
+      settings.addFault(variable, `is required together with ${others.join(' and ')}`);
+    }
+  }
+  return undefined;
+}
+
+const EXAMPLE_JWKS_URL = 'https://login.example.com/.well-known/jwks.json';
+const EXAMPLE_ISSUER = 'https://login.example.com/';
+const EXAMPLE_AUDIENCE = 'voicemail-archiver';
+
+/** Where notifications are known to carry the id, as nobody documents what they look like. */
+const SESSION_ID_PATHS = '/sessionId,/metaInfo/sessionId,/data/sessionId,/session/id';
+
+function loadWebhook(settings: Settings, app: KoreApp | undefined): WebhookConfig | undefined {
+  const secrets = settings.optional('WEBHOOK_SECRET', parseTokens, 'a long random text');
+  const sessionIdPaths = settings.withDefault('WEBHOOK_SESSION_ID_PATH', parsePointers, SESSION_ID_PATHS);
+  if (secrets === undefined) return undefined;
+  for (const secret of secrets) registerSecret(secret);
+  return { secrets, sessionIdPaths, app };
 }
 
 function deepFreeze<Value>(value: Value): Value {

@@ -5,7 +5,12 @@ import { ConfigError, type Fault, InvalidValue } from './faults.ts';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The variables that may also be given as a file that holds the value: `KORE_CLIENT_SECRET_FILE`. */
-export const SECRETS: ReadonlySet<string> = new Set(['KORE_CLIENT_SECRET', 'QUEUE_URL', 'API_TOKEN']);
+export const SECRETS: ReadonlySet<string> = new Set([
+  'KORE_CLIENT_SECRET',
+  'QUEUE_URL',
+  'API_TOKEN',
+  'WEBHOOK_SECRET',
+]);
 
 /** Far more than any secret has; whatever is larger is another file. */
 const MAX_SECRET_CHARACTERS = 64 * 1024;

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import type { ArchiveTarget, QueueTarget, S3Config } from './config.ts';
 import { InvalidValue, quote } from './faults.ts';
+import { isLoopback } from './values.ts';
 
 /** Parsers of the variables that say where things are. Each throws InvalidValue. */
 
@@ -20,6 +21,22 @@ export function parseKoreHost(text: string): string {
     throw new InvalidValue(`${quote(text)} holds more than a host; leave out path and query`);
   }
   return url.origin;
+}
+
+/** `API_JWKS_URL`. Whoever can change what comes from there can let himself in, hence https. */
+export function parseJwksUrl(text: string): string {
+  const url = toUrl(text);
+  if (url === undefined || url.hostname === '') throw new InvalidValue(`${quote(text)} is no URL`);
+  if (url.username !== '' || url.password !== '') {
+    throw new InvalidValue('holds a user name or password, which would not be sent');
+  }
+  const isHere = isLoopback(url.hostname.replace(/^\[(.*)\]$/, '$1'));
+  if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isHere)) {
+    throw new InvalidValue(
+      `${quote(text)} is not https, without which only a server on this machine will do`,
+    );
+  }
+  return url.href;
 }
 
 /** `QUEUE_URL`. Nothing of it is ever quoted, as it may hold a password. */

@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 import { isValidId } from '../session.ts';
 import type { LogLevel, ObjectLock, S3Config } from './config.ts';
 import { InvalidValue, quote } from './faults.ts';
@@ -106,6 +106,27 @@ export function parseBindHost(text: string): string {
   if (isIP(host) !== 0 || /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(host))
     return host;
   throw new InvalidValue(`${quote(text)} is neither an address nor a host name`);
+}
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** Whether an address or name, an IPv6 address without brackets, is this machine's own. */
+export function isLoopback(host: string): boolean {
+  if (isIP(host) === 0) return host.toLowerCase() === 'localhost';
+  return loopback.check(host, isIPv6(host) ? 'ipv6' : 'ipv4');
+}
+
+/** JSON pointers (RFC 6901), comma-separated. */
+export function parsePointers(text: string): string[] {
+  const pointers = text.split(',').map((pointer) => pointer.trim());
+  for (const pointer of pointers) {
+    if (!/^(\/([^~/]|~[01])*)+$/.test(pointer)) {
+      throw new InvalidValue(`${quote(pointer)} is no JSON pointer, which begins with "/"`);
+    }
+  }
+  return pointers;
 }
 
 export const parseSse: (text: string) => NonNullable<S3Config['sse']> = oneOf(

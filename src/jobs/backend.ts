@@ -12,8 +12,12 @@ export type JobQueue = Queue<
   IQueueBackend,
   unknown
 >;
-/** A BullMQ worker of sessions on whichever backend. */
-export type JobWorker = Worker<SessionJobData, JobResult, string, IQueueBackend, SessionJobProgress, unknown>;
+/** A BullMQ worker on whichever backend; of sessions, unless it says otherwise. */
+export type JobWorker<
+  Data = SessionJobData,
+  Progress extends object = SessionJobProgress,
+  Result = JobResult,
+> = Worker<Data, Result | null, string, IQueueBackend, Progress, unknown>;
 /** BullMQ's events of a queue on whichever backend. */
 export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
 
@@ -22,6 +26,28 @@ export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
  * finished one way or the other.
  */
 export type JobStanding = 'ahead' | 'behind' | 'completed' | 'failed';
+
+/** An event of a queue as the backend keeps it: a name under `event`, and what goes with it, as text. */
+export interface StoredEvent {
+  readonly id: string;
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/**
+ * Workers count what they finish for so many minutes. Twice of what is shown: BullMQ puts what it counted before
+ * a long pause at the far end, which is too late by the length of the pause.
+ */
+export const MINUTES_KEPT = 120;
+
+/** How many jobs have finished one way, by the minute. */
+export interface MinuteCounts {
+  /** A time within the last minute that is counted, in unix milliseconds; `undefined` before the first job. */
+  readonly latestAt: number | undefined;
+  /** Jobs in the minute of `latestAt`. */
+  readonly latest: number;
+  /** Jobs in each minute before that one, the newest first. */
+  readonly earlier: readonly number[];
+}
 
 /** A connection for one part of BullMQ. */
 export interface BackendConnection {
@@ -43,11 +69,21 @@ export interface Backend {
   queueName(name: string): string;
   /**
    * Connection options. `producer` fails fast when the server is away, so that whoever enqueues learns of it;
-   * `consumer` waits for it to come back.
+   * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
    */
-  options(role: 'producer' | 'consumer'): BackendConnection;
+  options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
   /** How the jobs with these ids stand, in one round trip; ids without a job are left out. */
   standings(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStanding>>;
+  /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */
+  lastEventId(name: string): Promise<string>;
+  /** The oldest events after the one with id `after`, as far as the backend still has them. */
+  eventsAfter(name: string, after: string, limit: number): Promise<readonly StoredEvent[]>;
+  /** Whether a text has the form of this backend's event ids: numbers, the higher the later, joined by `-`. */
+  isEventId(text: string): boolean;
+  /** The jobs that were archived or failed in the last minutes, as the workers have counted them. */
+  minuteCounts(queue: JobQueue, outcome: 'completed' | 'failed'): Promise<MinuteCounts>;
+  /** Why jobs failed and how many, by what stands before the first colon; the latest `limit` of them. */
+  failureCounts(queue: JobQueue, limit: number): Promise<Map<string, number>>;
   /**
    * Takes one of `calls` calls allowed in any `windowMs` milliseconds, counted over everybody on this queue.
    * @returns 0 when taken, otherwise the milliseconds after which it is worth asking again.

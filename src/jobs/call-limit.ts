@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Rate } from '../config/config.ts';
 import { ArchiverError } from '../errors.ts';
-import type { CallLimit } from '../kore/voicemail.ts';
+import type { CallClass, CallLimit } from '../kore/voicemail.ts';
 import type { Backend } from './backend.ts';
 
 /** Longest wait for a call while a session holds its place in a worker; beyond it, the session goes back. */
@@ -18,8 +18,15 @@ const MARGIN_SHARE = 0.05;
 /**
  * The fleet-wide limit on calls to Kore (`KORE_RATE_LIMIT`): a sliding window kept where the queue is, so that
  * all workers of a queue share it.
+ *
+ * @param onWait told how long a call had to wait before it was let go, when it had to.
  */
-export function createCallLimit(backend: Backend, queueName: string, rate: Rate): CallLimit {
+export function createCallLimit(
+  backend: Backend,
+  queueName: string,
+  rate: Rate,
+  onWait?: (seconds: number) => void,
+): CallLimit {
   const windowMs = Math.ceil(rate.windowMs + Math.min(MARGIN_MS, rate.windowMs * MARGIN_SHARE));
   const backgroundCalls = Math.max(1, Math.floor(rate.calls * BACKGROUND_SHARE));
   return {
@@ -29,9 +36,12 @@ export function createCallLimit(backend: Backend, queueName: string, rate: Rate)
       for (;;) {
         signal.throwIfAborted();
         const wait = await backend.takeCall(queueName, calls, windowMs);
-        if (wait === 0) return;
+        if (wait === 0) {
+          if (waited > 0) onWait?.(waited / 1000);
+          return;
+        }
         if (waited + wait > MAX_WAIT_MS) {
-          throw new CallLimitReached(wait);
+          throw new CallLimitReached(wait, callClass);
         }
         await sleep(wait, undefined, { signal });
         waited += wait;
@@ -43,10 +53,14 @@ export function createCallLimit(backend: Backend, queueName: string, rate: Rate)
 
 /** Our own limit, not Kore's word: there is nothing wrong, it is just not this session's turn. */
 export class CallLimitReached extends ArchiverError {
-  constructor(waitMs: number) {
+  /** Whose share is used up; where it is that of background work, live sessions may still call. */
+  readonly callClass: CallClass;
+
+  constructor(waitMs: number, callClass: CallClass) {
     super('KORE_RATE_LIMITED', 'the limit on calls to Kore (KORE_RATE_LIMIT) is used up for now', {
       retryAfterMs: waitMs,
     });
     this.name = 'CallLimitReached';
+    this.callClass = callClass;
   }
 }

@@ -1,23 +1,29 @@
-import { DelayedError, WaitingError, Worker } from 'bullmq';
+import { DelayedError, type Job, WaitingError, Worker } from 'bullmq';
 import type { Logger } from '../log.ts';
-import type { Backend, JobWorker } from './backend.ts';
+import { type Backend, type JobWorker, MINUTES_KEPT } from './backend.ts';
 import type { JobResult, SessionJobData, SessionJobProgress } from './session-job.ts';
-import { jobProgress, type SessionJob } from './view.ts';
+import { jobProgress } from './view.ts';
 
-/** A job in hand. */
-export interface TakenJob {
-  readonly data: SessionJobData;
+/** A job in hand: a session's, unless it says otherwise. */
+export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> {
+  readonly id: string;
+  readonly data: Data;
   /** Attempts used up before this one. */
   readonly attemptsMade: number;
-  readonly progress: SessionJobProgress;
+  /** What it remembers; without any property at first. */
+  readonly progress: Progress;
+  /** For a job that a schedule made, when it was to run (unix ms). */
+  readonly scheduledAt: number | undefined;
   /** Replaces what the job remembers. */
-  saveProgress(progress: SessionJobProgress): Promise<void>;
+  saveProgress(progress: Progress): Promise<void>;
 }
 
 /** What the queue is to do with a job. */
-export type Verdict =
+export type Verdict<Result = JobResult> =
   /** It is done. */
-  | { readonly kind: 'done'; readonly result: JobResult }
+  | { readonly kind: 'done'; readonly result: Result }
+  /** There was nothing to do: the queue is to forget it. */
+  | { readonly kind: 'forget' }
   /** Look again at that time (unix ms); no attempt is used up. */
   | { readonly kind: 'wait'; readonly until: number }
   /** An attempt is used up; try again after a pause. */
@@ -28,11 +34,11 @@ export type Verdict =
   | { readonly kind: 'give-back' };
 
 /** How jobs are taken. */
-export interface ConsumerOptions {
+export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobProgress, Result = JobResult> {
   /** Jobs in hand at a time. */
   readonly concurrency: number;
   /** Works on one job. It must not throw; `signal` aborts when there is no more time. */
-  handle(job: TakenJob, signal: AbortSignal): Promise<Verdict>;
+  handle(job: TakenJob<Data, Progress>, signal: AbortSignal): Promise<Verdict<Result>>;
   readonly log: Logger;
 }
 
@@ -51,9 +57,14 @@ const MAX_STALLED_COUNT = 25;
 const DRAIN_DELAY_S = 5;
 /** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
+/** How long the queue may take to hear what became of the last jobs. */
+const CLOSE_WAIT_MS = 5_000;
 
 /** The pause after what is no verdict but a fault around it, such as a server that was away when it came. */
 const UNFORESEEN_PAUSE_MS = 5_000;
+
+/** BullMQ's own job. */
+type ConsumedJob<Data, Progress extends object, Result> = Job<Data, Result | null, string, Progress>;
 
 /** Why a job ended otherwise than done, as BullMQ wants to be told: by an error with the pause in it. */
 class AttemptFailed extends Error {
@@ -68,19 +79,27 @@ class AttemptFailed extends Error {
 }
 
 /** Takes jobs from a queue and does with them what `handle` says. */
-export class Consumer {
-  readonly #worker: JobWorker;
+export class Consumer<
+  Data = SessionJobData,
+  Progress extends object = SessionJobProgress,
+  Result = JobResult,
+> {
+  readonly #worker: JobWorker<Data, Progress, Result>;
   readonly #log: Logger;
-  readonly #inHand = new Set<Promise<Verdict>>();
+  readonly #inHand = new Set<Promise<Verdict<Result>>>();
   #stopping = false;
+  #lastTakenAt = Date.now();
   #heldUntil = 0;
   #holdTimer: NodeJS.Timeout | undefined;
 
-  constructor(backend: Backend, queueName: string, options: ConsumerOptions) {
+  constructor(backend: Backend, queueName: string, options: ConsumerOptions<Data, Progress, Result>) {
     this.#log = options.log;
     // Three plain parameters: BullMQ hands out a signal only to processors that declare them.
-    const process = async (job: SessionJob, token: string | undefined, signal: AbortSignal | undefined) =>
-      this.#process(job, token ?? '', signal ?? new AbortController().signal, options);
+    const process = async (
+      job: ConsumedJob<Data, Progress, Result>,
+      token: string | undefined,
+      signal: AbortSignal | undefined,
+    ) => this.#process(job, token ?? '', signal ?? new AbortController().signal, options);
     this.#worker = new Worker(
       backend.queueName(queueName),
       process,
@@ -91,6 +110,7 @@ export class Consumer {
         stalledInterval: STALLED_INTERVAL_MS,
         maxStalledCount: MAX_STALLED_COUNT,
         drainDelay: DRAIN_DELAY_S,
+        metrics: { maxDataPoints: MINUTES_KEPT },
         settings: {
           backoffStrategy: (_attempts, _type, error) =>
             error instanceof AttemptFailed ? error.pauseMs : UNFORESEEN_PAUSE_MS,
@@ -103,16 +123,21 @@ export class Consumer {
     );
     this.#worker.on('failed', (job, error) => {
       if (error instanceof AttemptFailed) return;
-      this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a session');
+      this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a job');
     });
     this.#worker.on('stalled', (id) =>
-      this.#log.warn({ job: id }, 'a session whose worker died was put back into the queue'),
+      this.#log.warn({ job: id }, 'a job whose worker died was put back into the queue'),
     );
   }
 
   /** Jobs being worked on. */
   get inHand(): number {
     return this.#inHand.size;
+  }
+
+  /** When a job was last taken (unix ms); when it was started if none ever was. */
+  get lastTakenAt(): number {
+    return this.#lastTakenAt;
   }
 
   /** Resolves when jobs are being taken. */
@@ -150,7 +175,13 @@ export class Consumer {
     }
     // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
     await withinTime(Promise.allSettled([this.#worker.waitUntilReady()]), CONNECT_WAIT_MS);
-    await this.#worker.close();
+    // With the server away, BullMQ waits for it to come back. What it could not be told it finds out by itself:
+    // the locks of these jobs run out, and they are put back into the queue.
+    const closing = this.#worker.close();
+    if (!(await withinTime(Promise.allSettled([closing]), CLOSE_WAIT_MS))) {
+      this.#log.warn('the queue does not answer: stopping without it; jobs in hand will be taken again');
+      closing.catch((error: unknown) => this.#log.warn({ err: error }, 'queue error'));
+    }
   }
 
   #resume(): void {
@@ -159,13 +190,14 @@ export class Consumer {
   }
 
   async #process(
-    job: SessionJob,
+    job: ConsumedJob<Data, Progress, Result>,
     token: string,
     signal: AbortSignal,
-    options: ConsumerOptions,
-  ): Promise<JobResult> {
+    options: ConsumerOptions<Data, Progress, Result>,
+  ): Promise<Result | null> {
+    this.#lastTakenAt = Date.now();
     // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
-    const verdict: Promise<Verdict> =
+    const verdict: Promise<Verdict<Result>> =
       this.#stopping || this.heldUntil !== undefined
         ? Promise.resolve({ kind: 'give-back' })
         : options.handle(takenJob(job), signal);
@@ -179,10 +211,18 @@ export class Consumer {
 }
 
 /** Tells BullMQ the verdict, in its own terms: a return value or the error it knows. */
-async function settle(job: SessionJob, token: string, verdict: Verdict): Promise<JobResult> {
+async function settle<Data, Progress extends object, Result>(
+  job: ConsumedJob<Data, Progress, Result>,
+  token: string,
+  verdict: Verdict<Result>,
+): Promise<Result | null> {
   switch (verdict.kind) {
     case 'done':
       return verdict.result;
+    case 'forget':
+      // BullMQ looks at this when it is told of the job's end.
+      job.opts.removeOnComplete = true;
+      return null;
     case 'wait':
       // PostgreSQL takes whole milliseconds only.
       await job.moveToDelayed(Math.ceil(verdict.until), token);
@@ -197,11 +237,15 @@ async function settle(job: SessionJob, token: string, verdict: Verdict): Promise
   }
 }
 
-function takenJob(job: SessionJob): TakenJob {
+function takenJob<Data, Progress extends object, Result>(
+  job: ConsumedJob<Data, Progress, Result>,
+): TakenJob<Data, Progress> {
   return {
+    id: job.id ?? '',
     data: job.data,
     attemptsMade: job.attemptsMade,
     progress: jobProgress(job),
+    scheduledAt: job.opts.prevMillis,
     saveProgress: (progress) => job.updateProgress(progress),
   };
 }

@@ -3,7 +3,7 @@ import { type BackendFactory, createRedisBackend, type IQueueBackend } from 'bul
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { QueueTarget } from '../config/config.ts';
 import type { Logger } from '../log.ts';
-import type { Backend, JobQueue, JobStanding } from './backend.ts';
+import { type Backend, type JobQueue, type JobStanding, MINUTES_KEPT, type StoredEvent } from './backend.ts';
 
 type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
 type Role = 'producer' | 'consumer';
@@ -47,6 +47,9 @@ end
 return 0
 `;
 
+/** Failed jobs are asked for their reasons in batches, so that no reply is very long. */
+const FAILURES_PER_REPLY = 1_000;
+
 /** The queue on Redis: a single server, Sentinel or a cluster. */
 export function openRedisBackend(target: RedisTarget, prefix: string | undefined, log: Logger): Backend {
   const connections = new Map<Role, Redis | Cluster>();
@@ -69,13 +72,38 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   const callKeys = (name: string) =>
     [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
 
+  const eventsKey = (name: string) => `${keyPrefix}:${name}:events`;
+
   return {
     location,
     shared: true,
     factory: createRedisBackend as unknown as BackendFactory<IQueueBackend, unknown>,
     queueName: (name) => name,
-    options: (role) => ({ connection: connect(role), prefix: keyPrefix }),
+    options: (role) => ({
+      // BullMQ's listeners connect for themselves, with this one's options.
+      connection: connect(role === 'listener' ? 'consumer' : role),
+      prefix: keyPrefix,
+    }),
     standings: (queue, ids) => readStandings(connect('producer'), queue, ids),
+    async lastEventId(name) {
+      const [newest] = await connect('producer').xrevrange(eventsKey(name), '+', '-', 'COUNT', 1);
+      return newest?.[0] ?? '0-0';
+    },
+    async eventsAfter(name, after, limit) {
+      const read = await connect('producer').xread('COUNT', limit, 'STREAMS', eventsKey(name), after);
+      const [[, entries] = ['', []]] = read ?? [];
+      return entries.map(([id, pairs]) => storedEvent(id, pairs));
+    },
+    isEventId: (text) => /^\d{1,15}-\d{1,15}$/.test(text),
+    async minuteCounts(queue, outcome) {
+      const { meta, data } = await queue.getMetrics(outcome, 0, MINUTES_KEPT - 1);
+      return {
+        latestAt: meta.prevTS || undefined,
+        latest: meta.count - meta.prevCount,
+        earlier: data,
+      };
+    },
+    failureCounts: (queue, limit) => countFailures(connect('producer'), queue, limit),
     async takeCall(name, calls, windowMs) {
       const [taken, paused] = callKeys(name);
       return Number(
@@ -157,6 +185,37 @@ async function readStandings(
     else if (typeof timestamp === 'string') standings.set(id, Number(priority) > 0 ? 'behind' : 'ahead');
   }
   return standings;
+}
+
+/** BullMQ keeps failed jobs in a sorted set by when they failed, and each one's reason with it. */
+async function countFailures(
+  client: Redis | Cluster,
+  queue: JobQueue,
+  limit: number,
+): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
+  for (let start = 0; start < limit; start += FAILURES_PER_REPLY) {
+    const end = Math.min(start + FAILURES_PER_REPLY, limit) - 1;
+    const ids = await client.zrevrange(queue.toKey('failed'), start, end);
+    if (ids.length === 0) break;
+    const pipeline = client.pipeline();
+    for (const id of ids) pipeline.hget(queue.toKey(id), 'failedReason');
+    for (const [error, reason] of (await pipeline.exec()) ?? []) {
+      if (error) throw error;
+      const [before = ''] = String(reason ?? '').split(':', 1);
+      counts.set(before, (counts.get(before) ?? 0) + 1);
+    }
+  }
+  return counts;
+}
+
+/** A stream's entry lists names and values in turn. */
+function storedEvent(id: string, pairs: readonly string[]): StoredEvent {
+  const fields: Record<string, string> = {};
+  for (let index = 0; index + 1 < pairs.length; index += 2) {
+    fields[pairs[index] ?? ''] = pairs[index + 1] ?? '';
+  }
+  return { id, fields };
 }
 
 function describe(target: RedisTarget): string {

@@ -7,6 +7,8 @@ export interface SessionJobData extends SessionRef {
   readonly force?: boolean;
   /** Found by a backfill: waits behind live sessions. */
   readonly backfill?: boolean;
+  /** Found in a listing that does not tell voicemails: that it has none is no failure. */
+  readonly candidate?: boolean;
 }
 
 /** `archived`: stored; `pending`: not there yet, looked for again; `absent`: there is none. */
@@ -54,11 +56,17 @@ export interface Looks {
   readonly count: number;
 }
 
+/** Why a session had to be looked at again; `CALL_LIMIT` is our own limit on calls, which is nobody's fault. */
+export type LookReason = ErrorCode | 'CALL_LIMIT';
+
+/** Looks by the reason why another one was needed. */
+export type LooksByReason = Readonly<Partial<Record<LookReason, Looks>>>;
+
 /** What a job remembers between attempts, kept in BullMQ's `progress` field. */
 export interface SessionJobProgress {
   readonly transfer?: TransferProgress;
   /** By the reason why another look was needed. */
-  readonly looks?: Readonly<Partial<Record<ErrorCode, Looks>>>;
+  readonly looks?: LooksByReason;
   /** ISO 8601 */
   readonly nextAttemptAt?: string;
   readonly error?: SessionError;
@@ -69,6 +77,12 @@ export interface SessionJobProgress {
 /** BullMQ ids may hold no `:` and not be all digits; `.` is in no session or bot id, so this is unambiguous. */
 export function jobId(session: SessionRef): string {
   return `${session.botId}.${session.sessionId}`;
+}
+
+/** The session of a job, or `undefined` when the job is none of ours. */
+export function sessionOfJob(id: string): SessionRef | undefined {
+  const [botId, sessionId, ...rest] = id.split('.');
+  return botId && sessionId && rest.length === 0 ? { sessionId, botId } : undefined;
 }
 
 /** Jobs without priority run before all that have one: live sessions have none. */

@@ -1,7 +1,9 @@
 import { type JobState, type JobsOptions, Queue } from 'bullmq';
+import { type ErrorCode, isErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
-import type { Backend, JobQueue } from './backend.ts';
+import { shareResult } from '../share-result.ts';
+import type { Backend, JobQueue, JobStanding, MinuteCounts } from './backend.ts';
 import { BACKFILL_PRIORITY, jobId, type SessionJobData, type TranscriptState } from './session-job.ts';
 import {
   jobProgress,
@@ -22,6 +24,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly priority?: 'live' | 'backfill';
   /** Archive again although the archive has it. */
   readonly force?: boolean;
+  /** Nobody knows whether it has a voicemail; if it has none, the queue forgets it. */
+  readonly candidate?: boolean;
 }
 
 /** What became of it. */
@@ -57,6 +61,22 @@ export interface QueueStats {
   readonly oldestQueuedAt?: string;
 }
 
+/** How many sessions ended in a minute. */
+export interface Throughput {
+  /** When the minute began. ISO 8601. */
+  readonly minute: string;
+  readonly archived: number;
+  readonly failed: number;
+}
+
+/** What the queue has been doing. */
+export interface QueueActivity {
+  /** The last hour, minute by minute, the oldest first; the last one is not over yet. */
+  readonly throughput: readonly Throughput[];
+  /** The failed sessions by their error codes; only the latest 10,000 are looked at. */
+  readonly failuresByCode: Readonly<Partial<Record<ErrorCode, number>>>;
+}
+
 /** A list query that makes no sense. */
 export class InvalidCursorError extends Error {
   constructor() {
@@ -73,6 +93,13 @@ const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 1_000;
 /** How many jobs are looked through at once when a list is filtered by error code. */
 const SCAN_SIZE = 500;
+
+/** How many minutes are shown. */
+const THROUGHPUT_MINUTES = 60;
+const MINUTE_MS = 60_000;
+/** However many sessions have failed, so many are looked at, and not more often than this. */
+const MAX_FAILURES_COUNTED = 10_000;
+const FAILURES_FRESH_MS = 5_000;
 
 /** A job that changes state while it is read is read again, up to so often. */
 const MAX_READS = 5;
@@ -104,17 +131,24 @@ export class SessionQueue {
   readonly #backend: Backend;
   readonly #sessions: JobQueue;
   readonly #transcripts: JobQueue;
+  readonly #failuresByCode: () => Promise<QueueActivity['failuresByCode']>;
 
   /** @param name of the queue (`QUEUE_NAME`). */
   constructor(backend: Backend, name: string, log: Logger) {
     this.#backend = backend;
     this.#sessions = openQueue(backend, name, log);
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log);
+    this.#failuresByCode = shareResult(() => this.#countFailures(), FAILURES_FRESH_MS);
   }
 
   /** For people and logs; without passwords. */
   get location(): string {
     return this.#backend.location;
+  }
+
+  /** BullMQ's own queues, for its dashboard. */
+  get bullmq(): { readonly sessions: JobQueue; readonly transcripts: JobQueue } {
+    return { sessions: this.#sessions, transcripts: this.#transcripts };
   }
 
   /**
@@ -152,11 +186,18 @@ export class SessionQueue {
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request)));
 
-    return requests.map((request) => ({
-      sessionId: request.sessionId,
-      botId: request.botId,
-      outcome: outcomes.get(jobId(request)) ?? 'queued',
-    }));
+    return requests.map((request) => {
+      const id = jobId(request);
+      const outcome = outcomes.get(id) ?? 'queued';
+      // The same session once more in the same request finds it queued.
+      if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
+      return { sessionId: request.sessionId, botId: request.botId, outcome };
+    });
+  }
+
+  /** How the jobs of sessions stand, by their job ids; sessions without a job are left out. */
+  async standings(sessions: readonly SessionRef[]): Promise<ReadonlyMap<string, JobStanding>> {
+    return this.#backend.standings(this.#sessions, sessions.map(jobId));
   }
 
   /** Looks for the transcript of an archived session after `delayMs`; once per session however often called. */
@@ -255,6 +296,12 @@ export class SessionQueue {
     return requeued;
   }
 
+  /** How many sessions a worker could take now: none while the queue is paused. */
+  async takeable(): Promise<number> {
+    if (await this.#sessions.isPaused()) return 0;
+    return sum(Object.values(await this.#sessions.getJobCounts(...BULLMQ_STATES.queued)));
+  }
+
   /** Counts by state and the age of the queue. */
   async stats(): Promise<QueueStats> {
     const [counts, transcripts] = await Promise.all([
@@ -277,6 +324,26 @@ export class SessionQueue {
     };
   }
 
+  /** What ended in the last hour, and why sessions failed. */
+  async activity(): Promise<QueueActivity> {
+    const [archived, failed, failuresByCode] = await Promise.all([
+      this.#backend.minuteCounts(this.#sessions, 'completed'),
+      this.#backend.minuteCounts(this.#sessions, 'failed'),
+      this.#failuresByCode(),
+    ]);
+    const inMinute = { archived: byMinute(archived), failed: byMinute(failed) };
+    const now = Math.floor(Date.now() / MINUTE_MS);
+    const throughput = Array.from({ length: THROUGHPUT_MINUTES }, (_, index) => {
+      const minute = now - THROUGHPUT_MINUTES + 1 + index;
+      return {
+        minute: new Date(minute * MINUTE_MS).toISOString(),
+        archived: inMinute.archived(minute),
+        failed: inMinute.failed(minute),
+      };
+    });
+    return { throughput, failuresByCode };
+  }
+
   /** @throws when the queue can't be reached. */
   async check(): Promise<void> {
     await this.#backend.check();
@@ -285,6 +352,17 @@ export class SessionQueue {
   /** Lets go of the queue; the backend stays open. */
   async close(): Promise<void> {
     await Promise.all([this.#sessions.close(), this.#transcripts.close()]);
+  }
+
+  async #countFailures(): Promise<QueueActivity['failuresByCode']> {
+    const counts = await this.#backend.failureCounts(this.#sessions, MAX_FAILURES_COUNTED);
+    const failures: Partial<Record<ErrorCode, number>> = {};
+    for (const [reason, count] of counts) {
+      // What BullMQ failed by itself bears no code.
+      const code = isErrorCode(reason) ? reason : 'INTERNAL';
+      failures[code] = (failures[code] ?? 0) + count;
+    }
+    return failures;
   }
 
   async #job(session: SessionRef): Promise<SessionJob | undefined> {
@@ -329,7 +407,8 @@ export class SessionQueue {
     if (isUrgent || isForced) {
       await job.updateData({
         ...job.data,
-        ...(isUrgent && { backfill: false }),
+        // Who asks for a session by its id means that it has a voicemail.
+        ...(isUrgent && { backfill: false, ...(job.data.candidate && { candidate: false }) }),
         ...(isForced && { force: true }),
       });
     }
@@ -346,6 +425,13 @@ function openQueue(backend: Backend, name: string, log: Logger): JobQueue {
   const queue: JobQueue = new Queue(backend.queueName(name), backend.options('producer'), backend.factory);
   queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
   return queue;
+}
+
+/** How many jobs ended in a minute, minutes being counted from the epoch. */
+function byMinute({ latestAt, latest, earlier }: MinuteCounts): (minute: number) => number {
+  if (latestAt === undefined) return () => 0;
+  const latestMinute = Math.floor(latestAt / MINUTE_MS);
+  return (minute) => (minute === latestMinute ? latest : (earlier[latestMinute - 1 - minute] ?? 0));
 }
 
 function newJob(id: string, request: EnqueueRequest) {
@@ -370,6 +456,7 @@ function dataOf(request: EnqueueRequest): SessionJobData {
     ...ids(request),
     ...(request.force && { force: true }),
     ...(request.priority === 'backfill' && { backfill: true }),
+    ...(request.candidate && { candidate: true }),
   };
 }
 

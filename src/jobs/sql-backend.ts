@@ -5,7 +5,7 @@ import {
   type PgPool,
   runMigrations,
 } from 'bullmq';
-import type { Backend, JobStanding } from './backend.ts';
+import { type Backend, type JobStanding, MINUTES_KEPT } from './backend.ts';
 
 /** Where BullMQ keeps its tables. */
 export const QUEUE_SCHEMA = 'bullmq';
@@ -55,6 +55,24 @@ on conflict (name) do update set paused_until = greatest(call_limit.paused_until
 const STANDINGS = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
+const LAST_EVENT = `select coalesce(max(id), 0)::text as id from ${QUEUE_SCHEMA}.event where queue = $1`;
+const EVENTS_AFTER = `
+select id::text as id, event, data from ${QUEUE_SCHEMA}.event as stored
+where queue = $1 and id > $2 order by stored.id limit $3`;
+
+/** BullMQ's own query leaves out since when it has counted. */
+const MINUTE_COUNTS = `
+select count - prev_count as latest, prev_ts as latest_at, data[1:$3] as earlier
+from ${QUEUE_SCHEMA}.metrics where queue = $1 and kind = $2`;
+
+const FAILURE_COUNTS = `
+select split_part(coalesce(failed_reason, ''), ':', 1) as reason, count(*) as jobs
+from (
+  select failed_reason from ${QUEUE_SCHEMA}.job
+  where queue = $1 and state = 'failed' order by finished_at_ms desc limit $2
+) as latest
+group by 1`;
+
 /** Creates or updates BullMQ's tables and our own. Needs the right to create schemas. */
 export async function prepareDatabase(pool: PgPool): Promise<void> {
   const client = await pool.connect();
@@ -72,18 +90,41 @@ export function sqlBackend(
   prefix: string | undefined,
   rest: Pick<Backend, 'location' | 'shared' | 'close'>,
 ): Backend {
+  // PostgreSQL has a schema where Redis has a prefix, so a prefix of one's own goes into the name.
+  const queueName = (name: string) => (prefix === undefined ? name : `${prefix}.${name}`);
   return {
     ...rest,
     factory: createPostgresBackend as unknown as BackendFactory<IQueueBackend, unknown>,
-    // PostgreSQL has a schema where Redis has a prefix, so a prefix of one's own goes into the name.
-    queueName: (name) => (prefix === undefined ? name : `${prefix}.${name}`),
-    options: () => ({ connection: pool }),
+    queueName,
+    options: (role) => ({ connection: role === 'listener' ? withoutListeners(pool) : pool }),
     async standings(queue, ids) {
       const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STANDINGS, [
         queue.name,
         ids,
       ]);
       return new Map(rows.map(({ id, state, priority }) => [id, standing(state, priority)]));
+    },
+    async lastEventId(name) {
+      const { rows } = await pool.query<{ id: string }>(LAST_EVENT, [queueName(name)]);
+      return rows[0]?.id ?? '0';
+    },
+    async eventsAfter(name, after, limit) {
+      const { rows } = await pool.query<EventRow>(EVENTS_AFTER, [queueName(name), after, limit]);
+      return rows.map(({ id, event, data }) => ({ id, fields: { ...data, event } }));
+    },
+    isEventId: (text) => /^\d{1,15}$/.test(text),
+    async minuteCounts(queue, outcome) {
+      const { rows } = await pool.query<MinutesRow>(MINUTE_COUNTS, [queue.name, outcome, MINUTES_KEPT]);
+      const [{ latest, latest_at: latestAt, earlier } = NO_MINUTES] = rows;
+      return {
+        latestAt: latestAt === null ? undefined : Number(latestAt),
+        latest: Number(latest),
+        earlier: earlier.map(Number),
+      };
+    },
+    async failureCounts(queue, limit) {
+      const { rows } = await pool.query<FailuresRow>(FAILURE_COUNTS, [queue.name, limit]);
+      return new Map(rows.map(({ reason, jobs }) => [reason, Number(jobs)]));
     },
     async takeCall(name, calls, windowMs) {
       const { rows } = await pool.query<{ wait: string | number }>(TAKE_CALL, [name, calls, windowMs]);
@@ -96,6 +137,44 @@ export function sqlBackend(
       await pool.query('select 1');
     },
   };
+}
+
+interface EventRow {
+  readonly id: string;
+  readonly event: string;
+  readonly data: Readonly<Record<string, string>>;
+}
+
+/** The drivers give `bigint` as text or as number, each in its own way. */
+type BigInteger = string | number;
+
+interface MinutesRow {
+  readonly latest: BigInteger;
+  readonly latest_at: BigInteger | null;
+  readonly earlier: readonly BigInteger[];
+}
+
+const NO_MINUTES: MinutesRow = { latest: 0, latest_at: null, earlier: [] };
+
+interface FailuresRow {
+  readonly reason: string;
+  readonly jobs: BigInteger;
+}
+
+/**
+ * The pool for a part of BullMQ that is closed before the pool is: BullMQ listens for errors of a pool it is
+ * given and never stops. They are logged where the pool is opened.
+ */
+function withoutListeners(pool: PgPool): PgPool {
+  const part: PgPool = {
+    query: (text, params) => pool.query(text, params),
+    connect: () => pool.connect(),
+    // Whoever is given a pool never ends it.
+    end: async () => undefined,
+    on: () => part,
+    removeAllListeners: () => part,
+  };
+  return part;
 }
 
 function standing(state: string, priority: number): JobStanding {

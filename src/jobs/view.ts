@@ -6,6 +6,7 @@ import type {
   SessionError,
   SessionJobData,
   SessionJobProgress,
+  SessionResult,
   TranscriptState,
   TransferProgress,
 } from './session-job.ts';
@@ -52,9 +53,9 @@ export function sessionState(bullmqState: string): SessionState | undefined {
   return STATE_BY_BULLMQ_STATE[bullmqState];
 }
 
-/** What a job's progress holds; BullMQ starts it as 0. */
-export function jobProgress(job: Pick<SessionJob, 'progress'>): SessionJobProgress {
-  return typeof job.progress === 'object' && job.progress !== null ? job.progress : {};
+/** What a job's progress holds, all of it optional; BullMQ starts it as 0. */
+export function jobProgress<Progress extends object>(job: { readonly progress: Progress }): Progress {
+  return typeof job.progress === 'object' && job.progress !== null ? job.progress : ({} as Progress);
 }
 
 /** The view of a job in the given state. */
@@ -64,6 +65,7 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
   const result = state === 'archived' ? (job.returnvalue ?? undefined) : undefined;
   const error = state === 'archived' ? undefined : (progress.error ?? bareError(job, state));
   const transcript = result && (progress.transcript ?? result.transcript);
+  const transfer = result ? transferOf(result) : progress.transfer;
   return {
     sessionId,
     botId,
@@ -75,10 +77,16 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
     ...(job.finishedOn &&
       (state === 'archived' || state === 'failed') && { finishedAt: iso(job.finishedOn) }),
     ...(state === 'waiting' && progress.nextAttemptAt && { nextAttemptAt: progress.nextAttemptAt }),
-    ...(progress.transfer && { progress: progress.transfer }),
+    ...(transfer && { progress: transfer }),
     ...(error && { error }),
     ...(result && { recordings: result.recordings, manifestKey: result.manifestKey }),
   };
+}
+
+/** The progress of an archived session, which follows from its result and so is not written to the queue. */
+export function transferOf({ recordings }: SessionResult): TransferProgress {
+  const bytes = recordings.reduce((total, recording) => total + recording.bytes, 0);
+  return { recordings: recordings.length, recordingsDone: recordings.length, bytes };
 }
 
 /** The text BullMQ keeps as the reason of a failure, so that its own tools show the code as well. */
@@ -86,13 +94,17 @@ export function failureReason(code: ErrorCode, message: string): string {
   return `${code}: ${message}`;
 }
 
+/** Code and message of such a text; `INTERNAL` where BullMQ failed the job by itself. */
+export function parseFailureReason(reason: string): Pick<SessionError, 'code' | 'message'> {
+  const [, code = '', message = ''] = /^([A-Z_]+): (.*)$/s.exec(reason) ?? [];
+  return isErrorCode(code) ? { code, message } : { code: 'INTERNAL', message: reason };
+}
+
 /** BullMQ failed the job by itself (it stalled too often), so no error of ours was kept with it. */
 function bareError(job: SessionJob, state: SessionState): SessionError | undefined {
   if (state !== 'failed') return undefined;
-  const [, code = '', message = ''] = /^([A-Z_]+): (.*)$/s.exec(job.failedReason) ?? [];
   return {
-    code: isErrorCode(code) ? code : 'INTERNAL',
-    message: isErrorCode(code) ? message : job.failedReason,
+    ...parseFailureReason(job.failedReason),
     retryable: true,
     at: iso(job.finishedOn ?? job.timestamp),
   };

@@ -4,6 +4,7 @@ import type { Logger } from '../log.ts';
 import { isValidId, type SessionRef } from '../session.ts';
 import type { KoreAnswer } from './answer.ts';
 import { createExchange, type ExchangeLimits, type KoreRequest } from './exchange.ts';
+import type { Listing, ListingPage, PageQuery } from './listing.ts';
 import { interpretVoicemail } from './response.ts';
 import { signToken } from './token.ts';
 import type { CallClass, CallLimit, KoreDocument, Voicemail } from './voicemail.ts';
@@ -36,6 +37,12 @@ export interface KoreClient {
    * aborted.
    */
   fetchVoicemail(session: SessionRef, callClass: CallClass, signal: AbortSignal): Promise<Voicemail>;
+  /**
+   * One page of a listing of sessions, as background work.
+   *
+   * @throws ArchiverError with any of the `KORE_*` codes; the signal's own reason when aborted.
+   */
+  listPage(listing: Listing, query: PageQuery, signal: AbortSignal): Promise<ListingPage>;
   /** Closes the connections once running calls have ended. */
   close(): Promise<void>;
 }
@@ -135,7 +142,12 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     );
   }
 
-  return { fetchVoicemail, close: () => exchange.close() };
+  return {
+    fetchVoicemail,
+    listPage: (listing, query, signal) =>
+      call(listing.request(query), (answer) => listing.read(answer), 'background', signal),
+    close: () => exchange.close(),
+  };
 }
 
 function otherIds(transcriptions: readonly KoreDocument[], field: string, expected: string): string[] {

@@ -3,11 +3,13 @@ import { ArchiverError } from '../errors.ts';
 import { VERSION } from '../version.ts';
 import type { KoreAnswer } from './answer.ts';
 
-/** One GET of Kore's API. */
+/** One request to Kore's API: a GET, or a POST where it has a body. */
 export interface KoreRequest {
   /** Path and query, percent-encoded. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Sent as it is; what it is, the headers say. */
+  readonly body?: string;
 }
 
 /** Bounds on time and size; each has a default that suits Kore. */
@@ -65,9 +67,10 @@ export function createExchange(baseUrl: string, limits: ExchangeLimits): Exchang
     const timer = setTimeout(() => ending.abort(), totalTimeoutMs);
     try {
       const response = await pool.request({
-        method: 'GET',
+        method: request.body === undefined ? 'GET' : 'POST',
         path: request.path,
         headers: { 'user-agent': `voicemail-archiver/${VERSION}`, ...request.headers },
+        ...(request.body !== undefined && { body: request.body }),
         signal: ending.signal,
       });
       const body = await readText(response, maxBodyBytes);

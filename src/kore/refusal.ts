@@ -17,17 +17,34 @@ interface Envelope {
 /** Texts that tell a fault of the credentials, whatever the status they come with. */
 const CREDENTIAL_TEXT = /invalid jwt token|permission denied|invalid sdk credentials/i;
 
+/** What was asked for, as far as it makes a difference to what a refusal means. */
+export interface Asked {
+  /** What the Kore app has to be allowed. */
+  readonly scope: string;
+  /** What a 404 says. */
+  readonly notFound: { readonly code: 'SESSION_NOT_FOUND' | 'KORE_BAD_RESPONSE'; readonly message: string };
+  /** What to check when Kore does not understand the request. */
+  readonly check: string;
+}
+
+/** A session's voicemail. */
+const VOICEMAIL: Asked = {
+  scope: 'SmartAssist Voicemail',
+  notFound: { code: 'SESSION_NOT_FOUND', message: 'Kore knows no such session of this bot' },
+  check: 'the session id and the bot id',
+};
+
 /** What to check for each of Kore's texts; the API itself answers 401 to all of these faults. */
-const CREDENTIAL_HINTS: readonly (readonly [RegExp, string])[] = [
-  [
-    /scope|permission denied/i,
-    'give the Kore app the scope "SmartAssist Voicemail" and publish it, as scopes take effect only then',
-  ],
-  [/jwt|token/i, "check KORE_CLIENT_ID, KORE_CLIENT_SECRET and this machine's clock"],
-  [/credentials/i, 'check that the bot id is right and that the Kore app belongs to that bot'],
-];
-const ANY_CREDENTIAL_HINT =
-  'check KORE_CLIENT_ID, KORE_CLIENT_SECRET, the bot id, and that the Kore app is published with the scope "SmartAssist Voicemail"';
+function credentialHint(text: string, scope: string): string {
+  if (/scope|permission denied/i.test(text)) {
+    return `give the Kore app the scope "${scope}" and publish it, as scopes take effect only then`;
+  }
+  if (/jwt|token/i.test(text)) return "check KORE_CLIENT_ID, KORE_CLIENT_SECRET and this machine's clock";
+  if (/credentials/i.test(text)) {
+    return 'check that the bot id is right and that the Kore app belongs to that bot';
+  }
+  return `check KORE_CLIENT_ID, KORE_CLIENT_SECRET, the bot id, and that the Kore app is published with the scope "${scope}"`;
+}
 
 /**
  * What an answer of Kore's API refuses, or `undefined` when it refuses nothing. Every status other than 2xx is
@@ -38,8 +55,14 @@ const ANY_CREDENTIAL_HINT =
  *
  * @param body the parsed body, `undefined` where it is no JSON.
  * @param now milliseconds since 1970, against which a date in `Retry-After` is measured.
+ * @param asked what was asked for; a session's voicemail if not given.
  */
-export function refusal(answer: KoreAnswer, body: unknown, now: number): ArchiverError | undefined {
+export function refusal(
+  answer: KoreAnswer,
+  body: unknown,
+  now: number,
+  asked: Asked = VOICEMAIL,
+): ArchiverError | undefined {
   const envelope = readEnvelope(answer, body);
   const { text, code } = envelope;
   const status = isSuccess(answer) ? httpStatus(code) : answer.status;
@@ -56,14 +79,15 @@ export function refusal(answer: KoreAnswer, body: unknown, now: number): Archive
     return new ArchiverError('KORE_UNAVAILABLE', `Kore is not available just now (${said})`, options);
   }
   if (status === 401 || status === 403 || CREDENTIAL_TEXT.test(text)) {
-    const hint = CREDENTIAL_HINTS.find(([pattern]) => pattern.test(text))?.[1] ?? ANY_CREDENTIAL_HINT;
+    const hint = credentialHint(text, asked.scope);
     return new ArchiverError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said}): ${hint}`);
   }
   if (status === 404) {
-    return new ArchiverError('SESSION_NOT_FOUND', `Kore knows no such session of this bot (${said})`);
+    const { code: notFound, message } = asked.notFound;
+    return new ArchiverError(notFound, `${message} (${said})`, { retryable: false });
   }
   if (status === 400 || status === 412 || status === 422) {
-    const message = `Kore refused the request (${said}): check the session id and the bot id`;
+    const message = `Kore refused the request (${said}): check ${asked.check}`;
     return new ArchiverError('KORE_BAD_RESPONSE', message, { retryable: false });
   }
   if (status !== undefined && status < 400) {

@@ -2,6 +2,7 @@ import type {
   EnqueueRequest,
   EnqueueResult,
   ListQuery,
+  QueueActivity,
   QueueStats,
   SessionPage,
   SessionQueue,
@@ -17,6 +18,9 @@ import { readManifest, resultOf } from '../workers/archive-session.ts';
 /** What became of a session that was to be retried. */
 export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';
 
+/** What the queue looks like, and what it has been doing. */
+export interface ArchiverStats extends QueueStats, QueueActivity {}
+
 /**
  * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;
  * where another process holds the embedded queue, the commands say it to that one's API.
@@ -30,7 +34,7 @@ export interface Operations {
   retry(session: SessionRef): Promise<RetryOutcome>;
   /** Retries all failed sessions, or those with a code. @returns how many. */
   retryAll(code?: string): Promise<number>;
-  stats(): Promise<QueueStats>;
+  stats(): Promise<ArchiverStats>;
 }
 
 /**
@@ -65,7 +69,10 @@ export function createOperations(queue: SessionQueue, store: ArchiveStore, log: 
     list: (query) => queue.list(query),
     retry: (session) => queue.retry(session),
     retryAll: (code) => queue.retryAll(code),
-    stats: () => queue.stats(),
+    async stats() {
+      const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
+      return { ...stats, ...activity };
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 /** Which of the sandbox's routes a request took; `other` for all it does not know. */
-export type RouteName = 'voicemail' | 'media' | 'storage' | 'other';
+export type RouteName = 'voicemail' | 'calls' | 'sessions' | 'media' | 'storage' | 'other';
 
 /** A request, from its arrival on; `status`, `bytesSent` and `state` change while it is answered. */
 export interface Call {

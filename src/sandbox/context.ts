@@ -13,7 +13,10 @@ export interface SandboxContext {
   readonly settings: SandboxSettings;
   readonly urls: MediaUrls;
   readonly tokens: TokenCheck;
-  readonly voicemailCalls: RateWindow;
+  /** Calls of the API that were answered of late. */
+  readonly callsTaken: RateWindow;
+  readonly accountId: string;
+  readonly sessions: ReadonlyMap<string, SandboxSession>;
   /** Milliseconds since 1970, by the sandbox's clock. */
   now(): number;
   /** Scheme, host and port that media URLs begin with. */
@@ -24,6 +27,8 @@ export interface SandboxContext {
   findSession(sessionId: string): SandboxSession | undefined;
   /** The recording whose URLs have that path. */
   findRecording(path: string): SandboxRecording | undefined;
+  /** Counts pages of listings; returns how many there were before. */
+  nextListing(): number;
   /** Notes that a caller did something that no caller should. */
   violation(text: string): void;
 }

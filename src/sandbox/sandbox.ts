@@ -10,6 +10,7 @@ import { type Call, CallLog, type RouteName } from './call-log.ts';
 import type { SandboxContext } from './context.ts';
 import { type Exchange, sendAnswer } from './exchange.ts';
 import { makeSessionId } from './ids.ts';
+import { answerCalls, answerSessions } from './listing-routes.ts';
 import { answerMedia } from './media-route.ts';
 import { MEDIA_PREFIX, MediaUrls, recordingPathOf, STORAGE_PREFIX } from './media-urls.ts';
 import { RateWindow } from './rate-window.ts';
@@ -66,11 +67,12 @@ const DEFAULT_SETTINGS: SandboxSettings = {
   refusedStatus: 403,
   rateLimit: undefined,
   enforceJti: true,
-  scopes: ['SmartAssist Voicemail'],
+  scopes: ['SmartAssist Voicemail', 'SmartAssist Analytics', 'Bot Sessions'],
   signingSecret: undefined,
   outage: undefined,
   errorEnvelope: 'errors',
   autoSessions: false,
+  beforeListing: undefined,
 };
 
 const DEFAULT_KEEP_CALLS = 10_000;
@@ -101,6 +103,18 @@ const ROUTES: readonly Route[] = [
     answer: (exchange, context, [botId = ''], query) => answerVoicemail(exchange, context, botId, query),
   },
   {
+    name: 'calls',
+    methods: ['POST'],
+    path: /^\/agentassist\/api\/public\/analytics\/account\/([^/]+)\/v2\/interactionDetails$/,
+    answer: (exchange, context, [accountId = ''], query) => answerCalls(exchange, context, accountId, query),
+  },
+  {
+    name: 'sessions',
+    methods: ['POST'],
+    path: /^\/api\/public\/bot\/([^/]+)\/getSessions$/,
+    answer: (exchange, context, [botId = '']) => answerSessions(exchange, context, botId),
+  },
+  {
     name: 'media',
     methods: ['GET', 'HEAD'],
     path: new RegExp(`^${MEDIA_PREFIX}`),
@@ -115,8 +129,8 @@ const ROUTES: readonly Route[] = [
 ];
 
 /**
- * Starts a stand-in for the Kore API: the voicemail call with all its checks, and signed media URLs that really
- * expire. It is a second opinion of what Kore does, made from its documentation alone, and shares no code with
+ * Starts a stand-in for the Kore API: the voicemail call and both listings with all their checks, and signed media
+ * URLs that really expire. It is a second opinion of what Kore does, made from its documentation alone, and shares no code with
  * the client.
  *
  * @throws ArchiverError `INTERNAL` when it cannot listen.
@@ -141,7 +155,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
   readonly violations: string[] = [];
   readonly urls: MediaUrls;
   readonly tokens = new TokenCheck();
-  readonly voicemailCalls = new RateWindow();
+  readonly callsTaken = new RateWindow();
   readonly now: () => number;
   readonly #options: SandboxOptions;
   readonly #host: string;
@@ -153,6 +167,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
   readonly #server: Server;
   #settings: SandboxSettings;
   #port = 0;
+  #listings = 0;
 
   constructor(options: SandboxOptions) {
     this.botId = options.botId ?? `st-${randomUUID()}`;
@@ -258,6 +273,10 @@ class RunningSandbox implements Sandbox, SandboxContext {
     this.#autoSessionIds.add(sessionId);
     if (this.#autoSessionIds.size > MAX_AUTO_SESSIONS) this.#forgetOldestAutoSession();
     return this.sessions.get(sessionId);
+  }
+
+  nextListing(): number {
+    return this.#listings++;
   }
 
   findRecording(path: string): SandboxRecording | undefined {

@@ -63,14 +63,17 @@ export interface SandboxSettings {
   readonly urlLifetimeSeconds: number;
   /** The status of a media URL that has expired or was revoked. Default 403. */
   readonly refusedStatus: 401 | 403 | 404 | 410;
-  /** Calls of the voicemail API that are answered in any window of that length. Default: no limit. */
+  /** Calls of the API, listings included, that are answered in any window of that length. Default: no limit. */
   readonly rateLimit: RateLimit | undefined;
   /**
    * The app's switch 'Enforce JTI': a token needs `exp` and a `jti` that was never used before. Default true.
    * An `exp` more than an hour away is refused either way.
    */
   readonly enforceJti: boolean;
-  /** What the app may do. Without `SmartAssist Voicemail` its calls are answered 401. Default: that one. */
+  /**
+   * What the app may do; calls that need another scope are answered 401. Default: `SmartAssist Voicemail`,
+   * `SmartAssist Analytics` (call details) and `Bot Sessions`.
+   */
   readonly scopes: readonly string[];
   /** Sets another secret than callers know, as after a rotation. Default: `sandbox.clientSecret`. */
   readonly signingSecret: string | undefined;
@@ -86,6 +89,11 @@ export interface SandboxSettings {
    * false: unknown ids are answered 404.
    */
   readonly autoSessions: boolean;
+  /**
+   * Called before each page of a listing is put together, with the number of pages before it: the place to add
+   * sessions in the middle of a listing, or to make one wait.
+   */
+  readonly beforeListing: ((pages: number) => void | Promise<void>) | undefined;
 }
 
 /** A limit on calls, and what exceeding it looks like. */
@@ -125,6 +133,8 @@ export interface SessionSpec {
   readonly recordingsKey?: 'voicemail recording' | 'voicemail_recording' | 'recording';
   /** The transcript's text, or one text per message, or when and how it comes. Default: there is none. */
   readonly transcription?: string | readonly string[] | TranscriptionSpec;
+  /** How listings show it. */
+  readonly listing?: ListingSpec;
   /**
    * Looks that go wrong, in this order, each used up by one call (or by `times`) before the next one; then all
    * is well. A look that goes wrong counts neither for `statuses` nor for any of the other counts.
@@ -132,6 +142,18 @@ export interface SessionSpec {
   readonly metadataFaults?: readonly MetadataFault[];
   /** Changes each good answer at the last moment, for shapes that nothing else here makes. */
   readonly answer?: (built: Readonly<Record<string, unknown>>) => unknown;
+}
+
+/** How listings show a session. */
+export interface ListingSpec {
+  /** Default: the time in its id, else when it was added. */
+  readonly startedAt?: Date;
+  /** As call details tell it; `null`: the field is missing. Default: `YES` where it has recordings, else `NO`. */
+  readonly isVoicemail?: string | boolean | null;
+  /** Default `voice` in call details, `korevg` in the sessions history. */
+  readonly channel?: string;
+  /** How many rows it has. Default 1. */
+  readonly rows?: number;
 }
 
 /** A transcript, and when it comes. */

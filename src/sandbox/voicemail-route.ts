@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { creationTime, isValidId } from '../session.ts';
 import { type Answer, errorAnswer, httpDateIn, jsonAnswer, limitAnswer } from './answers.ts';
 import type { SandboxContext } from './context.ts';
-import { dropConnection, type Exchange, headerOf, sendAnswer, untilGone } from './exchange.ts';
+import { dropConnection, type Exchange, sendAnswer, untilGone } from './exchange.ts';
+import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import type { SandboxSession } from './session-state.ts';
 import type { MetadataFault } from './spec.ts';
-import { INVALID_CREDENTIALS, WRONG_SCOPE } from './tokens.ts';
 import { transcriptionMessages } from './transcription.ts';
 
 const VOICEMAIL_SCOPE = 'SmartAssist Voicemail';
@@ -18,7 +18,8 @@ export async function answerVoicemail(
   botId: string,
   query: URLSearchParams,
 ): Promise<void> {
-  const refused = (await credentialsRefusal(exchange, context, botId)) ?? limitRefusal(context);
+  const refused =
+    (await credentialsRefusal(exchange, context, botId, VOICEMAIL_SCOPE)) ?? limitRefusal(context);
   if (refused !== undefined) return sendAnswer(exchange, refused);
 
   const envelope = context.settings.errorEnvelope;
@@ -36,30 +37,6 @@ export async function answerVoicemail(
     fault && faultyAnswer(fault, context, () => describe(session, context, withTranscript, session.looks));
   if (faulty !== undefined) return sendAnswer(exchange, faulty, fault?.breakAfterBytes);
   sendAnswer(exchange, jsonAnswer(200, describe(session, context, withTranscript, session.look())));
-}
-
-async function credentialsRefusal(
-  exchange: Exchange,
-  context: SandboxContext,
-  botId: string,
-): Promise<Answer | undefined> {
-  const { settings, clientId, clientSecret } = context;
-  const text =
-    (await context.tokens.refusal(headerOf(exchange, 'auth'), {
-      clientId,
-      secret: settings.signingSecret ?? clientSecret,
-      enforceJti: settings.enforceJti,
-    })) ??
-    (settings.scopes.includes(VOICEMAIL_SCOPE) ? undefined : WRONG_SCOPE) ??
-    (botId === context.botId ? undefined : INVALID_CREDENTIALS);
-  return text === undefined ? undefined : errorAnswer(settings.errorEnvelope, 401, text);
-}
-
-function limitRefusal({ settings, voicemailCalls }: SandboxContext): Answer | undefined {
-  const limit = settings.rateLimit;
-  if (limit === undefined) return undefined;
-  const waitMs = voicemailCalls.take(limit.calls, limit.windowMs, Date.now());
-  return waitMs > 0 ? limitAnswer(settings.errorEnvelope, limit.answer ?? '429-seconds', waitMs) : undefined;
 }
 
 function invalidArgument(query: URLSearchParams): string | undefined {

@@ -3,7 +3,7 @@ import { ArchiverError, isArchiverError } from '../errors.ts';
 import type { RecordingView, SessionResult, TransferProgress } from '../jobs/session-job.ts';
 import { urlExpiry } from '../kore/expiry.ts';
 import type { CallClass, KoreDocument, KoreRecording, Voicemail } from '../kore/voicemail.ts';
-import type { SessionRef } from '../session.ts';
+import { creationTime, type SessionRef } from '../session.ts';
 import {
   buildManifest,
   buildTranscript,
@@ -25,6 +25,8 @@ export interface SessionTask extends SessionRef {
   readonly force: boolean;
   /** Live sessions go first where calls to Kore are scarce. */
   readonly callClass: CallClass;
+  /** Nobody knows whether it has a voicemail. */
+  readonly isCandidate?: boolean;
 }
 
 /** Everything archiving depends on. */
@@ -39,6 +41,12 @@ export interface ArchiveDeps {
   readonly now: () => Date;
   /** Called as bytes arrive and recordings are done. */
   readonly onProgress: (progress: TransferProgress) => void;
+}
+
+/** What a session came to. */
+export interface ArchivedSession extends SessionResult {
+  /** The archive had it before, so nothing was transferred. */
+  readonly alreadyArchived: boolean;
 }
 
 const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
@@ -56,9 +64,11 @@ export async function archiveSession(
   task: SessionTask,
   deps: ArchiveDeps,
   signal: AbortSignal,
-): Promise<SessionResult> {
+): Promise<ArchivedSession> {
   const archived = await readManifest(task, deps.store, signal);
-  if (archived && !task.force) return resultOf(archived, task, deps.store);
+  if (archived && !task.force) {
+    return { ...resultOf(archived, task, deps.store), alreadyArchived: true };
+  }
 
   const voicemail = await fetchReady(task, deps, signal);
   const recordings = await archiveRecordings(task, voicemail.recordings, deps, signal);
@@ -71,7 +81,8 @@ export async function archiveSession(
     // Archiving again must not lose a transcript that Kore no longer has.
     transcript: transcript.state === 'pending' && archived ? archived.transcript : transcript,
   });
-  return resultOf(await archiveManifest(task, manifest, mode, deps.store, signal), task, deps.store);
+  const written = await archiveManifest(task, manifest, mode, deps.store, signal);
+  return { ...resultOf(written, task, deps.store), alreadyArchived: false };
 }
 
 /** A session's manifest, or `undefined` when it is not archived. */
@@ -137,6 +148,9 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
     case 'ready':
       return voicemail;
     case 'later':
+      if (task.isCandidate && isLongOver(task, voicemail, deps.now())) {
+        throw new ArchiverError('RECORDING_UNAVAILABLE', 'the session has no voicemail');
+      }
       throw new ArchiverError(
         'RECORDING_NOT_READY',
         `Kore has no recording yet (status "${voicemail.status}")`,
@@ -147,6 +161,21 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
         `Kore has no recording of this session and will not have one (status "${voicemail.status}")`,
       );
   }
+}
+
+/** Kore has recordings within 10 minutes of a call's end, and a call that goes on has another status. */
+const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
+
+/**
+ * Whether a session that lists no recordings has none, rather than none yet: it says `success`, and it began more
+ * than an hour ago, as far as its id tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions
+ * without a voicemail dozens of calls; one whose recording comes later still is found by a later backfill.
+ */
+function isLongOver(session: SessionRef, { status }: Voicemail, now: Date): boolean {
+  const beganAt = creationTime(session.sessionId)?.getTime();
+  return (
+    /^success$/i.test(status.trim()) && beganAt !== undefined && now.getTime() - beganAt > EMPTY_FOR_GOOD_MS
+  );
 }
 
 /** Streams every recording into the archive, those whose URLs expire first first. */

@@ -1,4 +1,5 @@
-import { isArchiverError } from '../errors.ts';
+import { type ArchiverError, isArchiverError } from '../errors.ts';
+import { CallLimitReached } from '../jobs/call-limit.ts';
 import type { TranscriptState } from '../jobs/session-job.ts';
 import type { KoreDocument } from '../kore/voicemail.ts';
 import type { SessionRef } from '../session.ts';
@@ -9,6 +10,14 @@ import { type ArchiveDeps, archiveTranscript, readManifest } from './archive-ses
 /** What {@link awaitTranscript} needs of {@link ArchiveDeps}. */
 export type TranscriptDeps = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'now'>;
 
+/** How long to look for a transcript (milliseconds). */
+export interface TranscriptPatience {
+  /** From the archiving of the session on. */
+  readonly waitMs: number;
+  /** So much longer while Kore can't be asked. */
+  readonly extraMs: number;
+}
+
 /** What a look for a transcript came to. */
 export interface TranscriptLook {
   readonly state: TranscriptState;
@@ -18,11 +27,13 @@ export interface TranscriptLook {
 
 /**
  * Looks once more for the transcript of an archived session. Rewrites the manifest when the transcript has
- * come, or when it has not come within `waitMs` of the archiving; otherwise nothing changes.
+ * come, or when it has not come in time; otherwise nothing changes.
+ *
+ * @throws ArchiverError with what kept it from looking, to be tried again.
  */
 export async function awaitTranscript(
   session: SessionRef,
-  waitMs: number,
+  { waitMs, extraMs }: TranscriptPatience,
   deps: TranscriptDeps,
   signal: AbortSignal,
 ): Promise<TranscriptLook> {
@@ -32,7 +43,12 @@ export async function awaitTranscript(
   const deadline = new Date(Date.parse(manifest.archivedAt) + waitMs);
   if (manifest.transcript.state !== 'pending') return { state: manifest.transcript.state, deadline };
 
-  const messages = await lookForMessages(session, deps, signal);
+  const lateBy = deps.now().getTime() - deadline.getTime();
+  const messages = await lookForMessages(session, deps, signal, (error) => {
+    // Kore forgetting the session means that there will be none.
+    if (error.code === 'SESSION_NOT_FOUND') return true;
+    return lateBy >= (error.retryable ? extraMs : 0) && error.code !== 'KORE_UNAUTHORIZED';
+  });
   const isLastLook = deps.now() >= deadline;
   if (messages.length === 0 && !isLastLook) return { state: 'pending', deadline };
 
@@ -52,16 +68,17 @@ export async function awaitTranscript(
   return { state: transcript.state, deadline };
 }
 
-/** The messages there are by now. Kore forgetting the session means that there will be none. */
+/** The messages there are by now; none where Kore answers with an error that ends the looking. */
 async function lookForMessages(
   session: SessionRef,
   deps: TranscriptDeps,
   signal: AbortSignal,
+  endsLooking: (error: ArchiverError) => boolean,
 ): Promise<readonly KoreDocument[]> {
   try {
     return (await deps.fetchVoicemail(session, 'background', signal)).transcriptions;
   } catch (error) {
-    if (isArchiverError(error, 'SESSION_NOT_FOUND')) return [];
+    if (isArchiverError(error) && !(error instanceof CallLimitReached) && endsLooking(error)) return [];
     throw error;
   }
 }

@@ -1,8 +1,14 @@
 import type { WorkConfig } from '../config/config.ts';
-import { ArchiverError, type ErrorCode } from '../errors.ts';
+import { ArchiverError } from '../errors.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import type { Verdict } from '../jobs/consumer.ts';
-import type { Looks, SessionError, SessionJobProgress } from '../jobs/session-job.ts';
+import type {
+  LookReason,
+  Looks,
+  LooksByReason,
+  SessionError,
+  SessionJobProgress,
+} from '../jobs/session-job.ts';
 import { failureReason } from '../jobs/view.ts';
 import { redact } from '../redact.ts';
 
@@ -66,17 +72,24 @@ export function decideOutcome(
       if (attempt.now >= deadline) return failed(attempt, error);
       const pause = jittered(growingPause(patience.pollDelayMs, looks.count));
       // The last look is at the deadline itself.
-      return waits(attempt, error, Math.min(attempt.now + pause, deadline), looks);
+      return waits(attempt, error, Math.min(attempt.now + pause, deadline), { [error.code]: looks });
     }
     case 'KORE_RATE_LIMITED': {
       const holdMs = error.retryAfterMs ?? RATE_LIMIT_PAUSE_MS;
       const until = attempt.now + holdMs + jittered(patience.retryDelayMs);
       // Our own limit says nothing about the session, so it never counts against it.
-      if (error instanceof CallLimitReached) return { ...waits(attempt, error, until), holdMs };
+      if (error instanceof CallLimitReached) {
+        if (error.callClass === 'live') return { ...waits(attempt, error, until), holdMs };
+        // Live sessions go on. The others come back spread out over a time that grows with their number.
+        const looks = nextLook(attempt, 'CALL_LIMIT');
+        const spread = random() * growingPause(holdMs, looks.count);
+        return waits(attempt, error, until + spread, { CALL_LIMIT: looks });
+      }
       const looks = nextLook(attempt, error.code);
       const isHopeless =
         attempt.now - looks.since >= patience.retryWaitMs && looks.count >= MIN_RATE_LIMITED_LOOKS;
-      return isHopeless ? failed(attempt, error) : { ...waits(attempt, error, until, looks), holdMs };
+      if (isHopeless) return failed(attempt, error);
+      return { ...waits(attempt, error, until, { [error.code]: looks }), holdMs };
     }
     case 'KORE_UNAUTHORIZED': {
       const holdMs = error.retryAfterMs ?? patience.unauthorizedPauseMs;
@@ -125,7 +138,7 @@ export function asArchiverError(error: unknown): ArchiverError {
   return new ArchiverError('INTERNAL', redact(message), { cause: error });
 }
 
-function waits(attempt: FailedAttempt, error: ArchiverError, until: number, looks?: Looks): Outcome {
+function waits(attempt: FailedAttempt, error: ArchiverError, until: number, looks?: LooksByReason): Outcome {
   return {
     error,
     verdict: { kind: 'wait', until },
@@ -142,20 +155,20 @@ function failed(attempt: FailedAttempt, error: ArchiverError): Outcome {
 }
 
 /** Counts one more look for this reason. */
-export function nextLook(attempt: Pick<FailedAttempt, 'progress' | 'now'>, code: ErrorCode): Looks {
-  const looks = attempt.progress.looks?.[code];
+export function nextLook(attempt: Pick<FailedAttempt, 'progress' | 'now'>, reason: LookReason): Looks {
+  const looks = attempt.progress.looks?.[reason];
   return looks ? { ...looks, count: looks.count + 1 } : { since: attempt.now, count: 0 };
 }
 
 function remembered(
   attempt: FailedAttempt,
   error: ArchiverError,
-  next: { readonly nextAttemptAt?: number; readonly looks?: Looks },
+  next: { readonly nextAttemptAt?: number; readonly looks?: LooksByReason },
 ): SessionJobProgress {
   const { transfer, looks } = attempt.progress;
   return {
     ...(transfer && { transfer }),
-    ...((looks || next.looks) && { looks: { ...looks, ...(next.looks && { [error.code]: next.looks }) } }),
+    ...((looks || next.looks) && { looks: { ...looks, ...next.looks } }),
     ...(next.nextAttemptAt !== undefined && { nextAttemptAt: new Date(next.nextAttemptAt).toISOString() }),
     error: sessionError(error, attempt.now),
   };

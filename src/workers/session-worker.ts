@@ -1,5 +1,5 @@
 import type { WorkConfig } from '../config/config.ts';
-import { ArchiverError } from '../errors.ts';
+import { ArchiverError, type ErrorCode } from '../errors.ts';
 import type { Backend } from '../jobs/backend.ts';
 import { Consumer, type TakenJob, type Verdict } from '../jobs/consumer.ts';
 import type { SessionJobProgress, TransferProgress } from '../jobs/session-job.ts';
@@ -7,7 +7,16 @@ import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts
 import type { Logger } from '../log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
 import { awaitTranscript } from './await-transcript.ts';
-import { decideOutcome, growingPause, nextLook, type Outcome, withJitter } from './outcome.ts';
+import type { WorkerActivity } from './liveness.ts';
+import type { WorkerObserver } from './observer.ts';
+import {
+  decideOutcome,
+  type FailedAttempt,
+  growingPause,
+  nextLook,
+  type Outcome,
+  withJitter,
+} from './outcome.ts';
 
 /** What a worker works with. */
 export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer' | 'now'> {
@@ -18,11 +27,15 @@ export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store'
   /** The bot of the configuration (`KORE_BOT_ID`): if Kore refuses even that one, nothing can be archived. */
   readonly defaultBotId: string;
   readonly work: WorkConfig;
+  /** Told of how the work goes, for metrics. */
+  readonly observe?: WorkerObserver;
   readonly log: Logger;
 }
 
 /** A running worker. */
 export interface SessionWorker {
+  /** What it is doing, for telling whether it is alive. */
+  activity(): WorkerActivity;
   /** Resolves when sessions are being taken. */
   ready(): Promise<void>;
   /** Takes nothing new, lets running transfers finish for `SHUTDOWN_GRACE`, gives the rest back, and ends. */
@@ -34,51 +47,73 @@ const TRANSCRIPT_CONCURRENCY = 4;
 /** A session's progress is written to the queue this often at most. */
 const PROGRESS_INTERVAL_MS = 1_000;
 
+/** What a job is about. */
+type Work = 'session' | 'transcript';
+
 /** Starts taking sessions from the queue, and looking for transcripts awaited. */
 export function startSessionWorker(deps: WorkerDeps): SessionWorker {
-  const { backend, queueName, work, log } = deps;
+  const { backend, queueName, work, log, observe } = deps;
   const consumers: Consumer[] = [];
   const refusedBots = new RefusedBots();
-  const onFailure = async (job: TakenJob, thrown: unknown, signal: AbortSignal): Promise<Verdict> => {
+  const onFailure = async (
+    about: Work,
+    job: TakenJob,
+    thrown: unknown,
+    signal: AbortSignal,
+  ): Promise<Verdict> => {
     // Cancelled by us: whatever the attempt died of, it is no fault of the session's.
     if (signal.aborted) return { kind: 'give-back' };
     const { attemptsMade, progress, data } = job;
-    const outcome = decideOutcome({ error: thrown, attemptsMade, progress, now: Date.now() }, work);
-    const { holdMs } = outcome;
+    const attempt = { error: thrown, attemptsMade, progress, now: Date.now() };
+    const decided = decideOutcome(attempt, work);
+    const outcome = about === 'transcript' ? keepLooking(decided, attempt, work.pollDelayMs) : decided;
+    const { error, verdict, holdMs } = outcome;
+    if (data.candidate && isWithoutVoicemail(outcome)) {
+      log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
+      return { kind: 'forget' };
+    }
     // Kore answers 401 for a bot it does not know as well. A session may name any bot, so a wrong one among them
     // must not keep the others waiting.
-    const isOneBotsFault = outcome.error.code === 'KORE_UNAUTHORIZED' && data.botId !== deps.defaultBotId;
+    const isOneBotsFault = error.code === 'KORE_UNAUTHORIZED' && data.botId !== deps.defaultBotId;
     report(log, data, outcome, isOneBotsFault);
+    if (verdict.kind === 'wait' || verdict.kind === 'retry' || verdict.kind === 'fail') {
+      observe?.onAttemptFailed?.({ work: about, code: error.code, verdict: verdict.kind });
+    }
     if (holdMs !== undefined && isOneBotsFault) refusedBots.add(data.botId, holdMs);
     else if (holdMs !== undefined) await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
     await job.saveProgress(outcome.progress);
-    return outcome.verdict;
+    return verdict;
   };
   const guarded =
-    (handle: (job: TakenJob, signal: AbortSignal) => Promise<Verdict>) =>
+    (about: Work, handle: (job: TakenJob, signal: AbortSignal) => Promise<Verdict>) =>
     async (job: TakenJob, signal: AbortSignal): Promise<Verdict> => {
       try {
         refusedBots.check(job.data.botId);
         return await handle(job, signal);
       } catch (thrown) {
-        return onFailure(job, thrown, signal);
+        return onFailure(about, job, thrown, signal);
       }
     };
 
-  consumers.push(
-    new Consumer(backend, queueName, {
-      concurrency: work.concurrency,
-      handle: guarded((job, signal) => handleSession(job, deps, signal)),
-      log,
-    }),
-    new Consumer(backend, transcriptQueueName(queueName), {
-      concurrency: TRANSCRIPT_CONCURRENCY,
-      handle: guarded((job, signal) => handleTranscript(job, deps, signal)),
-      log,
-    }),
-  );
+  const sessions = new Consumer(backend, queueName, {
+    concurrency: work.concurrency,
+    handle: guarded('session', (job, signal) => handleSession(job, deps, signal)),
+    log,
+  });
+  const transcripts = new Consumer(backend, transcriptQueueName(queueName), {
+    concurrency: TRANSCRIPT_CONCURRENCY,
+    handle: guarded('transcript', (job, signal) => handleTranscript(job, deps, signal)),
+    log,
+  });
+  consumers.push(sessions, transcripts);
 
   return {
+    activity: () => ({
+      lastTakenAt: sessions.lastTakenAt,
+      inHand: sessions.inHand,
+      concurrency: work.concurrency,
+      heldUntil: sessions.heldUntil,
+    }),
     async ready() {
       await Promise.all(consumers.map((consumer) => consumer.ready()));
     },
@@ -90,9 +125,15 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
 
 async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<Verdict> {
   const { data } = job;
+  const began = performance.now();
   const progress = new ProgressWriter(job, deps.log);
   const result = await archiveSession(
-    { ...data, force: data.force === true, callClass: data.backfill ? 'background' : 'live' },
+    {
+      ...data,
+      force: data.force === true,
+      callClass: data.backfill ? 'background' : 'live',
+      isCandidate: data.candidate === true,
+    },
     { ...deps, onProgress: (transfer) => progress.update(transfer) },
     signal,
   ).finally(() => progress.end());
@@ -100,47 +141,80 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
     // Before the job is done: if this fails, the session is looked at again and finds its manifest.
     await deps.queue.awaitTranscript(data, deps.work.pollDelayMs);
   }
-  await job.saveProgress(progress.last ? { transfer: progress.last } : {});
+  const { alreadyArchived, ...stored } = result;
+  deps.observe?.onArchived?.({
+    seconds: (performance.now() - began) / 1000,
+    alreadyArchived,
+    recordings: stored.recordings.length,
+    bytes: stored.recordings.reduce((total, { bytes }) => total + bytes, 0),
+    transcript: stored.transcript,
+  });
   deps.log.info(
     {
       session: data.sessionId,
       bot: data.botId,
-      recordings: result.recordings.length,
-      transcript: result.transcript,
+      recordings: stored.recordings.length,
+      transcript: stored.transcript,
     },
-    'archived',
+    alreadyArchived ? 'already archived' : 'archived',
   );
-  return { kind: 'done', result };
+  return { kind: 'done', result: stored };
 }
 
 async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<Verdict> {
   const { data, progress } = job;
-  const { state, deadline } = await awaitTranscript(data, deps.work.transcriptWaitMs, deps, signal);
+  const { transcriptWaitMs, retryWaitMs, pollDelayMs } = deps.work;
+  const patience = { waitMs: transcriptWaitMs, extraMs: retryWaitMs };
+  const { state, deadline } = await awaitTranscript(data, patience, deps, signal);
   if (state !== 'pending') {
     await deps.queue.noteTranscript(data, state);
+    deps.observe?.onTranscriptSettled?.(state);
     deps.log.info({ session: data.sessionId, bot: data.botId, transcript: state }, 'transcript settled');
     return { kind: 'done', result: null };
   }
-  const now = deps.now().getTime();
-  const looks = nextLook({ progress, now }, 'RECORDING_NOT_READY');
-  const until = Math.min(
-    now + withJitter(growingPause(deps.work.pollDelayMs, looks.count)),
-    deadline.getTime(),
-  );
-  await job.saveProgress({
-    looks: { RECORDING_NOT_READY: looks },
-    nextAttemptAt: new Date(until).toISOString(),
-  });
+  const next = nextTranscriptLook({ progress, now: deps.now().getTime() }, pollDelayMs);
+  const until = Math.min(next.until, deadline.getTime());
+  await job.saveProgress({ looks: next.looks, nextAttemptAt: new Date(until).toISOString() });
   return { kind: 'wait', until };
 }
 
-/** Writes a session's progress to its job, not more often than makes sense. */
+/**
+ * A look for a transcript that failed is made again, however often: nobody would see a failed one, and
+ * {@link awaitTranscript} ends the looking in time. What a person has to mend in the archive fails.
+ */
+function keepLooking(
+  outcome: Outcome,
+  attempt: Pick<FailedAttempt, 'progress' | 'now'>,
+  pollDelayMs: number,
+): Outcome {
+  const { verdict, error } = outcome;
+  const goesOn = verdict.kind === 'retry' || (verdict.kind === 'fail' && error.code !== 'ARCHIVE_CONFLICT');
+  if (!goesOn) return outcome;
+  const { until, looks } = nextTranscriptLook(attempt, pollDelayMs);
+  return {
+    error,
+    verdict: { kind: 'wait', until },
+    progress: {
+      ...outcome.progress,
+      looks: { ...outcome.progress.looks, ...looks },
+      nextAttemptAt: new Date(until).toISOString(),
+    },
+  };
+}
+
+/** When to look for a transcript again, with pauses that grow each time. */
+function nextTranscriptLook(attempt: Pick<FailedAttempt, 'progress' | 'now'>, pollDelayMs: number) {
+  const looks = nextLook(attempt, 'RECORDING_NOT_READY');
+  const until = attempt.now + withJitter(growingPause(pollDelayMs, looks.count));
+  return { until, looks: { RECORDING_NOT_READY: looks } };
+}
+
+/** Writes a session's progress to its job, not more often than makes sense: most are done before the first time. */
 class ProgressWriter {
   readonly #job: TakenJob;
   readonly #log: Logger;
   #writing = Promise.resolve();
-  #wroteAt = 0;
-  last: TransferProgress | undefined;
+  #wroteAt = Date.now();
 
   constructor(job: TakenJob, log: Logger) {
     this.#job = job;
@@ -148,7 +222,6 @@ class ProgressWriter {
   }
 
   update(transfer: TransferProgress): void {
-    this.last = transfer;
     if (Date.now() - this.#wroteAt < PROGRESS_INTERVAL_MS) return;
     this.#wroteAt = Date.now();
     const progress: SessionJobProgress = { ...this.#job.progress, transfer };
@@ -184,6 +257,17 @@ class RefusedBots {
     }
     this.#refusedUntil.delete(botId);
   }
+}
+
+/** Codes that say of a session that it has no voicemail, when it is given up for one of them. */
+const NO_VOICEMAIL: ReadonlySet<ErrorCode> = new Set([
+  'RECORDING_UNAVAILABLE',
+  'RECORDING_NOT_READY',
+  'SESSION_NOT_FOUND',
+]);
+
+function isWithoutVoicemail({ error, verdict }: Outcome): boolean {
+  return verdict.kind === 'fail' && NO_VOICEMAIL.has(error.code);
 }
 
 function report(

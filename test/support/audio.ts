@@ -87,11 +87,13 @@ export function oggOpus(seconds: number): Buffer {
   return Buffer.concat(pages);
 }
 
-function oggPage(packet: Buffer, position: bigint, flags: number): Buffer {
+/** A page with one packet of at most 254 bytes. */
+export function oggPage(packet: Buffer, position: bigint, flags: number, serial = 0): Buffer {
   const header = Buffer.alloc(28);
   header.write('OggS', 0, 'latin1');
   header.writeUInt8(flags, 5);
   header.writeBigUInt64LE(position, 6);
+  header.writeUInt32LE(serial, 14);
   header.writeUInt8(1, 26);
   header.writeUInt8(packet.length, 27);
   return Buffer.concat([header, packet]);

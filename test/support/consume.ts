@@ -46,11 +46,11 @@ export async function workOff(
 }
 
 /** What a session came to, for tests that do not archive anything. */
-export const ARCHIVED: Verdict = {
+export const ARCHIVED = {
   kind: 'done',
   result: {
     transcript: 'pending',
     recordings: [{ key: 'a/b.wav', bytes: 3, sha256: '00', contentType: 'audio/wav', durationSeconds: 1 }],
     manifestKey: 'a/manifest.json',
   },
-};
+} as const satisfies Verdict;

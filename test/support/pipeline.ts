@@ -8,6 +8,7 @@ import { openBackend } from '../../src/jobs/open-backend.ts';
 import type { EnqueueOutcome, EnqueueRequest } from '../../src/jobs/session-queue.ts';
 import type { SessionView } from '../../src/jobs/view.ts';
 import { createLogger } from '../../src/log.ts';
+import type { BackfillOperations } from '../../src/operations/backfills.ts';
 import type { Operations } from '../../src/operations/operations.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, type SandboxOptions, startSandbox } from '../../src/sandbox/sandbox.ts';
@@ -60,6 +61,7 @@ export interface PipelineOptions {
 export interface Pipeline {
   readonly sandbox: Sandbox;
   readonly operations: Operations;
+  readonly backfills: BackfillOperations;
   /** Lines of the log so far, from the lowest level on. */
   readonly log: readonly string[];
   enqueue(...sessionIds: string[]): Promise<EnqueueOutcome[]>;
@@ -137,6 +139,7 @@ export async function startPipeline(
     archive: archive.target,
     work: { ...WORK, ...options.work },
     http: { host: '127.0.0.1', port: 0, tokens: [] },
+    schedules: [],
     logLevel: 'trace',
   };
   const log: string[] = [];
@@ -181,6 +184,9 @@ export async function startPipeline(
     sandbox,
     get operations() {
       return runtime.operations;
+    },
+    get backfills() {
+      return runtime.backfills;
     },
     log,
     request,

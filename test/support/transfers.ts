@@ -4,7 +4,7 @@ import type { Resolve } from '../../src/transfer/address.ts';
 import { createMediaClient, type MediaClient } from '../../src/transfer/media-client.ts';
 import { createMemoryBudget, type MemoryBudget } from '../../src/transfer/memory.ts';
 import { createTransfer, type TransferObserver } from '../../src/transfer/transfer.ts';
-import type { TransferredRecording } from '../../src/transfer/types.ts';
+import type { Transfer, TransferredRecording } from '../../src/transfer/types.ts';
 
 /** Settings that make transfers quick to fail. */
 export interface TransferSetup {
@@ -14,6 +14,7 @@ export interface TransferSetup {
   readonly idleTimeoutMs?: number;
   readonly maxRecordingBytes?: number;
   readonly memoryBytes?: number;
+  readonly slowLookMs?: number;
   readonly observe?: TransferObserver;
 }
 
@@ -33,6 +34,7 @@ export interface TransferHarness {
   readonly media: MediaClient;
   /** Lines logged so far. */
   readonly lines: readonly string[];
+  readonly transfer: Transfer;
   run(run: TransferRun): Promise<TransferredRecording>;
   close(): Promise<void>;
 }
@@ -50,7 +52,11 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
     store,
     media,
     memory,
-    limits: { maxRecordingBytes: setup.maxRecordingBytes ?? 2 ** 30, retryPauseMs: 1 },
+    limits: {
+      maxRecordingBytes: setup.maxRecordingBytes ?? 2 ** 30,
+      retryPauseMs: 1,
+      ...(setup.slowLookMs === undefined ? {} : { slowLookMs: setup.slowLookMs }),
+    },
     log: createLogger('trace', (line) => lines.push(line)),
     ...(setup.observe ? { observe: setup.observe } : {}),
   });
@@ -58,6 +64,7 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
     memory,
     media,
     lines,
+    transfer,
     run({ key, urls, mode = 'absent', signal = new AbortController().signal, onProgress }) {
       let used = 0;
       const recordingAt = (index: number) => ({

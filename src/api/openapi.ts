@@ -1,0 +1,184 @@
+/** The description of the API for people and programs, made of the very schemas that validate it. */
+
+import { STATUS_CODES } from 'node:http';
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifySchema } from 'fastify';
+import type { OpenAPIV3_1 } from 'openapi-types';
+import { z } from 'zod';
+import { VERSION } from '../version.ts';
+import { REQUEST_ID_HEADER } from './headers.ts';
+import { PROBLEM_TYPE } from './problem.ts';
+import { Problem } from './schemas.ts';
+import type { ZodServer } from './validation.ts';
+
+declare module 'fastify' {
+  interface FastifySchema {
+    /** Statuses of problems that this route answers beside those that all routes of its kind do. */
+    problems?: readonly number[];
+    /** The media type of its answers; JSON if nothing is said. */
+    answers?: string;
+  }
+}
+
+/** A piece of JSON Schema, or of an OpenAPI document. */
+type Json = Record<string, unknown>;
+/** Named schemas. */
+type Schemas = Record<string, OpenAPIV3_1.SchemaObject>;
+
+const INFO = {
+  title: 'Voicemail Archiver',
+  version: VERSION,
+  description: [
+    'Saves Kore.ai voicemails, with their transcripts, before their signed URLs expire.',
+    '',
+    'Errors are problem documents (RFC 9457) with a stable `code`. An answer of 503 says by `Retry-After` when to',
+    `try again. Every answer has an \`${REQUEST_ID_HEADER}\`, the one that was sent or a new one.`,
+  ].join('\n'),
+  license: { name: 'MIT', identifier: 'MIT' },
+};
+
+const TAGS = [
+  { name: 'sessions', description: 'Sessions in the queue and in the archive' },
+  { name: 'backfills', description: 'What Kore has and the archive has not' },
+  { name: 'schedules', description: 'Backfills on a timetable' },
+  { name: 'intake', description: 'Notifications of new voicemails' },
+  { name: 'health', description: 'For whoever watches over the process' },
+  { name: 'description', description: 'The API about itself' },
+];
+
+const SECURITY_SCHEMES = {
+  bearer: {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'one of `API_TOKEN`, or a JSON web token of the configured issuer (`API_JWKS_URL`)',
+  },
+  webhookSecret: { type: 'apiKey', in: 'header', name: 'auth', description: 'one of `WEBHOOK_SECRET`' },
+  webhookBearer: { type: 'http', scheme: 'bearer', description: 'one of `WEBHOOK_SECRET`' },
+  webhookSignature: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'x-signature',
+    description: '`sha256=` and the HMAC-SHA256 of the raw body by one of `WEBHOOK_SECRET`, in hex',
+  },
+  koreToken: {
+    type: 'apiKey',
+    in: 'header',
+    name: 'token',
+    description: 'a JSON web token of the Kore app: HS256 by its client secret, `appId` being its client id',
+  },
+} as const;
+
+/** How the routes under `/v1` are protected. */
+const BEARER = [{ bearer: [] }];
+
+/** A content security policy under which the documentation's page works, without any other server. */
+const DOCS_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/**
+ * Describes the routes that are registered after it and have a `summary`. Routes under `/v1` are described as
+ * protected by a bearer token, others by what their `security` says.
+ */
+export function collectDocumentation(app: ZodServer): void {
+  const components: Schemas = {};
+  app.register(swagger, {
+    openapi: {
+      openapi: '3.1.1',
+      info: INFO,
+      tags: TAGS,
+      components: { securitySchemes: SECURITY_SCHEMES },
+    },
+    transform: ({ schema, url }) => ({ url, schema: describeRoute(schema, url, components) }),
+    transformObject: (document) => {
+      if (!('openapiObject' in document)) return document.swaggerObject;
+      const { openapiObject } = document;
+      openapiObject.components ??= {};
+      Object.assign(openapiObject.components, { schemas: components });
+      return openapiObject;
+    },
+  });
+}
+
+/** `GET /openapi.json`, and `GET /docs` for people. */
+export function addDocumentationRoutes(app: ZodServer): void {
+  app.get(
+    '/openapi.json',
+    {
+      schema: {
+        tags: ['description'],
+        summary: 'This description, as an OpenAPI document',
+        response: { 200: z.record(z.string(), z.unknown()) },
+      },
+    },
+    async () => ({ ...app.swagger() }),
+  );
+  app.register(swaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: DOCS_POLICY,
+    theme: { title: 'Voicemail Archiver API' },
+    uiConfig: { layout: 'BaseLayout', validatorUrl: null },
+  });
+}
+
+function describeRoute(schema: FastifySchema | undefined, url: string, components: Schemas): FastifySchema {
+  if (schema?.summary === undefined) return { hide: true };
+  const { body, querystring, params, headers, response, problems = [], answers, ...rest } = schema;
+  const isProtected = url.startsWith('/v1/');
+  const statuses = new Set([
+    ...(body || querystring || params ? [400] : []),
+    ...(isProtected ? [401, 403, 503] : []),
+    ...(body ? [413, 415] : []),
+    ...problems,
+  ]);
+  const toJson = (part: unknown) => toJsonSchema(part as z.ZodType, components);
+  return {
+    ...(isProtected && { security: BEARER }),
+    ...rest,
+    ...(params !== undefined && { params: toJson(params) }),
+    ...(querystring !== undefined && { querystring: toJson(querystring) }),
+    ...(headers !== undefined && { headers: toJson(headers) }),
+    ...(body !== undefined && { body: toJson(body) }),
+    response: Object.fromEntries([
+      ...Object.entries(response ?? {}).map(([status, part]) => [
+        status,
+        answer(status, answers ?? 'application/json', toJson(part)),
+      ]),
+      ...[...statuses].sort().map((status) => [status, answer(status, PROBLEM_TYPE, toJson(Problem))]),
+    ]),
+  };
+}
+
+function answer(status: string | number, mediaType: string, schema: Json): Json {
+  return {
+    description: STATUS_CODES[Number(status)] ?? 'Answer',
+    content: { [mediaType]: { schema } },
+  };
+}
+
+/** A zod schema as JSON Schema, in which named schemas stand under `#/components/schemas/`. */
+function toJsonSchema(schema: z.ZodType, components: Schemas): Json {
+  const { $schema: _, $defs, ...json } = z.toJSONSchema(schema, { io: 'input', override: simplify });
+  Object.assign(components, rename($defs ?? {}));
+  return rename(json) as Json;
+}
+
+/** Leaves out what zod means otherwise than OpenAPI, and what tells people nothing. */
+function simplify({ jsonSchema }: { jsonSchema: z.core.JSONSchema.BaseSchema }): void {
+  delete jsonSchema.readOnly;
+  if (jsonSchema.format === 'date-time') delete jsonSchema.pattern;
+  if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
+  if (jsonSchema.minimum === Number.MIN_SAFE_INTEGER) delete jsonSchema.minimum;
+}
+
+function rename(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(rename);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, part]) =>
+      key === '$ref' && typeof part === 'string'
+        ? [key, part.replace('#/$defs/', '#/components/schemas/')]
+        : [key, rename(part)],
+    ),
+  );
+}

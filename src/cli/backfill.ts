@@ -1,0 +1,173 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { LISTING_SOURCES, type ListingSource } from '../kore/listing-source.ts';
+import type { BackfillOperations, BackfillView } from '../operations/backfills.ts';
+import { type CliContext, loadCommand } from './context.ts';
+import { CommandFailed, UsageError } from './exit.ts';
+import { botOption, jsonOption } from './options.ts';
+import { showProgress } from './progress.ts';
+import { count, table } from './table.ts';
+
+interface BackfillOptions {
+  readonly from: Date;
+  readonly to?: Date;
+  readonly source?: ListingSource;
+  readonly bot?: string;
+  readonly dryRun?: boolean;
+  readonly wait?: boolean;
+  readonly json?: boolean;
+}
+
+/** While nothing happens, the pause between two looks grows. */
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 5_000;
+/** Ids of a dry run that are written. */
+const MAX_MISSING_SHOWN = 1_000;
+
+/** `backfill`: queues what Kore has of a stretch of time and the archive has not. */
+export function backfillCommand(context: CliContext): Command {
+  return new Command('backfill')
+    .description('Queue what Kore has of a stretch of time and the archive has not')
+    .addOption(
+      new Option('--from <time>', 'sessions that began from then on (ISO 8601, UTC unless it says otherwise)')
+        .argParser(parseTime)
+        .makeOptionMandatory(),
+    )
+    .addOption(new Option('--to <time>', 'and before then (default: now)').argParser(parseTime))
+    .addOption(
+      new Option(
+        '--source <source>',
+        'call details (needs KORE_ACCOUNT_ID) or sessions history (default: the first where that is possible)',
+      ).choices(LISTING_SOURCES),
+    )
+    .addOption(botOption())
+    .option('--dry-run', 'only say what is missing from the archive')
+    .option('--wait', 'until all of it is archived or failed')
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `
+The workers list Kore's sessions, leave out those that are archived, and queue the rest behind live sessions. Asking
+for the same again while that goes on joins it. A session without a voicemail is no failure. --dry-run changes
+nothing, waits for the listing, and writes the ids of what is missing (the first ${MAX_MISSING_SHOWN.toLocaleString('en')}). With --wait the exit code is
+1 when a session failed.
+
+Examples:
+  $ voicemail-archiver backfill --from 2026-01-01 --to 2026-02-01 --dry-run
+  $ voicemail-archiver backfill --from 2026-01-01T00:00:00Z --wait
+  $ voicemail-archiver backfill --from 2026-01-01 --source sessions --json
+`,
+    )
+    .action((options: BackfillOptions) => backfill(context, options));
+}
+
+/** A time or a day; without a zone it is UTC. */
+function parseTime(text: string): Date {
+  const isDay = /^\d{4}-\d{2}-\d{2}$/.test(text);
+  const isTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.test(text);
+  const hasZone = isDay || /(Z|[+-]\d{2}:\d{2})$/.test(text);
+  const time = new Date(hasZone ? text : `${text}Z`);
+  if ((isDay || isTime) && !Number.isNaN(time.getTime())) return time;
+  throw new InvalidArgumentError('It must be like 2026-01-31 or 2026-01-31T12:00:00Z.');
+}
+
+async function backfill(context: CliContext, options: BackfillOptions): Promise<void> {
+  const { from, to, source, dryRun, wait } = options;
+  if (to !== undefined && from >= to) throw new UsageError('--from must be before --to');
+  const { config, log } = loadCommand(context);
+  const signal = context.stopSignal();
+  const { withConnection } = await import('./connect.ts');
+  await withConnection(config, { log, signal, say: context.say }, async (connection) => {
+    const botId = options.bot ?? connection.defaultBotId;
+    if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+    const { backfills, isAlone } = connection;
+    if (isAlone && (dryRun || wait)) {
+      throw new CommandFailed(
+        'it is the workers that list sessions: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
+      );
+    }
+    const started = await backfills.start({
+      botId,
+      from: from.toISOString(),
+      ...(to && { to: to.toISOString() }),
+      ...(source && { source }),
+      ...(dryRun && { dryRun }),
+    });
+    const view = dryRun || wait ? await follow(started, backfills, context, signal) : started;
+    await report(view, backfills, context, options);
+    if (isAlone) context.say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+    if (view.state === 'failed') throw new CommandFailed(`the backfill failed: ${view.error?.message ?? ''}`);
+    if (wait && view.failed > 0) throw new CommandFailed(`${count(view.failed, 'session')} failed`);
+  });
+}
+
+/** Shows how a backfill goes on, until it has ended and so have its sessions. */
+async function follow(
+  started: BackfillView,
+  backfills: BackfillOperations,
+  { stderr }: CliContext,
+  signal: AbortSignal,
+): Promise<BackfillView> {
+  let view = started;
+  let pauseMs = FIRST_PAUSE_MS;
+  let progress = showProgress(stderr, 'Listing sessions');
+  let isListed = false;
+  try {
+    while (view.state !== 'failed' && !(view.state === 'listed' && view.open === 0)) {
+      await sleep(pauseMs, undefined, { signal });
+      const next = await backfills.view(view.id);
+      if (!next) throw new CommandFailed(`the backfill ${view.id} was removed from the queue`);
+      pauseMs =
+        JSON.stringify(next) === JSON.stringify(view)
+          ? Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS)
+          : FIRST_PAUSE_MS;
+      view = next;
+      if (view.state === 'listed' && !isListed) {
+        isListed = true;
+        progress.stop();
+        progress = showProgress(stderr, 'Archiving', view.queued + view.alreadyQueued);
+      }
+      const ended = view.queued + view.alreadyQueued - view.open;
+      if (isListed) progress.update(ended, view.failed > 0 ? `${view.failed} failed` : '');
+      else progress.update(view.listed, view.error ? `waiting: ${view.error.message}` : '');
+    }
+    return view;
+  } finally {
+    progress.stop();
+  }
+}
+
+async function report(
+  view: BackfillView,
+  backfills: BackfillOperations,
+  { out }: CliContext,
+  { json, dryRun }: BackfillOptions,
+): Promise<void> {
+  const missingSessions = dryRun ? await backfills.sessions(view.id, MAX_MISSING_SHOWN) : undefined;
+  if (json) {
+    await out.json({ ...view, ...(missingSessions && { missingSessions }) });
+    return;
+  }
+  const counts = [
+    ['listed', view.listed],
+    ['archived before', view.skipped],
+    ['without a voicemail', view.withoutVoicemail],
+    ...(view.dryRun
+      ? ([['missing', view.missing]] as const)
+      : ([
+          ['queued', view.queued],
+          ['queued before', view.alreadyQueued],
+          ['archived by now', view.archived],
+          ['failed', view.failed],
+          ['still to be archived', view.open],
+        ] as const)),
+  ] as const;
+  await out.lines([
+    `${view.id}  ${view.state}  ${view.from} to ${view.to}`,
+    ...table(
+      counts.map(([what, number]) => [`  ${what}`, number.toLocaleString('en')]),
+      [1],
+    ),
+    ...(missingSessions ?? []),
+  ]);
+}

@@ -1,0 +1,100 @@
+import { Argument, Command, Option } from 'commander';
+import { parseCron, parseLookback, parseScheduleName } from '../config/schedules.ts';
+import type { BackfillOperations } from '../operations/backfills.ts';
+import { type CliContext, loadCommand } from './context.ts';
+import { CommandFailed } from './exit.ts';
+import { asArgument, jsonOption } from './options.ts';
+import { table, timeSpan } from './table.ts';
+
+interface SetOptions {
+  readonly cron: string;
+  /** Milliseconds. */
+  readonly lookback: number;
+}
+
+/** `schedule`: backfills on a timetable. */
+export function scheduleCommand(context: CliContext): Command {
+  const command = new Command('schedule').description('Backfills on a timetable').addHelpText(
+    'after',
+    `
+Times are UTC. Each run looks back from when it was due, so that one that was missed while everything was down is
+made up for. Schedules live in the queue; those that SCHEDULES declares are set again when a worker starts.
+
+Examples:
+  $ voicemail-archiver schedule set nightly --cron "0 3 * * *" --lookback 48h
+  $ voicemail-archiver schedule list
+  $ voicemail-archiver schedule remove nightly
+`,
+  );
+  const name = () => new Argument('<name>', 'its name').argParser(asArgument(parseScheduleName));
+  command
+    .command('list')
+    .description('Write all schedules')
+    .addOption(jsonOption())
+    .action((options: { readonly json?: boolean }) => list(context, options));
+  command
+    .command('set')
+    .description('Set a schedule, in place of the one of that name')
+    .addArgument(name())
+    .addOption(
+      new Option('--cron <expression>', 'when it runs: minute, hour, day, month, day of the week')
+        .argParser(asArgument(parseCron))
+        .makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('--lookback <time>', 'how far back each run looks, as 48h')
+        .argParser(asArgument(parseLookback))
+        .makeOptionMandatory(),
+    )
+    .action((scheduleName: string, { cron, lookback }: SetOptions) =>
+      withBackfills(context, async (backfills) => {
+        await backfills.setSchedule({ name: scheduleName, cron, lookbackMs: lookback });
+        await context.out.lines([`${scheduleName}: set`]);
+      }),
+    );
+  command
+    .command('remove')
+    .description('Remove a schedule')
+    .addArgument(name())
+    .action((scheduleName: string) =>
+      withBackfills(context, async (backfills) => {
+        if (!(await backfills.removeSchedule(scheduleName))) {
+          throw new CommandFailed(`there is no schedule ${scheduleName}`);
+        }
+        await context.out.lines([`${scheduleName}: removed`]);
+      }),
+    );
+  return command;
+}
+
+async function list(context: CliContext, { json }: { readonly json?: boolean }): Promise<void> {
+  await withBackfills(context, async (backfills) => {
+    const schedules = (await backfills.schedules()).map(({ nextRunAt, ...schedule }) => ({
+      ...schedule,
+      ...(nextRunAt !== undefined && { nextRunAt: new Date(nextRunAt).toISOString() }),
+    }));
+    if (json) await context.out.json({ schedules });
+    else {
+      await context.out.lines(
+        table(
+          schedules.map(({ name, cron, lookbackMs, nextRunAt }) => [
+            name,
+            cron,
+            `looks back ${timeSpan(lookbackMs)}`,
+            nextRunAt === undefined ? '' : `next ${nextRunAt}`,
+          ]),
+        ),
+      );
+    }
+  });
+}
+
+async function withBackfills(
+  context: CliContext,
+  use: (backfills: BackfillOperations) => Promise<void>,
+): Promise<void> {
+  const { config, log } = loadCommand(context);
+  const signal = context.stopSignal();
+  const { withConnection } = await import('./connect.ts');
+  await withConnection(config, { log, signal, say: context.say }, ({ backfills }) => use(backfills));
+}

@@ -1,0 +1,199 @@
+import { type IQueueBackend, type Job, type JobState, Queue } from 'bullmq';
+import type { ScheduleSpec } from '../config/schedules.ts';
+import type { Logger } from '../log.ts';
+import type { SessionRef } from '../session.ts';
+import type { Backend } from './backend.ts';
+import {
+  type BackfillJobData,
+  type BackfillJobProgress,
+  type BackfillRequest,
+  backfillId,
+} from './backfill-job.ts';
+import { jobProgress } from './view.ts';
+
+type BackfillBullQueue = Queue<
+  BackfillJobData,
+  null,
+  string,
+  BackfillJobData,
+  null,
+  string,
+  IQueueBackend,
+  unknown
+>;
+type BackfillBullJob = Job<BackfillJobData, null, string, BackfillJobProgress>;
+
+/** A backfill as the queue has it. Times are unix milliseconds. */
+export interface BackfillJob {
+  readonly id: string;
+  readonly state: 'queued' | 'active' | 'waiting' | 'completed' | 'failed';
+  readonly request: BackfillRequest;
+  readonly progress: BackfillJobProgress;
+  /** Why it failed, where nothing of ours says so. */
+  readonly failedReason: string;
+  readonly enqueuedAt: number;
+  readonly startedAt: number | undefined;
+  readonly finishedAt: number | undefined;
+}
+
+/** A schedule, and when it is due next (unix milliseconds). */
+export interface Schedule extends ScheduleSpec {
+  readonly nextRunAt: number | undefined;
+}
+
+/** Backfills that have ended stay listed for so long, and so many of them. */
+const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
+/** Attempts are bounded by the worker. */
+const UNBOUNDED_ATTEMPTS = 1_000_000;
+/** Rows of ids read at once; each has those of one batch. */
+const ROWS_AT_ONCE = 20;
+
+const STATES: Readonly<Partial<Record<JobState | 'unknown', BackfillJob['state']>>> = {
+  waiting: 'queued',
+  prioritized: 'queued',
+  active: 'active',
+  delayed: 'waiting',
+  completed: 'completed',
+  failed: 'failed',
+};
+
+/** Backfills have a queue of their own: they are no sessions, and never get in their way. */
+export function backfillQueueName(name: string): string {
+  return `${name}-backfills`;
+}
+
+/** The backfills that run, wait and have ended, and the schedules that make them. */
+export class BackfillQueue {
+  readonly #queue: BackfillBullQueue;
+
+  /** @param name of the queue of sessions (`QUEUE_NAME`). */
+  constructor(backend: Backend, name: string, log: Logger) {
+    this.#queue = new Queue(
+      backend.queueName(backfillQueueName(name)),
+      backend.options('producer'),
+      backend.factory,
+    );
+    this.#queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
+  }
+
+  /** Starts a backfill, or joins the one that looks through the same. @returns its id. */
+  async start(request: BackfillRequest): Promise<string> {
+    const id = backfillId(request);
+    const state = await this.#queue.getJobState(id);
+    // It ended before; what has come since then is looked for anew.
+    if (state === 'completed' || state === 'failed') await this.#queue.remove(id);
+    await this.#queue.add(
+      'backfill',
+      { kind: 'backfill', ...request },
+      {
+        jobId: id,
+        attempts: UNBOUNDED_ATTEMPTS,
+        backoff: { type: 'told-by-worker' },
+        removeOnComplete: KEEP_ENDED,
+        removeOnFail: KEEP_ENDED,
+        stackTraceLimit: 1,
+      },
+    );
+    return id;
+  }
+
+  /** A backfill, or `undefined` when there is none of that id. */
+  async get(id: string): Promise<BackfillJob | undefined> {
+    const state = await this.#queue.getJobState(id);
+    const job = (await this.#queue.getJob(id)) as BackfillBullJob | undefined;
+    return job && describe(job, state);
+  }
+
+  /** The backfills there are, those that have not ended first, the newest first. */
+  async list(limit: number): Promise<BackfillJob[]> {
+    const found: BackfillJob[] = [];
+    for (const states of [
+      ['active', 'waiting', 'prioritized', 'delayed'],
+      ['completed', 'failed'],
+    ] as const) {
+      const some: BackfillJob[] = [];
+      for (const state of states) {
+        const jobs = (await this.#queue.getJobs([state], 0, limit - 1)) as BackfillBullJob[];
+        some.push(...jobs.flatMap((job) => describe(job, state) ?? []));
+      }
+      found.push(...some.sort((a, b) => b.enqueuedAt - a.enqueuedAt));
+    }
+    // A job may move from one state to another between two reads.
+    return [...new Map(found.map((job) => [job.id, job])).values()].slice(0, limit);
+  }
+
+  /** Notes sessions with a backfill: those it queued, or those a dry run found missing. */
+  async addSessions(id: string, sessionIds: readonly string[]): Promise<void> {
+    await this.#queue.addJobLog(id, sessionIds.join(' '));
+  }
+
+  /** The sessions noted with a backfill, in batches; after an interruption some may stand there twice. */
+  async *sessions(id: string, botId: string): AsyncGenerator<SessionRef[]> {
+    for (let at = 0; ; at += ROWS_AT_ONCE) {
+      const { logs } = await this.#queue.getJobLogs(id, at, at + ROWS_AT_ONCE - 1);
+      for (const row of logs) yield row.split(' ').map((sessionId) => ({ botId, sessionId }));
+      if (logs.length < ROWS_AT_ONCE) return;
+    }
+  }
+
+  /** Sets a schedule, in place of the one of that name. One that is as it is to be is left alone. */
+  async setSchedule({ name, cron, lookbackMs }: ScheduleSpec): Promise<void> {
+    const existing = (await this.schedules()).find((schedule) => schedule.name === name);
+    // Setting it would drop a run that is due already.
+    if (existing && existing.cron === cron && existing.lookbackMs === lookbackMs) return;
+    await this.#queue.upsertJobScheduler(
+      name,
+      { pattern: cron, tz: 'UTC' },
+      {
+        name: 'schedule',
+        data: { kind: 'schedule', lookbackMs },
+        opts: {
+          attempts: UNBOUNDED_ATTEMPTS,
+          backoff: { type: 'told-by-worker' },
+          removeOnComplete: true,
+          removeOnFail: KEEP_ENDED,
+        },
+      },
+    );
+  }
+
+  /** @returns whether there was one. */
+  async removeSchedule(name: string): Promise<boolean> {
+    return this.#queue.removeJobScheduler(name);
+  }
+
+  /** All schedules, by name. */
+  async schedules(): Promise<Schedule[]> {
+    const schedulers = await this.#queue.getJobSchedulers();
+    return schedulers
+      .flatMap(({ key, pattern, next, template }): Schedule[] => {
+        const data = template?.data;
+        if (pattern === undefined || data?.kind !== 'schedule') return [];
+        const { lookbackMs } = data;
+        return [{ name: key, cron: pattern, lookbackMs, nextRunAt: next }];
+      })
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Lets go of the queue; the backend stays open. */
+  async close(): Promise<void> {
+    await this.#queue.close();
+  }
+}
+
+/** `undefined` for what is no backfill: a schedule that is due. */
+function describe(job: BackfillBullJob, state: JobState | 'unknown'): BackfillJob | undefined {
+  const ours = STATES[state];
+  if (job.data.kind !== 'backfill' || ours === undefined || job.id === undefined) return undefined;
+  const { kind: _, ...request } = job.data;
+  return {
+    id: job.id,
+    state: ours,
+    request,
+    progress: jobProgress(job),
+    failedReason: job.failedReason ?? '',
+    enqueuedAt: job.timestamp,
+    startedAt: job.processedOn,
+    finishedAt: job.finishedOn,
+  };
+}

@@ -1,0 +1,53 @@
+/** What a worker is doing. */
+export interface WorkerActivity {
+  /** When it last took a session (unix ms); when it was started if it never did. */
+  readonly lastTakenAt: number;
+  /** Sessions it works on. */
+  readonly inHand: number;
+  /** How many it works on at most. */
+  readonly concurrency: number;
+  /** Until when it takes none on purpose, or last did so (unix ms). */
+  readonly heldUntil: number | undefined;
+}
+
+/** What it takes to tell whether a worker takes sessions. */
+export interface LivenessDeps {
+  readonly activity: () => WorkerActivity;
+  /** How many sessions wait to be taken; 0 while the queue is paused. It may throw: then nobody knows. */
+  readonly waiting: () => Promise<number>;
+  /** How long a worker may leave waiting sessions alone, default a minute. */
+  readonly patienceMs?: number;
+  readonly now?: () => number;
+}
+
+const PATIENCE_MS = 60_000;
+
+/**
+ * A function that tells whether a worker takes sessions: one that is connected and has taken nothing for a while,
+ * though it could and though sessions wait, is not alive.
+ *
+ * Time counts from when sessions were first seen to wait, since a worker may have been idle for hours before.
+ * While the queue can't be reached the worker counts as alive: to start it again would not help.
+ */
+export function createLivenessCheck(
+  deps: LivenessDeps,
+): () => Promise<{ readonly alive: boolean; readonly reason?: string }> {
+  const { activity, waiting, patienceMs = PATIENCE_MS, now = Date.now } = deps;
+  let seenWaitingAt: number | undefined;
+  return async () => {
+    const { lastTakenAt, inHand, concurrency, heldUntil } = activity();
+    const isBusy = inHand >= concurrency || (heldUntil ?? 0) > now();
+    const count = isBusy ? 0 : await waiting().catch(() => 0);
+    if (count === 0) {
+      seenWaitingAt = undefined;
+      return { alive: true };
+    }
+    seenWaitingAt ??= now();
+    const idleMs = now() - Math.max(seenWaitingAt, lastTakenAt, heldUntil ?? 0);
+    if (idleMs < patienceMs) return { alive: true };
+    return {
+      alive: false,
+      reason: `the worker has taken no session for ${Math.round(idleMs / 1000)} s, though ${count} wait and it could`,
+    };
+  };
+}

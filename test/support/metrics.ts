@@ -1,0 +1,49 @@
+import { ERROR_CODES } from '../../src/errors.ts';
+import type { QueueStats } from '../../src/jobs/session-queue.ts';
+import { createLogger } from '../../src/log.ts';
+import { createMetrics, type Metrics, type MetricsOptions } from '../../src/metrics/metrics.ts';
+import { type MetricFamily, parseExposition } from './exposition.ts';
+
+/** A queue with something in every state. */
+export const STATS: QueueStats = {
+  states: { queued: 7, active: 2, waiting: 3, archived: 40, failed: 5 },
+  transcriptsPending: 6,
+  oldestQueuedAt: new Date(Date.now() - 90_000).toISOString(),
+};
+
+/** Metrics over a queue that holds {@link STATS}, with the lines they log. */
+export function testMetrics(options: Partial<MetricsOptions> = {}): { metrics: Metrics; logged: string[] } {
+  const logged: string[] = [];
+  const log = createLogger('info', (line) => logged.push(line));
+  const metrics = createMetrics({ stats: async () => STATS, version: '1.2.3', log, ...options });
+  return { metrics, logged };
+}
+
+/** Metrics as Prometheus reads them. */
+export async function scrape(metrics: Metrics): Promise<MetricFamily[]> {
+  return parseExposition(await metrics.render());
+}
+
+/** Everything that can be reported is reported, with every value that each label can have. */
+export function reportEverything({ worker, transfer, kore }: Metrics): void {
+  const session = { seconds: 2, alreadyArchived: false, recordings: 2, bytes: 960_088 };
+  worker.onArchived({ ...session, transcript: 'archived' });
+  worker.onArchived({ ...session, alreadyArchived: true, transcript: 'pending' });
+  for (const state of ['archived', 'absent'] as const) worker.onTranscriptSettled(state);
+  for (const code of ERROR_CODES) {
+    for (const work of ['session', 'transcript'] as const) {
+      for (const verdict of ['wait', 'retry', 'fail'] as const)
+        worker.onAttemptFailed({ work, code, verdict });
+    }
+  }
+  transfer.onStart(600);
+  transfer.onStart(undefined);
+  transfer.onBytes(480_044);
+  transfer.onResume();
+  transfer.onUrlRefresh();
+  transfer.onDone({ downloadSeconds: 1, uploadSeconds: 0.2 });
+  kore.onCall({ status: 200, milliseconds: 120 });
+  kore.onCall({ status: 429, code: 'KORE_RATE_LIMITED', milliseconds: 80 });
+  kore.onCall({ status: undefined, code: 'KORE_UNAVAILABLE', milliseconds: 30_000 });
+  kore.onWait(1.5);
+}
