@@ -1,0 +1,111 @@
+import type { SessionRef } from '../src/session.ts';
+import type { BenchStore } from './archive-store.ts';
+import { type Feed, feedArchiver, feedBullmq, feedDirectly, type QueueAddress } from './feed.ts';
+import { type Program, startProgram } from './program.ts';
+
+/** Who takes part. */
+export interface Contestant {
+  readonly name: string;
+  /** From this directory. */
+  readonly program: string;
+  /** What it writes for a session. */
+  readonly objectsPerSession: number;
+  feed(program: Program, address: QueueAddress): Promise<Feed>;
+}
+
+/** The product first, then those it is compared with. */
+export const CONTESTANTS = {
+  archiver: {
+    name: 'voicemail-archiver, all checks on',
+    program: './contestants/archiver.ts',
+    objectsPerSession: 3,
+    feed: (_program, address) => feedArchiver(address),
+  },
+  bareHttp: {
+    name: '(a) the same HTTP exchanges by node:http alone',
+    program: './contestants/bare-http.ts',
+    objectsPerSession: 3,
+    feed: async (program) => feedDirectly(program),
+  },
+  bullmqFetch: {
+    name: '(b) BullMQ, fetch and lib-storage, no checks',
+    program: './contestants/bullmq-fetch.ts',
+    objectsPerSession: 3,
+    feed: (_program, address) => feedBullmq(address),
+  },
+} as const satisfies Record<string, Contestant>;
+
+/** What all contestants work on. */
+export interface Course {
+  readonly environment: Readonly<Record<string, string>>;
+  readonly store: BenchStore;
+  readonly redisUrl: string;
+  readonly recordingBytes: number;
+  readonly warmUp: readonly SessionRef[];
+  readonly sessions: readonly SessionRef[];
+  /** For Node itself. */
+  readonly nodeArgs: readonly string[];
+}
+
+/** What one run of a contestant cost. */
+export interface Cost {
+  readonly cpuMsPerSession: number;
+  readonly sessionsPerSecond: number;
+}
+
+/**
+ * Lets a contestant archive the course's sessions in a process of its own, into an archive and from a queue of
+ * their own, and measures from the first session after the warm-up to the last.
+ *
+ * @param name of the archive's prefix and the queue.
+ * @throws when it fails at a session, or not everything is in the store afterwards.
+ */
+export async function run(contestant: Contestant, name: string, course: Course): Promise<Cost> {
+  const cost = await measure(contestant, name, course);
+  await assertArchived(contestant, name, course);
+  await course.store.clear(name);
+  return cost;
+}
+
+async function measure(contestant: Contestant, name: string, course: Course): Promise<Cost> {
+  const { store, redisUrl, sessions, warmUp } = course;
+  await using started = new AsyncDisposableStack();
+  const program = started.adopt(
+    startProgram(contestant.program, {
+      env: {
+        ...course.environment,
+        ...store.environment,
+        QUEUE_URL: redisUrl,
+        QUEUE_NAME: name,
+        ARCHIVE_URL: `s3://${store.bucket}/${name}`,
+        S3_FORCE_PATH_STYLE: 'true',
+      },
+      nodeArgs: course.nodeArgs,
+    }),
+    (running) => running.stop(),
+  );
+  await program.receive('ready');
+  const feed = started.adopt(await contestant.feed(program, { redisUrl, name }), (opened) => opened.close());
+  await feed.archive(warmUp);
+
+  const cpuBefore = await cpuOf(program);
+  const startedAt = performance.now();
+  await feed.archive(sessions);
+  const seconds = (performance.now() - startedAt) / 1000;
+  const cpuMs = (await cpuOf(program)) - cpuBefore;
+  return { cpuMsPerSession: cpuMs / sessions.length, sessionsPerSecond: sessions.length / seconds };
+}
+
+async function cpuOf(program: Program): Promise<number> {
+  program.send({ kind: 'cpu' });
+  return (await program.receive('cpu')).milliseconds;
+}
+
+/** A contestant that is quick because it leaves something out shall not win. */
+async function assertArchived(contestant: Contestant, name: string, course: Course): Promise<void> {
+  const count = course.sessions.length + course.warmUp.length;
+  const { objects, bytes } = await course.store.measure(name);
+  if (objects !== count * contestant.objectsPerSession || bytes < count * course.recordingBytes) {
+    throw new Error(`${contestant.name} left ${objects} objects of ${bytes} bytes for ${count} sessions`);
+  }
+}

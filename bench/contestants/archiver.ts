@@ -1,0 +1,18 @@
+/** The product's own worker, as the command `worker` starts it. */
+
+import { createLogger } from '../../src/log.ts';
+import { openRuntime } from '../../src/runtime.ts';
+import { obey } from '../messages.ts';
+import { readSettings } from './settings.ts';
+
+const { config, kore } = readSettings();
+const runtime = await openRuntime(config, createLogger(config.logLevel));
+const worker = runtime.startWorker(kore);
+await worker.ready();
+
+obey({
+  async stop() {
+    await worker.stop();
+    await runtime.close();
+  },
+});

@@ -1,0 +1,76 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Message, Order } from './messages.ts';
+
+/** A program of the bench in a process of its own. */
+export interface Program {
+  send(order: Order): void;
+  /** The next message of that kind. @throws when the program ends before it comes. */
+  receive<Kind extends Message['kind']>(kind: Kind): Promise<Extract<Message, { kind: Kind }>>;
+  /** Ends it. */
+  stop(): Promise<void>;
+}
+
+/** How a program is started. */
+export interface ProgramOptions {
+  readonly args?: readonly string[];
+  /** All of its environment: what the machine's own holds is not to change the figures. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** For Node itself. */
+  readonly nodeArgs?: readonly string[];
+}
+
+/** Starts a program, named by its path from this directory. What it logs above `info` is passed on to stderr. */
+export function startProgram(path: string, options: ProgramOptions = {}): Program {
+  const child = fork(fileURLToPath(new URL(path, import.meta.url)), [...(options.args ?? [])], {
+    env: { ...options.env },
+    execArgv: [...(options.nodeArgs ?? [])],
+    stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+  });
+  const inbox: Message[] = [];
+  const waiting = new Set<() => void>();
+  let ended: Error | undefined;
+  const wake = () => {
+    for (const look of waiting) look();
+  };
+  child.on('message', (message: Message) => {
+    inbox.push(message);
+    wake();
+  });
+  const exited = once(child, 'exit').then(([code, signal]) => {
+    ended = new Error(`${path} ended (${code ?? signal})`);
+    wake();
+  });
+  if (child.stderr) {
+    createInterface(child.stderr).on('line', (line) => {
+      if (!line.startsWith('{"level":"info"')) process.stderr.write(`${path}: ${line}\n`);
+    });
+  }
+
+  return {
+    send: (order) => void child.send(order),
+    async receive(kind) {
+      type Wanted = Extract<Message, { kind: typeof kind }>;
+      const { promise, resolve, reject } = Promise.withResolvers<Wanted>();
+      const look = () => {
+        const index = inbox.findIndex((message) => message.kind === kind);
+        const [message] = index === -1 ? [] : inbox.splice(index, 1);
+        if (message) resolve(message as Wanted);
+        else if (ended) reject(ended);
+      };
+      waiting.add(look);
+      look();
+      try {
+        return await promise;
+      } finally {
+        waiting.delete(look);
+      }
+    },
+    async stop() {
+      if (child.connected) child.send({ kind: 'stop' } satisfies Order);
+      await exited;
+    },
+  };
+}
