@@ -76,55 +76,6 @@ describeOnEachSetup('a worker', (start, setup) => {
     expect(loud(pipeline.log)).not.toContain('NO SESSION IS BEING ARCHIVED');
   });
 
-  it('lets a live session go first where a backfill has used up its share of the calls', async () => {
-    const pipeline = await start({ kore: { rateLimit: { calls: 4, windowMs: 600_000 } } });
-    const backfilled = Array.from({ length: 6 }, () => pipeline.sandbox.addSession());
-    await pipeline.request(...backfilled.map((sessionId) => ({ sessionId, priority: 'backfill' as const })));
-    const states = async () => {
-      const views = await Promise.all(backfilled.map((id) => pipeline.waitFor(id, () => true)));
-      return views.map(({ state }) => state).sort();
-    };
-    const share = ['archived', 'archived', 'archived', 'waiting', 'waiting', 'waiting'];
-    await expect.poll(states, { timeout: 10_000 }).toEqual(share);
-    const live = pipeline.sandbox.addSession({ transcription: SPOKEN });
-    await pipeline.enqueue(live);
-    expect((await pipeline.ends(live)).state).toBe('archived');
-    expect(await states()).toEqual(share);
-  });
-
-  describe('that looks for a transcript', () => {
-    it.each([
-      ['refuses the request', { status: 412 }],
-      ['is away', { status: 503, times: 3 }],
-      ['asks for patience', { status: 429, retryAfter: 1 }],
-    ])('goes on when Kore %s, and finds it', async (_, fault) => {
-      const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({
-        transcription: { texts: [SPOKEN], afterLooks: 2 },
-      });
-      await pipeline.enqueue(sessionId);
-      await pipeline.ends(sessionId);
-      pipeline.sandbox.session(sessionId).faults.add(fault);
-      expect(await pipeline.transcriptSettled(sessionId)).toMatchObject({ transcript: 'archived' });
-      expect((await pipeline.manifest(sessionId)).transcript.state).toBe('archived');
-    });
-
-    it.each([
-      ['refuses every look', { status: 412, times: INFINITE }],
-      ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
-    ])('says in the end that there is none when Kore %s', async (_, fault) => {
-      const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
-      const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterLooks: 1 } });
-      await pipeline.enqueue(sessionId);
-      await pipeline.ends(sessionId);
-      pipeline.sandbox.session(sessionId).faults.add(fault);
-      const { transcript } = await pipeline.transcriptSettled(sessionId);
-      // The look before the faults were switched on may have found it.
-      expect((await pipeline.manifest(sessionId)).transcript.state).toBe(transcript);
-      if (pipeline.sandbox.session(sessionId).looks < 2) expect(transcript).toBe('absent');
-    });
-  });
-
   describe('that is stopped', () => {
     it('lets a transfer finish that needs no longer than the grace', async () => {
       const pipeline = await start({ work: { concurrency: 1 } });
@@ -270,6 +221,64 @@ describeOnEachSetup('a worker', (start, setup) => {
     }
   });
 });
+
+/** Queue and archive make no difference here, so the quickest ones do. */
+describeOnEachSetup(
+  'a worker with little to wait for',
+  (start) => {
+    it('lets a live session go first where a backfill has used up its share of the calls', async () => {
+      const pipeline = await start({ kore: { rateLimit: { calls: 4, windowMs: 600_000 } } });
+      const backfilled = Array.from({ length: 6 }, () => pipeline.sandbox.addSession());
+      await pipeline.request(
+        ...backfilled.map((sessionId) => ({ sessionId, priority: 'backfill' as const })),
+      );
+      const states = async () => {
+        const views = await Promise.all(backfilled.map((id) => pipeline.waitFor(id, () => true)));
+        return views.map(({ state }) => state).sort();
+      };
+      const share = ['archived', 'archived', 'archived', 'waiting', 'waiting', 'waiting'];
+      await expect.poll(states, { timeout: 10_000 }).toEqual(share);
+      const live = pipeline.sandbox.addSession({ transcription: SPOKEN });
+      await pipeline.enqueue(live);
+      expect((await pipeline.ends(live)).state).toBe('archived');
+      expect(await states()).toEqual(share);
+    });
+
+    describe('that looks for a transcript', () => {
+      it.each([
+        ['refuses the request', { status: 412 }],
+        ['is away', { status: 503, times: 3 }],
+        ['asks for patience', { status: 429, retryAfter: 1 }],
+      ])('goes on when Kore %s, and finds it', async (_, fault) => {
+        const pipeline = await start();
+        const sessionId = pipeline.sandbox.addSession({
+          transcription: { texts: [SPOKEN], afterLooks: 2 },
+        });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        pipeline.sandbox.session(sessionId).faults.add(fault);
+        expect(await pipeline.transcriptSettled(sessionId)).toMatchObject({ transcript: 'archived' });
+        expect((await pipeline.manifest(sessionId)).transcript.state).toBe('archived');
+      });
+
+      it.each([
+        ['refuses every look', { status: 412, times: INFINITE }],
+        ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
+      ])('says in the end that there is none when Kore %s', async (_, fault) => {
+        const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
+        const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterLooks: 1 } });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        pipeline.sandbox.session(sessionId).faults.add(fault);
+        const { transcript } = await pipeline.transcriptSettled(sessionId);
+        // The look before the faults were switched on may have found it.
+        expect((await pipeline.manifest(sessionId)).transcript.state).toBe(transcript);
+        if (pipeline.sandbox.session(sessionId).looks < 2) expect(transcript).toBe('absent');
+      });
+    });
+  },
+  [{ queue: 'redis', archive: 'file' }],
+);
 
 /** Messages of the log from level `error` on. */
 function loud(lines: readonly string[]): string {

@@ -110,7 +110,7 @@ function hasChecksum(headers: Record<string, string>): boolean {
 }
 
 /**
- * Takes two steps out of the handling of each request, which together cost a fifth of its CPU time: one puts
+ * Takes two steps out of the handling of each request, which together cost a sixth of its CPU time: one puts
  * together what only the SDK's logger would want to see, the other a user agent that tells all about this machine.
  */
 function lighten({ middlewareStack }: S3Client): void {

@@ -4,22 +4,33 @@ import type { ErrorCode } from '../../src/errors.ts';
 import type { TranscriptState } from '../../src/jobs/session-job.ts';
 import { SESSION_STATES, type SessionView } from '../../src/jobs/view.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
+import type { ArchiveKind } from './archive-stores.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from './pipeline.ts';
-import { whyMissing } from './queues.ts';
+import { type QueueKind, whyMissing } from './queues.ts';
+
+/** What a deployment is made of. */
+export interface SetupKinds {
+  readonly queue: QueueKind;
+  readonly archive: ArchiveKind;
+}
 
 /** The deployments that the main job is proven on. */
-const SETUPS = [
+const SETUPS: readonly SetupKinds[] = [
   { queue: 'redis', archive: 's3' },
   { queue: 'postgres', archive: 'file' },
   { queue: 'embedded', archive: 'file' },
-] as const;
+];
 
 /** Starts a pipeline for one test, which is ended and checked after it. */
 export type Start = (options?: PipelineOptions) => Promise<Pipeline>;
 
 /** Defines a suite once for each deployment; where PostgreSQL is not installed, its name says so. */
-export function describeOnEachSetup(title: string, define: (start: Start, setup: () => Setup) => void): void {
-  for (const { queue, archive } of SETUPS) {
+export function describeOnEachSetup(
+  title: string,
+  define: (start: Start, setup: () => Setup) => void,
+  setups: readonly SetupKinds[] = SETUPS,
+): void {
+  for (const { queue, archive } of setups) {
     const missing = whyMissing(queue);
     const name = `${title} (${queue} and ${archive})`;
     describe.skipIf(missing !== undefined)(missing ? `${name}: ${missing}` : name, () => {
