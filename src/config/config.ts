@@ -1,12 +1,9 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
 import type { ScheduleSpec } from './schedules.ts';
+import type { Rate } from './units.ts';
 
-/** How often something may happen: `KORE_RATE_LIMIT=60/60s` is `{ calls: 60, windowMs: 60_000 }`. */
-export interface Rate {
-  readonly calls: number;
-  readonly windowMs: number;
-}
+export type { Rate } from './units.ts';
 
 /** The Kore app: who signs our tokens, and those that Kore's BotKit sends. */
 export interface KoreApp {

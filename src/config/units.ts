@@ -1,5 +1,10 @@
-import type { Rate } from './config.ts';
 import { InvalidValue, quote } from './faults.ts';
+
+/** How often something may happen: `KORE_RATE_LIMIT=60/60s` is `{ calls: 60, windowMs: 60_000 }`. */
+export interface Rate {
+  readonly calls: number;
+  readonly windowMs: number;
+}
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;

@@ -1,5 +1,6 @@
-import { type Conclusion, type Container, HEAD_BYTES, recognise } from './audio/container.ts';
+import type { Conclusion, Container } from './audio/container.ts';
 import { type DocumentKind, recogniseDocument } from './audio/document.ts';
+import { HEAD_BYTES, recognise } from './audio/recognise.ts';
 
 /** What a body is, judged by its first bytes; neither where it is some unknown binary. */
 export interface Identity {
