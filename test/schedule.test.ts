@@ -83,6 +83,18 @@ describe('a schedule', () => {
     },
   );
 
+  it.for(['redis', 'postgres'] as const)(
+    'is declared by many processes that start at the same moment (%s)',
+    async (kind, { skip }) => {
+      skip(whyMissing(kind) !== undefined, whyMissing(kind));
+      const { config } = configFor(await openQueue(kind));
+      const runtimes = await Promise.all(Array.from({ length: 8 }, () => open(config)));
+      const spec = { name: 'nightly', cron: '0 3 * * *', lookbackMs: DAY_MS };
+      await Promise.all(runtimes.map(({ backfills }) => backfills.setSchedule(spec)));
+      expect(await runtimes[0]?.backfills.schedules()).toMatchObject([spec]);
+    },
+  );
+
   it('makes up for a run that was missed while everything was down', async () => {
     const queue = await openQueue('redis');
     const { config, kore } = configFor(queue);

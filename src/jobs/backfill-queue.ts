@@ -1,4 +1,5 @@
-import { type IQueueBackend, type Job, type JobState, Queue } from 'bullmq';
+import { setTimeout } from 'node:timers/promises';
+import { ErrorCode, type IQueueBackend, type Job, type JobState, Queue } from 'bullmq';
 import type { ScheduleSpec } from '../config/schedules.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
@@ -45,6 +46,9 @@ export interface Schedule extends ScheduleSpec {
 const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
 /** Attempts are bounded by the worker. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
+/** A run that is being started leaves the way free within moments. */
+const MAX_COLLISIONS = 20;
+const PAUSE_AFTER_COLLISION_MS = 250;
 /** Rows of ids read at once; each has those of one batch. */
 const ROWS_AT_ONCE = 20;
 
@@ -136,11 +140,34 @@ export class BackfillQueue {
     }
   }
 
-  /** Sets a schedule, in place of the one of that name. One that is as it is to be is left alone. */
-  async setSchedule({ name, cron, lookbackMs }: ScheduleSpec): Promise<void> {
-    const existing = (await this.schedules()).find((schedule) => schedule.name === name);
-    // Setting it would drop a run that is due already.
-    if (existing && existing.cron === cron && existing.lookbackMs === lookbackMs) return;
+  /**
+   * Sets a schedule, in place of the one of that name. One that is as it is to be is left alone: setting it
+   * again would drop a run that is due already.
+   *
+   * Of several processes that declare the same schedule at once, the queue refuses those that come second,
+   * and also one whose next run is being started this very moment (BullMQ's `SchedulerJobIdCollision`):
+   * they look again whether it is set by now.
+   */
+  async setSchedule(spec: ScheduleSpec): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      if (await this.#isSet(spec)) return;
+      try {
+        await this.#upsertSchedule(spec);
+        return;
+      } catch (error) {
+        if (!isCollision(error) || tries === MAX_COLLISIONS) throw error;
+        await setTimeout(PAUSE_AFTER_COLLISION_MS);
+      }
+    }
+  }
+
+  async #isSet({ name, cron, lookbackMs }: ScheduleSpec): Promise<boolean> {
+    return (await this.schedules()).some(
+      (schedule) => schedule.name === name && schedule.cron === cron && schedule.lookbackMs === lookbackMs,
+    );
+  }
+
+  async #upsertSchedule({ name, cron, lookbackMs }: ScheduleSpec): Promise<void> {
     await this.#queue.upsertJobScheduler(
       name,
       { pattern: cron, tz: 'UTC' },
@@ -179,6 +206,10 @@ export class BackfillQueue {
   async close(): Promise<void> {
     await this.#queue.close();
   }
+}
+
+function isCollision(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === ErrorCode.SchedulerJobIdCollision;
 }
 
 /** `undefined` for what is no backfill: a schedule that is due. */
