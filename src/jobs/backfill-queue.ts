@@ -46,6 +46,8 @@ export interface Schedule extends ScheduleSpec {
 const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
 /** Attempts are bounded by the worker. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
+/** With PostgreSQL's `deadlock_detected` and `serialization_failure`. */
+const COLLISIONS: readonly unknown[] = [ErrorCode.SchedulerJobIdCollision, '40P01', '40001'];
 /** A run that is being started leaves the way free within moments. */
 const MAX_COLLISIONS = 20;
 const PAUSE_AFTER_COLLISION_MS = 250;
@@ -145,8 +147,7 @@ export class BackfillQueue {
    * again would drop a run that is due already.
    *
    * Of several processes that declare the same schedule at once, the queue refuses those that come second,
-   * and also one whose next run is being started this very moment (BullMQ's `SchedulerJobIdCollision`):
-   * they look again whether it is set by now.
+   * and also one whose next run is being started this very moment: they look again whether it is set by now.
    */
   async setSchedule(spec: ScheduleSpec): Promise<void> {
     for (let tries = 1; ; tries += 1) {
@@ -208,8 +209,9 @@ export class BackfillQueue {
   }
 }
 
+/** BullMQ's refusal, or what PostgreSQL does to one of several that want the same rows. */
 function isCollision(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === ErrorCode.SchedulerJobIdCollision;
+  return error instanceof Error && 'code' in error && COLLISIONS.includes(error.code);
 }
 
 /** `undefined` for what is no backfill: a schedule that is due. */
