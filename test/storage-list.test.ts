@@ -23,6 +23,12 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     return found.sort();
   }
 
+  async function collect<Entry>(listing: AsyncIterable<Entry>): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    for await (const entry of listing) entries.push(entry);
+    return entries;
+  }
+
   async function write(key: string, bytes = 1): Promise<void> {
     await archive.store.write(key, Buffer.alloc(bytes), { contentType: 'text/plain' }, 'replace', signal);
   }
@@ -35,6 +41,42 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect(await list('')).toEqual(['a/b/c/two 5', 'a/b/one 3', 'a/bc/three 1', 'four 1']);
     await expect(list('../')).rejects.toMatchObject({ code: 'INTERNAL' });
     await expect(list('a/b')).rejects.toMatchObject({ code: 'INTERNAL' });
+  });
+
+  it('gives keys in the order of their bytes, from any of them on, and directories by themselves', async () => {
+    // `-` comes before `/`, which comes before `0`; the last two are ordered otherwise in UTF-16.
+    const ascii = ['ord/a-b', 'ord/a/x', 'ord/a/y/z', 'ord/a0'];
+    // The stand-in for a bucket sorts as people do.
+    const keys = archive.atomic ? [...ascii, 'ord/ä', 'ord/\uff5e', 'ord/\u{1f600}'] : ascii;
+    for (const key of keys.toReversed()) await write(key);
+    const behind = async (after?: string) => {
+      const found: string[] = [];
+      const options = after === undefined ? {} : { after };
+      for await (const { key } of archive.store.list('ord/', signal, options)) found.push(key);
+      return found;
+    };
+    expect(await behind()).toEqual(keys);
+    for (const [index, key] of keys.entries()) expect(await behind(key)).toEqual(keys.slice(index + 1));
+    expect(await behind('ord/a/w')).toEqual(keys.slice(1));
+    const entries = await collect(archive.store.listDirectory('ord/', signal));
+    expect(entries).toMatchObject(
+      ['ord/a-b', 'ord/a/', 'ord/a0', ...keys.slice(4)].map((name) =>
+        name.endsWith('/') ? { directory: name } : { key: name, bytes: 1, modifiedAt: expect.any(Date) },
+      ),
+    );
+    expect(await collect(archive.store.listDirectory('nothing/', signal))).toEqual([]);
+  });
+
+  it('reads an object of any size in pieces', async () => {
+    await write('scanned', 3_000_000);
+    let bytes = 0;
+    const onChunk = (chunk: Buffer) => {
+      bytes += chunk.length;
+      expect(chunk.length).toBeLessThan(3_000_000);
+    };
+    expect(await archive.store.scan('scanned', onChunk, signal)).toBe(true);
+    expect(bytes).toBe(3_000_000);
+    expect(await archive.store.scan('not-there', onChunk, signal)).toBe(false);
   });
 
   it.runIf(kind === 's3')('goes on over as many pages as there are', { timeout: 60_000 }, async () => {

@@ -7,7 +7,7 @@ import { dirname, join, resolve, sep } from 'node:path';
 import { ArchiverError } from '../errors.ts';
 import { systemCode, toArchiveFileError } from './file-errors.ts';
 import { guarded } from './guard.ts';
-import { assertKey, assertPrefix, TEMPORARY_SEGMENT } from './keys.ts';
+import { assertKey, assertPrefix, compareKeys, TEMPORARY_SEGMENT } from './keys.ts';
 import { makeDirectories } from './make-directories.ts';
 import { directoriesUpTo, publishIfAbsent, syncDirectory } from './publish.ts';
 import { assertReadable, DEFAULT_MAX_READ_BYTES } from './read-limit.ts';
@@ -18,6 +18,10 @@ import { directoryTransferMemory } from './transfer-memory.ts';
 
 /** How often a process that keeps running looks for what others left. */
 const SWEEP_INTERVAL_MS = 5 * 60 * 1000;
+
+/** A file is scanned in pieces of such sizes; the smallest one finds its end. */
+const MIN_SCAN_BYTES = 512;
+const MAX_SCAN_BYTES = 256 * 1024;
 
 /** What was written: its size, and its hash should it have to be compared. */
 interface Content {
@@ -103,6 +107,12 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     }
   }
 
+  /** What a listing comes upon at a key: a file, what lies in a directory, or by now nothing. */
+  async function look(key: string): Promise<ListedObject | { names: string[] } | undefined> {
+    const isDirectory = key === '' || key.endsWith('/');
+    return isDirectory ? { names: await readNames(root, key) } : findFile(root, key);
+  }
+
   return {
     location,
     fullKey(key) {
@@ -124,14 +134,40 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         return found?.isFile() ? { bytes: found.size } : undefined;
       });
     },
-    async *list(prefix, signal) {
+    async scan(key, onChunk, signal) {
+      return guarded(translate, signal, async () => {
+        const handle = await openIfThere(await pathOf(key));
+        if (!handle) return false;
+        await using _closed = handle;
+        await scanFile(handle, onChunk, signal);
+        return true;
+      });
+    },
+    async *list(prefix, signal, { after, onUnreadable } = {}) {
       assertPrefix(prefix);
-      const directories = [prefix];
-      for (let below = directories.pop(); below !== undefined; below = directories.pop()) {
-        const at = below;
-        const found = await guarded(translate, signal, async () => readEntries(root, at));
-        directories.push(...found.directories);
-        yield* found.files;
+      // What is still to be looked at, the next one last.
+      const pending = [prefix];
+      for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+        const key = next;
+        if (after !== undefined && isBefore(key, after)) continue;
+        const found = await guarded(translate, signal, () => look(key)).catch((error: unknown) => {
+          if (signal.aborted || !onUnreadable) throw error;
+          onUnreadable(key, error);
+        });
+        if (found === undefined) continue;
+        if ('key' in found) yield found;
+        else for (const name of found.names.reverse()) pending.push(name);
+      }
+    },
+    async *listDirectory(prefix, signal) {
+      assertPrefix(prefix);
+      for (const name of await guarded(translate, signal, () => readNames(root, prefix))) {
+        if (name.endsWith('/')) {
+          yield { directory: name };
+          continue;
+        }
+        const found = await guarded(translate, signal, () => findFile(root, name));
+        if (found) yield found;
       }
     },
     async write(key, body, _info, mode, signal) {
@@ -201,6 +237,23 @@ async function openIfThere(path: string): Promise<FileHandle | undefined> {
   }
 }
 
+/** Reads to the end in pieces of their own, no larger than what there is to read. */
+async function scanFile(
+  handle: FileHandle,
+  onChunk: (chunk: Buffer) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { size } = await handle.stat();
+  for (let at = 0; ; ) {
+    const piece = Buffer.allocUnsafe(Math.min(Math.max(size - at, MIN_SCAN_BYTES), MAX_SCAN_BYTES));
+    const { bytesRead } = await handle.read(piece, 0, piece.length, at);
+    signal.throwIfAborted();
+    if (bytesRead === 0) return;
+    onChunk(piece.subarray(0, bytesRead));
+    at += bytesRead;
+  }
+}
+
 async function statIfThere(path: string): Promise<Stats | undefined> {
   try {
     return await lstat(path);
@@ -211,23 +264,30 @@ async function statIfThere(path: string): Promise<Stats | undefined> {
 }
 
 /**
- * The files of a directory of the archive, and the directories in it. Symbolic links are neither.
- * @param prefix the directory's key, with a `/` at its end; empty for the archive's own.
+ * The keys of a directory's files, and of the directories in it with a `/` at their ends, in the order of keys.
+ * Symbolic links are neither.
+ * @param prefix the directory's own key, with a `/` at its end; empty for the archive's own.
  */
-async function readEntries(
-  root: string,
-  prefix: string,
-): Promise<{ readonly files: ListedObject[]; readonly directories: string[] }> {
-  const files: ListedObject[] = [];
-  const directories: string[] = [];
+async function readNames(root: string, prefix: string): Promise<string[]> {
+  const names: string[] = [];
   for (const entry of await entriesIfThere(join(root, ...prefix.split('/')))) {
     const key = prefix + entry.name;
-    if (entry.isDirectory() && key !== TEMPORARY_SEGMENT) directories.push(`${key}/`);
-    if (!entry.isFile()) continue;
-    const found = await statIfThere(join(root, ...key.split('/')));
-    if (found) files.push({ key, bytes: found.size });
+    if (entry.isDirectory() && key !== TEMPORARY_SEGMENT) names.push(`${key}/`);
+    if (entry.isFile()) names.push(key);
   }
-  return { files, directories };
+  return names.sort(compareKeys);
+}
+
+/** A file as listings show it. */
+async function findFile(root: string, key: string): Promise<ListedObject | undefined> {
+  const found = await statIfThere(join(root, ...key.split('/')));
+  return found && { key, bytes: found.size, modifiedAt: found.mtime };
+}
+
+/** Whether nothing in this directory, or not this file, comes behind the key `after`. */
+function isBefore(key: string, after: string): boolean {
+  const holdsAfter = key === '' || (key.endsWith('/') && after.startsWith(key) && after !== key);
+  return !holdsAfter && compareKeys(key, after) <= 0;
 }
 
 async function entriesIfThere(path: string): Promise<Dirent[]> {

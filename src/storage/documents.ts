@@ -154,9 +154,12 @@ export function buildManifest({ session, archivedAt, recordings, transcript }: M
   };
 }
 
-/** The bytes of a document as they are stored: indented JSON, the same for the same document every time. */
+/**
+ * The bytes of a document as they are stored: one line of JSON, since Spark and Athena read a record a line; the
+ * same for the same document every time.
+ */
 export function serialize(document: Manifest | Transcript): Buffer {
-  return Buffer.from(`${JSON.stringify(document, null, 2)}\n`);
+  return Buffer.from(`${JSON.stringify(document)}\n`);
 }
 
 /**

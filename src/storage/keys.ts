@@ -3,6 +3,11 @@ import { ArchiverError } from '../errors.ts';
 /** The segment that the directory store keeps for files it has not finished. */
 export const TEMPORARY_SEGMENT = '.tmp';
 
+/** The order of keys, which is that of their bytes in UTF-8. Negative when `a` comes first. */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
 /**
  * The last check before a key becomes a path or a URL: relative, `/`-separated, no empty, `.` or `..`
  * segments, no backslashes, no control characters, nothing below `.tmp`.

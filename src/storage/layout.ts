@@ -14,9 +14,11 @@ const MAX_NAME_BYTES = 180;
 /** Longest ending, with its dot, that counts as an extension and survives shortening. */
 const MAX_EXTENSION_BYTES = 16;
 
-const MANIFEST_NAME = 'manifest.json';
+export const MANIFEST_NAME = 'manifest.json';
 const TRANSCRIPT_NAME = 'transcript.json';
 const NAME_OF_LAST_RESORT = 'recording';
+/** The date of sessions whose ids do not tell it. */
+export const UNDATED = 'undated';
 
 /** Names that a recording may not take: the archive's own, and those that Windows keeps for devices. */
 const RESERVED_NAME = /^(?:manifest\.json|transcript\.json|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
@@ -40,8 +42,40 @@ export function sessionPrefix(session: SessionRef): string {
 
 /** `bot_id=…/date=…/`: what all sessions of a bot that were created on one day begin with. */
 export function datePrefix({ botId, sessionId }: SessionRef): string {
-  const date = creationTime(sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? 'undated';
+  const date = creationTime(sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? UNDATED;
   return `bot_id=${botId}/date=${date}/`;
+}
+
+/** Where a key lies, if it lies in the directory of a session. */
+export interface SessionPlace {
+  /** With a `/` at its end. It is the session's own where it equals {@link sessionPrefix}. */
+  readonly directory: string;
+  readonly session: SessionRef;
+  /** What follows the directory. */
+  readonly name: string;
+}
+
+/** Reads a key back; `undefined` for one that lies in no session's directory. */
+export function readSessionKey(key: string): SessionPlace | undefined {
+  const [, directory = '', botId = '', sessionId = '', name = ''] =
+    /^(bot_id=([^/]+)\/date=[^/]+\/session_id=([^/]+)\/)(.*)$/s.exec(key) ?? [];
+  if (!isValidId(botId) || !isValidId(sessionId)) return undefined;
+  return { directory, session: { botId, sessionId }, name };
+}
+
+/** The bot of a directory `bot_id=…/`; `undefined` for any other. */
+export function readBotDirectory(directory: string): string | undefined {
+  const botId = /^bot_id=([^/]+)\/$/.exec(directory)?.[1];
+  return botId !== undefined && isValidId(botId) ? botId : undefined;
+}
+
+/** The date of a directory `bot_id=…/date=…/`, or `undated`; `undefined` for any other. */
+export function readDateDirectory(directory: string): string | undefined {
+  const date = /^bot_id=[^/]+\/date=([^/]+)\/$/.exec(directory)?.[1];
+  if (date === undefined || date === UNDATED) return date;
+  const time = /^\d{4}-\d{2}-\d{2}$/.test(date) ? new Date(date) : new Date(Number.NaN);
+  // `2025-02-30` is understood by some parsers as another day.
+  return !Number.isNaN(time.getTime()) && time.toISOString().startsWith(date) ? date : undefined;
 }
 
 /** Relative key of a session's manifest. */

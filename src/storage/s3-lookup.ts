@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
+import { compareKeys } from './keys.ts';
 import { isNoSuchKey } from './s3-errors.ts';
-import type { ListedObject, StoredObject } from './store.ts';
+import type { ListedDirectory, ListedObject, StoredObject } from './store.ts';
 
 /** Where an object is, as requests name it. */
 export interface ObjectAddress {
@@ -53,24 +54,46 @@ export async function openObject(
   }
 }
 
+/** What to list. */
+export interface ListAddress extends Omit<ObjectAddress, 'Key'> {
+  readonly Prefix: string;
+  /** `/` for what lies right below the prefix, with the directories there. */
+  readonly Delimiter?: string;
+  readonly StartAfter?: string;
+}
+
 /**
- * One page of the objects whose full keys begin with `Prefix`.
+ * One page of the objects (and directories) whose full keys begin with `Prefix`, in the order of their keys.
  * @param token from the page before.
  */
 export async function listObjects(
   client: S3Client,
-  where: Omit<ObjectAddress, 'Key'> & { readonly Prefix: string },
+  where: ListAddress,
   token: string | undefined,
   abortSignal: AbortSignal,
-): Promise<{ readonly objects: readonly ListedObject[]; readonly nextToken: string | undefined }> {
+): Promise<{
+  readonly entries: readonly (ListedObject | ListedDirectory)[];
+  readonly nextToken: string | undefined;
+}> {
   const page = await client.send(
     new ListObjectsV2Command({ ...where, ...(token !== undefined && { ContinuationToken: token }) }),
     { abortSignal },
   );
-  const objects = (page.Contents ?? []).flatMap(({ Key, Size }) =>
-    Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0 }],
+  const objects: ListedObject[] = (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
+    Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) }],
   );
-  return { objects, nextToken: page.IsTruncated ? page.NextContinuationToken : undefined };
+  const directories: ListedDirectory[] = (page.CommonPrefixes ?? []).flatMap(({ Prefix }) =>
+    Prefix === undefined ? [] : [{ directory: Prefix }],
+  );
+  const entries =
+    directories.length === 0
+      ? objects
+      : [...objects, ...directories].sort((a, b) => compareKeys(nameOf(a), nameOf(b)));
+  return { entries, nextToken: page.IsTruncated ? page.NextContinuationToken : undefined };
+}
+
+function nameOf(entry: ListedObject | ListedDirectory): string {
+  return 'key' in entry ? entry.key : entry.directory;
 }
 
 /** What lies at an address, compared with what was to be written there; read only if nothing else tells. */

@@ -1,6 +1,7 @@
 /** An archive in an S3 bucket, on AWS and on stores that speak its protocol. */
 
 import { createHash } from 'node:crypto';
+import { addAbortSignal } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import type { ArchiveTarget } from '../config/config.ts';
@@ -25,10 +26,26 @@ import {
   isPreconditionFailed,
   toArchiveS3Error,
 } from './s3-errors.ts';
-import { compareObject, findObject, listObjects, type ObjectAddress, openObject } from './s3-lookup.ts';
+import {
+  compareObject,
+  findObject,
+  type ListAddress,
+  listObjects,
+  type ObjectAddress,
+  openObject,
+} from './s3-lookup.ts';
 import { CLEAN_UP_MS, type Progress, uploadInParts } from './s3-parts.ts';
+import { createShortCut } from './s3-short-cut.ts';
 import { openSource } from './source.ts';
-import type { ArchiveStore, ObjectInfo, StoredObject, WriteMode, WriteOutcome } from './store.ts';
+import type {
+  ArchiveStore,
+  ListedDirectory,
+  ListedObject,
+  ObjectInfo,
+  StoredObject,
+  WriteMode,
+  WriteOutcome,
+} from './store.ts';
 import { MIN_PART_BYTES, partBytesFor, s3TransferMemory } from './transfer-memory.ts';
 
 /** How often a write that met another one is tried again, and the first pause; pauses double. */
@@ -70,17 +87,39 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   watchHosts(client, (hostname) => {
     if (isAmazonS3(hostname)) conditional.works();
   });
+  const shortCut = createShortCut(client);
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
   const owner = ownerParameters(s3);
+  const base = prefix === '' ? '' : `${prefix}/`;
   const translate = (error: unknown) => toArchiveS3Error(error, bucket);
 
   function fullKey(key: string): string {
     assertKey(key);
-    return prefix === '' ? key : `${prefix}/${key}`;
+    return base + key;
   }
 
   function address(key: string): ObjectAddress {
     return { Bucket: bucket, Key: fullKey(key), ...owner };
+  }
+
+  /** Entries of a listing under their relative keys. */
+  async function* listPages(
+    keyPrefix: string,
+    how: Pick<ListAddress, 'Delimiter' | 'StartAfter'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<ListedObject | ListedDirectory> {
+    assertPrefix(keyPrefix);
+    const where = { Bucket: bucket, Prefix: base + keyPrefix, ...owner, ...how };
+    let token: string | undefined;
+    do {
+      const page = await guarded(translate, signal, () => listObjects(client, where, token, signal));
+      for (const entry of page.entries) {
+        yield 'key' in entry
+          ? { ...entry, key: entry.key.slice(base.length) }
+          : { directory: entry.directory.slice(base.length) };
+      }
+      token = page.nextToken;
+    } while (token !== undefined);
   }
 
   /** Object Lock wants a checksum even where none are sent otherwise. */
@@ -132,8 +171,10 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
           ChecksumSHA256: Buffer.from(body.sha256, 'hex').toString('base64'),
         } as const)
       : {};
-    const send = (condition: { IfNoneMatch?: string }) =>
-      client.send(
+    const send = async (condition: { IfNoneMatch?: string }) => {
+      const ifAbsent = condition.IfNoneMatch !== undefined;
+      if (await shortCut.put(fullKey(key), { ...body, ...info, ifAbsent }, signal)) return;
+      await client.send(
         withPayloadHash(
           new PutObjectCommand({
             ...address(key),
@@ -149,6 +190,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         ),
         { abortSignal: signal },
       );
+    };
     if (mode === 'replace') {
       await send({});
       return 'stored';
@@ -219,7 +261,8 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     fullKey,
     async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
       return guarded(translate, signal, async () => {
-        const object = await openObject(client, address(key), signal);
+        const quick = await shortCut.get(fullKey(key), signal);
+        const object = quick === undefined ? await openObject(client, address(key), signal) : quick;
         if (!object) return undefined;
         const chunks: Buffer[] = [];
         let bytes = 0;
@@ -235,17 +278,23 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     async head(key, signal) {
       return guarded(translate, signal, () => find(key, signal));
     },
-    async *list(keyPrefix, signal) {
-      assertPrefix(keyPrefix);
-      const base = prefix === '' ? '' : `${prefix}/`;
-      const where = { Bucket: bucket, Prefix: base + keyPrefix, ...owner };
-      let token: string | undefined;
-      do {
-        const page = await guarded(translate, signal, () => listObjects(client, where, token, signal));
-        for (const { key, bytes } of page.objects) yield { key: key.slice(base.length), bytes };
-        token = page.nextToken;
-      } while (token !== undefined);
+    async scan(key, onChunk, signal) {
+      return guarded(translate, signal, async () => {
+        const object = await openObject(client, address(key), signal);
+        if (!object) return false;
+        // The SDK lets go of the signal once the answer has begun.
+        for await (const chunk of addAbortSignal(signal, object.body) as AsyncIterable<Buffer>)
+          onChunk(chunk);
+        return true;
+      });
     },
+    async *list(keyPrefix, signal, { after } = {}) {
+      const from = after === undefined ? {} : { StartAfter: base + after };
+      for await (const entry of listPages(keyPrefix, from, signal)) {
+        if ('key' in entry) yield entry;
+      }
+    },
+    listDirectory: (keyPrefix, signal) => listPages(keyPrefix, { Delimiter: '/' }, signal),
     async write(key, body, info, mode, signal) {
       const sha256 = createHash('sha256').update(body).digest('hex');
       return guarded(translate, signal, () => put(key, { bytes: body, sha256 }, info, mode, signal));

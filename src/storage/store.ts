@@ -17,6 +17,25 @@ export interface ListedObject {
   /** Relative, like those that objects are written under. */
   readonly key: string;
   readonly bytes: number;
+  /** When it was written, by the store's clock. */
+  readonly modifiedAt: Date;
+}
+
+/** A directory as a listing of the one above it shows it: what several keys begin with. */
+export interface ListedDirectory {
+  /** With a `/` at its end. */
+  readonly directory: string;
+}
+
+/** What a listing may be told. */
+export interface ListOptions {
+  /** Only keys behind this one; a directory that `onUnreadable` was told of is not looked into again. */
+  readonly after?: string;
+  /**
+   * Hears of a directory (with a `/` at its end) or file that could not be looked at, instead of the listing failing
+   * for it. Buckets have no such things.
+   */
+  readonly onUnreadable?: (key: string, error: unknown) => void;
 }
 
 /** `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically. */
@@ -60,12 +79,21 @@ export interface ArchiveStore {
   /** Size, and hash where known, or `undefined` when there is no such object. */
   head(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
   /**
-   * All objects whose keys begin with `prefix`, in no particular order. What is written or removed meanwhile may be
-   * among them or not.
+   * Reads an object of any size to its end, piece by piece.
+   *
+   * @param onChunk may keep what it is given.
+   * @returns whether there is one.
+   */
+  scan(key: string, onChunk: (chunk: Buffer) => void, signal: AbortSignal): Promise<boolean>;
+  /**
+   * All objects whose keys begin with `prefix`, in the order of their keys' bytes. What is written or removed
+   * meanwhile may be among them or not.
    *
    * @param prefix whole segments: it ends in `/`, or is empty for everything.
    */
-  list(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject>;
+  list(prefix: string, signal: AbortSignal, options?: ListOptions): AsyncIterable<ListedObject>;
+  /** The objects and directories right below `prefix`, in the same order. */
+  listDirectory(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject | ListedDirectory>;
   /** Writes a small object in one go. */
   write(
     key: string,

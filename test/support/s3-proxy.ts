@@ -11,6 +11,11 @@ export type Stage = 'create' | 'part' | 'complete' | 'abort' | 'put' | 'head' | 
 /** A request as the proxy sees it before it is passed on. */
 export interface SeenRequest {
   readonly stage: Stage;
+  /** With the bucket, and as it stands in the request: percent-encoded. */
+  readonly path: string;
+  readonly method: string;
+  /** With its `?`, if there is any. */
+  readonly query: string;
   /** Of a part. */
   readonly partNumber: number | undefined;
   readonly headers: IncomingMessage['headers'];
@@ -52,7 +57,9 @@ export async function startS3Proxy(
   const handle = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const { stage, partNumber } = classify(incoming);
     const count = 1 + seen.filter((other) => other.stage === stage && other.partNumber === partNumber).length;
-    const request: SeenRequest = { stage, partNumber, headers: incoming.headers, count };
+    const { method = '', headers } = incoming;
+    const { pathname: path, search: query } = new URL(incoming.url ?? '/', target);
+    const request: SeenRequest = { stage, path, method, query, partNumber, headers, count };
     seen.push(request);
     const fate = decide(request) ?? 'pass';
     if (fate === 'drop request') {

@@ -1,0 +1,218 @@
+/** The requests that every session makes, without the SDK's handling of any request there could be. */
+
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { S3Client } from '@aws-sdk/client-s3';
+import { HttpRequest } from '@smithy/core/protocols';
+import { SignatureV4 } from '@smithy/signature-v4';
+
+/** An object to be put. */
+export interface ShortCutObject {
+  readonly bytes: Buffer;
+  /** Lowercase hex. */
+  readonly sha256: string;
+  readonly contentType: string;
+  /** Send `If-None-Match: *`. */
+  readonly ifAbsent: boolean;
+}
+
+/** An object being read. Its body has to be read to the end or destroyed. */
+export interface ShortCutAnswer {
+  readonly bytes: number;
+  readonly body: Readable;
+}
+
+/**
+ * Takes the one common course: a request that the store fulfils at once, or a look at what is not there. Whatever
+ * else comes of it (another answer, none, or nothing learned yet) is for the SDK, which then sends the request anew
+ * with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
+ * the signature and the sending together, and each session makes four requests.
+ */
+export interface ShortCut {
+  /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
+  get(key: string, signal: AbortSignal): Promise<ShortCutAnswer | null | undefined>;
+  /** Whether the object is stored; otherwise the SDK has to do it. */
+  put(key: string, object: ShortCutObject, signal: AbortSignal): Promise<boolean>;
+}
+
+/** How the SDK sends requests of a kind: where to, what all of them say, and with whose signature. */
+interface Course {
+  readonly protocol: string;
+  readonly hostname: string;
+  readonly port: number | undefined;
+  /** Up to the key. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly sendsChecksum: boolean;
+  readonly region: string;
+  readonly signer: SignatureV4;
+}
+
+type Method = 'GET' | 'PUT';
+
+const METHODS: Readonly<Record<string, Method>> = { GetObjectCommand: 'GET', PutObjectCommand: 'PUT' };
+/** What the SDK says of one object alone, or of one request; all other `x-amz-` headers come by configuration. */
+const OWN_HEADERS = new Set([
+  'x-amz-checksum-mode',
+  'x-amz-checksum-sha256',
+  'x-amz-content-sha256',
+  'x-amz-date',
+  'x-amz-meta-sha256',
+  'x-amz-security-token',
+]);
+const CREDENTIAL = /^AWS4-HMAC-SHA256 Credential=.+\/\d{8}\/([^/]+)\/s3\/aws4_request,/;
+const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+/** As long as the SDK waits at the most before it sends a request for the second time. */
+const MAX_PAUSE_MS = 100;
+
+/** @param client whose requests are learned from, and whose connections and credentials are used. */
+export function createShortCut(client: S3Client): ShortCut {
+  const courses: { [Kind in Method]?: Course | undefined } = {};
+  client.middlewareStack.add(
+    (next, { commandName = '' }) =>
+      (args) => {
+        const method = METHODS[commandName];
+        if (method !== undefined && HttpRequest.isInstance(args.request)) {
+          const { Key: key } = args.input as { readonly Key?: string };
+          courses[method] = courseOf(args.request, key ?? '', client, courses[method]);
+        }
+        return next(args);
+      },
+    // After the signature.
+    { name: 'learnCourse', step: 'finalizeRequest', priority: 'low' },
+  );
+
+  async function send(
+    method: Method,
+    course: Course,
+    key: string,
+    headers: Readonly<Record<string, string>>,
+    body: Buffer | undefined,
+    signal: AbortSignal,
+  ) {
+    const { protocol, hostname, port, path } = course;
+    const request = new HttpRequest({
+      method,
+      protocol,
+      hostname,
+      ...(port !== undefined && { port }),
+      path: path + encodeKey(key),
+      headers: { ...course.headers, ...headers },
+      body,
+    });
+    const signingDate = new Date(Date.now() + client.config.systemClockOffset);
+    const signed = HttpRequest.clone(await course.signer.sign(request, { signingDate }));
+    const { response } = await client.config.requestHandler.handle(signed, { abortSignal: signal });
+    return response as { statusCode: number; headers: Record<string, string>; body: Readable };
+  }
+
+  return {
+    async get(key, signal) {
+      const course = courses.GET;
+      if (!course) return undefined;
+      return orElse(undefined, signal, async () => {
+        const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
+        const { statusCode, headers, body } = await send('GET', course, key, own, undefined, signal);
+        if (statusCode === 200) return { bytes: Number(headers['content-length']), body };
+        const said = await text(body);
+        if (statusCode === 404 && said.includes('<Code>NoSuchKey</Code>')) return null;
+        throw new Error(`the store answered ${statusCode}`);
+      });
+    },
+    async put(key, { bytes, sha256, contentType, ifAbsent }, signal) {
+      const course = courses.PUT;
+      if (!course) return false;
+      return orElse(false, signal, async () => {
+        const own = {
+          'content-length': String(bytes.length),
+          'content-type': contentType,
+          // By which the store verifies the body.
+          'x-amz-content-sha256': sha256,
+          'x-amz-meta-sha256': sha256,
+          ...(course.sendsChecksum && {
+            'x-amz-checksum-sha256': Buffer.from(sha256, 'hex').toString('base64'),
+          }),
+          ...(ifAbsent && { 'if-none-match': '*' }),
+        };
+        const answer = await send('PUT', course, key, own, bytes, signal);
+        await text(answer.body);
+        if (answer.statusCode === 200) return true;
+        throw new Error(`the store answered ${answer.statusCode}`);
+      });
+    },
+  };
+}
+
+/** What `work` returns; `otherwise` when it fails, after a pause: the same request is about to be sent again. */
+async function orElse<Result>(
+  otherwise: Result,
+  signal: AbortSignal,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work();
+  } catch {
+    // If the trouble lasts, the SDK meets it as well, and says what it is.
+    await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
+    return otherwise;
+  }
+}
+
+/**
+ * How a signed request of the SDK's was sent; `undefined` where requests for other objects can't be made of it.
+ * @param known that of the request before.
+ */
+function courseOf(
+  request: HttpRequest,
+  key: string,
+  client: S3Client,
+  known: Course | undefined,
+): Course | undefined {
+  const { protocol, hostname, port, path } = request;
+  const headers = new Map(
+    Object.entries(request.headers).map(([name, value]) => [name.toLowerCase(), value]),
+  );
+  const region = CREDENTIAL.exec(headers.get('authorization') ?? '')?.[1];
+  const keyPath = encodeKey(key);
+  // An object's lock ends at a time of its own. Other signatures are those of S3 Express and of several regions.
+  if (region === undefined || !path.endsWith(`/${keyPath}`) || headers.has('x-amz-object-lock-mode')) {
+    return undefined;
+  }
+  return {
+    protocol,
+    hostname,
+    port,
+    path: path.slice(0, -keyPath.length),
+    headers: Object.fromEntries([...headers].filter(([name]) => isSaidByAll(name))),
+    sendsChecksum: headers.has('x-amz-checksum-sha256'),
+    region,
+    signer: known?.region === region ? known.signer : signerFor(region, client),
+  };
+}
+
+function signerFor(region: string, { config }: S3Client): SignatureV4 {
+  const { credentials, sha256 } = config;
+  return new SignatureV4({
+    service: 's3',
+    region,
+    credentials,
+    sha256,
+    uriEscapePath: false,
+    applyChecksum: false,
+  });
+}
+
+function isSaidByAll(name: string): boolean {
+  return name === 'host' || name === 'user-agent' || (name.startsWith('x-amz-') && !OWN_HEADERS.has(name));
+}
+
+/** As the SDK writes a key into a URL: RFC 3986's unreserved characters and `/` as they are. */
+function encodeKey(key: string): string {
+  const escaped = (character: string) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
+  return key
+    .split('/')
+    .map(encodeURIComponent)
+    .join('/')
+    .replaceAll(/[!'()*]/g, escaped);
+}
