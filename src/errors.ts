@@ -75,3 +75,11 @@ export function isArchiverError(error: unknown, code?: ErrorCode): error is Arch
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(RETRYABLE_BY_CODE, text);
 }
+
+/** Errors that JavaScript itself throws when a program is wrong. */
+const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError] as const;
+
+/** Whether an error can only mean that this program is wrong. */
+export function isBug(error: unknown): boolean {
+  return BUGS.some((bug) => error instanceof bug);
+}

@@ -1,8 +1,16 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Logger, pino, stdSerializers } from 'pino';
 import type { LogLevel } from './config/config.ts';
 import { redact } from './redact.ts';
 
 export type { Logger } from 'pino';
+
+const fields = new AsyncLocalStorage<Readonly<Record<string, string>>>();
+
+/** Does some work, and adds the fields to every line that is logged on its behalf, however deep down. */
+export function withLogFields<T>(added: Readonly<Record<string, string>>, work: () => T): T {
+  return fields.run(added, work);
+}
 
 /**
  * A JSON logger to stderr (file descriptor 2), one object a line, whose every line passes through
@@ -15,6 +23,7 @@ export function createLogger(level: LogLevel, write: (line: string) => void = wr
     {
       level,
       base: null,
+      mixin: () => ({ ...fields.getStore() }),
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: stdSerializers.errWithCause, error: stdSerializers.errWithCause },

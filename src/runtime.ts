@@ -6,18 +6,15 @@ import { openBackend } from './jobs/open-backend.ts';
 import { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
 import type { Logger } from './log.ts';
-import type { Metrics } from './metrics/metrics.ts';
 import { type BackfillOperations, createBackfillOperations } from './operations/backfills.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
+import type { RequestTracer, TracedParts, WorkObservers } from './telemetry/tracing.ts';
 import { createMediaClient } from './transfer/media-client.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
 import { createTransfer } from './transfer/transfer.ts';
 import { startBackfillWorker } from './workers/backfill-worker.ts';
 import { type SessionWorker, startSessionWorker } from './workers/session-worker.ts';
-
-/** Told of how the work goes, for metrics. */
-export type WorkObservers = Pick<Metrics, 'worker' | 'transfer' | 'kore'>;
 
 /** The parts of the program, put together as the configuration says. */
 export interface Runtime {
@@ -31,6 +28,8 @@ export interface Runtime {
   readonly locations: { readonly queue: string; readonly archive: string };
   /** Whether other processes can work on the same queue. */
   readonly isQueueShared: boolean;
+  /** For the API, where traces are wanted. */
+  readonly requestTracer: RequestTracer | undefined;
   /** Starts archiving, and working on backfills and schedules. */
   startWorker(kore: KoreConfig, observers?: WorkObservers): SessionWorker;
   /** Proves that queue and archive can be reached. */
@@ -46,7 +45,9 @@ export interface Runtime {
 export async function openRuntime(config: Config, log: Logger): Promise<Runtime> {
   const backend = await openBackend(config.queue, log);
   const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
-  const queue = new SessionQueue(backend, config.queue.name, log);
+  // Loaded only where it is wanted: it takes time and memory.
+  const tracing = config.traces && (await import('./telemetry/start.ts')).startTracing(config.traces, log);
+  const queue = new SessionQueue(backend, config.queue.name, log, tracing?.queue);
   const backfills = new BackfillQueue(backend, config.queue.name, log);
   const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
@@ -57,7 +58,9 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
     backfills: createBackfillOperations(backfills, queue, store),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
-    startWorker(kore, observers) {
+    requestTracer: tracing?.requests,
+    startWorker(kore, metrics) {
+      const observers = tracing ? tracing.observers(metrics) : metrics;
       const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);
       const client = createKoreClient({
         config: kore,
@@ -73,12 +76,7 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
         () => client.close(),
         () => media.close(),
       );
-      const sessionWorker = startSessionWorker({
-        backend,
-        queue,
-        queueName: config.queue.name,
-        defaultBotId: kore.botId,
-        work: config.work,
+      const parts: TracedParts = {
         fetchVoicemail: (session, callClass, signal) => client.fetchVoicemail(session, callClass, signal),
         store,
         transfer: createTransfer({
@@ -89,8 +87,17 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
           log,
           ...(observers && { observe: observers.transfer }),
         }),
+      };
+      const sessionWorker = startSessionWorker({
+        backend,
+        queue,
+        queueName: config.queue.name,
+        defaultBotId: kore.botId,
+        work: config.work,
+        ...(tracing ? tracing.traceParts(parts) : parts),
         now: () => new Date(),
         log,
+        telemetry: tracing?.queue,
         ...(observers && { observe: observers.worker }),
       });
       const backfillWorker = startBackfillWorker({
@@ -125,6 +132,7 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
       await Promise.all([queue.close(), backfills.close()]);
       await backend.close();
       await store.close();
+      await tracing?.close();
     },
   };
 }

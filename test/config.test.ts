@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Config, S3Config } from '../src/config/config.ts';
-import { passAwsSettings, readEnvironment } from '../src/config/environment.ts';
+import { passSdkSettings, readEnvironment } from '../src/config/environment.ts';
 import { ConfigError, type Fault } from '../src/config/faults.ts';
 import { loadConfig, type Need } from '../src/config/load.ts';
 import type { Environment } from '../src/config/settings.ts';
@@ -80,7 +80,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
       downloadIdleTimeoutMs: 30_000,
       shutdownGraceMs: 30_000,
     },
-    http: { host: '127.0.0.1', port: 8080, tokens: [] },
+    http: { host: '127.0.0.1', port: 8080, isPortDefault: true, tokens: [] },
     schedules: [],
     logLevel: 'info',
   } satisfies Config);
@@ -589,13 +589,13 @@ describe('the environment', () => {
     expect(() => readEnvironment(home, {})).toThrow(/^\.env: .*EISDIR/);
   });
 
-  test('hands AWS settings of .env on to the SDK without touching those of the process', () => {
+  test('hands settings of .env for the AWS and OpenTelemetry SDKs on to them without touching those of the process', () => {
     const processEnv: Record<string, string | undefined> = { AWS_REGION: 'eu-west-1' };
     const environment = readEnvironment(
-      withDotEnv('AWS_REGION=us-east-1\nAWS_PROFILE=backup\nOTHER=1'),
+      withDotEnv('AWS_REGION=us-east-1\nAWS_PROFILE=backup\nOTEL_SERVICE_NAME=vm\nOTHER=1'),
       processEnv,
     );
-    passAwsSettings(environment, processEnv);
-    expect(processEnv).toEqual({ AWS_REGION: 'eu-west-1', AWS_PROFILE: 'backup' });
+    passSdkSettings(environment, processEnv);
+    expect(processEnv).toEqual({ AWS_REGION: 'eu-west-1', AWS_PROFILE: 'backup', OTEL_SERVICE_NAME: 'vm' });
   });
 });

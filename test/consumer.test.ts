@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Backend } from '../src/jobs/backend.ts';
 import { Consumer, type TakenJob, type Verdict } from '../src/jobs/consumer.ts';
 import { openBackend } from '../src/jobs/open-backend.ts';
-import { type EnqueueRequest, SessionQueue } from '../src/jobs/session-queue.ts';
+import { SessionQueue } from '../src/jobs/session-queue.ts';
+import type { EnqueueRequest } from '../src/jobs/session-requests.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 

@@ -4,13 +4,8 @@ import type { ErrorCode } from '../src/errors.ts';
 import type { Backend } from '../src/jobs/backend.ts';
 import { openBackend } from '../src/jobs/open-backend.ts';
 import { jobId } from '../src/jobs/session-job.ts';
-import {
-  type EnqueueRequest,
-  InvalidCursorError,
-  type ListQuery,
-  SessionQueue,
-  transcriptQueueName,
-} from '../src/jobs/session-queue.ts';
+import { InvalidCursorError, SessionQueue, transcriptQueueName } from '../src/jobs/session-queue.ts';
+import type { EnqueueRequest, ListQuery } from '../src/jobs/session-requests.ts';
 import { failureReason, type SessionView } from '../src/jobs/view.ts';
 import { ARCHIVED, type Decide, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import type { Backend } from '../src/jobs/backend.ts';
 import { openBackend } from '../src/jobs/open-backend.ts';
-import { type QueueActivity, SessionQueue } from '../src/jobs/session-queue.ts';
+import { SessionQueue } from '../src/jobs/session-queue.ts';
+import type { QueueActivity } from '../src/jobs/session-requests.ts';
 import { failureReason } from '../src/jobs/view.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';

@@ -137,12 +137,33 @@ export interface HttpConfig {
   readonly host: string;
   /** `HTTP_PORT`, 0 for any free one. */
   readonly port: number;
+  /** `HTTP_PORT` is not set: then a worker beside an API takes another port. */
+  readonly isPortDefault?: true | undefined;
   /** `API_TOKEN`; several may be given, comma-separated, for rotation. */
   readonly tokens: readonly string[];
   /** `API_JWKS_URL`, `API_JWT_ISSUER`, `API_JWT_AUDIENCE` */
   readonly jwt?: JwtConfig | undefined;
   /** Without it there is no webhook. */
   readonly webhook?: WebhookConfig | undefined;
+}
+
+/**
+ * Traces are sent by OTLP. What is not here, such as where to and with which headers, the OpenTelemetry SDK reads from
+ * the environment itself.
+ */
+export interface TracesConfig {
+  /** `OTEL_EXPORTER_OTLP_PROTOCOL` */
+  readonly protocol: 'http/protobuf' | 'http/json';
+  /** `OTEL_TRACES_SAMPLER` */
+  readonly sampler:
+    | 'always_on'
+    | 'always_off'
+    | 'traceidratio'
+    | 'parentbased_always_on'
+    | 'parentbased_always_off'
+    | 'parentbased_traceidratio';
+  /** `OTEL_TRACES_SAMPLER_ARG`: the part of all traces that is kept, 0 to 1. */
+  readonly samplerRatio: number;
 }
 
 /** `LOG_LEVEL` */
@@ -160,5 +181,7 @@ export interface Config {
   readonly http: HttpConfig;
   /** `SCHEDULES` */
   readonly schedules: readonly ScheduleSpec[];
+  /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
+  readonly traces?: TracesConfig | undefined;
   readonly logLevel: LogLevel;
 }

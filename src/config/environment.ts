@@ -22,15 +22,15 @@ export function readEnvironment(directory: string, processEnv: Environment): Env
 }
 
 /**
- * Hands the settings that belong to the AWS SDK, which reads the process's variables itself, on to it where
- * they come from a `.env`: sets those `AWS_*` variables that `processEnv` doesn't have.
+ * Hands the settings that belong to the AWS and OpenTelemetry SDKs, which read the process's variables themselves, on
+ * to them where they come from a `.env`: sets those `AWS_*` and `OTEL_*` variables that `processEnv` doesn't have.
  */
-export function passAwsSettings(
+export function passSdkSettings(
   environment: Environment,
   processEnv: Record<string, string | undefined>,
 ): void {
   for (const [name, value] of Object.entries(environment)) {
-    if (name.startsWith('AWS_') && value !== undefined) processEnv[name] ??= value;
+    if (/^(AWS|OTEL)_/.test(name) && value !== undefined) processEnv[name] ??= value;
   }
 }
 

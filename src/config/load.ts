@@ -16,6 +16,7 @@ import type {
 } from './config.ts';
 import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
+import { loadTraces } from './traces.ts';
 import { parseDuration, parseRate, parseSize } from './units.ts';
 import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
 import {
@@ -80,6 +81,7 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     work: loadWork(settings, archive),
     http: loadHttp(settings, app, needs.has('api')),
     schedules: settings.optional('SCHEDULES', parseSchedules, 'nightly=0 3 * * *|48h') ?? [],
+    traces: loadTraces(settings),
     logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel, 'info'),
   };
   for (const secret of [environment.AWS_SECRET_ACCESS_KEY, environment.AWS_SESSION_TOKEN]) {
@@ -207,9 +209,12 @@ function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
   };
 }
 
+const DEFAULT_PORT = '8080';
+
 function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolean): HttpConfig {
   const host = settings.withDefault('HTTP_HOST', parseBindHost, '127.0.0.1');
-  const port = settings.withDefault('HTTP_PORT', between(parseInteger, '0', '65535'), '8080');
+  const ownPort = settings.optional('HTTP_PORT', between(parseInteger, '0', '65535'), DEFAULT_PORT);
+  const port = ownPort ?? Number(DEFAULT_PORT);
   const tokens = settings.optional('API_TOKEN', parseTokens, 'a long random text') ?? [];
   for (const token of tokens) registerSecret(token);
   const jwt = loadJwt(settings);
@@ -221,7 +226,8 @@ function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolea
       `"${host}" would let other machines use the API without any credentials; set API_TOKEN (or API_JWKS_URL), or keep to 127.0.0.1`,
     );
   }
-  return { host, port, tokens, jwt, webhook: loadWebhook(settings, app) };
+  const isPortDefault = ownPort === undefined || undefined;
+  return { host, port, isPortDefault, tokens, jwt, webhook: loadWebhook(settings, app) };
 }
 
 const JWT_VARIABLES = ['API_JWKS_URL', 'API_JWT_ISSUER', 'API_JWT_AUDIENCE'] as const;

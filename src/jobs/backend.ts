@@ -1,5 +1,9 @@
-import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Worker } from 'bullmq';
+import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Telemetry, Worker } from 'bullmq';
+import type { StoredEvent } from './session-event.ts';
 import type { JobResult, SessionJobData, SessionJobProgress } from './session-job.ts';
+
+/** What follows jobs from whoever adds them to whoever works on them: BullMQ's interface to OpenTelemetry. */
+export type QueueTelemetry<Context = unknown> = Telemetry<Context>;
 
 /** A BullMQ queue of sessions on whichever backend. */
 export type JobQueue = Queue<
@@ -26,12 +30,6 @@ export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
  * finished one way or the other.
  */
 export type JobStanding = 'ahead' | 'behind' | 'completed' | 'failed';
-
-/** An event of a queue as the backend keeps it: a name under `event`, and what goes with it, as text. */
-export interface StoredEvent {
-  readonly id: string;
-  readonly fields: Readonly<Record<string, string>>;
-}
 
 /**
  * Workers count what they finish for so many minutes. Twice of what is shown: BullMQ puts what it counted before

@@ -1,6 +1,7 @@
 import { DelayedError, type Job, WaitingError, Worker } from 'bullmq';
 import type { Logger } from '../log.ts';
-import { type Backend, type JobWorker, MINUTES_KEPT } from './backend.ts';
+import { withinTime } from '../within-time.ts';
+import { type Backend, type JobWorker, MINUTES_KEPT, type QueueTelemetry } from './backend.ts';
 import type { JobResult, SessionJobData, SessionJobProgress } from './session-job.ts';
 import { jobProgress } from './view.ts';
 
@@ -40,6 +41,8 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   /** Works on one job. It must not throw; `signal` aborts when there is no more time. */
   handle(job: TakenJob<Data, Progress>, signal: AbortSignal): Promise<Verdict<Result>>;
   readonly log: Logger;
+  /** Each job is worked on within the trace that it was added with. */
+  readonly telemetry?: QueueTelemetry | undefined;
 }
 
 /**
@@ -105,6 +108,7 @@ export class Consumer<
       process,
       {
         ...backend.options('consumer'),
+        ...(options.telemetry && { telemetry: options.telemetry }),
         concurrency: options.concurrency,
         lockDuration: LOCK_DURATION_MS,
         stalledInterval: STALLED_INTERVAL_MS,
@@ -248,16 +252,4 @@ function takenJob<Data, Progress extends object, Result>(
     scheduledAt: job.opts.prevMillis,
     saveProgress: (progress) => job.updateProgress(progress),
   };
-}
-
-async function withinTime(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const time = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), milliseconds);
-  });
-  try {
-    return await Promise.race([work.then(() => true), time]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

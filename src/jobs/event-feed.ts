@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { QueueEvents } from 'bullmq';
 import type { Logger } from '../log.ts';
+import { withinTime } from '../within-time.ts';
 import type { Backend, JobEvents } from './backend.ts';
 import { EventReader, isAfter, type JobEvent, readJobEvent, type SessionEvent } from './session-event.ts';
 
@@ -25,6 +26,8 @@ const BLOCKING_TIMEOUT_MS = 1_000;
 const RESTART_PAUSE_MS = 1_000;
 /** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
+/** A stop takes no longer than this, that wait included. */
+const STOP_WAIT_MS = 6_000;
 /** What a subscriber has not taken yet, at most. */
 const MAX_QUEUED = 1_000;
 /** What is read back at a time. */
@@ -295,8 +298,11 @@ async function openSource(
   return {
     async stop() {
       ending.abort();
-      await closeEvents(events);
-      await reading;
+      const closing = closeEvents(events).then(() => reading);
+      // With the server away, BullMQ waits for it to come back.
+      if (await withinTime(closing, STOP_WAIT_MS)) return;
+      log.warn({ queue: backend.location }, 'the queue does not answer: stopped listening without it');
+      closing.catch((error: unknown) => log.warn({ err: error }, 'listening to the queue failed'));
     },
   };
 }

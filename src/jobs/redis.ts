@@ -1,17 +1,24 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { type BackendFactory, createRedisBackend, type IQueueBackend } from 'bullmq';
 import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { QueueTarget } from '../config/config.ts';
 import type { Logger } from '../log.ts';
-import { type Backend, type JobQueue, type JobStanding, MINUTES_KEPT, type StoredEvent } from './backend.ts';
+import { type Backend, type JobQueue, type JobStanding, MINUTES_KEPT } from './backend.ts';
+import type { StoredEvent } from './session-event.ts';
 
-type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
+/** A queue on Redis: a single server, Sentinel or a cluster. */
+export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
 type Role = 'producer' | 'consumer';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A producer's command that has no answer by then fails, so that its caller can say so. */
 const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
-const MAX_RECONNECT_DELAY_MS = 5_000;
+/**
+ * Pauses between attempts to connect grow up to this. A producer's are short: its commands wait for two attempts at
+ * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
+ */
+const MAX_RECONNECT_DELAY_MS: Readonly<Record<Role, number>> = { producer: 1_000, consumer: 5_000 };
 /** On a cluster all keys of a queue must hash to one slot, which the braces see to. */
 const CLUSTER_PREFIX = '{bull}';
 const DEFAULT_PREFIX = 'bull';
@@ -53,15 +60,15 @@ const FAILURES_PER_REPLY = 1_000;
 /** The queue on Redis: a single server, Sentinel or a cluster. */
 export function openRedisBackend(target: RedisTarget, prefix: string | undefined, log: Logger): Backend {
   const connections = new Map<Role, Redis | Cluster>();
-  const location = describe(target);
-  const keyPrefix = prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
+  const location = redisLocation(target);
+  const keyPrefix = redisKeyPrefix(target, prefix);
 
   let lastFault: Error | undefined;
 
   const connect = (role: Role): Redis | Cluster => {
     const existing = connections.get(role);
     if (existing) return existing;
-    const client = createClient(target, role);
+    const client = createRedisClient(target, role);
     client.on('error', (error: Error) => {
       lastFault = error;
       log.warn({ queue: location, err: error }, 'queue connection failed');
@@ -116,8 +123,10 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       await connect('consumer').eval(PAUSE_CALLS, 1, paused, Math.ceil(milliseconds));
     },
     async check() {
+      const client = connect('producer');
       try {
-        await connect('producer').ping();
+        await untilConnected(client);
+        await client.ping();
       } catch (error) {
         // The command's own error only says that it was given up; the connection's says why.
         throw lastFault ?? error;
@@ -130,12 +139,18 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   };
 }
 
-function createClient(target: RedisTarget, role: Role): Redis | Cluster {
+/** The prefix of all keys of a queue: the configured one, else BullMQ's own. */
+export function redisKeyPrefix(target: RedisTarget, prefix: string | undefined): string {
+  return prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
+}
+
+/** A client that connects at once. A listener for its `error` is the caller's to add. */
+export function createRedisClient(target: RedisTarget, role: Role): Redis | Cluster {
   const options = {
     connectTimeout: CONNECT_TIMEOUT_MS,
     // Workers must wait out an outage, producers must report it (BullMQ, "Going to production").
     maxRetriesPerRequest: role === 'consumer' ? null : 1,
-    retryStrategy: (attempt: number) => Math.min(100 * 2 ** Math.min(attempt, 10), MAX_RECONNECT_DELAY_MS),
+    retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
     ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
   } satisfies RedisOptions;
   if (target.kind === 'sentinel') {
@@ -151,6 +166,9 @@ function createClient(target: RedisTarget, role: Role): Redis | Cluster {
   if (!target.cluster) return new Redis(target.url, options);
   const url = new URL(target.url);
   return new Cluster([{ host: url.hostname, port: Number(url.port || 6379) }], {
+    clusterRetryStrategy: (attempt) => reconnectDelayMs(attempt, role),
+    // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
+    enableOfflineQueue: role === 'consumer',
     redisOptions: {
       ...options,
       ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
@@ -158,6 +176,16 @@ function createClient(target: RedisTarget, role: Role): Redis | Cluster {
       ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
     },
   });
+}
+
+function reconnectDelayMs(attempt: number, role: Role): number {
+  return Math.min(100 * 2 ** Math.min(attempt, 10), MAX_RECONNECT_DELAY_MS[role]);
+}
+
+/** A cluster takes no command before it has connected for the first time; a single server keeps them by itself. */
+async function untilConnected(client: Redis | Cluster): Promise<void> {
+  if (!(client instanceof Cluster) || client.status === 'ready') return;
+  await once(client, 'ready', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
 }
 
 /** BullMQ keeps finished jobs in one sorted set per outcome; a job in neither is still to be worked on. */
@@ -218,7 +246,8 @@ function storedEvent(id: string, pairs: readonly string[]): StoredEvent {
   return { id, fields };
 }
 
-function describe(target: RedisTarget): string {
+/** Where the server is, for people and logs; without passwords. */
+export function redisLocation(target: RedisTarget): string {
   if (target.kind === 'sentinel') {
     return `redis+sentinel://${target.hosts.map(({ host, port }) => `${host}:${port}`).join(',')}/${target.name}`;
   }

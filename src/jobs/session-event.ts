@@ -1,4 +1,3 @@
-import type { StoredEvent } from './backend.ts';
 import { type JobResult, type SessionError, type SessionJobProgress, sessionOfJob } from './session-job.ts';
 import { parseFailureReason, type SessionView, transferOf } from './view.ts';
 
@@ -19,6 +18,12 @@ export interface SessionEvent {
   readonly id: string;
   readonly name: SessionEventName;
   readonly session: SessionChange;
+}
+
+/** An event of a queue as the backend keeps it: a name under `event`, and what goes with it, as text. */
+export interface StoredEvent {
+  readonly id: string;
+  readonly fields: Readonly<Record<string, string>>;
 }
 
 /** An event of BullMQ's, of those that tell of sessions. */

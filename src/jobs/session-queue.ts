@@ -3,8 +3,19 @@ import { type ErrorCode, isErrorCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
 import { shareResult } from '../share-result.ts';
-import type { Backend, JobQueue, JobStanding, MinuteCounts } from './backend.ts';
+import type { Backend, JobQueue, JobStanding, MinuteCounts, QueueTelemetry } from './backend.ts';
 import { BACKFILL_PRIORITY, jobId, type SessionJobData, type TranscriptState } from './session-job.ts';
+import type {
+  EnqueueOutcome,
+  EnqueueRequest,
+  EnqueueResult,
+  ListQuery,
+  QueueActivity,
+  QueueStats,
+  RetryOutcome,
+  SessionPage,
+  StateCounts,
+} from './session-requests.ts';
 import {
   jobProgress,
   SESSION_STATES,
@@ -14,68 +25,6 @@ import {
   sessionState,
   viewOfJob,
 } from './view.ts';
-
-/** What became of a session that was to be queued. */
-export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
-
-/** A session to be queued. */
-export interface EnqueueRequest extends SessionRef {
-  /** `backfill` waits behind everything `live`, the default. */
-  readonly priority?: 'live' | 'backfill';
-  /** Archive again although the archive has it. */
-  readonly force?: boolean;
-  /** Nobody knows whether it has a voicemail; if it has none, the queue forgets it. */
-  readonly candidate?: boolean;
-}
-
-/** What became of it. */
-export interface EnqueueResult extends SessionRef {
-  readonly outcome: EnqueueOutcome;
-}
-
-/** Which sessions to list. */
-export interface ListQuery {
-  readonly state?: SessionState;
-  readonly code?: string;
-  /** 1 to 1000, default 100. */
-  readonly limit?: number;
-  /** From the page before. */
-  readonly cursor?: string;
-}
-
-/** A page of sessions. */
-export interface SessionPage {
-  readonly sessions: readonly SessionView[];
-  readonly nextCursor?: string;
-}
-
-/** How many sessions are in each state. */
-export type StateCounts = Readonly<Record<SessionState, number>>;
-
-/** What the queue as a whole looks like. */
-export interface QueueStats {
-  readonly states: StateCounts;
-  /** Archived sessions whose transcript is still awaited. */
-  readonly transcriptsPending: number;
-  /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
-  readonly oldestQueuedAt?: string;
-}
-
-/** How many sessions ended in a minute. */
-export interface Throughput {
-  /** When the minute began. ISO 8601. */
-  readonly minute: string;
-  readonly archived: number;
-  readonly failed: number;
-}
-
-/** What the queue has been doing. */
-export interface QueueActivity {
-  /** The last hour, minute by minute, the oldest first; the last one is not over yet. */
-  readonly throughput: readonly Throughput[];
-  /** The failed sessions by their error codes; only the latest 10,000 are looked at. */
-  readonly failuresByCode: Readonly<Partial<Record<ErrorCode, number>>>;
-}
 
 /** A list query that makes no sense. */
 export class InvalidCursorError extends Error {
@@ -93,6 +42,15 @@ const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 1_000;
 /** How many jobs are looked through at once when a list is filtered by error code. */
 const SCAN_SIZE = 500;
+
+/**
+ * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
+ * what receives traces drops those of tens of thousands of spans.
+ */
+const MAX_IN_ONE_TRACE = 100;
+
+/** For sessions that are not to belong to the trace in which they are queued. */
+const OWN_TRACE = { telemetry: { omitContext: true } } as const satisfies JobsOptions;
 
 /** How many minutes are shown. */
 const THROUGHPUT_MINUTES = 60;
@@ -131,13 +89,18 @@ export class SessionQueue {
   readonly #backend: Backend;
   readonly #sessions: JobQueue;
   readonly #transcripts: JobQueue;
+  readonly #isTraced: boolean;
   readonly #failuresByCode: () => Promise<QueueActivity['failuresByCode']>;
 
-  /** @param name of the queue (`QUEUE_NAME`). */
-  constructor(backend: Backend, name: string, log: Logger) {
+  /**
+   * @param name of the queue (`QUEUE_NAME`).
+   * @param telemetry keeps with each session the trace of whoever queues it.
+   */
+  constructor(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry) {
     this.#backend = backend;
-    this.#sessions = openQueue(backend, name, log);
-    this.#transcripts = openQueue(backend, transcriptQueueName(name), log);
+    this.#isTraced = telemetry !== undefined;
+    this.#sessions = openQueue(backend, name, log, telemetry);
+    this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
     this.#failuresByCode = shareResult(() => this.#countFailures(), FAILURES_FRESH_MS);
   }
 
@@ -184,7 +147,10 @@ export class SessionQueue {
       }
     }
     // An id that somebody else added in the meantime is left as it is by BullMQ.
-    if (fresh.length > 0) await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request)));
+    if (fresh.length > 0) {
+      const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
+      await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request, trace)));
+    }
 
     return requests.map((request) => {
       const id = jobId(request);
@@ -269,7 +235,7 @@ export class SessionQueue {
   }
 
   /** Runs a failed session again from the start. */
-  async retry(session: SessionRef): Promise<'requeued' | 'not-failed' | 'unknown'> {
+  async retry(session: SessionRef): Promise<RetryOutcome> {
     const id = jobId(session);
     const standing = (await this.#backend.standings(this.#sessions, [id])).get(id);
     if (standing === undefined) return 'unknown';
@@ -421,8 +387,12 @@ export function transcriptQueueName(name: string): string {
   return `${name}-transcripts`;
 }
 
-function openQueue(backend: Backend, name: string, log: Logger): JobQueue {
-  const queue: JobQueue = new Queue(backend.queueName(name), backend.options('producer'), backend.factory);
+function openQueue(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry): JobQueue {
+  const queue: JobQueue = new Queue(
+    backend.queueName(name),
+    { ...backend.options('producer'), ...(telemetry && { telemetry }) },
+    backend.factory,
+  );
   queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
   return queue;
 }
@@ -434,12 +404,13 @@ function byMinute({ latestAt, latest, earlier }: MinuteCounts): (minute: number)
   return (minute) => (minute === latestMinute ? latest : (earlier[latestMinute - 1 - minute] ?? 0));
 }
 
-function newJob(id: string, request: EnqueueRequest) {
+function newJob(id: string, request: EnqueueRequest, trace: Pick<JobsOptions, 'telemetry'> = {}) {
   return {
     name: 'session',
     data: dataOf(request),
     opts: {
       ...JOB_OPTIONS,
+      ...trace,
       jobId: id,
       priority: priorityOf(request),
     },

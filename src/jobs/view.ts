@@ -1,4 +1,3 @@
-import type { Job } from 'bullmq';
 import { type ErrorCode, isErrorCode } from '../errors.ts';
 import type {
   JobResult,
@@ -33,8 +32,19 @@ export interface SessionView {
   readonly manifestKey?: string;
 }
 
-/** A BullMQ job of ours. */
-export type SessionJob = Job<SessionJobData, JobResult, string, SessionJobProgress>;
+/** A BullMQ job of ours, as far as it is read. */
+export interface SessionJob {
+  readonly name: string;
+  readonly data: SessionJobData;
+  readonly progress: SessionJobProgress;
+  readonly returnvalue: JobResult;
+  readonly failedReason: string;
+  readonly attemptsMade: number;
+  /** Unix milliseconds, like the other two. */
+  readonly timestamp: number;
+  readonly processedOn?: number;
+  readonly finishedOn?: number;
+}
 
 /** BullMQ's states on the left, ours on the right. */
 const STATE_BY_BULLMQ_STATE: Readonly<Record<string, SessionState>> = {

@@ -1,5 +1,5 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { QueueStats } from '../jobs/session-queue.ts';
+import type { QueueStats } from '../jobs/session-requests.ts';
 import type { Logger } from '../log.ts';
 import type { WorkerObserver } from '../workers/observer.ts';
 import { createKoreMetrics, type KoreMetrics } from './kore-metrics.ts';

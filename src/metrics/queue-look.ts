@@ -1,4 +1,4 @@
-import type { QueueStats } from '../jobs/session-queue.ts';
+import type { QueueStats } from '../jobs/session-requests.ts';
 
 /** What a look at the queue came to. */
 export type QueueLook =

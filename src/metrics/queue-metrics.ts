@@ -1,5 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
-import type { QueueStats } from '../jobs/session-queue.ts';
+import type { QueueStats } from '../jobs/session-requests.ts';
 import { SESSION_STATES } from '../jobs/view.ts';
 import type { Logger } from '../log.ts';
 import type { QueueLook } from './queue-look.ts';

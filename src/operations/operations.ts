@@ -1,12 +1,12 @@
+import type { SessionQueue } from '../jobs/session-queue.ts';
 import type {
+  ArchiverStats,
   EnqueueRequest,
   EnqueueResult,
   ListQuery,
-  QueueActivity,
-  QueueStats,
+  RetryOutcome,
   SessionPage,
-  SessionQueue,
-} from '../jobs/session-queue.ts';
+} from '../jobs/session-requests.ts';
 import type { SessionView } from '../jobs/view.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
@@ -14,12 +14,6 @@ import type { Manifest } from '../storage/documents.ts';
 import { manifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { readManifest, resultOf } from '../workers/archive-session.ts';
-
-/** What became of a session that was to be retried. */
-export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';
-
-/** What the queue looks like, and what it has been doing. */
-export interface ArchiverStats extends QueueStats, QueueActivity {}
 
 /**
  * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;
@@ -42,12 +36,22 @@ export interface Operations {
  * more, the worker finds out which are archived.
  */
 const MAX_ARCHIVE_LOOKUPS = 100;
+/** All of them together take no longer than this: who sends sessions waits for the queue, not for the archive. */
+const ARCHIVE_LOOKUPS_MS = 5_000;
 
-/** Operations on a queue and an archive that this process has open. */
-export function createOperations(queue: SessionQueue, store: ArchiveStore, log: Logger): Operations {
-  const isArchived = async (session: SessionRef): Promise<boolean> => {
+/**
+ * Operations on a queue and an archive that this process has open.
+ *
+ * @param store may be missing: then nobody knows the sessions that the queue has forgotten.
+ */
+export function createOperations(
+  queue: SessionQueue,
+  store: ArchiveStore | undefined,
+  log: Logger,
+): Operations {
+  const isArchived = async (session: SessionRef, signal: AbortSignal): Promise<boolean> => {
     try {
-      return (await store.head(manifestKey(session), neverAborted())) !== undefined;
+      return (await store?.head(manifestKey(session), signal)) !== undefined;
     } catch (error) {
       // Taking sessions in must not depend on the archive: the worker will look again.
       log.warn(
@@ -58,11 +62,14 @@ export function createOperations(queue: SessionQueue, store: ArchiveStore, log: 
     }
   };
   return {
-    enqueue: (requests) =>
-      requests.length <= MAX_ARCHIVE_LOOKUPS ? queue.enqueue(requests, isArchived) : queue.enqueue(requests),
+    async enqueue(requests) {
+      if (requests.length > MAX_ARCHIVE_LOOKUPS) return queue.enqueue(requests);
+      const signal = AbortSignal.timeout(ARCHIVE_LOOKUPS_MS);
+      return queue.enqueue(requests, (session) => isArchived(session, signal));
+    },
     async view(session) {
       const view = await queue.view(session);
-      if (view) return view;
+      if (view || !store) return view;
       const manifest = await readManifest(session, store, neverAborted());
       return manifest && viewOfManifest(manifest, session, store);
     },

@@ -65,7 +65,7 @@ export async function archiveSession(
   deps: ArchiveDeps,
   signal: AbortSignal,
 ): Promise<ArchivedSession> {
-  const archived = await readManifest(task, deps.store, signal);
+  const archived = await (task.force ? readOldManifest : readManifest)(task, deps.store, signal);
   if (archived && !task.force) {
     return { ...resultOf(archived, task, deps.store), alreadyArchived: true };
   }
@@ -94,6 +94,25 @@ export async function readManifest(
   const key = manifestKey(session);
   const bytes = await store.read(key, signal);
   return bytes && parseManifest(bytes, store.fullKey(key));
+}
+
+/**
+ * The manifest whose place is to be taken. One that is broken, or of another session, tells nothing of this one, and is
+ * no reason to leave the session broken.
+ */
+async function readOldManifest(
+  session: SessionRef,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<Manifest | undefined> {
+  try {
+    const manifest = await readManifest(session, store, signal);
+    const isOwn = manifest?.sessionId === session.sessionId && manifest.botId === session.botId;
+    return isOwn ? manifest : undefined;
+  } catch (error) {
+    if (isArchiverError(error, 'ARCHIVE_CONFLICT')) return undefined;
+    throw error;
+  }
 }
 
 /** What an archived session came to, as its manifest tells. */

@@ -15,7 +15,8 @@ import {
 import { type BackfillQueue, backfillQueueName } from '../jobs/backfill-queue.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import { Consumer, type TakenJob, type Verdict } from '../jobs/consumer.ts';
-import type { EnqueueResult, SessionQueue } from '../jobs/session-queue.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import type { EnqueueResult } from '../jobs/session-requests.ts';
 import type { KoreClient } from '../kore/client.ts';
 import type { Listing } from '../kore/listing.ts';
 import { callsListing } from '../kore/listing-calls.ts';

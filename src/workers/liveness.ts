@@ -1,3 +1,5 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
 /** What a worker is doing. */
 export interface WorkerActivity {
   /** When it last took a session (unix ms); when it was started if it never did. */
@@ -17,27 +19,32 @@ export interface LivenessDeps {
   readonly waiting: () => Promise<number>;
   /** How long a worker may leave waiting sessions alone, default a minute. */
   readonly patienceMs?: number;
+  /** How long the queue may take to tell how many wait, default half a second. */
+  readonly lookMs?: number;
   readonly now?: () => number;
 }
 
 const PATIENCE_MS = 60_000;
+/** Kubernetes gives a probe a second; one that asks a queue which is away must still be answered within it. */
+const LOOK_MS = 500;
 
 /**
  * A function that tells whether a worker takes sessions: one that is connected and has taken nothing for a while,
  * though it could and though sessions wait, is not alive.
  *
  * Time counts from when sessions were first seen to wait, since a worker may have been idle for hours before.
- * While the queue can't be reached the worker counts as alive: to start it again would not help.
+ * While the queue can't be reached the worker counts as alive, and so does one whose queue takes too long to tell:
+ * to start it again would not help.
  */
 export function createLivenessCheck(
   deps: LivenessDeps,
 ): () => Promise<{ readonly alive: boolean; readonly reason?: string }> {
-  const { activity, waiting, patienceMs = PATIENCE_MS, now = Date.now } = deps;
+  const { activity, waiting, patienceMs = PATIENCE_MS, lookMs = LOOK_MS, now = Date.now } = deps;
   let seenWaitingAt: number | undefined;
   return async () => {
     const { lastTakenAt, inHand, concurrency, heldUntil } = activity();
     const isBusy = inHand >= concurrency || (heldUntil ?? 0) > now();
-    const count = isBusy ? 0 : await waiting().catch(() => 0);
+    const count = isBusy ? 0 : await within(lookMs, waiting());
     if (count === 0) {
       seenWaitingAt = undefined;
       return { alive: true };
@@ -50,4 +57,20 @@ export function createLivenessCheck(
       reason: `the worker has taken no session for ${Math.round(idleMs / 1000)} s, though ${count} wait and it could`,
     };
   };
+}
+
+/** What the queue says; 0 when it says nothing in time, or can't be asked. */
+async function within(milliseconds: number, look: Promise<number>): Promise<number> {
+  const given = new AbortController();
+  const time = pause(milliseconds, 0, { signal: given.signal });
+  try {
+    return await Promise.race([look, time]);
+  } catch {
+    // The metrics, the log and /readyz tell of a queue that is away.
+    return 0;
+  } finally {
+    time.catch(() => undefined);
+    look.catch(() => undefined);
+    given.abort();
+  }
 }

@@ -1,6 +1,6 @@
 import type { WorkConfig } from '../config/config.ts';
 import { ArchiverError, type ErrorCode } from '../errors.ts';
-import type { Backend } from '../jobs/backend.ts';
+import type { Backend, QueueTelemetry } from '../jobs/backend.ts';
 import { Consumer, type TakenJob, type Verdict } from '../jobs/consumer.ts';
 import type { SessionJobProgress, TransferProgress } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
@@ -29,6 +29,8 @@ export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store'
   readonly work: WorkConfig;
   /** Told of how the work goes, for metrics. */
   readonly observe?: WorkerObserver;
+  /** Follows sessions through the queue, for traces. */
+  readonly telemetry?: QueueTelemetry | undefined;
   readonly log: Logger;
 }
 
@@ -52,7 +54,7 @@ type Work = 'session' | 'transcript';
 
 /** Starts taking sessions from the queue, and looking for transcripts awaited. */
 export function startSessionWorker(deps: WorkerDeps): SessionWorker {
-  const { backend, queueName, work, log, observe } = deps;
+  const { backend, queueName, work, log, observe, telemetry } = deps;
   const consumers: Consumer[] = [];
   const refusedBots = new RefusedBots();
   const onFailure = async (
@@ -99,11 +101,13 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     concurrency: work.concurrency,
     handle: guarded('session', (job, signal) => handleSession(job, deps, signal)),
     log,
+    telemetry,
   });
   const transcripts = new Consumer(backend, transcriptQueueName(queueName), {
     concurrency: TRANSCRIPT_CONCURRENCY,
     handle: guarded('transcript', (job, signal) => handleTranscript(job, deps, signal)),
     log,
+    telemetry,
   });
   consumers.push(sessions, transcripts);
 

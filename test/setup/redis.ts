@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { findProgram, freePort, searchPath, startServer } from './process.ts';
+import { findProgram, freePort, type ServerProcess, searchPath, startServer } from './process.ts';
 
 const run = promisify(execFile);
 
@@ -16,28 +16,57 @@ const SERVICE_POLICY = '/usr/sbin/policy-rc.d';
 
 /** A Redis server of this run's own, as the product wants one: nothing is ever evicted. */
 export async function startRedis(): Promise<{ url: string; stop(): Promise<void> }> {
+  const redis = await createRedis(['--appendonly', 'no']);
+  await redis.start();
+  return {
+    url: redis.url,
+    async stop() {
+      await redis.stop('SIGTERM');
+      await redis.remove();
+    },
+  };
+}
+
+/** A Redis server that can be stopped and started again. */
+export interface RestartableRedis {
+  readonly url: string;
+  /** Resolves when it takes connections. */
+  start(): Promise<void>;
+  /** Resolves when it has ended. */
+  stop(signal: NodeJS.Signals): Promise<void>;
+  /** Removes its files. */
+  remove(): Promise<void>;
+}
+
+/** A Redis server that has every change on disk before it answers, and finds it there after a restart. */
+export async function createLastingRedis(): Promise<RestartableRedis> {
+  return createRedis(['--appendonly', 'yes', '--appendfsync', 'always']);
+}
+
+async function createRedis(persistence: readonly string[]): Promise<RestartableRedis> {
   const program = findRedis() ?? (await installRedis());
   const directory = await mkdtemp(join(tmpdir(), 'voicemail-archiver-redis-'));
   const port = await freePort();
-  const server = await startServer(
-    program,
-    // biome-ignore format: one option a line
-    [
-      '--port', String(port),
-      '--bind', '127.0.0.1',
-      '--dir', directory,
-      '--save', '',
-      '--appendonly', 'no',
-      '--maxmemory-policy', 'noeviction',
-    ],
-    'Ready to accept connections',
-  );
+  // biome-ignore format: one option a line
+  const options = [
+    '--port', String(port),
+    '--bind', '127.0.0.1',
+    '--dir', directory,
+    '--save', '',
+    '--maxmemory-policy', 'noeviction',
+    ...persistence,
+  ];
+  let server: ServerProcess | undefined;
   return {
     url: `redis://127.0.0.1:${port}`,
-    async stop() {
-      await server.stop('SIGTERM');
-      await rm(directory, { recursive: true });
+    async start() {
+      server = await startServer(program, options, 'Ready to accept connections');
     },
+    async stop(signal) {
+      await server?.stop(signal);
+      server = undefined;
+    },
+    remove: () => rm(directory, { recursive: true }),
   };
 }
 

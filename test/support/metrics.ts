@@ -1,5 +1,5 @@
 import { ERROR_CODES } from '../../src/errors.ts';
-import type { QueueStats } from '../../src/jobs/session-queue.ts';
+import type { QueueStats } from '../../src/jobs/session-requests.ts';
 import { createLogger } from '../../src/log.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../../src/metrics/metrics.ts';
 import { type MetricFamily, parseExposition } from './exposition.ts';
