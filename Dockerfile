@@ -19,6 +19,9 @@ RUN chown node:node .
 USER node
 VOLUME /var/lib/voicemail-archiver
 EXPOSE 8080
+# start, api and worker answer here. A HTTP_HOST that is neither 0.0.0.0 nor loopback needs a check of its own.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.HTTP_PORT || 8080}/livez`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
 # Exec form: signals reach the program itself, so that a stop is a graceful one. Give it longer than SHUTDOWN_GRACE.
 ENTRYPOINT ["node", "/app/dist/cli.js"]
 CMD ["start"]

@@ -155,6 +155,54 @@ const queries: readonly Bad[] = [
   ['an unknown retry code', '/v1/retries', post({ code: 'NOPE' }), 400, 'INVALID_REQUEST'],
 ];
 
+const BACKFILLS = '/v1/backfills';
+const NIGHTLY = '/v1/schedules/nightly';
+const put = (json: unknown): Ask => ({ method: 'PUT', json });
+const from = '2026-01-02T00:00:00Z';
+const backfills: readonly Bad[] = [
+  ['a backfill without a beginning', BACKFILLS, post({}), 400, 'INVALID_REQUEST'],
+  ['a backfill from a day', BACKFILLS, post({ from: '2026-01-02' }), 400, 'INVALID_REQUEST'],
+  ['a backfill without a zone', BACKFILLS, post({ from: '2026-01-02T00:00:00' }), 400, 'INVALID_REQUEST'],
+  [
+    'a backfill from the 31st of June',
+    BACKFILLS,
+    post({ from: '2026-06-31T00:00:00Z' }),
+    400,
+    'INVALID_REQUEST',
+  ],
+  [
+    'a backfill that ends before it begins',
+    BACKFILLS,
+    post({ from, to: '2026-01-01T00:00:00Z' }),
+    400,
+    'INVALID_REQUEST',
+  ],
+  ['a backfill of nothing', BACKFILLS, post({ from, to: from }), 400, 'INVALID_REQUEST'],
+  ['a backfill from another source', BACKFILLS, post({ from, source: 'tapes' }), 400, 'INVALID_REQUEST'],
+  ['an unknown backfill', `${BACKFILLS}/nobody`, {}, 404, 'NOT_FOUND'],
+  ['a schedule without a timetable', NIGHTLY, put({ lookback: '48h' }), 400, 'INVALID_REQUEST'],
+  ['a timetable that is none', NIGHTLY, put({ cron: 'nightly', lookback: '48h' }), 400, 'INVALID_REQUEST'],
+  ['a 61st minute', NIGHTLY, put({ cron: '61 3 * * *', lookback: '48h' }), 400, 'INVALID_REQUEST'],
+  ['a lookback that is none', NIGHTLY, put({ cron: '0 3 * * *', lookback: 'long' }), 400, 'INVALID_REQUEST'],
+  [
+    'a schedule of a wrong name',
+    '/v1/schedules/a%20b',
+    put({ cron: '0 3 * * *', lookback: '1h' }),
+    400,
+    'INVALID_REQUEST',
+  ],
+  ['an unknown schedule', '/v1/schedules/unknown', { method: 'DELETE' }, 404, 'NOT_FOUND'],
+  ['POST on a schedule', NIGHTLY, post({}), 405, 'METHOD_NOT_ALLOWED'],
+  ['POST on metrics', '/metrics', post({}), 405, 'METHOD_NOT_ALLOWED'],
+  [
+    'an event id that is none',
+    '/v1/events',
+    { headers: { 'last-event-id': 'yesterday' } },
+    400,
+    'INVALID_REQUEST',
+  ],
+];
+
 const webhook = (body: string | Uint8Array, headers: Record<string, string> = {}): Ask =>
   raw(body, { ...JSON_TYPE, auth: SECRET, ...headers });
 const notifications: readonly Bad[] = [
@@ -199,6 +247,13 @@ const credentials: readonly (readonly [string, () => Promise<Ask>])[] = [
   ],
   ['a JWT that has expired', async () => authorization(`Bearer ${await issuer.token({ expiresIn: -3600 })}`)],
   [
+    'a JWT that is not valid yet',
+    async () => {
+      const nbf = Math.floor(Date.now() / 1000) + 3600;
+      return authorization(`Bearer ${await issuer.token({ claims: { nbf } })}`);
+    },
+  ],
+  [
     'a JWT for another audience',
     async () => authorization(`Bearer ${await issuer.token({ claims: { aud: 'x' } })}`),
   ],
@@ -231,7 +286,7 @@ async function expectProblem(path: string, options: Ask, status: number, code: s
 }
 
 describe('a request with', () => {
-  it.each([...methods, ...bodies, ...sessionIds, ...queries])(
+  it.each([...methods, ...bodies, ...sessionIds, ...queries, ...backfills])(
     '%s: %s',
     async (_what, path, options, status, code) => {
       const answer = await expectProblem(path, options, status, code);

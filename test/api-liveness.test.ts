@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openRuntime } from '../src/runtime.ts';
 import { createLivenessCheck, type WorkerActivity } from '../src/workers/liveness.ts';
 import { type ApiSetup, ask, openApiSetup } from './support/api.ts';
+import { silent } from './support/queues.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -60,6 +62,16 @@ describe('a worker', () => {
     expect((await askLater(60)).alive).toBe(false);
   });
 
+  it('is alive while the queue does not answer, and this is told well within a second', async () => {
+    const check = createLivenessCheck({
+      activity: () => ({ lastTakenAt: 0, inHand: 0, concurrency: 1, heldUntil: undefined }),
+      waiting: () => new Promise(() => undefined),
+      lookMs: 10,
+    });
+
+    expect(await check()).toEqual({ alive: true });
+  });
+
   it('is alive while the queue cannot be reached, which another start would not mend', async () => {
     const askLater = watch();
 
@@ -84,5 +96,28 @@ describe('/livez', () => {
 
     liveness = { alive: true };
     expect(await ask(url, '/livez')).toMatchObject({ status: 200, body: { status: 'ok' } });
+  });
+
+  it('tells of a worker that is connected and takes nothing though a session waits, until it takes it', async () => {
+    const { config, kore } = setup;
+    const idle = await openRuntime(config, silent);
+    const worker = idle.startWorker(kore);
+    await worker.ready();
+    // It takes nothing more from now on, and does not know that: as if it were stuck.
+    await worker.stop();
+    const liveness = createLivenessCheck({
+      activity: () => worker.activity(),
+      waiting: () => idle.queue.takeable(),
+      patienceMs: 100,
+    });
+    const url = await setup.serve({}, { liveness });
+    expect((await ask(url, '/livez')).status).toBe(200);
+
+    await ask(url, '/v1/sessions', { json: { sessionIds: [setup.sandbox.addSession()] } });
+
+    await expect.poll(async () => (await ask(url, '/livez')).status).toBe(503);
+    await setup.startWorker();
+    await expect.poll(async () => (await ask(url, '/livez')).status).toBe(200);
+    await idle.close();
   });
 });

@@ -2,8 +2,35 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import fc from 'fast-check';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Problem } from '../src/api/schemas.ts';
+import type { z } from 'zod';
+import { BackfillBody, BackfillView, ScheduleBody, ScheduleView } from '../src/api/backfill-schemas.ts';
+import {
+  EnqueueAnswer,
+  EnqueueBody,
+  Problem,
+  RetryAllAnswer,
+  RetryAnswer,
+  SessionPage,
+  SessionView,
+  Stats,
+} from '../src/api/schemas.ts';
 import { type ApiSetup, ask, openApiSetup } from './support/api.ts';
+
+/** What requests and answers are made of, by their names in the document. */
+const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [
+  ['EnqueueRequest', EnqueueBody],
+  ['EnqueueAnswer', EnqueueAnswer],
+  ['SessionView', SessionView],
+  ['SessionPage', SessionPage],
+  ['RetryAnswer', RetryAnswer],
+  ['RetryAllAnswer', RetryAllAnswer],
+  ['Stats', Stats],
+  ['BackfillRequest', BackfillBody],
+  ['BackfillView', BackfillView],
+  ['ScheduleRequest', ScheduleBody],
+  ['Schedule', ScheduleView],
+  ['Problem', Problem],
+];
 
 const TOKEN = 'the-token-of-the-api';
 const SECRET = 'the-secret-of-the-webhook';
@@ -19,8 +46,19 @@ interface Operation {
   readonly summary?: string;
   readonly security?: readonly Readonly<Record<string, unknown>>[];
   readonly parameters?: readonly { readonly in: string; readonly name: string; readonly schema: Schema }[];
-  readonly requestBody?: { readonly content: Readonly<Record<string, { readonly schema: Schema }>> };
-  readonly responses: Readonly<Record<string, { readonly content?: Readonly<Record<string, unknown>> }>>;
+  readonly requestBody?: {
+    readonly required?: boolean;
+    readonly content: Readonly<Record<string, { readonly schema: Schema }>>;
+  };
+  readonly responses: Readonly<
+    Record<
+      string,
+      {
+        readonly content?: Readonly<Record<string, unknown>>;
+        readonly headers?: Readonly<Record<string, unknown>>;
+      }
+    >
+  >;
 }
 interface Schema {
   readonly $ref?: string;
@@ -79,7 +117,10 @@ describe('the OpenAPI document', () => {
     ['post', '/webhooks/voicemail'],
     ['get', '/livez'],
     ['get', '/readyz'],
+    ['get', '/metrics'],
+    ['get', '/dashboard'],
     ['get', '/openapi.json'],
+    ['get', '/docs'],
   ])('has %s %s', (method, path) => {
     expect(document.paths[path]?.[method]?.summary).toBeTypeOf('string');
   });
@@ -115,12 +156,47 @@ describe('the OpenAPI document', () => {
           'application/problem+json',
         ]);
       }
+      // Whatever else may happen, such as 408, 431 and 500.
+      expect(statuses, where).toContain('default');
+      expect(operation.responses['503']?.headers ?? {}, where).toEqual(
+        statuses.includes('503') ? { 'retry-after': expect.anything() } : {},
+      );
       if (path.startsWith('/v1/')) {
         expect(operation.security, where).toEqual([{ bearer: [] }]);
         expect(statuses, where).toEqual(expect.arrayContaining(['401', '403', '503']));
       }
     }
-    expect(document.paths['/webhooks/voicemail']?.post?.security).toHaveLength(4);
+    expect(document.paths['/webhooks/voicemail']?.post?.security).toEqual([
+      { webhookSecret: [] },
+      { webhookBearer: [] },
+      { webhookSignature: [] },
+      { koreToken: [] },
+    ]);
+    expect(document.paths['/dashboard']?.get?.security).toEqual([{ bearer: [] }, { dashboardSession: [] }]);
+    for (const path of ['/livez', '/readyz', '/metrics', '/openapi.json', '/docs']) {
+      expect(document.paths[path]?.get?.security, path).toBeUndefined();
+    }
+  });
+
+  it('tells which bodies may be left out', () => {
+    const required = operations()
+      .filter(({ operation }) => operation.requestBody)
+      .map(({ path, method, operation }) => [`${method} ${path}`, operation.requestBody?.required]);
+
+    expect(Object.fromEntries(required)).toEqual({
+      'post /v1/sessions': true,
+      'post /v1/retries': false,
+      'post /v1/backfills': true,
+      'put /v1/schedules/{name}': true,
+      'post /webhooks/voicemail': true,
+    });
+  });
+
+  it.each(EXAMPLES)('shows examples of %s that its own schema takes', (name, schema) => {
+    const examples = document.components.schemas[name]?.examples ?? [];
+
+    expect(examples.length).toBeGreaterThan(0);
+    for (const example of examples) expect(schema.parse(example)).toEqual(example);
   });
 
   it('has examples that are right', async () => {

@@ -1,13 +1,15 @@
 import { expect, it, vi } from 'vitest';
 import { ask, openApiSetup } from './support/api.ts';
+import { wavOf } from './support/audio.ts';
 
 const SESSIONS = 1_000;
 const SENDERS = 100;
 
 it('a thousand notifications, a hundred at a time, while a worker runs: each answered 202, each archived once', async () => {
   const { sandbox, runtime, startWorker, serve, close } = await openApiSetup();
+  const content = wavOf(1_000);
   const sessionIds = Array.from({ length: SESSIONS }, () =>
-    sandbox.addSession({ recordings: [{ bytes: 2_000, seed: 'one for all' }] }),
+    sandbox.addSession({ recordings: [{ content }] }),
   );
   const url = await serve({ webhook: { secrets: ['the-secret'], sessionIdPaths: ['/metaInfo/sessionId'] } });
   await startWorker();

@@ -317,6 +317,29 @@ describe('serving', () => {
     );
   });
 
+  it('names the request in every line that is logged on its behalf', async () => {
+    const lines: string[] = [];
+    const log = createLogger('debug', (line) => lines.push(line));
+    const enqueue: Runtime['operations']['enqueue'] = async (requests) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      log.warn('looked up in vain');
+      return runtime.operations.enqueue(requests);
+    };
+    const url = await serve({ log, operations: { ...runtime.operations, enqueue } });
+
+    const answers = await Promise.all(
+      [unknownId(), unknownId()].map((id) => ask(url, '/v1/sessions', { json: { sessionIds: [id] } })),
+    );
+
+    const ids = answers.map(({ headers }) => String(headers['x-request-id']));
+    const logged = lines.map((line) => JSON.parse(line) as { msg: string; requestId?: string });
+    for (const msg of ['looked up in vain', 'answered']) {
+      const named = logged.filter((line) => line.msg === msg).map(({ requestId }) => requestId);
+      expect(named.sort(), msg).toEqual(ids.toSorted());
+    }
+    expect(logged.find(({ msg }) => msg === 'listening')).not.toHaveProperty('requestId');
+  });
+
   it('says which variable to change when the port is taken', async () => {
     const { port } = new URL(await serve());
 

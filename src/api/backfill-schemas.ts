@@ -73,7 +73,32 @@ export const BackfillView = z
         `what a dry run found missing, at most ${MAX_MISSING_SHOWN}; only in the view of one backfill`,
       ),
   })
-  .meta({ id: 'BackfillView' });
+  .meta({
+    id: 'BackfillView',
+    examples: [
+      {
+        id: '1',
+        state: 'listed',
+        botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
+        from: '2026-01-01T00:00:00.000Z',
+        to: '2026-01-02T00:00:00.000Z',
+        source: 'calls',
+        dryRun: false,
+        listed: 120,
+        skipped: 100,
+        queued: 18,
+        alreadyQueued: 2,
+        withoutVoicemail: 0,
+        missing: 0,
+        archived: 15,
+        failed: 0,
+        open: 5,
+        unreadable: 0,
+        enqueuedAt: '2026-01-05T09:30:00.000Z',
+        startedAt: '2026-01-05T09:30:00.120Z',
+      },
+    ],
+  });
 
 /** The answer of `GET /v1/backfills`. */
 export const BackfillList = z
@@ -110,7 +135,17 @@ export const ScheduleView = z
     lookbackMs: Count,
     nextRunAt: Time.exactOptional(),
   })
-  .meta({ id: 'Schedule' });
+  .meta({
+    id: 'Schedule',
+    examples: [
+      {
+        name: 'nightly',
+        cron: '0 3 * * *',
+        lookbackMs: 172_800_000,
+        nextRunAt: '2026-01-06T03:00:00.000Z',
+      },
+    ],
+  });
 
 /** The answer of `GET /v1/schedules`. */
 export const ScheduleList = z

@@ -10,7 +10,8 @@ import type { ZodServer } from './validation.ts';
 /** Where the dashboard is. */
 export const DASHBOARD_PATH = '/dashboard';
 const LOGIN_PATH = `${DASHBOARD_PATH}/login`;
-const COOKIE = 'archiver_session';
+/** The cookie of who has logged in. */
+export const SESSION_COOKIE = 'archiver_session';
 /** A JSON web token may be some kilobytes long, and is longer still in a form. */
 const FORM_LIMIT_BYTES = 32 * 1024;
 
@@ -114,7 +115,7 @@ function isOwnOrigin({ origin, host }: IncomingHttpHeaders): boolean {
 async function hasSession(headers: IncomingHttpHeaders, sessions: DashboardSessions): Promise<boolean> {
   for (const pair of headers.cookie?.split(';') ?? []) {
     const [name, value = ''] = pair.trim().split(/=(.*)/s);
-    if (name === COOKIE && (await sessions.isValid(value))) return true;
+    if (name === SESSION_COOKIE && (await sessions.isValid(value))) return true;
   }
   return false;
 }
@@ -127,7 +128,7 @@ function isSecure({ protocol, headers }: Pick<FastifyRequest, 'protocol' | 'head
 
 function cookie(value: string, maxAgeSeconds: number, secure: boolean): string {
   const attributes = [
-    `${COOKIE}=${value}`,
+    `${SESSION_COOKIE}=${value}`,
     `Path=${DASHBOARD_PATH}`,
     `Max-Age=${maxAgeSeconds}`,
     'HttpOnly',

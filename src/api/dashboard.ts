@@ -97,6 +97,8 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
   serverAdapter.setBasePath(DASHBOARD_PATH);
   serverAdapter.setErrorHandler((error) => {
     const fault = asApiError(error);
+    // A status that Bull Board does not know: the API's own handler answers.
+    if (fault.status === 503) throw fault;
     log.warn({ err: error, code: fault.code }, 'a request of the dashboard failed');
     return { status: fault.status === 409 ? 409 : 500, body: { error: problemOf(fault).detail } };
   });

@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { type EventFeed, type EventSubscription, InvalidEventIdError } from '../jobs/event-feed.ts';
 import type { SessionEvent } from '../jobs/session-event.ts';
-import type { Logger } from '../log.ts';
+import { type Logger, withLogFields } from '../log.ts';
 import { ApiError } from './problem.ts';
 import { EventStream, EventsQuery } from './schemas.ts';
 import type { ZodServer } from './validation.ts';
@@ -93,7 +93,8 @@ function lastEventId(
 
 async function subscribe(events: EventFeed, after: string | undefined): Promise<EventSubscription> {
   try {
-    return await events.subscribe(after);
+    // What it opens is for those who come later as well, so it is not logged as this request's.
+    return await withLogFields({}, () => events.subscribe(after));
   } catch (error) {
     if (error instanceof InvalidEventIdError) throw new ApiError(400, 'INVALID_REQUEST', error.message);
     throw error;

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { ZodServer } from './validation.ts';
 
@@ -13,6 +14,7 @@ export function addMetricsRoute(app: ZodServer, { metrics }: MetricsOptions): vo
   const schema = {
     summary: "The process's metrics, and those of the queue, for Prometheus",
     tags: ['health'],
+    response: { 200: z.string() },
     answers: metrics.contentType,
   };
   app.get('/metrics', { schema }, async (_request, reply) => {

@@ -4,9 +4,10 @@ import { STATUS_CODES } from 'node:http';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifySchema } from 'fastify';
-import type { OpenAPIV3_1 } from 'openapi-types';
+import type { OpenAPIV3, OpenAPIV3_1 } from 'openapi-types';
 import { z } from 'zod';
 import { VERSION } from '../version.ts';
+import { SESSION_COOKIE } from './dashboard-login.ts';
 import { REQUEST_ID_HEADER } from './headers.ts';
 import { PROBLEM_TYPE } from './problem.ts';
 import { Problem } from './schemas.ts';
@@ -67,10 +68,38 @@ const SECURITY_SCHEMES = {
     name: 'token',
     description: 'a JSON web token of the Kore app: HS256 by its client secret, `appId` being its client id',
   },
+  dashboardSession: {
+    type: 'apiKey',
+    in: 'cookie',
+    name: SESSION_COOKIE,
+    description: 'what `/dashboard/login` gives to a browser in exchange for a bearer token',
+  },
 } as const;
+
+const RETRY_AFTER = { type: 'integer', description: 'after how many seconds to try again' };
 
 /** How the routes under `/v1` are protected. */
 const BEARER = [{ bearer: [] }];
+
+/** Pages for browsers, which come from libraries and bring no description of their own. */
+const PAGES: Readonly<Record<string, FastifySchema>> = {
+  '/docs': {
+    tags: ['description'],
+    summary: 'This description, for people',
+    answers: 'text/html',
+    response: { 200: z.string() },
+  },
+  '/dashboard': {
+    tags: ['sessions'],
+    summary: 'The queue in a browser',
+    description:
+      'Without credentials a browser is sent to `/dashboard/login` (303), everybody else gets 401.',
+    security: [{ bearer: [] }, { dashboardSession: [] }],
+    answers: 'text/html',
+    response: { 200: z.string(), 303: z.string() },
+    problems: [401, 403],
+  },
+};
 
 /** A content security policy under which the documentation's page works, without any other server. */
 const DOCS_POLICY =
@@ -82,6 +111,7 @@ const DOCS_POLICY =
  */
 export function collectDocumentation(app: ZodServer): void {
   const components: Schemas = {};
+  const optionalBodies: OptionalBody[] = [];
   app.register(swagger, {
     openapi: {
       openapi: '3.1.1',
@@ -89,15 +119,45 @@ export function collectDocumentation(app: ZodServer): void {
       tags: TAGS,
       components: { securitySchemes: SECURITY_SCHEMES },
     },
-    transform: ({ schema, url }) => ({ url, schema: describeRoute(schema, url, components) }),
+    transform: ({ schema, url: registered, route: { method } }) => {
+      // The first page of a plugin is registered with a slash at its end, and answers without it as well.
+      const url = registered.replace(/(.)\/$/, '$1');
+      if (mayBeMissing(schema?.body)) optionalBodies.push({ url, methods: [method].flat() });
+      return { url, schema: describeRoute(schema ?? {}, url, components) };
+    },
     transformObject: (document) => {
       if (!('openapiObject' in document)) return document.swaggerObject;
       const { openapiObject } = document;
       openapiObject.components ??= {};
       Object.assign(openapiObject.components, { schemas: components });
+      markOptional(openapiObject.paths ?? {}, optionalBodies);
       return openapiObject;
     },
   });
+}
+
+/** A body that a request may leave out. */
+interface OptionalBody {
+  readonly url: string;
+  readonly methods: readonly string[];
+}
+
+function mayBeMissing(body: unknown): boolean {
+  return body instanceof z.ZodType && body.safeParse(undefined).success;
+}
+
+/** The library takes every body for required. */
+function markOptional(
+  paths: Readonly<Record<string, OpenAPIV3.PathItemObject | undefined>>,
+  bodies: readonly OptionalBody[],
+): void {
+  for (const { url, methods } of bodies) {
+    const path = paths[url.replace(/:(\w+)/g, '{$1}')];
+    for (const method of methods) {
+      const body = path?.[method.toLowerCase() as OpenAPIV3.HttpMethods]?.requestBody;
+      if (body && 'required' in body) body.required = false;
+    }
+  }
 }
 
 /** `GET /openapi.json`, and `GET /docs` for people. */
@@ -121,8 +181,9 @@ export function addDocumentationRoutes(app: ZodServer): void {
   });
 }
 
-function describeRoute(schema: FastifySchema | undefined, url: string, components: Schemas): FastifySchema {
-  if (schema?.summary === undefined) return { hide: true };
+function describeRoute(own: FastifySchema, url: string, components: Schemas): FastifySchema {
+  const schema = own.summary === undefined ? PAGES[url] : own;
+  if (schema === undefined) return { hide: true };
   const { body, querystring, params, headers, response, problems = [], answers, ...rest } = schema;
   const isProtected = url.startsWith('/v1/');
   const statuses = new Set([
@@ -144,15 +205,24 @@ function describeRoute(schema: FastifySchema | undefined, url: string, component
         status,
         answer(status, answers ?? 'application/json', toJson(part)),
       ]),
-      ...[...statuses].sort().map((status) => [status, answer(status, PROBLEM_TYPE, toJson(Problem))]),
+      ...[...statuses].sort().map((status) => [status, problem(status, toJson(Problem))]),
+      ['default', problem('default', toJson(Problem))],
     ]),
   };
 }
 
-function answer(status: string | number, mediaType: string, schema: Json): Json {
+function answer(status: string, mediaType: string, schema: Json): Json {
   return {
-    description: STATUS_CODES[Number(status)] ?? 'Answer',
+    description: STATUS_CODES[status] ?? 'Answer',
     content: { [mediaType]: { schema } },
+  };
+}
+
+function problem(status: number | 'default', schema: Json): Json {
+  return {
+    description: STATUS_CODES[status] ?? 'Whatever else goes wrong',
+    content: { [PROBLEM_TYPE]: { schema } },
+    ...(status === 503 && { headers: { 'retry-after': RETRY_AFTER } }),
   };
 }
 

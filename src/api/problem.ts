@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import { isArchiverError } from '../errors.ts';
+import { isArchiverError, isBug } from '../errors.ts';
 import { InvalidCursorError } from '../jobs/session-queue.ts';
 import { redact } from '../redact.ts';
 import type { Problem, ProblemCode } from './schemas.ts';
@@ -46,9 +46,6 @@ export function problemOf({ status, code, message }: ApiError): Problem {
   };
 }
 
-/** Errors that JavaScript itself throws when a program is wrong. */
-const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError] as const;
-
 const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
   404: 'NOT_FOUND',
   413: 'PAYLOAD_TOO_LARGE',
@@ -77,7 +74,7 @@ export function asApiError(error: unknown): ApiError {
       return new ApiError(status, code, error.message, { cause: error });
     }
   }
-  if (BUGS.some((bug) => error instanceof bug)) {
+  if (isBug(error)) {
     return new ApiError(500, 'INTERNAL', 'something went wrong in this program; its log says what', {
       cause: error,
     });

@@ -2,7 +2,7 @@ import { Pool } from 'undici';
 import type { z } from 'zod';
 import { ArchiverError, isErrorCode } from '../errors.ts';
 import { QueueUnavailableError } from '../jobs/backend.ts';
-import type { EnqueueRequest, EnqueueResult } from '../jobs/session-queue.ts';
+import type { EnqueueRequest, EnqueueResult } from '../jobs/session-requests.ts';
 import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { SessionRef } from '../session.ts';

@@ -88,6 +88,44 @@ const SessionError = z
   })
   .meta({ id: 'SessionError' });
 
+const SESSION = '67ab573f3685d1ba99541234';
+const ARCHIVED_SESSION = {
+  sessionId: SESSION,
+  botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
+  state: 'archived',
+  transcript: 'archived',
+  attempts: 0,
+  enqueuedAt: '2026-01-05T09:30:00.000Z',
+  startedAt: '2026-01-05T09:30:00.120Z',
+  finishedAt: '2026-01-05T09:30:01.480Z',
+  recordings: [
+    {
+      key: 'voicemail/bot_id=st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e/date=2025-02-11/session_id=67ab573f3685d1ba99541234/voicemail.wav',
+      bytes: 480_044,
+      sha256: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+      contentType: 'audio/wav',
+      durationSeconds: 30,
+    },
+  ],
+  manifestKey:
+    'voicemail/bot_id=st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e/date=2025-02-11/session_id=67ab573f3685d1ba99541234/manifest.json',
+} as const;
+const FAILED_SESSION = {
+  sessionId: '67ab573f3685d1ba99545678',
+  botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
+  state: 'failed',
+  attempts: 1,
+  enqueuedAt: '2026-01-05T09:30:00.000Z',
+  startedAt: '2026-01-05T09:30:00.120Z',
+  finishedAt: '2026-01-05T09:30:00.350Z',
+  error: {
+    code: 'SESSION_NOT_FOUND',
+    message: 'Kore knows no such session',
+    retryable: false,
+    at: '2026-01-05T09:30:00.350Z',
+  },
+} as const;
+
 /** A session's view. */
 export const SessionView = z
   .object({
@@ -105,7 +143,7 @@ export const SessionView = z
     recordings: z.array(Recording).readonly().exactOptional(),
     manifestKey: z.string().exactOptional(),
   })
-  .meta({ id: 'SessionView' });
+  .meta({ id: 'SessionView', examples: [ARCHIVED_SESSION, FAILED_SESSION] });
 
 /** The answer of `GET /v1/sessions`. */
 export const SessionPage = z
@@ -113,12 +151,12 @@ export const SessionPage = z
     sessions: z.array(SessionView).readonly(),
     nextCursor: z.string().exactOptional().describe('left out on the last page'),
   })
-  .meta({ id: 'SessionPage' });
+  .meta({ id: 'SessionPage', examples: [{ sessions: [FAILED_SESSION], nextCursor: 'failed:1' }] });
 
 /** The answer of `POST /v1/sessions/{id}/retry`. */
 export const RetryAnswer = z
   .object({ sessionId: SessionId, outcome: z.literal('requeued') })
-  .meta({ id: 'RetryAnswer' });
+  .meta({ id: 'RetryAnswer', examples: [{ sessionId: SESSION, outcome: 'requeued' }] });
 
 /** `POST /v1/retries`: all failed sessions, or those with a code. */
 export const RetryAllBody = z.strictObject({
@@ -126,7 +164,9 @@ export const RetryAllBody = z.strictObject({
 });
 
 /** The answer of `POST /v1/retries`. */
-export const RetryAllAnswer = z.object({ requeued: Count }).meta({ id: 'RetryAllAnswer' });
+export const RetryAllAnswer = z
+  .object({ requeued: Count })
+  .meta({ id: 'RetryAllAnswer', examples: [{ requeued: 3 }] });
 
 /** The answer of `GET /v1/stats`. */
 export const Stats = z
@@ -144,7 +184,19 @@ export const Stats = z
       .partialRecord(Code, Count)
       .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
   })
-  .meta({ id: 'Stats' });
+  .meta({
+    id: 'Stats',
+    examples: [
+      {
+        states: { queued: 2, active: 1, waiting: 0, archived: 40, failed: 1 },
+        transcriptsPending: 3,
+        oldestQueuedAt: '2026-01-05T09:29:30.000Z',
+        oldestQueuedSeconds: 31,
+        throughput: [{ minute: '2026-01-05T09:30:00.000Z', archived: 12, failed: 1 }],
+        failuresByCode: { SESSION_NOT_FOUND: 1 },
+      },
+    ],
+  });
 
 /** `GET /v1/events?lastEventId=` */
 export const EventsQuery = z.strictObject({
@@ -196,7 +248,19 @@ export const Problem = z
     detail: z.string().describe('what is wrong and what to do, for people'),
     code: z.enum([...API_CODES, ...ERROR_CODES]).describe('stable, for programs'),
   })
-  .meta({ id: 'Problem', description: 'an error, as RFC 9457 has it' });
+  .meta({
+    id: 'Problem',
+    description: 'an error, as RFC 9457 has it',
+    examples: [
+      {
+        type: 'about:blank',
+        title: 'Service Unavailable',
+        status: 503,
+        detail: 'the queue cannot be reached; try again in a moment',
+        code: 'QUEUE_UNAVAILABLE',
+      },
+    ],
+  });
 
 export type Problem = z.infer<typeof Problem>;
 export type ProblemCode = Problem['code'];

@@ -1,13 +1,14 @@
 import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { type FastifyRequest, fastify } from 'fastify';
+import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
 import type { HttpConfig } from '../config/config.ts';
 import type { EventFeed } from '../jobs/event-feed.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
-import type { Logger } from '../log.ts';
+import { type Logger, withLogFields } from '../log.ts';
 import type { Metrics } from '../metrics/metrics.ts';
 import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
+import type { RequestTracer } from '../telemetry/tracing.ts';
 import { createGuard, type Guard } from './access.ts';
 import { addBackfillRoutes } from './backfills.ts';
 import { acceptJsonOnly, refuseCompressed } from './body.ts';
@@ -22,6 +23,7 @@ import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem
 import { RouteTable } from './route-table.ts';
 import { addScheduleRoutes } from './schedules.ts';
 import { addSessionRoutes } from './sessions.ts';
+import { traceRequests } from './tracing.ts';
 import { serializerCompiler, validatorCompiler, type ZodServer, type ZodTypes } from './validation.ts';
 import { addWebhookRoutes } from './webhook.ts';
 
@@ -47,6 +49,8 @@ export interface ApiOptions {
   readonly defaultBotId: string | undefined;
   /** A token accepted beside `API_TOKEN`, for commands that find this process by its `owner.json`. */
   readonly loopbackToken?: string;
+  /** Follows the requests that bring sessions in. */
+  readonly requestTracer?: RequestTracer | undefined;
   readonly log: Logger;
 }
 
@@ -59,10 +63,22 @@ export interface RouteOptions extends ApiOptions {
 /** Adds routes of one kind to a server. */
 type RouteModule = (app: ZodServer, options: RouteOptions) => void;
 
-/** Open to everybody, or with locks of their own. */
-const OPEN_ROUTES: readonly RouteModule[] = [
+/** What a process without an API serves. */
+export type ProbeOptions = Pick<ApiOptions, 'check' | 'liveness' | 'metrics' | 'log'> & {
+  readonly http: Pick<HttpConfig, 'host' | 'port' | 'isPortDefault'>;
+};
+
+/**
+ * For whoever watches over a process: open to everybody, as they tell counts and times alone, and Kubernetes and
+ * Prometheus come without credentials.
+ */
+const PROBE_ROUTES: readonly ((app: ZodServer, options: ProbeOptions) => void)[] = [
   addHealthRoutes,
   addMetricsRoute,
+];
+/** Open to everybody, or with locks of their own. */
+const OPEN_ROUTES: readonly RouteModule[] = [
+  ...PROBE_ROUTES,
   addWebhookRoutes,
   addDocumentationRoutes,
   addDashboard,
@@ -92,10 +108,10 @@ export interface Api {
 
 /** The API can't be served where it was asked to. `message` says why, and names the variables. */
 export class ListenError extends Error {
-  constructor({ host, port }: HttpConfig, cause: unknown) {
+  constructor({ host, port }: Pick<HttpConfig, 'host' | 'port'>, cause: unknown) {
     const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     const why = LISTEN_REASONS[reason] ?? reason;
-    super(`cannot serve the API on ${host} port ${port}: ${why}`, { cause });
+    super(`cannot serve HTTP on ${host} port ${port}: ${why}`, { cause });
     this.name = 'ListenError';
   }
 }
@@ -114,6 +130,9 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const TIMEOUT_CHECK_INTERVAL_MS = 2_000;
 /** Longer than load balancers keep idle connections, so that it is they who close them. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
+/** What is beyond is closed at once: descriptors are left for the queue, the downloads and the archive. */
+const MAX_CONNECTIONS = 2_000;
+const DROPS_QUIET_MS = 10_000;
 /** Longer than any valid id, so that it is the id's own check that refuses it. */
 const MAX_PARAM_LENGTH = 512;
 /** How long running requests may finish when the API closes. */
@@ -130,6 +149,7 @@ const CLOSE_GRACE_MS = 5_000;
 export function createApi(options: ApiOptions): Api {
   const { http, log } = options;
   const app = createServer(log);
+  if (options.requestTracer) traceRequests(app, options.requestTracer);
   const { tokens, jwt } = http;
   const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken });
   const routeOptions: RouteOptions = { ...options, guard };
@@ -144,16 +164,51 @@ export function createApi(options: ApiOptions): Api {
     { prefix: '/v1' },
   );
 
+  return servedBy(app, { http, log });
+}
+
+/**
+ * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. There is nothing to protect about them, so
+ * they may be served on any address without credentials. Where `HTTP_PORT` is not set and its default is taken (by
+ * an API on the same machine), any free port is taken instead.
+ *
+ * @example
+ * const probes = createProbes({ check, liveness, metrics, http: config.http, log });
+ * const { port } = await probes.listen();
+ */
+export function createProbes(options: ProbeOptions): Api {
+  const { http, log } = options;
+  const app = createServer(log);
+  app.register(async (open: ZodServer) => {
+    for (const addRoutes of PROBE_ROUTES) addRoutes(open, options);
+  });
+  return servedBy(app, { http, log, mayMove: http.isPortDefault === true });
+}
+
+interface Serving {
+  readonly http: ProbeOptions['http'];
+  readonly log: Logger;
+  /** Whether another port will do where the one that is wanted is taken. */
+  readonly mayMove?: boolean;
+}
+
+function servedBy(app: ZodServer, { http, log, mayMove = false }: Serving): Api {
+  const { host } = http;
+  const listenOn = async (port: number): Promise<void> => {
+    try {
+      await app.listen({ host, port });
+    } catch (error) {
+      if (mayMove && port !== 0 && hasCode(error, 'EADDRINUSE')) return listenOn(0);
+      throw new ListenError({ host, port }, error);
+    }
+  };
   return {
     async listen() {
-      try {
-        await app.listen({ host: http.host, port: http.port });
-      } catch (error) {
-        throw new ListenError(http, error);
-      }
+      await listenOn(http.port);
       const { port } = app.server.address() as AddressInfo;
-      log.info({ host: http.host, port }, 'listening');
-      return { url: `http://${localName(http.host)}:${port}`, port };
+      const isElsewhere = http.port !== 0 && port !== http.port;
+      log.info({ host, port, ...(isElsewhere && { portTaken: http.port }) }, 'listening');
+      return { url: `http://${localName(host)}:${port}`, port };
     },
     async close() {
       const deadline = setTimeout(() => app.server.closeAllConnections(), CLOSE_GRACE_MS);
@@ -204,6 +259,8 @@ function createServer(log: Logger): ZodServer {
       answerFault(error, request, anyReply);
     },
   }).withTypeProvider<ZodTypes>();
+  app.server.maxConnections = MAX_CONNECTIONS;
+  tellOfDropped(app.server as Server, log);
   (app.server as Server).on('request', ({ socket }, answer) => answers.set(socket, answer));
 
   const routes = new RouteTable();
@@ -213,6 +270,11 @@ function createServer(log: Logger): ZodServer {
   app.setNotFoundHandler((request, reply) => answerFault(unknownRoute(routes, request), request, reply));
   acceptJsonOnly(app);
   app.addHook('onRoute', ({ url, method }) => routes.add(url, method));
+  // Once more after the body was read, which comes from the connection and so knows of no request.
+  const nameInLog: onRequestHookHandler = (request, _reply, done) =>
+    withLogFields({ requestId: request.id }, done);
+  app.addHook('onRequest', nameInLog);
+  app.addHook('preValidation', nameInLog);
   app.addHook('onRequest', async (request, reply) => {
     addHeaders(request.id, reply);
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
@@ -239,6 +301,16 @@ function createServer(log: Logger): ZodServer {
   return app;
 }
 
+/** Whoever opens connections without end is not to fill the log as well. */
+function tellOfDropped(server: Server, log: Logger): void {
+  let quietUntil = 0;
+  server.on('drop', () => {
+    if (performance.now() < quietUntil) return;
+    quietUntil = performance.now() + DROPS_QUIET_MS;
+    log.warn({ connections: MAX_CONNECTIONS }, 'too many connections: new ones are closed at once');
+  });
+}
+
 /** The part of a Fastify reply that it takes to answer with a problem, whatever types its route has. */
 interface AnyReply {
   code(status: number): AnyReply;
@@ -260,6 +332,10 @@ function unknownRoute(routes: RouteTable, { method, url }: Pick<FastifyRequest, 
   return new ApiError(405, 'METHOD_NOT_ALLOWED', `this path takes ${allow}, not ${method}`, {
     headers: { allow },
   });
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }
 
 /** The name under which this machine reaches what listens on `host`. */

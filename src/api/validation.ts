@@ -36,18 +36,25 @@ const PLACES: Readonly<Record<string, string>> = {
 /** How many things wrong with a request are told at once. */
 const MAX_FAULTS_TOLD = 5;
 
+/** What is wrong with a value, each thing with the name of its field. */
+export function sayFaults({ issues }: z.ZodError): string {
+  const told = issues
+    .slice(0, MAX_FAULTS_TOLD)
+    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message));
+  const rest = issues.length - told.length;
+  if (rest > 0) told.push(`and ${rest} more`);
+  return told.join('; ');
+}
+
 /** Checks a part of a request; what is wrong becomes a 400 that names each field. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
     const result = schema.safeParse(data);
     if (result.success) return { value: result.data };
-    const told = result.error.issues
-      .slice(0, MAX_FAULTS_TOLD)
-      .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message));
-    const rest = result.error.issues.length - told.length;
-    if (rest > 0) told.push(`and ${rest} more`);
     const place = PLACES[httpPart ?? ''] ?? 'the request';
-    return { error: new ApiError(400, 'INVALID_REQUEST', `${place} is not valid: ${told.join('; ')}`) };
+    return {
+      error: new ApiError(400, 'INVALID_REQUEST', `${place} is not valid: ${sayFaults(result.error)}`),
+    };
   };
 };
 

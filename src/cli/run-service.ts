@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type ApiOptions, createApi } from '../api/server.ts';
+import { type ApiOptions, createApi, createProbes } from '../api/server.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import type { Logger } from '../log.ts';
@@ -21,10 +21,10 @@ export interface Roles {
   readonly needs: readonly Need[];
 }
 
-/** Before the worker is started. */
-const NO_WORKER = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
+/** What tells how the process is. */
+type Vitals = Pick<ApiOptions, 'metrics' | 'liveness'>;
 
-/** Runs until it is told to stop; then the worker stops first and the API last. */
+/** Runs until it is told to stop; then the worker stops first, and what it serves over HTTP last. */
 export async function runService(context: CliContext, roles: Roles): Promise<void> {
   const { config, log } = loadService(context, roles);
   const stop = context.stopSignal();
@@ -33,17 +33,21 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
   // What was started last is stopped first.
   const stops: (() => Promise<void>)[] = [() => runtime.close()];
   const metrics = createMetrics({ stats: () => runtime.operations.stats(), version: VERSION, log });
+  const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
   let worker: SessionWorker | undefined;
   try {
-    if (roles.api) {
-      // The API is there before the worker, so that a worker that never gets ready can be seen.
-      const liveness = createLivenessCheck({
-        activity: () => worker?.activity() ?? NO_WORKER,
-        waiting: () => runtime.queue.takeable(),
-      });
-      const vitals = { metrics, liveness: roles.worker ? liveness : undefined };
-      stops.unshift(await serveApi(runtime, config, vitals, log));
-    }
+    // It listens before the worker is there, so that a worker that never gets ready can be seen.
+    const vitals = {
+      metrics,
+      ...(roles.worker && {
+        liveness: createLivenessCheck({
+          activity: () => worker?.activity() ?? notStarted,
+          waiting: () => runtime.queue.takeable(),
+        }),
+      }),
+    };
+    const serve = roles.api ? serveApi : serveProbes;
+    stops.unshift(await serve(runtime, config, vitals, log));
     if (roles.worker && config.kore) {
       worker = runtime.startWorker(config.kore, metrics);
       const { stop: stopWorker } = worker;
@@ -74,7 +78,7 @@ async function openOwned(config: Config, options: AccessOptions): Promise<Runtim
 async function serveApi(
   runtime: Runtime,
   config: Config,
-  vitals: Pick<ApiOptions, 'metrics' | 'liveness'>,
+  vitals: Vitals,
   log: Logger,
 ): Promise<() => Promise<void>> {
   const loopbackToken = createLoopbackToken();
@@ -88,6 +92,7 @@ async function serveApi(
     http: config.http,
     defaultBotId: config.defaultBotId,
     loopbackToken,
+    requestTracer: runtime.requestTracer,
     log,
   });
   const { url } = await api.listen();
@@ -110,4 +115,16 @@ async function serveApi(
     await removeOwner(directory);
     await api.close();
   };
+}
+
+/** Serves what watches over a worker that has no API. @returns what ends it. */
+async function serveProbes(
+  runtime: Runtime,
+  { http }: Config,
+  vitals: Vitals,
+  log: Logger,
+): Promise<() => Promise<void>> {
+  const probes = createProbes({ check: (signal) => runtime.check(signal), ...vitals, http, log });
+  await probes.listen();
+  return () => probes.close();
 }

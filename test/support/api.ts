@@ -2,9 +2,11 @@
 
 import { request } from 'undici';
 import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
-import type { HttpConfig } from '../../src/config/config.ts';
+import type { Config, HttpConfig, KoreConfig } from '../../src/config/config.ts';
+import { createMetrics } from '../../src/metrics/metrics.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
+import { VERSION } from '../../src/version.ts';
 import { createTestQueue, silent } from './queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from './services.ts';
 
@@ -12,6 +14,8 @@ import { sandboxEnvironment, temporaryDirectory, testConfig } from './services.t
 export interface ApiSetup {
   readonly sandbox: Sandbox;
   readonly runtime: Runtime;
+  readonly config: Config;
+  readonly kore: KoreConfig;
   /** Serves the API on a free port. @returns its URL. */
   serve(http?: Partial<HttpConfig>, changes?: Partial<ApiOptions>): Promise<string>;
   /** Archives what is queued, from now on. */
@@ -29,6 +33,7 @@ export async function openApiSetup(): Promise<ApiSetup> {
   const environment = { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}` };
   const { config, kore } = testConfig(environment, queue.config);
   const runtime = await openRuntime(config, silent);
+  const metrics = createMetrics({ stats: () => runtime.operations.stats(), version: VERSION, log: silent });
   // What was opened last is closed first.
   const closers: (() => Promise<unknown>)[] = [
     () => runtime.close(),
@@ -39,12 +44,15 @@ export async function openApiSetup(): Promise<ApiSetup> {
   return {
     sandbox,
     runtime,
+    config,
+    kore,
     async serve(http = {}, changes = {}) {
       const api: Api = createApi({
         operations: runtime.operations,
         backfills: runtime.backfills,
         events: runtime.events,
         queue: runtime.queue,
+        metrics,
         check: (signal) => runtime.check(signal),
         http: { host: '127.0.0.1', port: 0, tokens: [], ...http },
         defaultBotId: sandbox.botId,
