@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { LISTING_SOURCES, type ListingSource } from '../kore/listing-source.ts';
 import type { BackfillOperations, BackfillView } from '../operations/backfills.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';
-import { botOption, jsonOption } from './options.ts';
+import { botOption, jsonOption, parseTime } from './options.ts';
 import { showProgress } from './progress.ts';
 import { count, table } from './table.ts';
 
@@ -59,16 +59,6 @@ Examples:
 `,
     )
     .action((options: BackfillOptions) => backfill(context, options));
-}
-
-/** A time or a day; without a zone it is UTC. */
-function parseTime(text: string): Date {
-  const isDay = /^\d{4}-\d{2}-\d{2}$/.test(text);
-  const isTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.test(text);
-  const hasZone = isDay || /(Z|[+-]\d{2}:\d{2})$/.test(text);
-  const time = new Date(hasZone ? text : `${text}Z`);
-  if ((isDay || isTime) && !Number.isNaN(time.getTime())) return time;
-  throw new InvalidArgumentError('It must be like 2026-01-31 or 2026-01-31T12:00:00Z.');
 }
 
 async function backfill(context: CliContext, options: BackfillOptions): Promise<void> {

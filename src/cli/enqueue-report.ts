@@ -1,4 +1,4 @@
-import type { EnqueueOutcome, EnqueueResult } from '../jobs/session-queue.ts';
+import type { EnqueueOutcome, EnqueueResult } from '../jobs/session-requests.ts';
 import { redact } from '../redact.ts';
 import type { CliContext } from './context.ts';
 import { CommandFailed } from './exit.ts';

@@ -1,5 +1,5 @@
 import { Argument, Command } from 'commander';
-import type { EnqueueRequest } from '../jobs/session-queue.ts';
+import type { EnqueueRequest } from '../jobs/session-requests.ts';
 import type { SessionRef } from '../session.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, loadCommand } from './context.ts';
@@ -45,7 +45,8 @@ export function enqueueCommand(context: CliContext): Command {
 A session is in the queue once, however often it is enqueued; one that failed runs again, and one that is
 archived is left alone (unless --force). A list may name a botId for each session (a column, or a field), which
 goes before --bot. Bad lines are told with their numbers, all others are queued all the same, and the exit code
-is 1. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--".
+is 1. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--". A list of any
+length takes the same memory; with --wait, its sessions are kept in mind (200 MB for a million).
 
 Examples:
   $ voicemail-archiver enqueue 6560b1f0a1b2c3d4e5f60718 6560b1f0a1b2c3d4e5f60719

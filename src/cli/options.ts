@@ -14,6 +14,16 @@ export function parseIds(text: string, before: readonly string[] | undefined): r
   return [...(before ?? []), parseId(text)];
 }
 
+/** A time or a day; without a zone it is UTC. */
+export function parseTime(text: string): Date {
+  const isDay = /^\d{4}-\d{2}-\d{2}$/.test(text);
+  const isTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.test(text);
+  const hasZone = isDay || /(Z|[+-]\d{2}:\d{2})$/.test(text);
+  const time = new Date(hasZone ? text : `${text}Z`);
+  if ((isDay || isTime) && !Number.isNaN(time.getTime())) return time;
+  throw new InvalidArgumentError('It must be like 2026-01-31 or 2026-01-31T12:00:00Z.');
+}
+
 /** A whole number within limits. */
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {

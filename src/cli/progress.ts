@@ -4,12 +4,17 @@ import type { CliContext } from './context.ts';
 /** How far something has come. */
 export interface Progress {
   update(done: number, note?: string): void;
+  /** Makes room for a line of something else; the display comes back by itself. */
+  clear(): void;
   /** Ends the display; may be called again. */
   stop(): void;
 }
 
 /** Where there is no terminal, or no end in sight, a line is written this often at most. */
 const LINE_INTERVAL_MS = 3_000;
+
+/** Back to the start of the line, and all of it away. */
+const CLEAR_LINE = '\r\x1b[K';
 
 /**
  * Shows on standard error how far something has come: a bar where it is a terminal and the total is known,
@@ -31,12 +36,14 @@ function showBar(stderr: CliContext['stderr'], what: string, total: number): Pro
       format: `${what} {bar} {value}/{total} {note}`,
       // Signals are the command's own business.
       gracefulExit: false,
+      forceRedraw: true,
     },
     Presets.shades_classic,
   );
   bar.start(total, 0, { note: '' });
   return {
     update: (done, note = '') => bar.update(done, { note }),
+    clear: () => void stderr.write(CLEAR_LINE),
     stop: () => bar.stop(),
   };
 }
@@ -51,6 +58,7 @@ function showLines(stderr: CliContext['stderr'], what: string, total: number | u
       const amount = total === undefined ? number : `${number} of ${total.toLocaleString('en')}`;
       stderr.write(`${what}: ${amount}${note ? `, ${note}` : ''}\n`);
     },
+    clear() {},
     stop() {},
   };
 }

@@ -1,5 +1,5 @@
 import { Argument, Command } from 'commander';
-import type { RetryOutcome } from '../operations/operations.ts';
+import type { RetryOutcome } from '../jobs/session-requests.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';

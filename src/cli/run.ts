@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import { passAwsSettings, readEnvironment } from '../config/environment.ts';
+import { passSdkSettings, readEnvironment } from '../config/environment.ts';
 import { ConfigError } from '../config/faults.ts';
 import { createLogger } from '../log.ts';
 import { redact } from '../redact.ts';
@@ -7,6 +7,7 @@ import { VERSION } from '../version.ts';
 import { backfillCommand } from './backfill.ts';
 import { type CliContext, createContext } from './context.ts';
 import { demoCommand } from './demo.ts';
+import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
 import { CommandFailed, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from './exit.ts';
 import { retryCommand } from './retry.ts';
@@ -14,6 +15,7 @@ import { sandboxCommand } from './sandbox.ts';
 import { scheduleCommand } from './schedule.ts';
 import { apiCommand, startCommand, workerCommand } from './service.ts';
 import { statusCommand } from './status.ts';
+import { verifyCommand } from './verify.ts';
 
 const EXAMPLES = `
 Examples:
@@ -41,7 +43,7 @@ export async function run(process: NodeJS.Process): Promise<void> {
   let code: number;
   try {
     environment.current = readEnvironment(process.cwd(), process.env);
-    passAwsSettings(environment.current, process.env);
+    passSdkSettings(environment.current, process.env);
     const context = createContext(process, environment.current);
     await createProgram(context).parseAsync(process.argv);
     code = EXIT_DONE;
@@ -75,6 +77,8 @@ function createProgram(context: CliContext): Command {
     retryCommand(context),
     backfillCommand(context),
     scheduleCommand(context),
+    verifyCommand(context),
+    doctorCommand(context),
     sandboxCommand(context),
   ];
   for (const command of commands) {

@@ -26,7 +26,14 @@ export function workerCommand(context: CliContext): Command {
     .description('Run a worker alone, beside others on the same queue (needs a shared queue)')
     .addHelpText(
       'after',
-      '\nExample:\n  $ QUEUE_URL=redis://localhost:6379 WORKER_CONCURRENCY=32 voicemail-archiver worker\n',
+      `
+It serves /livez, /readyz and /metrics on HTTP_HOST and HTTP_PORT, and nothing else. Where HTTP_PORT is not set and
+8080 is taken, it takes any free port, and names it in the log line "listening".
+
+Examples:
+  $ QUEUE_URL=redis://localhost:6379 WORKER_CONCURRENCY=32 voicemail-archiver worker
+  $ QUEUE_URL=redis://redis:6379 HTTP_HOST=0.0.0.0 voicemail-archiver worker      (in a container)
+`,
     )
     .action(() => run(context, { api: false, worker: true, needs: ['kore', 'shared-queue'] }));
 }

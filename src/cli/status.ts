@@ -1,6 +1,7 @@
 import { Argument, Command, Option } from 'commander';
+import type { ArchiverStats } from '../jobs/session-requests.ts';
 import { SESSION_STATES, type SessionState, type SessionView } from '../jobs/view.ts';
-import type { ArchiverStats, Operations } from '../operations/operations.ts';
+import type { Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';

@@ -8,6 +8,7 @@ import type { Listing, ListingPage, PageQuery } from './listing.ts';
 import { interpretVoicemail } from './response.ts';
 import { signToken } from './token.ts';
 import type { CallClass, CallLimit, KoreDocument, Voicemail } from './voicemail.ts';
+import { voicemailRequest } from './voicemail-request.ts';
 
 /** How one request to Kore ended, for metrics. */
 export interface CallOutcome {
@@ -64,13 +65,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     callClass: CallClass,
     signal: AbortSignal,
   ): Promise<Voicemail> {
-    const bot = encodeURIComponent(session.botId);
-    const query = `sessionId=${encodeURIComponent(session.sessionId)}&transcription=true`;
-    const request: KoreRequest = {
-      path: `/api/public/bot/${bot}/voicemail?${query}`,
-      headers: { 'content-type': 'application/json', accept: 'application/json' },
-    };
-    const voicemail = await call(request, interpretVoicemail, callClass, signal);
+    const voicemail = await call(voicemailRequest(session), interpretVoicemail, callClass, signal);
     logForeignIds(session, voicemail.transcriptions);
     return voicemail;
   }

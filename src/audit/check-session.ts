@@ -1,0 +1,195 @@
+import { isArchiverError } from '../errors.ts';
+import type { SessionRef } from '../session.ts';
+import { type Manifest, parseManifest } from '../storage/documents.ts';
+import { MANIFEST_NAME, manifestKey, sessionPrefix } from '../storage/layout.ts';
+import type { ArchiveStore, ListedObject } from '../storage/store.ts';
+import { checkObject, type Promised } from './check-object.ts';
+import type { Outcome } from './finding.ts';
+import { isFolderMark } from './folder-mark.ts';
+import { fullKeyOf } from './full-key.ts';
+import { isUnreadable, readPatiently, type Unreadable } from './reading.ts';
+import { SessionNotes } from './session-notes.ts';
+import { settle } from './settle.ts';
+
+/** What a listing shows of one session. */
+export interface SessionDirectory {
+  /** Relative, with a `/` at its end. */
+  readonly directory: string;
+  readonly session: SessionRef;
+  readonly objects: readonly ListedObject[];
+  /** By its id: then it is missing if nothing is there. */
+  readonly isAskedFor: boolean;
+}
+
+/** What a check depends on. */
+export interface CheckDeps {
+  readonly store: ArchiveStore;
+  /** Findings are looked at again once everything there is so old (milliseconds). */
+  readonly settleMs: number;
+}
+
+/**
+ * Reads everything that belongs to a session again, and compares it with the session's manifest.
+ *
+ * What it finds, it looks at a second time before it says so, as the session may be being archived at this moment.
+ *
+ * @throws ArchiverError when nothing in the archive can be read; the signal's reason when aborted.
+ */
+export async function checkSession(
+  listed: SessionDirectory,
+  { store, settleMs }: CheckDeps,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const first = await checkOnce(listed, store, signal);
+  if (first.findings.length === 0) return first;
+  const relist = async () => ({ ...listed, objects: await listAll(listed.directory, store, signal) });
+  const now = await relist();
+  const waited = await settle(now.objects, settleMs, signal);
+  return checkOnce(waited ? await relist() : now, store, signal);
+}
+
+/** All objects of a session's directory. What can't be looked at shows when it is read. */
+export async function listAll(
+  directory: string,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<ListedObject[]> {
+  const objects: ListedObject[] = [];
+  for await (const object of store.list(directory, signal, { onUnreadable: () => undefined })) {
+    if (!isFolderMark(object)) objects.push(object);
+  }
+  return objects;
+}
+
+async function checkOnce(
+  { directory, session, objects, isAskedFor }: SessionDirectory,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  // It was taken away since it was listed.
+  if (objects.length === 0 && !isAskedFor) return NOTHING;
+  const notes = new SessionNotes(session, store);
+  const key = `${directory}${MANIFEST_NAME}`;
+  const isListed = objects.some((object) => object.key === key);
+  const others = objects.filter((object) => object.key !== key);
+  if (directory !== sessionPrefix(session)) {
+    if (isListed)
+      notes.add(
+        'changed',
+        key,
+        'it lies in the directory of another date',
+        false,
+        placeOf(key, session, store),
+      );
+    notes.orphans(others, 'it lies in the directory of another date than its session began at', false);
+    return notes.outcome();
+  }
+  const bytes = await readManifest(key, isListed || isAskedFor, store, signal);
+  if (isUnreadable(bytes)) {
+    notes.unreadable(key, bytes.error);
+    return notes.outcome();
+  }
+  if (bytes === undefined) {
+    if (isAskedFor) notes.add('missing', key, 'the session is not archived', true);
+    notes.orphans(
+      others,
+      'there is no manifest: it was deleted, or the session is still being archived',
+      true,
+    );
+    return notes.outcome();
+  }
+  notes.read(bytes.length);
+  let manifest: Manifest;
+  try {
+    manifest = parseManifest(bytes, store.fullKey(key));
+  } catch (error) {
+    if (!isArchiverError(error)) throw error;
+    // Nobody knows which objects it named, so none of them is called orphaned.
+    notes.unreadable(key, error);
+    return notes.outcome();
+  }
+  const named = await compareWith(manifest, directory, { session, store, notes, signal });
+  notes.orphans(
+    others.filter((object) => !named.has(object.key)),
+    'its manifest does not name it',
+    false,
+  );
+  return notes.outcome();
+}
+
+const NOTHING: Outcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
+
+async function readManifest(
+  key: string,
+  mayBeThere: boolean,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<Buffer | undefined | Unreadable> {
+  return mayBeThere ? readPatiently(store, () => store.read(key, signal), signal) : undefined;
+}
+
+function placeOf(key: string, session: SessionRef, store: ArchiveStore) {
+  return { expected: { key: store.fullKey(manifestKey(session)) }, found: { key: store.fullKey(key) } };
+}
+
+interface Check {
+  readonly session: SessionRef;
+  readonly store: ArchiveStore;
+  readonly notes: SessionNotes;
+  readonly signal: AbortSignal;
+}
+
+/** Checks what a manifest says, and every object that it names. @returns the relative keys of those. */
+async function compareWith(
+  manifest: Manifest,
+  directory: string,
+  { session, store, notes, signal }: Check,
+): Promise<ReadonlySet<string>> {
+  const own = manifestKey(session);
+  if (manifest.sessionId !== session.sessionId || manifest.botId !== session.botId) {
+    const { sessionId, botId } = manifest;
+    notes.add('changed', own, `it is of session ${sessionId} of bot ${botId}`, true, {
+      expected: { sessionId: session.sessionId, botId: session.botId },
+      found: { sessionId, botId },
+    });
+  }
+  const named = new Set<string>();
+  const compare = async (fullKey: string, promised: Promised) => {
+    const key = keyWithin(directory, fullKey, store);
+    if (key === undefined) {
+      notes.add('changed', own, `it names an object outside of its own directory: ${fullKey}`, true, {
+        expected: { key: fullKeyOf(store, directory) },
+        found: { key: fullKey },
+      });
+      return;
+    }
+    named.add(key);
+    const comparison = await checkObject(key, promised, store, signal);
+    notes.compared(key, promised, comparison);
+  };
+  for (const { key, bytes, sha256, audio } of manifest.recordings) {
+    await compare(key, { bytes, sha256, ...(audio && { container: audio.container }) });
+  }
+  const { state, key, bytes, sha256 } = manifest.transcript;
+  if (state !== 'archived') return named;
+  if (key === undefined || bytes === undefined || sha256 === undefined) {
+    notes.add(
+      'changed',
+      own,
+      'it says that the transcript is archived, but not where or with what size and hash',
+      true,
+    );
+  } else {
+    await compare(key, { bytes, sha256 });
+  }
+  return named;
+}
+
+/** The relative key of what a manifest names; `undefined` unless it lies right in the manifest's own directory. */
+function keyWithin(directory: string, fullKey: string, store: ArchiveStore): string | undefined {
+  const own = fullKeyOf(store, directory);
+  if (!fullKey.startsWith(own)) return undefined;
+  const name = fullKey.slice(own.length);
+  const isPlain = !/^\.{0,2}$|[/\\\p{Cc}]/u.test(name);
+  return isPlain && name !== MANIFEST_NAME ? directory + name : undefined;
+}

@@ -1,0 +1,216 @@
+/** How far an audit has come, and what it has found, in a file that survives whatever happens to the process. */
+
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from './finding.ts';
+import type { Scope } from './scope.ts';
+import type { Position } from './walk.ts';
+
+/** An audit that can go on where it was. */
+export interface Checkpoint {
+  /** How far an earlier run came; `undefined` for a new audit. */
+  readonly position: Position | undefined;
+  readonly totals: Totals;
+  /** What earlier runs found. */
+  findings(): AsyncIterable<Finding>;
+  /** Notes how far it has come, and what was found on the way. Safe when it returns, unless nothing was found. */
+  add(findings: readonly Finding[], position: Position, totals: Totals): Promise<void>;
+  /** Writes what is not written yet, and lets go of the file. */
+  close(): Promise<void>;
+  /** Takes the file away: the audit is complete. */
+  remove(): Promise<void>;
+}
+
+/** A file that is no checkpoint of this audit, as `message` says. It was left as it is. */
+export class CheckpointRefused extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'CheckpointRefused';
+  }
+}
+
+const VERSION = 1;
+/** Positions without findings are written this often at most. */
+const POSITION_INTERVAL_MS = 100;
+
+/** No step is nearly as long; another kind of file must not fill the memory. */
+const MAX_LINE_BYTES = 64 * 1024 * 1024;
+const FILE_MODE = 0o600;
+
+const Count = z.int().nonnegative();
+const Facts = z.object({
+  bytes: z.exactOptional(z.number()),
+  sha256: z.exactOptional(z.string()),
+  container: z.exactOptional(z.string()),
+  key: z.exactOptional(z.string()),
+  sessionId: z.exactOptional(z.string()),
+  botId: z.exactOptional(z.string()),
+});
+const FindingSchema = z.object({
+  kind: z.enum(FINDING_KINDS),
+  key: z.string(),
+  sessionId: z.exactOptional(z.string()),
+  botId: z.exactOptional(z.string()),
+  what: z.string(),
+  expected: z.exactOptional(Facts),
+  found: z.exactOptional(Facts),
+  repairable: z.boolean(),
+});
+const StepSchema = z.object({
+  findings: z.array(FindingSchema),
+  position: z.object({
+    unit: z.string(),
+    after: z.exactOptional(z.string()),
+    ended: z.exactOptional(z.boolean()),
+  }),
+  totals: z.object({
+    sessions: Count,
+    objects: Count,
+    bytes: Count,
+    findings: z.record(z.enum(FINDING_KINDS), Count),
+  }),
+});
+/** The first line: which audit this is. */
+const HeaderSchema = z.object({ verify: z.literal(VERSION), archive: z.string(), scope: z.string() });
+type Header = z.infer<typeof HeaderSchema>;
+
+/**
+ * Opens the checkpoint of an audit, or begins one.
+ *
+ * The file has a line for each step, which is whole or not there: a process that is killed while it writes leaves half
+ * a line at most, which counts as not written.
+ *
+ * @throws CheckpointRefused when the file is of another audit, or something else.
+ */
+export async function openCheckpoint(path: string, archive: string, scope: Scope): Promise<Checkpoint> {
+  const header: Header = { verify: VERSION, archive, scope: JSON.stringify(scope) };
+  const before = await readSteps(path, header);
+  if (!before) await begin(path, header);
+  const bytesBefore = before?.bytes ?? (await sizeOf(path));
+  const handle = await openToAppend(path, bytesBefore);
+  let pending = '';
+  let writtenAt = 0;
+
+  async function flush(): Promise<void> {
+    const line = pending;
+    pending = '';
+    if (line === '') return;
+    await handle.appendFile(line);
+    writtenAt = Date.now();
+  }
+
+  return {
+    position: before?.position,
+    totals: before?.totals ?? NO_TOTALS,
+    findings: () => readFindings(path, bytesBefore),
+    async add(findings, position, totals) {
+      // What waited until now held no findings, and a later position makes it needless.
+      pending = `${JSON.stringify({ findings, position, totals })}\n`;
+      if (findings.length > 0 || Date.now() - writtenAt >= POSITION_INTERVAL_MS) await flush();
+    },
+    async close() {
+      await flush();
+      await handle.close();
+    },
+    async remove() {
+      await rm(path, { force: true });
+    },
+  };
+}
+
+interface Steps {
+  readonly position: Position | undefined;
+  readonly totals: Totals;
+  /** Of the lines that are whole. */
+  readonly bytes: number;
+}
+
+/** What a file holds; `undefined` when there is none, or an empty one. */
+async function readSteps(path: string, header: Header): Promise<Steps | undefined> {
+  if ((await sizeOf(path)) === 0) return undefined;
+  let steps: Steps | undefined;
+  for await (const { text, end } of wholeLines(path)) {
+    if (!steps) {
+      assertSameAudit(path, HeaderSchema.safeParse(parseJson(text)).data, header);
+      steps = { position: undefined, totals: NO_TOTALS, bytes: end };
+    } else {
+      const step = StepSchema.safeParse(parseJson(text)).data;
+      if (!step) break;
+      steps = { position: step.position, totals: step.totals, bytes: end };
+    }
+  }
+  if (!steps) assertSameAudit(path, undefined, header);
+  return steps;
+}
+
+/** What was found, up to so many bytes of the file. */
+async function* readFindings(path: string, bytes: number): AsyncGenerator<Finding> {
+  let isHeader = true;
+  for await (const { text, end } of wholeLines(path)) {
+    if (end > bytes) return;
+    if (!isHeader) yield* StepSchema.parse(parseJson(text)).findings;
+    isHeader = false;
+  }
+}
+
+function assertSameAudit(path: string, known: Header | undefined, header: Header): void {
+  if (!known) throw new CheckpointRefused(`${path} is no checkpoint of an audit: name another file`);
+  if (known.archive !== header.archive) {
+    throw new CheckpointRefused(
+      `${path} belongs to an audit of ${known.archive}, not of ${header.archive}: name another file, or remove it`,
+    );
+  }
+  if (known.scope !== header.scope) {
+    throw new CheckpointRefused(
+      `${path} belongs to an audit of other sessions or dates: ask for the same ones, name another file, or remove it`,
+    );
+  }
+}
+
+/** The lines of a file that have an end, each with the position behind it. */
+async function* wholeLines(path: string): AsyncGenerator<{ readonly text: string; readonly end: number }> {
+  let rest = Buffer.alloc(0);
+  let end = 0;
+  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+    rest = Buffer.concat([rest, chunk]);
+    for (let length = rest.indexOf('\n'); length !== -1; length = rest.indexOf('\n')) {
+      end += length + 1;
+      yield { text: rest.toString('utf8', 0, length), end };
+      rest = rest.subarray(length + 1);
+    }
+    if (rest.length > MAX_LINE_BYTES) return;
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // which no schema takes
+  }
+}
+
+/** 0 for a file that is not there. */
+async function sizeOf(path: string): Promise<number> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 0;
+    throw error;
+  }
+}
+
+/** Makes the file in one step, so that there never is a half of its first line. */
+async function begin(path: string, header: Header): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`;
+  await writeFile(temporary, `${JSON.stringify(header)}\n`, { mode: FILE_MODE });
+  await rename(temporary, path);
+}
+
+async function openToAppend(path: string, bytes: number): Promise<FileHandle> {
+  const handle = await open(path, 'a');
+  // What is left of a line that was never finished.
+  await handle.truncate(bytes);
+  return handle;
+}

@@ -1,0 +1,82 @@
+/** What an audit may find wrong. */
+
+/**
+ * `missing`: an object that a manifest names is not there, or a session asked for by its id is not archived.
+ * `changed`: an object is there and is not what its manifest says. `unreadable`: it could not be read, however often
+ * it was tried, or is no manifest. `orphaned`: an object that no manifest names.
+ */
+export const FINDING_KINDS = ['missing', 'changed', 'unreadable', 'orphaned'] as const;
+export type FindingKind = (typeof FINDING_KINDS)[number];
+
+/** What was expected of an object, or found of it: only what tells the two apart. */
+export interface Facts {
+  readonly bytes?: number;
+  /** Lowercase hex. */
+  readonly sha256?: string;
+  /** `wav`, `flac`, `ogg`, `mp3`, or `none` where nothing is recognised. */
+  readonly container?: string;
+  /** Full key. */
+  readonly key?: string;
+  readonly sessionId?: string;
+  readonly botId?: string;
+}
+
+/** One thing that is wrong in the archive. */
+export interface Finding {
+  readonly kind: FindingKind;
+  /** Full key of the object, or of a directory (with `/` at its end) that could not be looked into. */
+  readonly key: string;
+  /** The session in whose directory it lies; left out of what lies elsewhere. */
+  readonly sessionId?: string;
+  readonly botId?: string;
+  /** In words, for people. */
+  readonly what: string;
+  readonly expected?: Facts;
+  readonly found?: Facts;
+  /** Whether archiving the session again may mend it. */
+  readonly repairable: boolean;
+}
+
+/** What an audit has looked at, and how much of what it found. */
+export interface Totals {
+  /** Session directories. */
+  readonly sessions: number;
+  /** Objects read: manifests, recordings and transcripts. */
+  readonly objects: number;
+  /** Of those objects. */
+  readonly bytes: number;
+  readonly findings: Readonly<Record<FindingKind, number>>;
+}
+
+/** The beginning of an audit. */
+export const NO_TOTALS: Totals = {
+  sessions: 0,
+  objects: 0,
+  bytes: 0,
+  findings: { missing: 0, changed: 0, unreadable: 0, orphaned: 0 },
+};
+
+/** What looking at one thing came to. */
+export interface Outcome {
+  readonly sessions: number;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly findings: readonly Finding[];
+}
+
+/** The totals with one more outcome in them. */
+export function addOutcome(totals: Totals, outcome: Outcome): Totals {
+  const findings = { ...totals.findings };
+  for (const { kind } of outcome.findings) findings[kind] += 1;
+  return {
+    sessions: totals.sessions + outcome.sessions,
+    objects: totals.objects + outcome.objects,
+    bytes: totals.bytes + outcome.bytes,
+    findings,
+  };
+}
+
+/** How much was found in all. */
+export function countFindings({ findings }: Totals): number {
+  return FINDING_KINDS.reduce((sum, kind) => sum + findings[kind], 0);
+}

@@ -1,0 +1,71 @@
+import { Command } from 'commander';
+import type { CheckResult, CheckStatus } from '../doctor/check.ts';
+import { redact } from '../redact.ts';
+import type { CliContext } from './context.ts';
+import { CommandFailed } from './exit.ts';
+import { jsonOption } from './options.ts';
+import { readOwner } from './owner.ts';
+import { count } from './table.ts';
+
+/** As wide as the longest status and the longest name of a check. */
+const STATUS_WIDTH = 'warning'.length;
+const NAME_WIDTH = 'archive overwrites'.length;
+
+/** `doctor`: everything that archiving depends on, and what to mend. */
+export function doctorCommand(context: CliContext): Command {
+  return new Command('doctor')
+    .description('Check configuration, queue, archive and Kore credentials, and say what to mend')
+    .addOption(jsonOption())
+    .addHelpText(
+      'after',
+      `
+Each line is ok, warning, failed or skipped; what has to be done follows as "mend". It makes a call or two to Kore
+(for a session that nobody has), writes a key or a schema to the queue's server and a small object to the archive
+(in a directory _doctor-...), and takes all of it back. Nothing that is queued or archived is touched, and no secret is written.
+
+The exit code is 1 when a check failed, a fault of the configuration included; warnings do not count.
+
+Examples:
+  $ voicemail-archiver doctor
+  $ voicemail-archiver doctor --json
+`,
+    )
+    .action((options: { readonly json?: boolean }) => examine(context, options));
+}
+
+async function examine(context: CliContext, options: { readonly json?: boolean }): Promise<void> {
+  const { environment, out } = context;
+  const { runDoctor } = await import('../doctor/doctor.ts');
+  const results: CheckResult[] = [];
+  const checks = runDoctor(
+    { environment, nodeVersion: process.versions.node, findHolder: readOwner },
+    context.stopSignal(),
+  );
+  for await (const check of checks) {
+    const result = cleaned(check);
+    results.push(result);
+    if (!options.json) await out.lines(say(result));
+  }
+  const failures = results.filter(({ status }) => status === 'failed').length;
+  if (options.json) await out.json({ ok: failures === 0, checks: results });
+  if (failures > 0) throw new CommandFailed(`${count(failures, 'check')} of ${results.length} failed`);
+}
+
+/** What servers say passes through here, and nobody knows all that they say. */
+function cleaned({ name, status, message, mend }: CheckResult): CheckResult {
+  return { name, status, message: clean(message), ...(mend !== undefined && { mend: clean(mend) }) };
+}
+
+/** On one line, and without what a terminal would take for a command. */
+function clean(text: string): string {
+  return redact(text).replace(/\p{Cc}+/gu, ' ');
+}
+
+function say({ name, status, message, mend }: CheckResult): string[] {
+  const line = `${pad(status)} ${name.padEnd(NAME_WIDTH)} ${message}`;
+  return mend === undefined ? [line] : [line, `  mend: ${mend}`];
+}
+
+function pad(status: CheckStatus): string {
+  return status.padEnd(STATUS_WIDTH);
+}

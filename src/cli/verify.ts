@@ -1,0 +1,235 @@
+import { Argument, Command, Option } from 'commander';
+import type { Checkpoint } from '../audit/checkpoint.ts';
+import { countFindings, type Finding } from '../audit/finding.ts';
+import type { Scope } from '../audit/scope.ts';
+import type { AuditProgress } from '../audit/verify.ts';
+import type { Config } from '../config/config.ts';
+import type { Logger } from '../log.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { type CliContext, loadCommand } from './context.ts';
+import { CommandFailed, UsageError } from './exit.ts';
+import { jsonOption, parseId, parseIds, parseTime, wholeNumber } from './options.ts';
+import { type Progress, showProgress } from './progress.ts';
+import { count } from './table.ts';
+import { BrokenSessions, type RepairCounts } from './verify-repair.ts';
+import { VerifyReport } from './verify-report.ts';
+
+interface VerifyOptions {
+  readonly bot?: string;
+  readonly from?: Date;
+  readonly to?: Date;
+  readonly concurrency: number;
+  readonly checkpoint?: string;
+  readonly repair?: boolean;
+  readonly json?: boolean;
+}
+
+const DEFAULT_CONCURRENCY = 8;
+const MAX_CONCURRENCY = 256;
+
+/** `verify`: reads archived objects again and compares them with their manifests. */
+export function verifyCommand(context: CliContext): Command {
+  return new Command('verify')
+    .description('Read archived objects again and compare them with their manifests')
+    .addArgument(
+      new Argument('[id...]', 'session ids; without any, all that is archived').argParser(parseIds),
+    )
+    .addOption(
+      new Option(
+        '--from <time>',
+        'sessions that began from then on, by their ids (ISO 8601, UTC unless it says otherwise)',
+      ).argParser(parseTime),
+    )
+    .addOption(new Option('--to <time>', 'and before then').argParser(parseTime))
+    .addOption(
+      new Option(
+        '--bot <id>',
+        'the bot that the ids belong to (default: KORE_BOT_ID); without ids, only its sessions (default: all bots)',
+      ).argParser(parseId),
+    )
+    .addOption(
+      new Option('--concurrency <n>', 'sessions read at a time')
+        .argParser(wholeNumber(1, MAX_CONCURRENCY))
+        .default(DEFAULT_CONCURRENCY),
+    )
+    .option(
+      '--checkpoint <file>',
+      'note there how far it came; run again with the same file, it goes on there',
+    )
+    .option('--repair', 'queue the sessions that are broken, to be archived again')
+    .addOption(jsonOption())
+    .addHelpText('after', HELP)
+    .action((ids: readonly string[], options: VerifyOptions) => verify(context, ids, options));
+}
+
+const HELP = `
+Size, SHA-256 and audio container of every recording and transcript are compared with the session's manifest. Each
+finding is a line on standard output:
+
+  missing     a manifest names it and it is not there; or a session given by its id is not archived
+  changed     it is not what its manifest says; or a manifest is not of the session it lies with
+  unreadable  it can't be read, or it is no manifest
+  orphaned    no manifest names it: its manifest was deleted, its session is still being archived, or it is foreign
+
+Something found is looked at again before it is told, once it is ten seconds old, as sessions may be archived
+meanwhile. Nothing is ever deleted. A session of which nothing at all is left can't be found so: that is what
+"backfill --dry-run" is for.
+
+With dates, only the partitions of those dates are listed; sessions without a date ("undated", whose ids don't tell
+it) and foreign objects elsewhere are looked at only when no dates are given. --repair queues sessions behind live
+ones, as "enqueue --backfill --force" does: they are mended while Kore still has them, and left as they are when it
+has not. What may not be read (rights, or a storage class to restore it from) is not queued. The exit code is 1 when
+anything was found, repaired or not.
+
+Examples:
+  $ voicemail-archiver verify
+  $ voicemail-archiver verify 6560b1f0a1b2c3d4e5f60718
+  $ voicemail-archiver verify --from 2026-01-01 --to 2026-02-01 --json
+  $ voicemail-archiver verify --checkpoint audit.state --concurrency 32
+  $ voicemail-archiver verify --from 2026-01-01 --repair
+`;
+
+async function verify(context: CliContext, ids: readonly string[], options: VerifyOptions): Promise<void> {
+  const { config, log } = loadCommand(context);
+  const scope = scopeOf(ids, options, config);
+  const signal = context.stopSignal();
+  const { openStore } = await import('../storage/open.ts');
+  const store = openStore(config.archive, { logger: log });
+  try {
+    const checkpoint = await openCheckpoint(options.checkpoint, store, scope);
+    try {
+      await audit({ context, scope, options, config, log, store, checkpoint }, signal);
+    } finally {
+      await checkpoint?.close();
+    }
+  } finally {
+    await store.close();
+  }
+}
+
+function scopeOf(ids: readonly string[], { bot, from, to }: VerifyOptions, config: Config): Scope {
+  const hasDates = from !== undefined || to !== undefined;
+  if (ids.length > 0 && hasDates) throw new UsageError('give either ids, or --from and --to');
+  if (from !== undefined && to !== undefined && from >= to) {
+    throw new UsageError('--from must be before --to');
+  }
+  if (ids.length === 0) {
+    return {
+      kind: 'archive',
+      ...(bot !== undefined && { botId: bot }),
+      ...(from && { from }),
+      ...(to && { to }),
+    };
+  }
+  const botId = bot ?? config.defaultBotId;
+  if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+  return { kind: 'sessions', sessions: ids.map((sessionId) => ({ sessionId, botId })) };
+}
+
+async function openCheckpoint(
+  path: string | undefined,
+  { location }: ArchiveStore,
+  scope: Scope,
+): Promise<Checkpoint | undefined> {
+  if (path === undefined) return undefined;
+  const checkpoints = await import('../audit/checkpoint.ts');
+  try {
+    return await checkpoints.openCheckpoint(path, location, scope);
+  } catch (error) {
+    if (error instanceof checkpoints.CheckpointRefused)
+      throw new UsageError(`--checkpoint: ${error.message}`);
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (typeof code !== 'string') throw error;
+    throw new UsageError(`--checkpoint: ${path} can't be read and written (${code}): name another file`);
+  }
+}
+
+interface Audit {
+  readonly context: CliContext;
+  readonly scope: Scope;
+  readonly options: VerifyOptions;
+  readonly config: Config;
+  readonly log: Logger;
+  readonly store: ArchiveStore;
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+async function audit(
+  { context, scope, options, config, log, store, checkpoint }: Audit,
+  signal: AbortSignal,
+): Promise<void> {
+  const { verifyArchive } = await import('../audit/verify.ts');
+  const report = new VerifyReport(context.out, options.json === true);
+  const display = new Display(context, scope);
+  const broken = new BrokenSessions();
+  const onFinding = async (finding: Finding) => {
+    if (options.repair) broken.add(finding);
+    display.clear();
+    await report.add(finding);
+  };
+  const onProgress = (progress: AuditProgress) => {
+    report.totals = progress.totals;
+    display.update(progress);
+  };
+  const { concurrency } = options;
+  try {
+    await verifyArchive(
+      scope,
+      { store, concurrency, ...(checkpoint && { checkpoint }), onFinding, onProgress },
+      signal,
+    );
+    display.stop();
+    if (options.repair) report.repaired = await repair(broken, context, { config, log, signal });
+    await checkpoint?.remove();
+  } catch (error) {
+    display.stop();
+    await report.end(error);
+    if (checkpoint) context.say('The checkpoint is kept: run this again, and it goes on from there.\n');
+    throw error;
+  }
+  await report.end();
+  if (report.totals.sessions === 0) context.say(`There are no such sessions in ${store.location}.\n`);
+  const findings = countFindings(report.totals);
+  if (findings > 0) throw new CommandFailed(`${count(findings, 'finding')} in ${store.location}`);
+}
+
+async function repair(
+  broken: BrokenSessions,
+  { say }: CliContext,
+  { config, log, signal }: { readonly config: Config; readonly log: Logger; readonly signal: AbortSignal },
+): Promise<RepairCounts> {
+  if (broken.size === 0) return { queued: 0, alreadyQueued: 0 };
+  const { withConnection } = await import('./connect.ts');
+  return withConnection(config, { log, signal, say }, async ({ operations, isAlone }) => {
+    const counts = await broken.enqueue(operations, signal);
+    if (isAlone) say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+    return counts;
+  });
+}
+
+/** Shows on standard error how far it has come. */
+class Display {
+  readonly #context: CliContext;
+  readonly #what: string;
+  #progress: Progress | undefined;
+
+  constructor(context: CliContext, scope: Scope) {
+    this.#context = context;
+    this.#what = scope.kind === 'sessions' ? 'Verifying sessions' : 'Verifying dates';
+  }
+
+  update({ units, unitsDone, totals }: AuditProgress): void {
+    this.#progress ??= showProgress(this.#context.stderr, this.#what, units);
+    const findings = countFindings(totals);
+    const found = findings > 0 ? `, ${count(findings, 'finding')}` : '';
+    this.#progress.update(unitsDone, count(totals.sessions, 'session') + found);
+  }
+
+  clear(): void {
+    this.#progress?.clear();
+  }
+
+  stop(): void {
+    this.#progress?.stop();
+  }
+}

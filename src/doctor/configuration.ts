@@ -1,0 +1,88 @@
+/** The configuration: all that is wrong with it, and the parts of it that the other checks can go by. */
+
+import type { ArchiveTarget, Config, KoreConfig, QueueConfig } from '../config/config.ts';
+import { ConfigError, type Fault } from '../config/faults.ts';
+import { loadConfig, type Need } from '../config/load.ts';
+import type { Environment } from '../config/settings.ts';
+import { isLoopback } from '../config/values.ts';
+import { type CheckResult, failed, ok, warning } from './check.ts';
+
+const NAME = 'configuration';
+
+/** The parts of the configuration with which nothing is wrong. */
+export interface SoundParts {
+  readonly kore: KoreConfig | undefined;
+  readonly queue: QueueConfig | undefined;
+  readonly archive: { readonly target: ArchiveTarget; readonly maxRecordingBytes: number } | undefined;
+}
+
+/** The variables that each part is made of. */
+const KORE = /^KORE_(?!MEDIA_|ALLOW_)/;
+const QUEUE = /^QUEUE_/;
+const ARCHIVE = /^(ARCHIVE_URL$|S3_|MAX_RECORDING_BYTES$|TRANSFER_MEMORY$)/;
+
+/**
+ * Reads the configuration as `start` would, and then each part by itself, so that a fault in one of them keeps
+ * nobody from looking at the others.
+ */
+export function checkConfiguration(environment: Environment): {
+  readonly results: readonly CheckResult[];
+  readonly parts: SoundParts;
+} {
+  const kore = load(only(environment, KORE), ['kore']).config?.kore;
+  const archive = load(only(environment, ARCHIVE)).config;
+  const parts: SoundParts = {
+    kore,
+    queue: load(only(environment, QUEUE)).config?.queue,
+    archive: archive && { target: archive.archive, maxRecordingBytes: archive.work.maxRecordingBytes },
+  };
+  const results = [...sayFaults(environment), ...sayInsecure(kore)];
+  const bot = kore ? ` for bot ${kore.botId}` : '';
+  return { results: results.length > 0 ? results : [ok(NAME, `complete${bot}`)], parts };
+}
+
+function only(environment: Environment, variables: RegExp): Environment {
+  return Object.fromEntries(Object.entries(environment).filter(([variable]) => variables.test(variable)));
+}
+
+function load(
+  environment: Environment,
+  needs: readonly Need[] = [],
+): { readonly config?: Config; readonly faults: readonly Fault[] } {
+  try {
+    return { config: loadConfig(environment, { needs }), faults: [] };
+  } catch (error) {
+    if (error instanceof ConfigError) return { faults: error.faults };
+    throw error;
+  }
+}
+
+/** What only the API minds does not keep a worker from running. */
+function sayFaults(environment: Environment): CheckResult[] {
+  const { faults } = load(environment, ['kore']);
+  const variables = new Set(faults.map(({ variable }) => variable));
+  const ofApi = load(environment, ['kore', 'api']).faults.filter(({ variable }) => !variables.has(variable));
+  return [
+    ...faults.map((fault) => failed(NAME, ...inWords(fault))),
+    ...ofApi.map((fault) => {
+      const [message, mend] = inWords(fault);
+      return warning(NAME, `${message} (the commands start and api refuse that)`, mend);
+    }),
+  ];
+}
+
+/** Faults tell what is wrong, a semicolon, and what would be right. */
+function inWords({ variable, message }: Fault): [message: string, mend: string] {
+  const [what = '', ...rest] = message.split('; ');
+  const mend = rest.join('; ');
+  if (mend === '') return [`${variable}: ${what}`, `correct ${variable}`];
+  return [`${variable}: ${what}`, mend.startsWith('for example') ? `set ${variable}, ${mend}` : mend];
+}
+
+function sayInsecure(kore: KoreConfig | undefined): CheckResult[] {
+  if (!kore || new URL(kore.baseUrl).protocol === 'https:') return [];
+  if (isLoopback(new URL(kore.baseUrl).hostname.replace(/^\[(.*)\]$/, '$1'))) return [];
+  return [
+    warning(NAME, 'KORE_HOST: tokens and voicemails would travel in clear', 'write https:// in KORE_HOST'),
+  ];
+}

@@ -1,0 +1,93 @@
+/** Looks at everything that archiving depends on, and says what to mend. */
+
+import type { Environment } from '../config/settings.ts';
+import type { S3Connection } from '../storage/s3-client.ts';
+import { checkArchive } from './archive.ts';
+import { type CheckResult, failed, faultOf, skipped } from './check.ts';
+import { ClockComparison } from './clock.ts';
+import { checkConfiguration, type SoundParts } from './configuration.ts';
+import type { Holder } from './embedded.ts';
+import { checkKore } from './kore.ts';
+import { checkNode } from './node-version.ts';
+import { checkQueue } from './queue.ts';
+
+/** For each of the checks; every one of them has shorter limits of its own for each step. */
+const CHECK_TIMEOUT_MS = 30_000;
+
+/** What the checks look at. */
+export interface DoctorOptions {
+  readonly environment: Environment;
+  /** As in `process.versions.node`. */
+  readonly nodeVersion: string;
+  /** Reads what the process that holds an embedded queue has written about itself. */
+  readonly findHolder: (directory: string) => Promise<Holder | undefined>;
+  /** Endpoint, region and so on of S3, where they shall not come by the SDK's standard chain. */
+  readonly connection?: S3Connection;
+  /** This machine's clock, in milliseconds since 1970. */
+  readonly now?: () => number;
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Runs all checks side by side, and yields their results in an order that is always the same.
+ *
+ * @throws the signal's reason when aborted, once all checks have ended and removed what they made.
+ *
+ * @example
+ * for await (const { name, status, message } of runDoctor(options, signal)) console.log(status, name, message);
+ */
+export async function* runDoctor(options: DoctorOptions, signal: AbortSignal): AsyncGenerator<CheckResult> {
+  const { results, parts } = checkConfiguration(options.environment);
+  yield* results;
+  yield checkNode(options.nodeVersion);
+  const checks = startChecks(parts, options, signal);
+  try {
+    for (const check of checks) yield* await check;
+  } finally {
+    await Promise.allSettled(checks);
+  }
+}
+
+function startChecks(
+  { queue, archive, kore }: SoundParts,
+  { findHolder, connection = {}, now = Date.now, timeoutMs = CHECK_TIMEOUT_MS }: DoctorOptions,
+  signal: AbortSignal,
+): Promise<readonly CheckResult[]>[] {
+  const clock = new ClockComparison(now);
+  const run = (
+    name: string,
+    check: ((signal: AbortSignal) => Promise<readonly CheckResult[]>) | undefined,
+  ) => (check ? bounded(name, check, timeoutMs, signal) : Promise.resolve([skipped(name, UNSOUND)]));
+  const servers = [
+    run('queue', queue && ((ending) => checkQueue(queue, findHolder, ending))),
+    run('archive', archive && ((ending) => checkArchive(archive, clock, connection, ending))),
+    run('kore', kore && ((ending) => checkKore(kore, clock, now, ending))),
+  ];
+  // The clocks have been seen by then.
+  const clocks = Promise.allSettled(servers).then(() => [clock.result()]);
+  return [...servers, clocks];
+}
+
+const UNSOUND = 'not looked at, as its configuration is not right';
+
+/** A check that fails in a way it does not know of itself is a result as well, and keeps no other from being told. */
+async function bounded(
+  name: string,
+  check: (signal: AbortSignal) => Promise<readonly CheckResult[]>,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<readonly CheckResult[]> {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  try {
+    signal.throwIfAborted();
+    return await check(AbortSignal.any([signal, timeout]));
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    if (timeout.aborted) {
+      const message = `no result after ${timeoutMs / 1000} s`;
+      return [failed(name, message, 'look at the network between here and the server (firewall, proxy)')];
+    }
+    const { message, mend } = faultOf(error, 'look at the message, and at the configuration');
+    return [failed(name, message, mend)];
+  }
+}

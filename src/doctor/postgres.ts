@@ -1,0 +1,74 @@
+import { inspectPostgres, type PostgresFindings } from '../jobs/inspect-postgres.ts';
+import { type CheckResult, type Fault, failed, ok, warning } from './check.ts';
+
+const NAME = 'queue';
+
+/** Whether the queue on a PostgreSQL server can be used. @param url may hold a password, which is never told. */
+export async function checkPostgres(url: string, signal: AbortSignal): Promise<readonly CheckResult[]> {
+  const { host, pathname } = new URL(url);
+  const location = `postgres://${host}${pathname}`;
+  let found: PostgresFindings;
+  try {
+    found = await inspectPostgres(url, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const { message, mend } = connectionFault(error as Error);
+    return [failed(NAME, `no use of ${location}: ${message}`, mend)];
+  }
+  return [judge(found, location)];
+}
+
+function judge(found: PostgresFindings, location: string): CheckResult {
+  const { age, oldest, isReplica, writeFault } = found;
+  const what = `PostgreSQL ${found.version} at ${location}`;
+  if (age === 'too old') {
+    return failed(NAME, `${what} is too old`, `upgrade the server to ${oldest.possible} or newer`);
+  }
+  if (isReplica) {
+    return failed(NAME, `${what} is a standby, which takes no writes`, 'name the primary in QUEUE_URL');
+  }
+  if (writeFault) {
+    return failed(
+      NAME,
+      `${what}: a schema, a table and a row could not be made (${writeFault.message})`,
+      `grant create on database "${found.database}" to "${found.user}"; the schemas bullmq and voicemail_archiver must be that user's`,
+    );
+  }
+  if (age === 'old') {
+    return warning(NAME, `${what} is old`, `upgrade the server to ${oldest.recommended} or newer`);
+  }
+  return ok(NAME, `${what}: a schema could be made, written to and taken back`);
+}
+
+const START = 'start the server, or correct host and port in QUEUE_URL';
+
+/** By the system's code, or the server's (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+const MEANINGS: Readonly<Record<string, Fault>> = {
+  ECONNREFUSED: { message: 'nobody listens there', mend: START },
+  ENOTFOUND: { message: 'there is no such host name', mend: START },
+  EAI_AGAIN: { message: 'there is no such host name', mend: START },
+  '28P01': { message: 'the password is wrong', mend: 'correct user and password in QUEUE_URL' },
+  '28000': {
+    message: 'the user may not log in from here, or not this way',
+    mend: 'correct the user in QUEUE_URL (and ?sslmode=), or the server in pg_hba.conf',
+  },
+  '3D000': { message: 'there is no such database', mend: 'create it, or correct QUEUE_URL' },
+  '42501': { message: 'the user may not connect to it', mend: 'grant connect on the database to that user' },
+  '53300': { message: 'it has no connection left', mend: 'raise max_connections, or close others' },
+  '57P03': { message: 'it is just starting or stopping', mend: 'wait until it has started' },
+};
+
+function connectionFault(error: Error): Fault {
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const meaning = MEANINGS[code];
+  const detail = error.message || code || error.name;
+  if (meaning) return { message: `${meaning.message} (${detail})`, mend: meaning.mend };
+  if (/CERT|SELF_SIGNED|ISSUER|UNABLE_TO/.test(code)) {
+    const mend = 'name its authority in NODE_EXTRA_CA_CERTS, or see ?sslmode= and ?sslrootcert= of QUEUE_URL';
+    return { message: `its certificate is not trusted (${code})`, mend };
+  }
+  return {
+    message: `no answer (${detail})`,
+    mend: 'look at the network between here and there, at QUEUE_URL and at its ?sslmode=',
+  };
+}
