@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { access, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { accessQueue } from '../src/cli/connect.ts';
 import { openBackend } from '../src/jobs/open-backend.ts';
@@ -373,6 +374,33 @@ describe('processes on a shared queue', () => {
     api.kill('SIGINT');
     worker.kill('SIGTERM');
     expect([(await end(api)).code, (await end(worker)).code]).toEqual([0, 0]);
+    await queue.remove();
+  });
+
+  it('take in a list as it comes, so that it can be of any length', async () => {
+    const queue = await createTestQueue('redis');
+    const { target, prefix, name } = queue.config;
+    if (target.kind !== 'redis') throw new Error('a Redis queue was asked for');
+    const env = {
+      KORE_BOT_ID: sandbox.botId,
+      QUEUE_URL: target.url,
+      QUEUE_NAME: name,
+      QUEUE_PREFIX: String(prefix),
+      ARCHIVE_URL: `file:${directory.path}/shared-archive`,
+    };
+    const ids = Array.from({ length: 2_500 }, unknownId);
+    const list = new PassThrough();
+    const cli = startCli(['enqueue', '-', '--json'], { env, stdin: list });
+
+    list.write(`${ids.slice(0, 2_000).join('\n')}\n`);
+    await cli.waitFor(({ stdout }) => stdout.includes(`"${ids[0]}"`));
+    list.end(ids.slice(2_000).join('\n'));
+    const { code, stdout } = await end(cli);
+
+    expect(code).toBe(0);
+    const { results, counts } = JSON.parse(stdout) as Record<string, { sessionId: string }[]>;
+    expect(results?.map(({ sessionId }) => sessionId)).toEqual(ids);
+    expect(counts).toMatchObject({ queued: ids.length });
     await queue.remove();
   });
 });

@@ -1,10 +1,15 @@
-/** The program as people run it: processes of its own, with nothing of the test's environment. */
+/** The program as people run it: processes of its own, with nothing of the test's environment that it looks at. */
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 
 const ENTRY = join(import.meta.dirname, '../../src/cli.ts');
+
+/** For Node itself: where it keeps compiled code from one run to the next (see vitest.config.ts). */
+const { NODE_COMPILE_CACHE } = process.env;
+const COMPILE_CACHE = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
 
 /** How a run of the program ended. */
 export interface CliRun {
@@ -19,8 +24,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Working directory; without one, a directory that holds no `.env`. */
   readonly cwd?: string;
-  /** Standard input; empty if not given. */
-  readonly stdin?: string;
+  /** Standard input, at once or as it comes; empty if not given. */
+  readonly stdin?: string | Readable;
 }
 
 /** A program that runs until it is stopped. */
@@ -47,7 +52,7 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
 /** Starts the program. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const child = spawn(process.execPath, [ENTRY, ...args], {
-    env: { ...options.env },
+    env: { ...COMPILE_CACHE, ...options.env },
     cwd: options.cwd ?? import.meta.dirname,
   });
   // A test run that ends early leaves nothing running.
@@ -66,7 +71,8 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
   });
   // A program that ends without reading its input is no fault of the test's.
   child.stdin.on('error', () => {});
-  child.stdin.end(options.stdin ?? '');
+  if (options.stdin instanceof Readable) options.stdin.pipe(child.stdin);
+  else child.stdin.end(options.stdin ?? '');
   const ended = once(child, 'close').then(([code]: (number | null)[]) => {
     process.off('exit', kill);
     return { code: code ?? null, stdout, stderr };
