@@ -136,6 +136,27 @@ describe.concurrent('a bucket that keeps failing', () => {
   });
 
   test.for(STAGES)(
+    'to be what answers 200 to $name is unavailable, and holds nothing',
+    async (at, context) => {
+      const { store } = await through(context, (request) => (hits(request, at) ? 'page' : 'pass'));
+      const key = newKey();
+      await expect(store.writeStream(key, bodyOf(at.bytes), WAV, 'absent', never)).rejects.toMatchObject({
+        code: 'ARCHIVE_UNAVAILABLE',
+        retryable: true,
+      });
+      expect(await objectAt(key)).toBeUndefined();
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
+
+  test('to say what it has stored has the object all the same', async (context) => {
+    const { store } = await through(context, ({ stage }) => (stage === 'put' ? 'blank answer' : 'pass'));
+    const key = newKey();
+    expect(await store.writeStream(key, bodyOf(bytesOf(1000)), WAV, 'replace', never)).toBe('stored');
+    expect(await objectAt(key)).toBe(sha256(bytesOf(1000)));
+  });
+
+  test.for(STAGES)(
     'to get its answers to $name through holds the whole object or nothing',
     async (at, context) => {
       const { store } = await through(context, (request) => (hits(request, at) ? 'drop answer' : 'pass'), {

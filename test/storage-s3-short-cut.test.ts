@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type IncomingHttpHeaders } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
@@ -26,6 +26,7 @@ afterAll(() => server.close());
 /** A store that has read and written an object, so that it knows the way, and what it sends from now on. */
 async function openWarm(
   decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+  more: S3Connection = {},
 ): Promise<{ store: ArchiveStore; sent: () => readonly SeenRequest[]; prefix: string }> {
   let warm = false;
   const proxy: S3Proxy = await startS3Proxy(server.endpoint, (request) => (warm ? decide(request) : 'pass'));
@@ -33,7 +34,7 @@ async function openWarm(
   const prefix = `warm-${crypto.randomUUID()}`;
   const store = createS3Store(
     { kind: 's3', bucket, prefix, s3: PLAIN_S3 },
-    { connection: { endpoint: proxy.endpoint, region, credentials } },
+    { connection: { endpoint: proxy.endpoint, region, credentials, ...more } },
   );
   onTestFinished(async () => {
     await store.close();
@@ -81,6 +82,8 @@ describe('a store that has sent its first requests', () => {
     ['finds the bytes damaged', { status: 400, code: 'XAmzContentSHA256Mismatch' }],
     ['drops the request', 'drop request'],
     ['drops the answer', 'drop answer'],
+    ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
+    ['is answered for by something else', 'page'],
   ])('and %s once has the object, once and whole', async ([, fate]) => {
     const { store, sent, prefix } = await openWarm(onceAt('put', fate));
     expect(await store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never)).toMatch(
@@ -100,6 +103,29 @@ describe('a store that has sent its first requests', () => {
     const { store, sent } = await openWarm(onceAt('get', fate));
     expect(await store.read('first.json', never)).toEqual(FIRST);
     expect(sent().map(bySdk)).toEqual([false, true]);
+  });
+
+  test.for<[string, Fate]>([
+    ['answers 500', { status: 500, code: 'InternalError' }],
+    ['answers 503', { status: 503, code: 'SlowDown' }],
+    ['drops requests', 'drop request'],
+    ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
+    ['is answered for by something else', 'page'],
+  ])('and %s to each write from then on is unavailable, and holds nothing', async ([, fate]) => {
+    const decide = ({ stage }: SeenRequest) => (stage === 'put' ? fate : 'pass');
+    const { store, prefix } = await openWarm(decide, { maxAttempts: 2 });
+    const written = store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never);
+    await expect(written).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
+    expect(await keysBelow(prefix)).toEqual([]);
+  });
+
+  test('and breaks off in the middle of an object gives nothing of it', async () => {
+    const { store, sent } = await openWarm(onceAt('get', 'half answer'));
+    await expect(store.read('first.json', never)).rejects.toMatchObject({
+      code: 'ARCHIVE_UNAVAILABLE',
+      retryable: true,
+    });
+    expect(sent()).toHaveLength(1);
   });
 
   test.for<[string, Fate, string]>([
@@ -139,6 +165,29 @@ describe('a store that has sent its first requests', () => {
     expect(sent().filter(({ stage }) => stage === 'put')).toHaveLength(1);
     expect(await keysBelow(prefix)).toEqual([]);
   });
+
+  test('looks no further when it is cancelled', async () => {
+    const stop = new AbortController();
+    const { store, sent } = await openWarm(() => {
+      stop.abort(new Error('enough'));
+      return 'hang';
+    });
+    await expect(store.read('first.json', stop.signal)).rejects.toThrow('enough');
+    expect(sent()).toHaveLength(1);
+  });
+});
+
+test('an object of a length that the store does not tell is read no further than it may be', async () => {
+  const { url, seen } = await startListener((outgoing) => outgoing.write('a'.repeat(20_000)));
+  const store = createS3Store(
+    { kind: 's3', bucket: 'voicemail', prefix: '', s3: PLAIN_S3 },
+    { connection: { endpoint: url, region: 'eu-central-1', credentials: KEYS } },
+  );
+  onTestFinished(() => store.close());
+  for (let time = 1; time <= 2; time += 1) {
+    await expect(store.read('a.json', never, 10_000)).rejects.toMatchObject({ code: 'ARCHIVE_CONFLICT' });
+  }
+  expect(seen.map(bySdk)).toEqual([true, false, true]);
 });
 
 describe('what is sent without the SDK', () => {
@@ -217,11 +266,15 @@ interface Heard {
 }
 
 /** A server that hears what it is sent and says yes. */
-async function startListener(): Promise<{ url: string; seen: readonly Heard[] }> {
+async function startListener(
+  answer: (outgoing: ServerResponse) => void = () => undefined,
+): Promise<{ url: string; seen: readonly Heard[] }> {
   const seen: Heard[] = [];
   const listener = createServer(async (incoming, outgoing) => {
     await text(incoming);
     seen.push({ url: incoming.url, headers: incoming.headers });
+    outgoing.writeHead(200, { etag: '"1"' });
+    answer(outgoing);
     outgoing.end();
   }).listen(0, '127.0.0.1');
   await once(listener, 'listening');

@@ -24,6 +24,13 @@ const RFC_9639_EXAMPLE = Buffer.from(
   'hex',
 );
 
+it.each([
+  ['Ogg', oggOpus(2000)],
+  ['WAV', wav(Buffer.alloc(450_000))],
+])('%s in single bytes comes to the same, in time that grows with its length alone', (_name, body) => {
+  expect(inspect(body, 1)).toEqual({ ...inspect(body), verdict: 'whole' });
+});
+
 describe('WAV', () => {
   it('tells codec, rate, channels and duration', () => {
     expect(inspect(wav(Buffer.alloc(16_000)))).toEqual({

@@ -4,6 +4,7 @@ import { type ArchiverError, isArchiverError } from '../src/errors.ts';
 import type { ArchiveStore } from '../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from './support/archive-stores.ts';
 import { flac, mp3, oggOpus, wav, wavOf } from './support/audio.ts';
+import { HOSTILE_ADDRESSES, HOSTILE_NAMES } from './support/hostile-hosts.ts';
 import {
   head,
   inTurn,
@@ -335,6 +336,14 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         expect(await failed({ urls: [address] })).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
       },
     );
+
+    it('refuses every host of the table', async () => {
+      await use({ allowPrivate: false, hosts: ['kore.ai'] });
+      for (const host of [...HOSTILE_ADDRESSES, ...HOSTILE_NAMES]) {
+        const error = await failed({ urls: [`https://${host}/x?s=signature`] });
+        expect(error, host).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable: false });
+      }
+    });
 
     it('refuses a name that resolves to a private address the second time', async () => {
       // Unassigned space of the public internet: passes the check and leads nowhere.

@@ -143,7 +143,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         return true;
       });
     },
-    async *list(prefix, signal, { after, onUnreadable } = {}) {
+    async *list(prefix, signal, { after, onUnreadable, withOthers = false } = {}) {
       assertPrefix(prefix);
       // What is still to be looked at, the next one last.
       const pending = [prefix];
@@ -155,8 +155,9 @@ export function createDirectoryStore(directory: string): ArchiveStore {
           onUnreadable(key, error);
         });
         if (found === undefined) continue;
-        if ('key' in found) yield found;
-        else for (const name of found.names.reverse()) pending.push(name);
+        if ('key' in found) {
+          if (withOthers || !found.isOther) yield found;
+        } else for (const name of found.names.reverse()) pending.push(name);
       }
     },
     async *listDirectory(prefix, signal) {
@@ -228,9 +229,16 @@ async function writeFully(handle: FileHandle, chunk: Buffer): Promise<void> {
   }
 }
 
+/** Never waits for the other end of a pipe. */
+const READ_FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+
 async function openIfThere(path: string): Promise<FileHandle | undefined> {
   try {
-    return await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0));
+    const handle = await open(path, READ_FLAGS);
+    const found = await handle.stat();
+    if (found.isFile() || found.isDirectory()) return handle; // reading a directory fails by itself
+    await handle.close();
+    throw Object.assign(new Error('a pipe or a device'), { code: 'ENXIO' }); // what a socket says
   } catch (error) {
     if (isNotThere(error)) return undefined;
     throw error;
@@ -264,24 +272,31 @@ async function statIfThere(path: string): Promise<Stats | undefined> {
 }
 
 /**
- * The keys of a directory's files, and of the directories in it with a `/` at their ends, in the order of keys.
- * Symbolic links are neither.
+ * The keys of what is in a directory, in the order of keys; those of directories with a `/` at their ends. Symbolic
+ * links are no directories.
  * @param prefix the directory's own key, with a `/` at its end; empty for the archive's own.
  */
 async function readNames(root: string, prefix: string): Promise<string[]> {
   const names: string[] = [];
   for (const entry of await entriesIfThere(join(root, ...prefix.split('/')))) {
     const key = prefix + entry.name;
-    if (entry.isDirectory() && key !== TEMPORARY_SEGMENT) names.push(`${key}/`);
-    if (entry.isFile()) names.push(key);
+    if (key === TEMPORARY_SEGMENT && entry.isDirectory()) continue;
+    names.push(entry.isDirectory() && !isGarbled(key) ? `${key}/` : key);
   }
   return names.sort(compareKeys);
 }
 
-/** A file as listings show it. */
+/** What is no directory, as listings show it. */
 async function findFile(root: string, key: string): Promise<ListedObject | undefined> {
   const found = await statIfThere(join(root, ...key.split('/')));
-  return found && { key, bytes: found.size, modifiedAt: found.mtime };
+  if (found?.isFile()) return { key, bytes: found.size, modifiedAt: found.mtime };
+  if (!found && !isGarbled(key)) return undefined;
+  return { key, bytes: 0, modifiedAt: new Date(0), isOther: true };
+}
+
+/** Names that are no UTF-8 come with the replacement character in them, and can't be looked up by it. */
+function isGarbled(key: string): boolean {
+  return key.includes('\uFFFD');
 }
 
 /** Whether nothing in this directory, or not this file, comes behind the key `after`. */

@@ -21,6 +21,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EEXIST: { code: 'ARCHIVE_DENIED', words: NO_DIRECTORY }, // what mkdir says of it
   EISDIR: { code: 'ARCHIVE_DENIED', words: 'a directory is where a file belongs: move it away' },
   ELOOP: { code: 'ARCHIVE_DENIED', words: 'a symbolic link is where a file belongs: move it away' },
+  ENXIO: { code: 'ARCHIVE_DENIED', words: 'a pipe, socket or device is where a file belongs: move it away' },
   ENAMETOOLONG: {
     code: 'ARCHIVE_DENIED',
     words: 'the path is too long for this file system: use a shorter one',
@@ -45,7 +46,7 @@ export function toArchiveFileError(error: unknown, location: string): unknown {
   if (error instanceof ArchiverError || system === undefined) return error;
   const { code, words } = MEANINGS[system] ?? {
     code: 'ARCHIVE_UNAVAILABLE',
-    words: 'the disk reports a fault',
+    words: "the disk reports a fault: look at the system's log",
   };
   return new ArchiverError(code, `${location}: ${words} (${system})`, { cause: error });
 }

@@ -1,6 +1,7 @@
 /** Tries out on a directory everything that an archive does there: for `doctor`. */
 
-import { rm, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, rm, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { ArchiverError } from '../errors.ts';
 import { createDirectoryStore } from './directory.ts';
@@ -27,6 +28,8 @@ export async function inspectDirectory(directory: string, signal: AbortSignal): 
   const root = resolve(directory);
   const nearest = await nearestDirectory(root);
   const exists = nearest === root;
+  // The store's own words would name the probe's place.
+  if (!exists) await access(nearest, constants.W_OK | constants.X_OK);
   const probe = newProbeDirectory();
   // In a place of its own, so that several of these at once do not remove each other's directories.
   const store = createDirectoryStore(exists ? root : join(nearest, probe));

@@ -53,6 +53,14 @@ export function isNoSuchKey(error: unknown): boolean {
   return name === 'NoSuchKey' || name === 'NotFound' || (statusOf(error) === 404 && name !== 'NoSuchBucket');
 }
 
+/** A write was answered as done, but not by a store, which names what it stored: some proxies answer 200 to anything. */
+export function unconfirmed(): ArchiverError {
+  return new ArchiverError(
+    'ARCHIVE_UNAVAILABLE',
+    'the bucket answered a write without an ETag: look at what stands between here and the store',
+  );
+}
+
 /** A multipart upload that is not there (any more). */
 export function isNoSuchUpload(error: unknown): boolean {
   return nameOf(error) === 'NoSuchUpload' || statusOf(error) === 404;
@@ -177,7 +185,8 @@ function meaningOf(error: Error): Meaning | undefined {
     );
   }
   // The SDK throws these two as plain errors.
-  if (error.message === 'Region is missing') return denied(() => 'no region is set: set AWS_REGION');
+  if (/^Region (is missing|not accepted)/.test(error.message))
+    return denied(() => 'no region is set: set AWS_REGION');
   if (error.message.startsWith('Checksum mismatch')) return DAMAGED;
   const status = statusOf(error);
   if (status === 401 || status === 403) return FORBIDDEN;

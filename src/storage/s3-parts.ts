@@ -13,7 +13,7 @@ import { type Options, Upload } from '@aws-sdk/lib-storage';
 import { ArchiverError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { withUnsignedPayload } from './s3-client.ts';
-import { attemptsOf, isNoSuchUpload, isNotImplemented, statusOf } from './s3-errors.ts';
+import { attemptsOf, isNoSuchUpload, isNotImplemented, statusOf, unconfirmed } from './s3-errors.ts';
 
 /**
  * From the cancelling (or the failure) until nothing is waited for any more. What is left then is told in the log: a
@@ -149,7 +149,7 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
     trace.partInFlight = true;
     const answer = await client.send(withUnsignedPayload(command), { abortSignal: signal });
     trace.partInFlight = false;
-    return answer;
+    return confirmed(answer);
   }
 
   async function complete(command: CompleteMultipartUploadCommand) {
@@ -158,12 +158,12 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
     progress.completing = true;
     return withGrace(signal, graceMs, async (abortSignal) => {
       try {
-        return await client.send(command, { abortSignal });
+        return confirmed(await client.send(command, { abortSignal }));
       } catch (error) {
         if (command.input.IfNoneMatch === undefined || !isNotImplemented(error)) throw error;
         upload.onUnconditional();
         const { IfNoneMatch: _unknown, ...input } = command.input;
-        return client.send(new CompleteMultipartUploadCommand(input), { abortSignal });
+        return confirmed(await client.send(new CompleteMultipartUploadCommand(input), { abortSignal }));
       }
     });
   }
@@ -179,6 +179,12 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
       },
     },
   });
+}
+
+/** @throws ArchiverError unless the answer names what was stored. */
+function confirmed<Answer extends { ETag?: string | undefined }>(answer: Answer): Answer {
+  if (answer.ETag === undefined) throw unconfirmed();
+  return answer;
 }
 
 /** Some proxies answer 200 with a page of their own. */

@@ -25,6 +25,7 @@ import {
   isNotImplemented,
   isPreconditionFailed,
   toArchiveS3Error,
+  unconfirmed,
 } from './s3-errors.ts';
 import {
   compareObject,
@@ -174,7 +175,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     const send = async (condition: { IfNoneMatch?: string }) => {
       const ifAbsent = condition.IfNoneMatch !== undefined;
       if (await shortCut.put(fullKey(key), { ...body, ...info, ifAbsent }, signal)) return;
-      await client.send(
+      const { ETag } = await client.send(
         withPayloadHash(
           new PutObjectCommand({
             ...address(key),
@@ -190,6 +191,8 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         ),
         { abortSignal: signal },
       );
+      if (ETag !== undefined) return;
+      if ((await compare(key, body.bytes.length, body.sha256, signal)) !== 'same') throw unconfirmed();
     };
     if (mode === 'replace') {
       await send({});

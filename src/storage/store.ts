@@ -19,6 +19,8 @@ export interface ListedObject {
   readonly bytes: number;
   /** When it was written, by the store's clock. */
   readonly modifiedAt: Date;
+  /** It is neither file nor directory (a symbolic link, a pipe), or its name is no UTF-8. Has no bytes and no time. */
+  readonly isOther?: true;
 }
 
 /** A directory as a listing of the one above it shows it: what several keys begin with. */
@@ -36,6 +38,8 @@ export interface ListOptions {
    * for it. Buckets have no such things.
    */
   readonly onUnreadable?: (key: string, error: unknown) => void;
+  /** Whether to tell also what is neither file nor directory. Buckets have no such things. */
+  readonly withOthers?: boolean;
 }
 
 /** `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically. */
@@ -92,7 +96,7 @@ export interface ArchiveStore {
    * @param prefix whole segments: it ends in `/`, or is empty for everything.
    */
   list(prefix: string, signal: AbortSignal, options?: ListOptions): AsyncIterable<ListedObject>;
-  /** The objects and directories right below `prefix`, in the same order. */
+  /** The objects and directories right below `prefix`, and what is neither, in the same order. */
   listDirectory(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject | ListedDirectory>;
   /** Writes a small object in one go. */
   write(

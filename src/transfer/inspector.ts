@@ -27,6 +27,8 @@ export function createInspector(contentType: string | undefined): Inspector {
   /** Set for good once the head is complete. */
   let identity: Identity | undefined;
   const tail: Buffer[] = [];
+  /** Where in `tail` the chunks begin that are still wanted. */
+  let tailStart = 0;
   let tailBytes = 0;
 
   function identify(): Identity {
@@ -41,9 +43,16 @@ export function createInspector(contentType: string | undefined): Inspector {
 
   /** Lets go of the oldest chunks that the last `wanted` bytes do without. */
   function trimTail(wanted: number): void {
-    for (let oldest = tail[0]; oldest && tailBytes - oldest.length >= wanted; oldest = tail[0]) {
-      tail.shift();
+    let oldest = tail[tailStart];
+    while (oldest && tailBytes - oldest.length >= wanted) {
       tailBytes -= oldest.length;
+      tailStart += 1;
+      oldest = tail[tailStart];
+    }
+    // Not one by one: a server that sends single bytes makes thousands of chunks, all of which a shift would move.
+    if (2 * tailStart > tail.length) {
+      tail.splice(0, tailStart);
+      tailStart = 0;
     }
   }
 
@@ -65,7 +74,7 @@ export function createInspector(contentType: string | undefined): Inspector {
       const { container } = identify();
       if (container === undefined) return undefined;
       const wanted = Math.min(container.tailBytes, tailBytes);
-      const last = wanted === 0 ? Buffer.alloc(0) : Buffer.concat(tail);
+      const last = wanted === 0 ? Buffer.alloc(0) : Buffer.concat(tail.slice(tailStart));
       return container.conclude(totalBytes, last.subarray(last.length - wanted));
     },
   };

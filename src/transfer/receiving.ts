@@ -69,7 +69,7 @@ export function receive(
   const hash = createHash('sha256');
   const inspector = createInspector(first.contentType);
   /** Read for `identify` and not handed on yet. */
-  const early: Buffer[] = [];
+  let early = Buffer.alloc(0);
   let response = first;
   let receivedBytes = 0;
   let totalBytes = first.contentLength;
@@ -161,7 +161,9 @@ export function receive(
 
   async function* chunks(): AsyncGenerator<Buffer, void, void> {
     try {
-      for (let chunk = early.shift(); chunk !== undefined; chunk = early.shift()) yield chunk;
+      const head = early;
+      early = Buffer.alloc(0);
+      if (head.length > 0) yield head;
       yield* stream;
     } finally {
       response.discard();
@@ -170,11 +172,13 @@ export function receive(
 
   return {
     async identify() {
+      const read: Buffer[] = [early];
       while (!inspector.headIsComplete) {
         const next = await stream.next();
         if (next.done === true) break;
-        early.push(next.value);
+        read.push(next.value);
       }
+      early = Buffer.concat(read);
       const identity = inspector.identify();
       if (identity.document !== undefined) {
         const what = identity.document === 'text' ? 'text' : `${identity.document} document`;

@@ -80,7 +80,7 @@ function refusal({ host, status }: MediaResponse, refreshes: number): ArchiverEr
 }
 
 function statusError({ host, status, retryAfterMs }: MediaResponse): ArchiverError {
-  const redirected = status >= 300 && status < 400 ? ', one redirect too many,' : '';
+  const redirected = status >= 300 && status < 400 ? ', a redirect that leads no further,' : '';
   return new ArchiverError(
     'DOWNLOAD_FAILED',
     `${host} answered with HTTP ${status}${redirected} in place of the recording`,

@@ -25,7 +25,8 @@ export interface SeenRequest {
 
 /**
  * What happens to a request: passed on; answered with an error; cut off before or after the server got it;
- * never answered; passed on with one byte of its body changed; or passed on and answered with a bare 200.
+ * never answered; passed on with one byte of its body changed; passed on and answered with a bare 200; passed on and
+ * its answer broken off half-way; or answered with a page and status 200 by the proxy itself.
  */
 export type Fate =
   | 'pass'
@@ -34,7 +35,9 @@ export type Fate =
   | 'drop answer'
   | 'hang'
   | 'damage'
-  | 'blank answer';
+  | 'blank answer'
+  | 'half answer'
+  | 'page';
 
 /** A running proxy. */
 export interface S3Proxy {
@@ -73,7 +76,8 @@ export async function startS3Proxy(
       return; // the client went away
     }
     if (fate === 'hang') return;
-    if (typeof fate === 'object') answerError(outgoing, fate.status, fate.code);
+    if (fate === 'page') outgoing.writeHead(200, { 'content-type': 'text/html' }).end('<html>sign in</html>');
+    else if (typeof fate === 'object') answerError(outgoing, fate.status, fate.code);
     else forward(target, incoming, damaged(Buffer.concat(chunks), fate === 'damage'), outgoing, fate);
   };
   const server = tls ? createTlsServer(tls, handle) : createServer(handle);
@@ -129,6 +133,13 @@ function forward(
         return;
       }
       outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+      if (fate === 'half answer') {
+        const half = Math.floor(Number(answer.headers['content-length']) / 2);
+        answer.once('data', (chunk: Buffer) =>
+          outgoing.write(chunk.subarray(0, half), () => incoming.socket.destroy()),
+        );
+        return;
+      }
       answer.pipe(outgoing);
     },
   );
