@@ -7,6 +7,7 @@ import { createRemoteOperations, type RemoteOperations } from '../src/api/remote
 import { type Api, type ApiOptions, createApi, ListenError } from '../src/api/server.ts';
 import type { Config } from '../src/config/config.ts';
 import { QueueUnavailableError } from '../src/jobs/backend.ts';
+import { jobId } from '../src/jobs/session-job.ts';
 import { createLogger } from '../src/log.ts';
 import { openRuntime, type Runtime } from '../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
@@ -191,6 +192,21 @@ describe('sessions over HTTP', () => {
     expect([notFailed.status, notFailed.body.code]).toEqual([409, 'NOT_FAILED']);
     const unknown = await ask(url, '/v1/sessions/never-seen/retry', { method: 'POST' });
     expect([unknown.status, unknown.body.code]).toEqual([404, 'SESSION_NOT_FOUND']);
+  });
+
+  it('knows an archived session whose job has gone from the queue by its manifest', async () => {
+    const sessionId = sandbox.addSession();
+    await ask(url, '/v1/sessions', { json: { sessionIds: [sessionId] } });
+    const { recordings, progress, manifestKey, transcript } = await ended(url, sessionId);
+    await runtime.queue.bullmq.sessions.remove(jobId({ sessionId, botId: sandbox.botId }));
+
+    const { status, body } = await ask(url, `/v1/sessions/${sessionId}`);
+    expect(status).toBe(200);
+    expect(body).toMatchObject({ state: 'archived', recordings, progress, manifestKey, transcript });
+    const again = await ask(url, '/v1/sessions', { json: { sessionIds: [sessionId] } });
+    expect(again.body).toEqual({ results: [{ sessionId, outcome: 'already-archived' }] });
+    const retried = await ask(url, `/v1/sessions/${sessionId}/retry`, { method: 'POST' });
+    expect([retried.status, retried.body.code]).toEqual([409, 'NOT_FAILED']);
   });
 
   it('counts sessions by state', async () => {

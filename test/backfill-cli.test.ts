@@ -152,6 +152,7 @@ describe('wrong usage', () => {
     [['backfill'], '--from'],
     [['backfill', '--from', 'yesterday'], 'like 2026-01-31'],
     [['backfill', '--from', '2026-05-02', '--to', '2026-05-01'], '--from must be before --to'],
+    [['backfill', '--from', '2999-05-02'], '--from is in the future'],
     [['schedule', 'set', 'nightly', '--cron', 'daily', '--lookback', '48h'], 'no cron expression'],
     [['schedule', 'set', 'nightly', '--cron', '0 3 * * *'], '--lookback'],
   ])('is told with exit code 2: %j', async (args, words) => {

@@ -9,15 +9,14 @@ import { wavOf } from './support/audio.ts';
 import { hasLogged, type RunningCli, startCli } from './support/cli.ts';
 import { sandboxEnvironment, temporaryDirectory } from './support/services.ts';
 
-/** 5,000 is what the project promises; fewer show the same and take seconds. */
-const SESSIONS = Number(process.env.BACKFILL_TEST_SESSIONS ?? 600);
+const SESSIONS = 5_000;
 const DAYS = 60;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const MINUTE_MS = 60 * 1000;
 /** More than the pages of one window hold. */
 const ON_LAST_DAY = Math.floor(SESSIONS * 0.8);
 const LIVE_INSERTS = 15;
-const TIMEOUT_MS = 60_000 + SESSIONS * 60;
+const TIMEOUT_MS = 240_000;
 
 let sandbox: Sandbox;
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -83,20 +82,22 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
     },
   });
   await started.waitFor(hasLogged('taking sessions'));
+  const call = callerOf(started);
   const request = { from: new Date(to - DAYS * DAY_MS).toISOString(), to: new Date(to).toISOString() };
-  const { id } = await call(started, 'POST', '/v1/backfills', request);
+  const { id } = await call('POST', '/v1/backfills', request);
   await started.ended;
   expect(killed).toBe(true);
 
   await forgetLocks();
   started = start();
   await started.waitFor(hasLogged('taking sessions'));
+  const look = callerOf(started);
   const view = await vi.waitUntil(
     async () => {
-      const now = await call(started, 'GET', `/v1/backfills/${id}`);
+      const now = await look('GET', `/v1/backfills/${id}`);
       return now.state === 'failed' || (now.state === 'listed' && now.open === 0) ? now : undefined;
     },
-    { timeout: TIMEOUT_MS, interval: 200 },
+    { timeout: TIMEOUT_MS, interval: 500 },
   );
   started.kill('SIGTERM');
   await started.ended;
@@ -123,22 +124,20 @@ function start(): RunningCli {
   return program;
 }
 
-async function call(
-  program: RunningCli,
-  method: 'GET' | 'POST',
-  path: string,
-  body?: unknown,
-): Promise<BackfillView> {
+/** Calls the API of a running program. Its address is looked for once: its log is long. */
+function callerOf(program: RunningCli) {
   const port = program.log.find(({ msg }) => msg === 'listening')?.port;
-  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
-    method,
-    ...(body !== undefined && {
-      body: JSON.stringify(body),
-      headers: { 'content-type': 'application/json' },
-    }),
-  });
-  if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
-  return (await response.json()) as BackfillView;
+  return async (method: 'GET' | 'POST', path: string, body?: unknown): Promise<BackfillView> => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+      method,
+      ...(body !== undefined && {
+        body: JSON.stringify(body),
+        headers: { 'content-type': 'application/json' },
+      }),
+    });
+    if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+    return (await response.json()) as BackfillView;
+  };
 }
 
 /** Session ids of all manifests, as often as there are some. */

@@ -1,3 +1,5 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { BackfillView } from '../src/operations/backfills.ts';
 import { makeSessionId } from '../src/sandbox/ids.ts';
@@ -181,6 +183,25 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
+  it('archives again what was removed from the archive, and looks through all up to now', async () => {
+    const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT });
+    const began = new Date(Date.now() - 5_000);
+    const sessionId = add(pipeline, { sessionId: makeSessionId(began) });
+    const run = async () => {
+      const from = new Date(began.getTime() - DAY_MS).toISOString();
+      const { id } = await pipeline.backfills.start({ botId: pipeline.sandbox.botId, from });
+      return until(pipeline, id, isOver);
+    };
+    const archived = { listed: 1, skipped: 0, queued: 1, archived: 1 };
+    expect(await run()).toMatchObject(archived);
+    const { target } = setup.archive;
+    if (target.kind !== 'file') throw new Error('an archive in a directory was asked for');
+    await rm(join(target.directory, `bot_id=${pipeline.sandbox.botId}`), { recursive: true });
+    expect(await run()).toMatchObject(archived);
+    expect((await pipeline.manifest(sessionId)).sessionId).toBe(sessionId);
+    await pipeline.stop();
+  });
+
   it('waits while Kore refuses its listing, keeps no session waiting, and goes on by itself', async () => {
     const pipeline = await setup.start({ sandbox: { scopes: ['SmartAssist Voicemail'] } });
     const listed = add(pipeline);
@@ -217,14 +238,16 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('lets a live session go first', async () => {
+  it('lets a live session go before the 5,000 of a backfill', { timeout: 60_000 }, async () => {
     const concurrency = 2;
     const pipeline = await setup.start({ work: { concurrency } });
     const { sandbox } = pipeline;
-    addMany(pipeline, 300);
+    addMany(pipeline, 5_000);
     const live = add(pipeline, { sessionId: makeSessionId(new Date(FROM - DAY_MS)) });
     const { id } = await pipeline.backfills.start(order(pipeline));
-    await until(pipeline, id, ({ state }) => state === 'listed');
+    await vi.waitUntil(() => pipeline.log.some((line) => line.includes('"backfill has listed everything"')), {
+      timeout: 50_000,
+    });
     await sandbox.waitFor((calls) => calls.filter(({ route }) => route === 'media').length > 20);
     await pipeline.enqueue(live);
     const takenBefore = sandbox.calls.filter(({ route }) => route === 'voicemail').length;
@@ -233,7 +256,7 @@ describe('a backfill', () => {
       .filter(({ route }) => route === 'voicemail')
       .map(({ sessionId }) => sessionId);
     expect(taken.indexOf(live) - takenBefore).toBeLessThanOrEqual(2 * concurrency);
-    expect((await pipeline.backfills.view(id))?.open).toBeGreaterThan(100);
+    expect((await pipeline.backfills.view(id))?.open).toBeGreaterThan(4_000);
     await pipeline.stop();
   });
 

@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseCsvRecord } from '../src/cli/csv.ts';
@@ -45,6 +47,7 @@ describe('a list of session ids', () => {
       'botId,x,sessionId\nb1,1,a\n,2,b\nb3,3,\n',
       ['2:b1/a', '3:b', '4!no sessionId'],
     ],
+    ['with columns named in other ways', 'Bot ID,session_id\nb,a\n', ['2:b/a']],
     ['with semicolons', 'x;sessionId\n1;a\n', ['2:a']],
     ['with tabs', 'x\tsessionId\n1\ta\n', ['2:a']],
     ['with quotes', '"botId","sessionId"\n"b","a"\n', ['2:b/a']],
@@ -100,6 +103,19 @@ describe('a list of session ids', () => {
     expect(await short(`a\n${long}\nb\n`, 65_536)).toEqual(['1:a', `2!${tooLong}`, '3:b']);
     expect(await short(`sessionId,x\na,1\nb,${long}\nc,3`, 65_536)).toEqual(['2:a', `3!${tooLong}`, '4:c']);
     expect(await short(long, 65_536)).toEqual([`1!${tooLong}`]);
+  });
+
+  it('is told by its first bytes when it is UTF-16 or no text at all', async () => {
+    const ids = async (bytes: Buffer) => {
+      const entries: ListEntry[] = [];
+      for await (const entry of readSessionList(Readable.from([bytes]))) entries.push(entry);
+      return entries;
+    };
+    const a = [{ line: 2, session: { sessionId: 'a' } }];
+    expect(await ids(Buffer.from('\ufeffsessionId\r\na', 'utf16le'))).toEqual(a);
+    expect(await ids(Buffer.from('\ufeffsessionId\r\na', 'utf16le').swap16())).toEqual(a);
+    await expect(ids(gzipSync('sessionId\na'))).rejects.toThrow('unpack it');
+    await expect(ids(Buffer.from('PK\x03\x04'))).rejects.toThrow('save it as CSV');
   });
 
   it('loses no session and no line number, whatever else its CSV holds and however it arrives', async () => {

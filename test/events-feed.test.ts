@@ -45,6 +45,32 @@ describeOnEachQueue('the feed of events', (kind) => {
   const enqueue = (...sessionIds: string[]) =>
     queue.enqueue(sessionIds.map((sessionId) => ({ sessionId, botId: BOT })));
 
+  it.runIf(kind === 'postgres')('misses nothing of a transaction that ends after a later one', async () => {
+    const { target } = testQueue.config;
+    if (target.kind !== 'postgres') throw new Error('not on PostgreSQL');
+    const client = new Client(target.url);
+    await client.connect();
+    try {
+      const subscription = await feed.subscribe();
+      await client.query('begin');
+      await client.query(
+        `insert into bullmq.event (queue, event, data, created_at_ms)
+        values ($1, 'waiting', jsonb_build_object('jobId', $2::text), extract(epoch from now()) * 1000)`,
+        [name, `${BOT}.slow`],
+      );
+      await enqueue('quick');
+
+      expect(await subscription.next(500)).toEqual([]);
+      expect(await backend.eventsAfter(name, '0', 10)).toEqual([]);
+      await client.query('commit');
+
+      const events = await take(subscription, 2);
+      expect(events.map(({ session }) => session.sessionId)).toEqual(['slow', 'quick']);
+    } finally {
+      await client.end();
+    }
+  });
+
   it('tells the life of a session that is archived', async () => {
     const subscription = await feed.subscribe();
 

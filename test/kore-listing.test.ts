@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { listWindow } from '../src/backfill/list-window.ts';
 import { createKoreClient, type KoreClient } from '../src/kore/client.ts';
 import type { Listing, ListingPage } from '../src/kore/listing.ts';
 import { callsListing } from '../src/kore/listing-calls.ts';
@@ -111,6 +112,29 @@ describe('call details', () => {
       retryable: false,
       message: expect.stringContaining('KORE_ACCOUNT_ID'),
     });
+  });
+});
+
+describe('the listing of a window', () => {
+  it('goes on behind a page that is short, as long as Kore counts more than it has shown', async () => {
+    const pages = [40, 60, 20].map((rows, page) => ({
+      sessions: Array.from({ length: rows }, (_, row) => ({
+        sessionId: `s-${page}-${row}`,
+        hasVoicemail: true,
+      })),
+      rows,
+      unreadable: 0,
+      isLast: true,
+      total: 120,
+    }));
+    const listed = await listWindow(
+      { from: NOON, to: NOON + HOUR_MS },
+      async ({ page }) => pages[page] ?? expect.unreachable('there is no such page'),
+      { maxWindowMs: HOUR_MS, maxPages: 10 },
+      signal,
+    );
+    expect(listed).toMatchObject({ kind: 'listed', pages: 3 });
+    expect(listed.kind === 'listed' && listed.sessions).toHaveLength(120);
   });
 });
 

@@ -112,6 +112,20 @@ describe('a schedule', () => {
     expect(oldest.botId).toBe(sandbox.botId);
   });
 
+  it('that is declared comes back by itself when the queue was replaced by an empty one', async () => {
+    const queue = await openQueue('redis');
+    const { config, kore } = configFor(queue, 'nightly=0 3 * * *|48h');
+    const runtime = await open(config);
+    await startWorker(runtime, kore);
+    expect(await runtime.backfills.schedules()).toHaveLength(1);
+    await queue.remove(); // which is what leaves a Redis of this prefix as empty as a new one
+    expect(await runtime.backfills.schedules()).toEqual([]);
+    const back = await vi.waitUntil(async () => (await runtime.backfills.schedules())[0], {
+      timeout: 20_000,
+    });
+    expect(back).toMatchObject({ name: 'nightly', cron: '0 3 * * *', lookbackMs: 2 * DAY_MS });
+  });
+
   // The first to want an embedded queue has to make one, which takes seconds of computing.
   it('is set, replaced, listed and removed, and is declared anew on an empty queue', {
     timeout: 60_000,

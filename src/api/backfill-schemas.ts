@@ -30,6 +30,7 @@ export const BackfillBody = z
     message: 'must be before "to"',
     path: ['from'],
   })
+  .refine(({ from }) => Date.parse(from) <= Date.now(), { message: 'is in the future', path: ['from'] })
   .meta({ id: 'BackfillRequest', examples: [{ from: '2026-01-01T00:00:00Z' }] });
 
 /** `{id}` in a path. */

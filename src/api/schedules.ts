@@ -47,7 +47,7 @@ export function addScheduleRoutes(app: ZodServer, { backfills }: BackfillRoutesO
     {
       schema: {
         tags: ['schedules'],
-        summary: 'Remove a schedule; one declared in SCHEDULES comes back with the next start of a worker',
+        summary: 'Remove a schedule; one that SCHEDULES declares comes back while workers run with it',
         params: ScheduleParams,
         response: { 204: Nothing },
         problems: [404],

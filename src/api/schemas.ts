@@ -66,7 +66,11 @@ export const ListQuery = z.strictObject({
   state: z.enum(SESSION_STATES).optional().describe('only sessions in this state'),
   code: Code.optional().describe('only sessions with this error code'),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional().describe('default 100'),
-  cursor: z.string().max(64).optional().describe('nextCursor of the page before'),
+  cursor: z
+    .string()
+    .max(64)
+    .optional()
+    .describe('nextCursor of the page before; sessions that change state between two pages shift them'),
 });
 
 const Recording = z
@@ -94,7 +98,7 @@ const ARCHIVED_SESSION = {
   botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
   state: 'archived',
   transcript: 'archived',
-  attempts: 0,
+  attempts: 1,
   enqueuedAt: '2026-01-05T09:30:00.000Z',
   startedAt: '2026-01-05T09:30:00.120Z',
   finishedAt: '2026-01-05T09:30:01.480Z',

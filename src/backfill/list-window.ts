@@ -62,8 +62,11 @@ export async function listWindow(
     const isShifted = firstTotal !== undefined && listed.total !== undefined && listed.total !== firstTotal;
     const isTooLong = listed.total !== undefined && listed.total > limits.maxPages * PAGE_SIZE;
     if ((isShifted || isTooLong) && canSplit) return { kind: 'too-much' };
-    if (listed.isLast)
+    // Where Kore counts more than it has shown, a short page is not yet the last.
+    const isShort = listed.rows > 0 && listed.total !== undefined && rowsBefore < listed.total;
+    if (listed.isLast && !isShort) {
       return { kind: 'listed', sessions: [...sessions.values()], unreadable, pages: page + 1 };
+    }
   }
   if (canSplit) return { kind: 'too-much' };
   throw new ArchiverError(

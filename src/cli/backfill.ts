@@ -21,6 +21,8 @@ interface BackfillOptions {
 /** While nothing happens, the pause between two looks grows. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
+/** A worker takes a backfill within moments, unless it has two in hand already. */
+const TAKEN_WITHIN_MS = 5_000;
 /** Ids of a dry run that are written. */
 const MAX_MISSING_SHOWN = 1_000;
 
@@ -64,6 +66,7 @@ Examples:
 async function backfill(context: CliContext, options: BackfillOptions): Promise<void> {
   const { from, to, source, dryRun, wait } = options;
   if (to !== undefined && from >= to) throw new UsageError('--from must be before --to');
+  if (from.getTime() > Date.now()) throw new UsageError('--from is in the future');
   const { config, log } = loadCommand(context);
   const signal = context.stopSignal();
   const { withConnection } = await import('./connect.ts');
@@ -95,16 +98,22 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
 async function follow(
   started: BackfillView,
   backfills: BackfillOperations,
-  { stderr }: CliContext,
+  { stderr, say }: CliContext,
   signal: AbortSignal,
 ): Promise<BackfillView> {
   let view = started;
   let pauseMs = FIRST_PAUSE_MS;
+  const sayAt = Date.now() + TAKEN_WITHIN_MS;
+  let isSaid = false;
   let progress = showProgress(stderr, 'Listing sessions');
   let isListed = false;
   try {
     while (view.state !== 'failed' && !(view.state === 'listed' && view.open === 0)) {
       await sleep(pauseMs, undefined, { signal });
+      if (view.state === 'queued' && Date.now() > sayAt && !isSaid) {
+        isSaid = true;
+        say('No worker has taken it yet: is one running, and has it other backfills in hand?\n');
+      }
       const next = await backfills.view(view.id);
       if (!next) throw new CommandFailed(`the backfill ${view.id} was removed from the queue`);
       pauseMs =
@@ -122,6 +131,11 @@ async function follow(
       else progress.update(view.listed, view.error ? `waiting: ${view.error.message}` : '');
     }
     return view;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    throw new CommandFailed(
+      `${(signal.reason as Error).message}; the backfill ${view.id} goes on without this command`,
+    );
   } finally {
     progress.stop();
   }

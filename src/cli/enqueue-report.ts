@@ -78,6 +78,8 @@ export class EnqueueReport {
   async end(error?: unknown): Promise<void> {
     if (this.#asJson) await this.#endJson(error);
     else if (this.sessions > 0) await this.#context.out.lines(this.#summary());
+    else if (this.#badLines.count === 0 && error === undefined)
+      this.#context.say('The list names no session.\n');
   }
 
   /** @throws CommandFailed when lines were bad or sessions failed. */

@@ -73,6 +73,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
     }
     const underWay = new Map<string, SessionRef>();
     const progress = showProgress(context.stderr, 'Queueing sessions');
+    let isQueued = false;
     try {
       for await (const batch of batches(entries, { ...options, bot }, report)) {
         signal.throwIfAborted();
@@ -84,11 +85,17 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
           if (outcome !== 'already-archived') underWay.set(`${botId}.${sessionId}`, { sessionId, botId });
         }
       }
+      isQueued = true;
       progress.stop();
       if (options.wait) await wait([...underWay.values()], connection, report, context, signal);
     } catch (error) {
       progress.stop();
       await report.end(error);
+      if (report.sessions > 0 && !isQueued) {
+        context.say(
+          'The rest is not queued. Run the same again: what is in the queue already stays as it is.\n',
+        );
+      }
       throw error;
     }
     await report.end();

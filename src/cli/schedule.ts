@@ -1,5 +1,5 @@
 import { Argument, Command, Option } from 'commander';
-import { parseCron, parseLookback, parseScheduleName } from '../config/schedules.ts';
+import { parseCron, parseLookback, parseScheduleName, type ScheduleSpec } from '../config/schedules.ts';
 import type { BackfillOperations } from '../operations/backfills.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed } from './exit.ts';
@@ -18,7 +18,8 @@ export function scheduleCommand(context: CliContext): Command {
     'after',
     `
 Times are UTC. Each run looks back from when it was due, so that one that was missed while everything was down is
-made up for. Schedules live in the queue; those that SCHEDULES declares are set again when a worker starts.
+made up for. Schedules live in the queue; those that SCHEDULES declares are set again when a worker starts, and when they
+are gone while workers run.
 
 Examples:
   $ voicemail-archiver schedule set nightly --cron "0 3 * * *" --lookback 48h
@@ -57,11 +58,14 @@ Examples:
     .description('Remove a schedule')
     .addArgument(name())
     .action((scheduleName: string) =>
-      withBackfills(context, async (backfills) => {
+      withBackfills(context, async (backfills, declared) => {
         if (!(await backfills.removeSchedule(scheduleName))) {
           throw new CommandFailed(`there is no schedule ${scheduleName}`);
         }
         await context.out.lines([`${scheduleName}: removed`]);
+        if (declared.some(({ name }) => name === scheduleName)) {
+          context.say('SCHEDULES declares it: workers that run with it set it again.\n');
+        }
       }),
     );
   return command;
@@ -91,10 +95,12 @@ async function list(context: CliContext, { json }: { readonly json?: boolean }):
 
 async function withBackfills(
   context: CliContext,
-  use: (backfills: BackfillOperations) => Promise<void>,
+  use: (backfills: BackfillOperations, declared: readonly ScheduleSpec[]) => Promise<void>,
 ): Promise<void> {
   const { config, log } = loadCommand(context);
   const signal = context.stopSignal();
   const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal, say: context.say }, ({ backfills }) => use(backfills));
+  await withConnection(config, { log, signal, say: context.say }, ({ backfills }) =>
+    use(backfills, config.schedules),
+  );
 }

@@ -15,6 +15,8 @@ interface Fault {
 const CSV_DELIMITERS = [',', ';', '\t'] as const;
 const ID_COLUMN = 'sessionId';
 const BOT_COLUMN = 'botId';
+/** `Session ID`, `session_id` and the like are the same column. */
+const plain = (column: string) => column.toLowerCase().replaceAll(/[ _-]/g, '');
 /** Quotes that are closed so many lines later at most hold a text of several lines; otherwise they are a mistake. */
 const MAX_RECORD_LINES = 100;
 const ID_RULE = 'an id has 1 to 128 letters, digits, "_" and "-"';
@@ -84,10 +86,11 @@ interface CsvHeader {
 /** `undefined` when it is not the header of a CSV with the id column. */
 function csvHeader(line: string): CsvHeader | undefined {
   for (const delimiter of CSV_DELIMITERS) {
-    const names = parseCsvRecord(line, delimiter);
-    if (typeof names !== 'string' && names.includes(ID_COLUMN)) {
-      return { delimiter, idColumn: names.indexOf(ID_COLUMN), botColumn: names.indexOf(BOT_COLUMN) };
-    }
+    const record = parseCsvRecord(line, delimiter);
+    if (typeof record === 'string') continue;
+    const names = record.map(plain);
+    const idColumn = names.indexOf(plain(ID_COLUMN));
+    if (idColumn >= 0) return { delimiter, idColumn, botColumn: names.indexOf(plain(BOT_COLUMN)) };
   }
   return undefined;
 }

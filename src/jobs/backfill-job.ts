@@ -30,19 +30,29 @@ export interface BackfillJobProgress {
   readonly failures?: number;
 }
 
+/** Ids are made of times, so an open end counts as the minute it is in: then asking again at once joins the first. */
+const OPEN_END_MS = 60 * 1000;
+
 /**
  * The id of a backfill, made of what it looks through: asking for the same again while it runs joins the one that
  * runs.
  */
-export function backfillId({ botId, from, to, source, dryRun }: BackfillRequest): string {
-  const what = JSON.stringify([botId, Date.parse(from), Date.parse(to), source ?? null, dryRun === true]);
+export function backfillId(
+  { botId, from, to, source, dryRun }: BackfillRequest,
+  isOpenEnded: boolean,
+): string {
+  const end = Date.parse(to);
+  const what = JSON.stringify([
+    botId,
+    Date.parse(from),
+    isOpenEnded ? end - (end % OPEN_END_MS) : end,
+    source ?? null,
+    dryRun === true,
+  ]);
   return `bf-${hash('sha256', what).slice(0, 24)}`;
 }
 
-/** Ids are made of times, so an open end is rounded to these: then asking again at once joins the first. */
-const OPEN_END_MS = 60 * 1000;
-
 /** The end of a backfill that is to reach up to now (unix milliseconds); ISO 8601. */
 export function openEnd(now: number): string {
-  return new Date(Math.floor(now / OPEN_END_MS) * OPEN_END_MS).toISOString();
+  return new Date(now - (now % 1000)).toISOString();
 }

@@ -82,9 +82,14 @@ export class BackfillQueue {
     this.#queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
   }
 
-  /** Starts a backfill, or joins the one that looks through the same. @returns its id. */
-  async start(request: BackfillRequest): Promise<string> {
-    const id = backfillId(request);
+  /**
+   * Starts a backfill, or joins the one that looks through the same.
+   *
+   * @param isOpenEnded whether it reaches up to now; one that was started within the same minute is joined then.
+   * @returns its id.
+   */
+  async start(request: BackfillRequest, isOpenEnded = false): Promise<string> {
+    const id = backfillId(request, isOpenEnded);
     const state = await this.#queue.getJobState(id);
     // It ended before; what has come since then is looked for anew.
     if (state === 'completed' || state === 'failed') await this.#queue.remove(id);

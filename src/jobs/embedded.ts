@@ -36,7 +36,10 @@ export async function openEmbeddedBackend(
   const directory = resolve(target.directory);
   const release = holdDirectory(directory);
   try {
-    const database = await PGlite.create(join(directory, 'pgdata'), {
+    const data = join(directory, 'pgdata');
+    // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
+    mkdirSync(data, { recursive: true, mode: 0o700 });
+    const database = await PGlite.create(data, {
       startParams: [...PGlite.defaultStartParams, '-c', `shared_buffers=${SHARED_BUFFERS}`],
     });
     const pool = new EmbeddedPool(database);

@@ -9,6 +9,10 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const QUERY_TIMEOUT_MS = 30_000;
 /** Each worker and each listener for events keeps one connection of the pool to itself. */
 const POOL_SIZE = 20;
+/** PostgreSQL took a statement back, since it and another process's waited for each other (SQLSTATE). */
+const DEADLOCK = '40P01';
+/** So often a statement is tried before its deadlock is an error; each takes PostgreSQL a second to find. */
+const DEADLOCK_TRIES = 10;
 
 /** The queue on a PostgreSQL server, through BullMQ's PostgreSQL backend and node-postgres. */
 export async function openPostgresBackend(
@@ -27,11 +31,14 @@ export async function openPostgresBackend(
     application_name: 'voicemail-archiver',
     options: `-c search_path=${QUEUE_SCHEMA},public`,
   });
+  const bullmqPool = pool as unknown as PgPool;
+  const query = bullmqPool.query.bind(bullmqPool);
+  bullmqPool.query = (text, params) => throughDeadlocks(() => query(text, params));
   // Each part of BullMQ listens for errors of the pool as well, more than Node expects of one emitter.
   pool.setMaxListeners(0);
   pool.on('error', (error) => log.warn({ queue: location, err: error }, 'queue connection failed'));
   try {
-    await prepareDatabase(pool as unknown as PgPool);
+    await prepareDatabase(bullmqPool);
   } catch (error) {
     await pool.end();
     throw new QueueUnavailableError(
@@ -39,5 +46,17 @@ export async function openPostgresBackend(
       { cause: error },
     );
   }
-  return sqlBackend(pool as unknown as PgPool, prefix, { location, shared: true, close: () => pool.end() });
+  return sqlBackend(bullmqPool, prefix, { location, shared: true, close: () => pool.end() });
+}
+
+/** What a pool runs are statements that are transactions of their own, so one that was taken back may be run again. */
+async function throughDeadlocks<T>(run: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await run();
+    } catch (error) {
+      const isDeadlock = error instanceof Error && 'code' in error && error.code === DEADLOCK;
+      if (!isDeadlock || tries === DEADLOCK_TRIES) throw error;
+    }
+  }
 }

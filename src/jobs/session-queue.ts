@@ -4,6 +4,7 @@ import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
 import { shareResult } from '../share-result.ts';
 import type { Backend, JobQueue, JobStanding, MinuteCounts, QueueTelemetry } from './backend.ts';
+import { Turns } from './in-turn.ts';
 import { BACKFILL_PRIORITY, jobId, type SessionJobData, type TranscriptState } from './session-job.ts';
 import type {
   EnqueueOutcome,
@@ -59,6 +60,9 @@ const MINUTE_MS = 60_000;
 const MAX_FAILURES_COUNTED = 10_000;
 const FAILURES_FRESH_MS = 5_000;
 
+/** So many jobs are changed at a time, where BullMQ changes only one after the other. */
+const LANES = 10;
+
 /** A job that changes state while it is read is read again, up to so often. */
 const MAX_READS = 5;
 
@@ -90,6 +94,11 @@ export class SessionQueue {
   readonly #sessions: JobQueue;
   readonly #transcripts: JobQueue;
   readonly #isTraced: boolean;
+  /**
+   * Requests for the same session take turns, so that only the first of them says that it queued it, and none waits in
+   * PostgreSQL for what another one has inserted while that one waits for it.
+   */
+  readonly #turns = new Turns();
   readonly #failuresByCode: () => Promise<QueueActivity['failuresByCode']>;
 
   /**
@@ -126,32 +135,7 @@ export class SessionQueue {
     isArchived: (session: SessionRef) => Promise<boolean> = async () => false,
   ): Promise<EnqueueResult[]> {
     const unique = new Map(requests.map((request) => [jobId(request), request]));
-    const standings = await this.#backend.standings(this.#sessions, [...unique.keys()]);
-    const outcomes = new Map<string, EnqueueOutcome>();
-    const fresh: { id: string; request: EnqueueRequest }[] = [];
-    for (const [id, request] of unique) {
-      const standing = standings.get(id);
-      if (standing === 'failed' || (standing === 'completed' && request.force)) {
-        outcomes.set(id, await this.#runAgain(id, standing, request));
-      } else if (standing === 'completed') {
-        outcomes.set(id, 'already-archived');
-      } else if (standing === 'ahead' || standing === 'behind') {
-        const isUrgent = standing === 'behind' && request.priority !== 'backfill';
-        if (isUrgent || request.force) await this.#adjust(id, request);
-        outcomes.set(id, 'already-queued');
-      } else if (!request.force && (await isArchived(request))) {
-        outcomes.set(id, 'already-archived');
-      } else {
-        fresh.push({ id, request });
-        outcomes.set(id, 'queued');
-      }
-    }
-    // An id that somebody else added in the meantime is left as it is by BullMQ.
-    if (fresh.length > 0) {
-      const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
-      await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request, trace)));
-    }
-
+    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isArchived));
     return requests.map((request) => {
       const id = jobId(request);
       const outcome = outcomes.get(id) ?? 'queued';
@@ -258,7 +242,9 @@ export class SessionQueue {
       cursor = page.nextCursor;
     } while (cursor);
     let requeued = 0;
-    for (const session of failed) if ((await this.retry(session)) === 'requeued') requeued += 1;
+    await inLanes(failed, async (session) => {
+      if ((await this.retry(session)) === 'requeued') requeued += 1;
+    });
     return requeued;
   }
 
@@ -333,6 +319,43 @@ export class SessionQueue {
 
   async #job(session: SessionRef): Promise<SessionJob | undefined> {
     return (await this.#sessions.getJob(jobId(session))) as SessionJob | undefined;
+  }
+
+  /** What becomes of each session, by its job's id. */
+  async #enqueue(
+    requests: ReadonlyMap<string, EnqueueRequest>,
+    isArchived: (session: SessionRef) => Promise<boolean>,
+  ): Promise<Map<string, EnqueueOutcome>> {
+    const standings = await this.#backend.standings(this.#sessions, [...requests.keys()]);
+    const outcomes = new Map<string, EnqueueOutcome>();
+    const fresh: { id: string; request: EnqueueRequest }[] = [];
+    const changes: (() => Promise<void>)[] = [];
+    for (const [id, request] of requests) {
+      const standing = standings.get(id);
+      if (standing === 'failed' || (standing === 'completed' && (request.force || request.missing))) {
+        changes.push(async () => {
+          outcomes.set(id, await this.#runAgain(id, standing, request));
+        });
+      } else if (standing === 'completed') {
+        outcomes.set(id, 'already-archived');
+      } else if (standing === 'ahead' || standing === 'behind') {
+        const isUrgent = standing === 'behind' && request.priority !== 'backfill';
+        if (isUrgent || request.force) changes.push(() => this.#adjust(id, request));
+        outcomes.set(id, 'already-queued');
+      } else if (!request.force && (await isArchived(request))) {
+        outcomes.set(id, 'already-archived');
+      } else {
+        fresh.push({ id, request });
+        outcomes.set(id, 'queued');
+      }
+    }
+    await inLanes(changes, (change) => change());
+    // An id that somebody else added in the meantime is left as it is by BullMQ.
+    if (fresh.length > 0) {
+      const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
+      await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request, trace)));
+    }
+    return outcomes;
   }
 
   /** Puts a finished session back into the queue, with a clean slate. */
@@ -444,6 +467,15 @@ function parseCursor(
   const kind = kinds.indexOf(name as JobState);
   if (kind === -1) throw new InvalidCursorError();
   return { kind, offset: Number(offset) };
+}
+
+/** Works on a few items at a time, in their order. */
+async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const rest = items.values();
+  const lane = async () => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
 }
 
 function sum(numbers: readonly number[]): number {

@@ -15,6 +15,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly force?: boolean;
   /** Nobody knows whether it has a voicemail; if it has none, the queue forgets it. */
   readonly candidate?: boolean;
+  /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
+  readonly missing?: boolean;
 }
 
 /** What became of it. */

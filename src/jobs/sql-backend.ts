@@ -56,9 +56,38 @@ const STANDINGS = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
 const LAST_EVENT = `select coalesce(max(id), 0)::text as id from ${QUEUE_SCHEMA}.event where queue = $1`;
+/** So long a transaction may take from numbering its events to its end; those that come later are missed. */
+const EVENT_GRACE_MS = 5_000;
+
+/**
+ * Events are numbered when they are written and seen when their transaction ends, so a higher number may be seen first.
+ * Whoever went on from there would never see the lower ones: so nothing is read beyond a gap in the numbers, which all
+ * queues share, before it is so old that nothing will fill it (what wrote there was rolled back).
+ */
 const EVENTS_AFTER = `
-select id::text as id, event, data from ${QUEUE_SCHEMA}.event as stored
-where queue = $1 and id > $2 order by stored.id limit $3`;
+with recursive page as (
+  select id, event, data, created_at_ms from ${QUEUE_SCHEMA}.event
+  where queue = $1 and id > $2 order by id limit $3
+), queues as (
+  (select queue from ${QUEUE_SCHEMA}.event order by queue limit 1)
+  union all
+  select (select min(next.queue) from ${QUEUE_SCHEMA}.event as next where next.queue > queues.queue)
+  from queues where queues.queue is not null
+), gap as (
+  select min(id) as id from page
+  where id > $2::bigint + 1
+  and created_at_ms > (extract(epoch from statement_timestamp()) * 1000)::bigint - ${EVENT_GRACE_MS}
+  and not exists (
+    select from queues join ${QUEUE_SCHEMA}.event as before
+    on before.queue = queues.queue and before.id = page.id - 1
+  )
+)
+select id::text as id, event, data from page
+where page.id < coalesce((select gap.id from gap), ${Number.MAX_SAFE_INTEGER})
+order by page.id`;
+
+/** How BullMQ reads events, with the parameters of {@link EVENTS_AFTER}. */
+const BULLMQ_EVENTS_AFTER = /\bFROM event\s+WHERE queue = \$1 AND id > \$2\s/;
 
 /** BullMQ's own query leaves out since when it has counted. */
 const MINUTE_COUNTS = `
@@ -96,7 +125,7 @@ export function sqlBackend(
     ...rest,
     factory: createPostgresBackend as unknown as BackendFactory<IQueueBackend, unknown>,
     queueName,
-    options: (role) => ({ connection: role === 'listener' ? withoutListeners(pool) : pool }),
+    options: (role) => ({ connection: role === 'listener' ? listenerPool(pool) : pool }),
     async standings(queue, ids) {
       const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STANDINGS, [
         queue.name,
@@ -163,11 +192,11 @@ interface FailuresRow {
 
 /**
  * The pool for a part of BullMQ that is closed before the pool is: BullMQ listens for errors of a pool it is
- * given and never stops. They are logged where the pool is opened.
+ * given and never stops. They are logged where the pool is opened. It reads events as we do, without missing any.
  */
-function withoutListeners(pool: PgPool): PgPool {
+function listenerPool(pool: PgPool): PgPool {
   const part: PgPool = {
-    query: (text, params) => pool.query(text, params),
+    query: (text, params) => pool.query(BULLMQ_EVENTS_AFTER.test(text) ? EVENTS_AFTER : text, params),
     connect: () => pool.connect(),
     // Whoever is given a pool never ends it.
     end: async () => undefined,

@@ -3,6 +3,8 @@ import { ERROR_CODES } from '../errors.ts';
 import type { WorkerObserver } from '../workers/observer.ts';
 import { NO_CODE } from './labels.ts';
 
+/** While these last, sessions wait between tries and nothing is archived: an alert looks at them. */
+const OUTAGES = ['KORE_UNAVAILABLE', 'ARCHIVE_UNAVAILABLE', 'ARCHIVE_DENIED'] as const;
 const DURATION_BUCKETS_S = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600];
 
 /** Metrics of sessions and their transcripts, fed by the worker. */
@@ -48,6 +50,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
   for (const work of ['session', 'transcript']) {
     failedAttempts.inc({ work, code: 'KORE_UNAUTHORIZED', verdict: 'wait' }, 0);
   }
+  for (const code of OUTAGES) failedAttempts.inc({ work: 'session', code, verdict: 'retry' }, 0);
   for (const code of ERROR_CODES) {
     sessions.inc({ outcome: 'failed', code }, 0);
     failedAttempts.inc({ work: 'transcript', code, verdict: 'fail' }, 0);

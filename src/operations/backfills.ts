@@ -6,6 +6,7 @@ import { jobId, type SessionError } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { ListingSource } from '../kore/listing-source.ts';
 import type { SessionRef } from '../session.ts';
+import { shareResult } from '../share-result.ts';
 import { manifestKey } from '../storage/layout.ts';
 
 /**
@@ -87,24 +88,43 @@ interface Standing {
 
 const NONE: Standing = { archived: 0, failed: 0, open: 0, gone: 0 };
 
+/** Looking at many sessions takes long: it is done anew after so many times as long, but not after more than this. */
+const FRESH_FOR = 9;
+const MAX_FRESH_MS = 3_000;
+
 /** Backfills on a queue and an archive that this process has open. */
 export function createBackfillOperations(
   backfills: BackfillQueue,
   sessions: Pick<SessionQueue, 'standings'>,
   archive: ArchiveLookup,
 ): BackfillOperations {
-  // What all has ended well does not change any more.
-  const settled = new Map<string, Standing>();
+  const looks = new Map<string, { readonly version: string; readonly look: () => Promise<Standing> }>();
+
+  /** How the sessions of a backfill stand, by the last look at them or by a new one. */
+  function standingOf(job: BackfillJob): Promise<Standing> {
+    const version = JSON.stringify([job.enqueuedAt, job.state, job.progress.reached?.counts]);
+    let last = looks.get(job.id);
+    if (last?.version !== version) {
+      // What all has ended well does not change any more.
+      const isSettled = ({ open, failed }: Standing) =>
+        job.state === 'completed' && open === 0 && failed === 0;
+      const look = shareResult(
+        () => lookAt(job),
+        (standing, tookMs) =>
+          isSettled(standing) ? Number.POSITIVE_INFINITY : Math.min(FRESH_FOR * tookMs, MAX_FRESH_MS),
+      );
+      last = { version, look };
+      looks.set(job.id, last);
+    }
+    return last.look();
+  }
 
   /**
    * How the sessions of a backfill stand, told by the queue and, of those it has forgotten, by the archive. One that
    * neither knows was looked at and had no voicemail (or was removed by hand).
    */
-  async function standingOf({ id, enqueuedAt, request, state }: BackfillJob): Promise<Standing> {
+  async function lookAt({ id, request }: BackfillJob): Promise<Standing> {
     if (request.dryRun) return NONE;
-    const cacheKey = `${id} ${enqueuedAt}`;
-    const known = settled.get(cacheKey);
-    if (known) return known;
     const seen = new Set<string>();
     const counts = { archived: 0, failed: 0, open: 0, gone: 0 };
     const forgotten: SessionRef[] = [];
@@ -122,16 +142,15 @@ export function createBackfillOperations(
     }
     const archived = await findArchived(forgotten, archive, new AbortController().signal);
     for (const session of forgotten) counts[archived.has(manifestKey(session)) ? 'archived' : 'gone'] += 1;
-    if (state === 'completed' && counts.open === 0 && counts.failed === 0) settled.set(cacheKey, counts);
     return counts;
   }
 
   const viewOf = async (job: BackfillJob) => describe(job, await standingOf(job));
 
   return {
-    async start({ to = openEnd(Date.now()), ...order }) {
-      const request = { ...order, to };
-      const id = await backfills.start(request);
+    async start(order) {
+      const request = { ...order, to: order.to ?? openEnd(Date.now()) };
+      const id = await backfills.start(request, order.to === undefined);
       const job = await backfills.get(id);
       if (!job) throw new Error(`the backfill ${id} was removed in the moment it was started`);
       return viewOf(job);

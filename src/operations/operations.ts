@@ -7,7 +7,7 @@ import type {
   RetryOutcome,
   SessionPage,
 } from '../jobs/session-requests.ts';
-import type { SessionView } from '../jobs/view.ts';
+import { type SessionView, transferOf } from '../jobs/view.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
 import type { Manifest } from '../storage/documents.ts';
@@ -74,7 +74,12 @@ export function createOperations(
       return manifest && viewOfManifest(manifest, session, store);
     },
     list: (query) => queue.list(query),
-    retry: (session) => queue.retry(session),
+    async retry(session) {
+      const outcome = await queue.retry(session);
+      if (outcome !== 'unknown' || !store) return outcome;
+      // One that the queue has forgotten has not failed if it is archived.
+      return (await store.head(manifestKey(session), neverAborted())) ? 'not-failed' : 'unknown';
+    },
     retryAll: (code) => queue.retryAll(code),
     async stats() {
       const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
@@ -86,6 +91,7 @@ export function createOperations(
 /** The view of a session whose job has gone from the queue. The archive does not remember when it was queued. */
 function viewOfManifest(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionView {
   const { sessionId, botId } = session;
+  const result = resultOf(manifest, session, store);
   return {
     sessionId,
     botId,
@@ -93,7 +99,8 @@ function viewOfManifest(manifest: Manifest, session: SessionRef, store: ArchiveS
     attempts: 0,
     enqueuedAt: manifest.archivedAt,
     finishedAt: manifest.archivedAt,
-    ...resultOf(manifest, session, store),
+    progress: transferOf(result),
+    ...result,
   };
 }
 

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setInterval as ticks } from 'node:timers/promises';
 import { type ArchiveLookup, findArchived } from '../backfill/find-archived.ts';
 import type { ListPage } from '../backfill/list-window.ts';
 import { type BackfillDeps, type Queued, runBackfill } from '../backfill/run-backfill.ts';
@@ -64,6 +64,9 @@ const MAX_WAIT_IN_PLACE_MS = 2 * 60 * 1000;
 /** Kore may refuse a page this often in a row before the backfill is given back. */
 const MAX_REFUSALS = 10;
 
+/** A declared schedule that is gone is set again after so long at most. */
+const SCHEDULES_CHECK_MS = 10_000;
+
 /** Starts working on backfills and schedules. */
 export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
   const stopping = new AbortController();
@@ -76,17 +79,41 @@ export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
       handle: (job, signal) => handle(job, deps, AbortSignal.any([signal, stopping.signal])),
     },
   );
+  let keeping: Promise<void> | undefined;
   return {
     async ready() {
       await consumer.ready();
       for (const schedule of deps.schedules) await deps.backfills.setSchedule(schedule);
+      if (deps.schedules.length > 0) keeping ??= keepSchedules(deps, stopping.signal);
     },
     async stop() {
       // Nothing is lost by breaking off: it goes on with the window it is in.
       stopping.abort();
-      await consumer.stop(deps.work.shutdownGraceMs);
+      await Promise.all([keeping, consumer.stop(deps.work.shutdownGraceMs)]);
     },
   };
+}
+
+/** Sets declared schedules again when they are gone, as when Redis was replaced by an empty one. */
+async function keepSchedules(
+  { schedules, backfills, log }: BackfillWorkerDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for await (const _ of ticks(SCHEDULES_CHECK_MS, undefined, { signal })) {
+      try {
+        const names = (await backfills.schedules()).map(({ name }) => name);
+        for (const schedule of schedules.filter(({ name }) => !names.includes(name))) {
+          await backfills.setSchedule(schedule);
+          log.warn({ schedule: schedule.name }, 'a schedule that SCHEDULES declares was gone: set again');
+        }
+      } catch (error) {
+        log.warn({ err: error }, 'could not look for the schedules that SCHEDULES declares');
+      }
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
 }
 
 async function handle(
@@ -140,7 +167,7 @@ async function startScheduled(
     from: new Date(wholeSecond((scheduledAt ?? now) - lookbackMs)).toISOString(),
     to: openEnd(now),
   };
-  const id = await backfills.start(request);
+  const id = await backfills.start(request, true);
   log.info({ backfill: id, from: request.from, to: request.to }, 'a schedule is due: backfill started');
 }
 
@@ -179,6 +206,7 @@ async function work(
           botId,
           sessionId,
           priority: 'backfill' as const,
+          missing: true,
           ...(!isCertain && { candidate: true }),
         })),
       );
