@@ -11,7 +11,7 @@ export default defineConfig({
     // Processes, not threads: tests send signals, and a crash takes only its own file along.
     pool: 'forks',
     // Many tests wait for servers and clocks rather than for a processor.
-    maxWorkers: 3,
+    maxWorkers: 4,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ['default'],

@@ -342,6 +342,11 @@ describe.skipIf(whyMissing('postgres'))('doctor on a queue on PostgreSQL', () =>
       /^failed: .*user may not log in/,
     ],
     ['no server', (url) => Object.assign(url, { host: NOWHERE }), /^failed: .*nobody listens.* -> start/],
+    [
+      'a server without TLS',
+      (url) => Object.assign(url, { search: '?sslmode=verify-full' }),
+      /^failed: .*does not speak TLS .* -> take \?sslmode= out/,
+    ],
   ])('tells of %s', async (_title, change, expected) => {
     const { queue } = await examine({ QUEUE_URL: change(new URL(inject('postgresUrl') ?? '')).href });
     expect(text(queue)).toMatch(expected);
@@ -659,6 +664,21 @@ describe("doctor on Kore's API", () => {
       const { port } = server.address() as AddressInfo;
       const { kore } = await examine({ KORE_HOST: `http://127.0.0.1:${port}` });
       expect(text(kore)).toMatch(/^failed: what answers at .* is not Kore's API.* -> correct KORE_HOST/);
+    } finally {
+      server.close();
+    }
+  });
+
+  it('does not take the 404 of any other server for accepted credentials', async () => {
+    const server = createServer((_, response) => {
+      response.writeHead(404, { 'content-type': 'application/json' }).end('{"Code":"NoSuchBucket"}');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    try {
+      const { port } = server.address() as AddressInfo;
+      const { kore, 'kore listing': listing } = await examine({ KORE_HOST: `http://127.0.0.1:${port}` });
+      expect(text(kore)).toMatch(/^warning: .*not in Kore's words.* -> look whether KORE_HOST is right/);
+      expect(listing?.status).toBe('skipped');
     } finally {
       server.close();
     }

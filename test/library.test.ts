@@ -54,12 +54,14 @@ describe('createArchiver', () => {
       {
         queueUrl: 'redis://db',
         queueNam: 'x',
+        botId: 'a b',
         timeoutMs: 0,
         s3ForcePathStyle: 'yes',
         logger: () => undefined,
       },
       {
         queueNam: /no option/,
+        botId: /no id/,
         timeoutMs: /at least 1/,
         s3ForcePathStyle: /true or false/,
         logger: /methods debug/,

@@ -1,7 +1,5 @@
-import { execFile } from 'node:child_process';
 import { readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding } from '../src/audit/finding.ts';
 import { openRuntime, type Runtime } from '../src/runtime.ts';
@@ -96,10 +94,12 @@ describe('verify', () => {
     await rm(join(path, second.recordingKeys[0]));
     await rm(join(path, fifth.manifestKey));
     await age(path);
-    // Reading it never ends, so the audit is in the middle when it is killed.
+    // What was just written is waited for, so the audit is in the middle when it is killed.
     const held = join(path, third.recordingKeys[0]);
     await rename(held, `${held}.away`);
-    await promisify(execFile)('mkfifo', [held]);
+    await writeFile(held, 'half');
+    const soon = new Date(Date.now() + 60_000);
+    await utimes(held, soon, soon);
     const args = ['--checkpoint', checkpoint, '--concurrency', '1'];
     const killed = startCli(['verify', ...args], { env });
     await killed.waitFor(({ stdout }) => stdout.includes('missing'));
@@ -147,11 +147,17 @@ describe('verify', () => {
     expect(lines[5]).toMatch(/: 1 missing, 0 changed, 0 unreadable, 4 orphaned$/);
   });
 
+  it('does not take a directory that is not there for an archive in which nothing is wrong', async () => {
+    const run = await runCli(['verify'], { env: { ARCHIVE_URL: `file:${path}-unmounted` } });
+    expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no archive in') });
+  });
+
   it.each([
     [['verify', 'some-id'], 'which bot?'],
     [['verify', 'some-id', '--bot', 'st-1', '--from', '2026-05-01'], 'either ids, or --from and --to'],
     [['verify', '--from', '2026-05-02', '--to', '2026-05-02'], '--from must be before --to'],
     [['verify', '--to', 'tomorrow'], 'like 2026-01-31'],
+    [['verify', '--to', '2026-02-30'], 'like 2026-01-31'],
     [['verify', '--concurrency', '0'], 'whole number from 1'],
     [['verify', '--checkpoint', '/nowhere/at/all'], "/nowhere/at/all can't be read and written (ENOENT)"],
   ])('tells wrong usage with exit code 2: %j', async (args, words) => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { appendFile, chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
@@ -5,7 +6,7 @@ import { join } from 'node:path';
 import { DeleteObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { openCheckpoint } from '../src/audit/checkpoint.ts';
-import type { Finding } from '../src/audit/finding.ts';
+import { type Finding, NO_TOTALS } from '../src/audit/finding.ts';
 import { inOrder } from '../src/audit/in-order.ts';
 import type { Scope } from '../src/audit/scope.ts';
 import { verifyArchive } from '../src/audit/verify.ts';
@@ -389,7 +390,10 @@ describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
       const { directory } = archive.target;
       await mkdir(join(directory, '.tmp'), { recursive: true });
       await writeFile(join(directory, '.tmp', 'half'), 'x');
-      await symlink('/etc', join(directory, 'bot_id=linked'));
+      // None of them is followed.
+      const links = ['bot_id=linked', 'bot_id=st-1/date=2026-05-03/session_id=linked', 'bot_id=st-1/linked'];
+      for (const link of links) await symlink('/etc', join(directory, link));
+      foreign.push(...links);
     } else {
       // As consoles make them to show a folder.
       const { bucket, prefix } = archive.target;
@@ -413,7 +417,8 @@ describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
       from: new Date('2026-05-03'),
       to: new Date('2026-05-04'),
     });
-    expect(dated.totals).toMatchObject({ sessions: 1, findings: { orphaned: 2 } });
+    const ofDate = foreign.filter((key) => key.startsWith('bot_id=st-1/date=2026-05-03/'));
+    expect(dated.totals).toMatchObject({ sessions: 1, findings: { orphaned: ofDate.length } });
   });
 });
 
@@ -458,6 +463,21 @@ describe('what can not be read', () => {
     // Manifests of three, recordings of one and a half.
     expect(totals.objects).toBe(6);
     expect((await verify(store, { kind: 'sessions', sessions: [fine.session] })).findings).toEqual([]);
+  });
+
+  it('is told of a pipe in the place of a recording, without waiting for its other end', async () => {
+    const archive = await openTestArchive('file');
+    onTestFinished(() => archive.close());
+    if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
+    const { directory } = archive.target;
+    const { recordingKeys, session } = await archiveDirectly(archive.store, newSession(3, 'st-1'));
+    await rm(join(directory, recordingKeys[0]));
+    execFileSync('mkfifo', [recordingKeys[0], `${sessionPrefix(session)}pipe`], { cwd: directory });
+    const { findings } = await verify(archive.store, { kind: 'archive' });
+    expect(findings.map(short)).toEqual([
+      `unreadable ${recordingKeys[0]} (not to be mended)`,
+      `orphaned ${sessionPrefix(session)}pipe (not to be mended)`,
+    ]);
   });
 
   describe('in a bucket', () => {
@@ -626,6 +646,26 @@ describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
     }
     await writeFile(path, '');
     await (await openCheckpoint(path, store.location, scope)).close();
+    await expect(openCheckpoint('/dev/null', store.location, scope)).rejects.toThrow('/dev/null is no file');
+  });
+
+  it('stops when another process goes on with the same one, which comes to its end', async () => {
+    const path = newFile();
+    const scope: Scope = { kind: 'archive' };
+    const [one, other] = [
+      await openCheckpoint(path, store.location, scope),
+      await openCheckpoint(path, store.location, scope),
+    ];
+    const finding: Finding = { kind: 'missing', key: 'a', what: 'x', repairable: false };
+    await one.add([finding], { unit: 'a' }, NO_TOTALS);
+    await expect(other.add([finding], { unit: 'a' }, NO_TOTALS)).rejects.toThrow('another process writes');
+    await one.add([finding], { unit: 'b' }, NO_TOTALS);
+    await Promise.all([one.close(), other.close()]);
+    const next = await openCheckpoint(path, store.location, scope);
+    const findings: Finding[] = [];
+    for await (const told of next.findings()) findings.push(told);
+    expect(findings).toHaveLength(2);
+    await next.close();
   });
 });
 

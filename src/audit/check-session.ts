@@ -55,7 +55,8 @@ export async function listAll(
   signal: AbortSignal,
 ): Promise<ListedObject[]> {
   const objects: ListedObject[] = [];
-  for await (const object of store.list(directory, signal, { onUnreadable: () => undefined })) {
+  const options = { onUnreadable: () => undefined, withOthers: true };
+  for await (const object of store.list(directory, signal, options)) {
     if (!isFolderMark(object)) objects.push(object);
   }
   return objects;

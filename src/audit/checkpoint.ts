@@ -90,13 +90,20 @@ export async function openCheckpoint(path: string, archive: string, scope: Scope
   const bytesBefore = before?.bytes ?? (await sizeOf(path));
   const handle = await openToAppend(path, bytesBefore);
   let pending = '';
+  let bytes = bytesBefore;
   let writtenAt = 0;
 
   async function flush(): Promise<void> {
     const line = pending;
     pending = '';
     if (line === '') return;
+    if ((await handle.stat()).size !== bytes) {
+      throw new Error(
+        `another process writes to ${path}: let one audit end, or give each a checkpoint of its own`,
+      );
+    }
     await handle.appendFile(line);
+    bytes += Buffer.byteLength(line);
     writtenAt = Date.now();
   }
 
@@ -191,10 +198,15 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** 0 for a file that is not there. */
+/**
+ * 0 for a file that is not there.
+ * @throws CheckpointRefused for what is no file: a device must not be replaced by one.
+ */
 async function sizeOf(path: string): Promise<number> {
   try {
-    return (await stat(path)).size;
+    const found = await stat(path);
+    if (!found.isFile()) throw new CheckpointRefused(`${path} is no file: name another one`);
+    return found.size;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 0;
     throw error;

@@ -106,11 +106,13 @@ async function isStillThere(
   }
 }
 
-function foreign({ key, bytes }: ListedObject, store: ArchiveStore): Finding {
+function foreign({ key, bytes, isOther }: ListedObject, store: ArchiveStore): Finding {
   return {
     kind: 'orphaned',
     key: fullKeyOf(store, key),
-    what: 'it lies where the archive keeps nothing',
+    what: isOther
+      ? 'it is neither file nor directory (a symbolic link, a pipe), or has a name that is no text'
+      : 'it lies where the archive keeps nothing',
     found: { bytes },
     repairable: false,
   };

@@ -133,7 +133,7 @@ async function* walkBelow(
     group = undefined;
     for (const { key, fault } of closed.splice(0)) yield { kind: 'closed', key, fault, position: upTo(key) };
   };
-  const options = { ...(after !== undefined && { after }), onUnreadable };
+  const options = { ...(after !== undefined && { after }), onUnreadable, withOthers: true };
   for await (const object of store.list(unit.prefix, signal, options)) {
     const place = unit.kind === 'partition' ? readSessionKey(object.key) : undefined;
     if (group?.directory !== place?.directory) yield* finish();

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import type { SessionView } from '../jobs/view.ts';
 import { createLogger } from '../log.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Sandbox, SessionSpec } from '../sandbox/sandbox.ts';
+import { makeDirectories } from '../storage/make-directories.ts';
 import type { CliContext } from './context.ts';
 import { CommandFailed } from './exit.ts';
 
@@ -113,7 +114,7 @@ async function runDemo(directory: string, signal: AbortSignal): Promise<boolean>
   const started = new Date();
   const archive = resolve(directory, started.toISOString().slice(0, 19).replaceAll(':', '-'));
   try {
-    await mkdir(archive, { recursive: true });
+    await makeDirectories(archive);
   } catch (error) {
     throw new CommandFailed(
       `cannot write to ${archive}: ${(error as Error).message}; choose another place with --dir`,

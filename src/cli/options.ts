@@ -20,8 +20,13 @@ export function parseTime(text: string): Date {
   const isTime = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?$/.test(text);
   const hasZone = isDay || /(Z|[+-]\d{2}:\d{2})$/.test(text);
   const time = new Date(hasZone ? text : `${text}Z`);
-  if ((isDay || isTime) && !Number.isNaN(time.getTime())) return time;
+  if ((isDay || isTime) && !Number.isNaN(time.getTime()) && isRealDay(text.slice(0, 10))) return time;
   throw new InvalidArgumentError('It must be like 2026-01-31 or 2026-01-31T12:00:00Z.');
+}
+
+/** `2026-02-30` is understood as another day. */
+function isRealDay(day: string): boolean {
+  return new Date(day).toISOString().startsWith(day);
 }
 
 /** A whole number within limits. */

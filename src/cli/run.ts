@@ -89,7 +89,10 @@ function createProgram(context: CliContext): Command {
 }
 
 /** Says what went wrong, and returns the exit code for it. */
-function tell(error: unknown, isDebugging: boolean, write: (text: string) => void): number {
+function tell(thrown: unknown, isDebugging: boolean, write: (text: string) => void): number {
+  // What was waiting when the program was stopped says no more than that it was aborted.
+  const isStopped = thrown instanceof Error && thrown.cause instanceof CommandFailed;
+  const error = isStopped && thrown.name === 'AbortError' ? thrown.cause : thrown;
   // Commander has said it already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
   if (error instanceof ConfigError) {

@@ -1,10 +1,12 @@
+import { stat } from 'node:fs/promises';
 import { Argument, Command, Option } from 'commander';
 import type { Checkpoint } from '../audit/checkpoint.ts';
 import { countFindings, type Finding } from '../audit/finding.ts';
 import type { Scope } from '../audit/scope.ts';
 import type { AuditProgress } from '../audit/verify.ts';
-import type { Config } from '../config/config.ts';
+import type { ArchiveTarget, Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';
+import { systemCode, toArchiveFileError } from '../storage/file-errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';
@@ -93,6 +95,7 @@ async function verify(context: CliContext, ids: readonly string[], options: Veri
   const { config, log } = loadCommand(context);
   const scope = scopeOf(ids, options, config);
   const signal = context.stopSignal();
+  await assertThere(config.archive);
   const { openStore } = await import('../storage/open.ts');
   const store = openStore(config.archive, { logger: log });
   try {
@@ -105,6 +108,18 @@ async function verify(context: CliContext, ids: readonly string[], options: Veri
   } finally {
     await store.close();
   }
+}
+
+/** A directory that is not mounted must not look like an archive in which nothing is wrong. */
+async function assertThere(target: ArchiveTarget): Promise<void> {
+  if (target.kind !== 'file') return;
+  const { directory } = target;
+  const found = await stat(directory).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw toArchiveFileError(error, `file:${directory}`);
+  });
+  if (found?.isDirectory()) return;
+  const why = found ? 'it is no directory' : 'nothing was archived there yet, or it is not mounted';
+  throw new CommandFailed(`there is no archive in ${directory}: ${why}; or ARCHIVE_URL is wrong`);
 }
 
 function scopeOf(ids: readonly string[], { bot, from, to }: VerifyOptions, config: Config): Scope {

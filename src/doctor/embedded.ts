@@ -4,6 +4,14 @@ import { type CheckResult, failed, ok } from './check.ts';
 
 const NAME = 'queue';
 
+/** By the system's code. */
+const MENDS: Readonly<Record<string, string>> = {
+  ENOSPC: 'free some space',
+  EDQUOT: 'free some space',
+  EROFS: 'mount it writable',
+  ENOTDIR: 'move away the file that is in its place',
+};
+
 /** The process that says to hold an embedded queue. */
 export interface Holder {
   readonly pid: number;
@@ -34,10 +42,7 @@ export async function checkEmbedded(
   } catch (error) {
     const code = systemCode(error);
     const detail = code ?? (error instanceof Error ? error.message : String(error));
-    const mend =
-      code === 'ENOSPC' || code === 'EDQUOT'
-        ? 'free some space, or name another directory in QUEUE_URL'
-        : 'give this user the right to write there, or name another directory in QUEUE_URL';
+    const mend = `${MENDS[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
     return [failed(NAME, `the directory ${target.directory} can not be written to (${detail})`, mend)];
   }
 }

@@ -49,6 +49,13 @@ function judgeVoicemail(found: KoreFinding, config: KoreConfig, clock: ClockComp
       'run this again a little later',
     );
   }
+  if (isArchiverError(fault, 'SESSION_NOT_FOUND')) {
+    return warning(
+      KORE,
+      `${host} answers "not found" (404), but not in Kore's words: it may be another server`,
+      'look whether KORE_HOST is right',
+    );
+  }
   if (isArchiverError(fault, 'KORE_BAD_RESPONSE') && !fault.retryable) {
     return warning(KORE, `Kore accepts the credentials, but not a made-up session id (${message})`, mend);
   }

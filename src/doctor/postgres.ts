@@ -28,10 +28,13 @@ function judge(found: PostgresFindings, location: string): CheckResult {
     return failed(NAME, `${what} is a standby, which takes no writes`, 'name the primary in QUEUE_URL');
   }
   if (writeFault) {
+    const isReadOnly = 'code' in writeFault && writeFault.code === '25006';
     return failed(
       NAME,
       `${what}: a schema, a table and a row could not be made (${writeFault.message})`,
-      `grant create on database "${found.database}" to "${found.user}"; the schemas bullmq and voicemail_archiver must be that user's`,
+      isReadOnly
+        ? 'set default_transaction_read_only to off for the database and the user'
+        : `grant create on database "${found.database}" to "${found.user}"; the schemas bullmq and voicemail_archiver must be that user's`,
     );
   }
   if (age === 'old') {
@@ -66,6 +69,14 @@ function connectionFault(error: Error): Fault {
   if (/CERT|SELF_SIGNED|ISSUER|UNABLE_TO/.test(code)) {
     const mend = 'name its authority in NODE_EXTRA_CA_CERTS, or see ?sslmode= and ?sslrootcert= of QUEUE_URL';
     return { message: `its certificate is not trusted (${code})`, mend };
+  }
+  // These two are pg's own words.
+  if (/password must be a/.test(detail)) {
+    return { message: `the server wants a password (${detail})`, mend: 'write the password into QUEUE_URL' };
+  }
+  if (/does not support SSL/.test(detail)) {
+    const mend = 'take ?sslmode= out of QUEUE_URL, or switch TLS on in the server (ssl = on)';
+    return { message: `it does not speak TLS (${detail})`, mend };
   }
   return {
     message: `no answer (${detail})`,

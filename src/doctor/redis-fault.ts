@@ -22,6 +22,11 @@ const MEANINGS: readonly Meaning[] = [
     mend: "give the user all commands and all keys of the queue's prefix: ACL SETUSER name +@all -@dangerous +info ~bull:* (or ~PREFIX:*)",
   },
   {
+    pattern: /DB index is out of range|invalid DB index/i,
+    message: 'the server has no such database',
+    mend: 'correct the number behind the host in QUEUE_URL, or raise databases in redis.conf',
+  },
+  {
     pattern: /running in protected mode/,
     message: 'the server is in protected mode and only talks to its own machine',
     mend: 'give the server a password (requirepass), and write it into QUEUE_URL',

@@ -31,6 +31,8 @@ export interface KoreFinding {
   readonly fault: unknown;
   /** Whether the answer was a JSON object, as all of Kore's are; `undefined` when none came. */
   readonly isKores: boolean | undefined;
+  /** Whether it was an error worded as Kore words its errors. Any other server answers 404 as well. */
+  readonly isWorded: boolean;
 }
 
 /** What was found. */
@@ -77,8 +79,9 @@ export async function inspectKore(
 }
 
 /** Kore answered the question itself: there is such a session, or none. */
-export function isAccepted({ fault, isKores }: KoreFinding): boolean {
-  return isKores === true && (fault === undefined || isArchiverError(fault, 'SESSION_NOT_FOUND'));
+export function isAccepted({ fault, isKores, isWorded }: KoreFinding): boolean {
+  const saysNone = isWorded && isArchiverError(fault, 'SESSION_NOT_FOUND');
+  return isKores === true && (fault === undefined || saysNone);
 }
 
 async function askOnce(
@@ -89,15 +92,24 @@ async function askOnce(
   signal: AbortSignal,
 ): Promise<KoreFinding> {
   let isKores: boolean | undefined;
+  let isWorded = false;
   try {
     const auth = await signToken(config, now());
     const answer = await exchange.send({ ...request, headers: { ...request.headers, auth } }, signal);
     onDate(header(answer, 'date'));
-    isKores = isObject(parseJson(answer.body));
+    const body = parseJson(answer.body);
+    isKores = isObject(body);
+    isWorded = isEnvelope(body);
     read(answer);
-    return { fault: undefined, isKores };
+    return { fault: undefined, isKores, isWorded };
   } catch (error) {
     if (signal.aborted) throw error;
-    return { fault: error, isKores };
+    return { fault: error, isKores, isWorded };
   }
+}
+
+/** `{errors: [{msg, code}]}` or `{code, message}`. */
+function isEnvelope(body: unknown): boolean {
+  if (!isObject(body)) return false;
+  return Array.isArray(body.errors) || (body.code !== undefined && typeof body.message === 'string');
 }

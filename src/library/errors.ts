@@ -28,7 +28,13 @@ export function asArchiverError(error: unknown): ArchiverError {
   }
   if (error instanceof QueueUnavailableError) return failure('QUEUE_UNAVAILABLE', message, true);
   if (isBug(error)) return new ArchiverError('INTERNAL', redact(message), { retryable: false, cause: error });
-  return failure('QUEUE_UNAVAILABLE', `the queue cannot be reached: ${message}`, true);
+  const reason = isConnectionLost(error) ? 'the connection is lost, and is made again by itself' : message;
+  return failure('QUEUE_UNAVAILABLE', `the queue cannot be reached: ${reason}`, true);
+}
+
+/** ioredis, whose own text is about an option of its own. */
+function isConnectionLost(error: unknown): boolean {
+  return error instanceof Error && error.name === 'MaxRetriesPerRequestError';
 }
 
 function failure(

@@ -27,6 +27,9 @@ const VARIABLE_BY_OPTION = {
   s3ExpectedBucketOwner: 'S3_EXPECTED_BUCKET_OWNER',
 } as const satisfies Partial<Record<keyof ArchiverOptions, string>>;
 
+/** What faults of no single option are of. */
+const WHOLE = 'options';
+
 const MISSING = 'is required; for example redis://localhost:6379';
 const text = z.string('must be a string').optional();
 
@@ -55,16 +58,12 @@ const Options = z.strictObject(
 /** @throws ConfigError that names all faults at once, by the names of the options. */
 export function readOptions(options: ArchiverOptions): ArchiverSettings {
   const parsed = Options.safeParse(options);
-  if (!parsed.success) throw new ConfigError(parsed.error.issues.flatMap(faultsOf));
+  if (!parsed.success) {
+    const faults = parsed.error.issues.flatMap(faultsOf);
+    throw new ConfigError([...faults, ...faultsOfTheRest(options, faults)]);
+  }
   const { timeoutMs = DEFAULT_TIMEOUT_MS, logger, ...values } = parsed.data;
-  const config = load(
-    Object.fromEntries(
-      Object.entries(VARIABLE_BY_OPTION).map(([option, variable]) => [
-        variable,
-        values[option as keyof typeof values]?.toString(),
-      ]),
-    ),
-  );
+  const config = load(values);
   return {
     queue: config.queue,
     archive: values.archiveUrl?.trim() ? config.archive : undefined,
@@ -82,7 +81,28 @@ export function inOptionNames(message: string): string {
   );
 }
 
-function load(environment: Readonly<Record<string, string | undefined>>) {
+type Values = Readonly<Partial<Record<keyof typeof VARIABLE_BY_OPTION, string | boolean | undefined>>>;
+
+/** What is wrong with the options whose types are right, where others are faulty already. */
+function faultsOfTheRest(options: object, known: readonly Fault[]): readonly Fault[] {
+  const faulty = new Set(known.map(({ variable }) => variable));
+  if (faulty.has(WHOLE)) return [];
+  try {
+    load(Object.fromEntries(Object.entries(options).filter(([option]) => !faulty.has(option))));
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+}
+
+function load(values: Values) {
+  const environment = Object.fromEntries(
+    Object.entries(VARIABLE_BY_OPTION).map(([option, variable]) => [
+      variable,
+      values[option as keyof Values]?.toString(),
+    ]),
+  );
   try {
     return loadConfig(environment, { needs: [] });
   } catch (error) {
@@ -97,7 +117,7 @@ function load(environment: Readonly<Record<string, string | undefined>>) {
 }
 
 function faultsOf(issue: z.core.$ZodIssue): Fault[] {
-  const names = issue.code === 'unrecognized_keys' ? issue.keys : [issue.path.join('.') || 'options'];
+  const names = issue.code === 'unrecognized_keys' ? issue.keys : [issue.path.join('.') || WHOLE];
   return names.map((variable) => ({ variable, message: issue.message }));
 }
 
