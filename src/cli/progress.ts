@@ -10,7 +10,7 @@ export interface Progress {
   stop(): void;
 }
 
-/** Where there is no terminal, or no end in sight, a line is written this often at most. */
+/** Where there is no terminal, or no end in sight, a line is written when it is another, this often at most. */
 const LINE_INTERVAL_MS = 3_000;
 
 /** Back to the start of the line, and all of it away. */
@@ -18,7 +18,7 @@ const CLEAR_LINE = '\r\x1b[K';
 
 /**
  * Shows on standard error how far something has come: a bar where it is a terminal and the total is known,
- * otherwise a line every few seconds.
+ * otherwise a line every few seconds in which something changed.
  *
  * @example
  * const progress = showProgress(context.stderr, 'Archiving', 12);
@@ -50,13 +50,17 @@ function showBar(stderr: CliContext['stderr'], what: string, total: number): Pro
 
 function showLines(stderr: CliContext['stderr'], what: string, total: number | undefined): Progress {
   let saidAt = Date.now();
+  let said = '';
   return {
     update(done, note) {
       if (Date.now() - saidAt < LINE_INTERVAL_MS) return;
-      saidAt = Date.now();
       const number = done.toLocaleString('en');
       const amount = total === undefined ? number : `${number} of ${total.toLocaleString('en')}`;
-      stderr.write(`${what}: ${amount}${note ? `, ${note}` : ''}\n`);
+      const line = `${what}: ${amount}${note ? `, ${note}` : ''}\n`;
+      if (line === said) return;
+      saidAt = Date.now();
+      said = line;
+      stderr.write(line);
     },
     clear() {},
     stop() {},

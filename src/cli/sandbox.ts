@@ -135,6 +135,7 @@ function environmentFor(sandbox: Sandbox, host: string): Readonly<Record<string,
     KORE_BOT_ID: sandbox.botId,
     KORE_CLIENT_ID: sandbox.clientId,
     KORE_CLIENT_SECRET: sandbox.clientSecret,
+    KORE_ACCOUNT_ID: sandbox.accountId,
     KORE_ALLOW_PRIVATE_MEDIA: 'true',
     KORE_MEDIA_HOSTS: host,
   };

@@ -10,6 +10,7 @@ interface SetOptions {
   readonly cron: string;
   /** Milliseconds. */
   readonly lookback: number;
+  readonly json?: boolean;
 }
 
 /** `schedule`: backfills on a timetable. */
@@ -47,22 +48,27 @@ Examples:
         .argParser(asArgument(parseLookback))
         .makeOptionMandatory(),
     )
-    .action((scheduleName: string, { cron, lookback }: SetOptions) =>
+    .addOption(jsonOption())
+    .action((scheduleName: string, { cron, lookback, json }: SetOptions) =>
       withBackfills(context, async (backfills) => {
-        await backfills.setSchedule({ name: scheduleName, cron, lookbackMs: lookback });
-        await context.out.lines([`${scheduleName}: set`]);
+        const schedule = { name: scheduleName, cron, lookbackMs: lookback };
+        await backfills.setSchedule(schedule);
+        if (json) await context.out.json(schedule);
+        else await context.out.lines([`${scheduleName}: set`]);
       }),
     );
   command
     .command('remove')
     .description('Remove a schedule')
     .addArgument(name())
-    .action((scheduleName: string) =>
+    .addOption(jsonOption())
+    .action((scheduleName: string, { json }: { readonly json?: boolean }) =>
       withBackfills(context, async (backfills, declared) => {
         if (!(await backfills.removeSchedule(scheduleName))) {
           throw new CommandFailed(`there is no schedule ${scheduleName}`);
         }
-        await context.out.lines([`${scheduleName}: removed`]);
+        if (json) await context.out.json({ name: scheduleName, removed: true });
+        else await context.out.lines([`${scheduleName}: removed`]);
         if (declared.some(({ name }) => name === scheduleName)) {
           context.say('SCHEDULES declares it: workers that run with it set it again.\n');
         }

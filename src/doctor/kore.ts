@@ -64,7 +64,7 @@ function judgeVoicemail(found: KoreFinding, config: KoreConfig, clock: ClockComp
 
 /** Archiving goes on without it. */
 function judgeListing({ listing }: KoreFindings): CheckResult {
-  if (!listing) return skipped(LISTING, 'not asked, as the credentials were not accepted');
+  if (!listing) return skipped(LISTING, 'not asked, as the call before failed');
   const by = listing.source === 'calls' ? 'call details' : 'the sessions history';
   if (listing.fault === undefined) return ok(LISTING, `backfills can go by ${by}`);
   const { message, mend } = faultOf(listing.fault, LOOK);
