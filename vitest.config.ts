@@ -14,6 +14,8 @@ export default defineConfig({
     maxWorkers: 4,
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // The default of a second is little on a machine with much else to do.
+    expect: { poll: { timeout: 15_000 } },
     reporters: ['default'],
   },
 });

@@ -83,3 +83,8 @@ const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError] as const;
 export function isBug(error: unknown): boolean {
   return BUGS.some((bug) => error instanceof bug);
 }
+
+/** The system's code (`ENOSPC`, ...) of an error, if it has one. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

@@ -112,7 +112,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
               'select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid',
             );
             expect(rows).toHaveLength(1);
-          });
+          }, 10_000);
           await insert('a');
           await other.query('rollback');
 

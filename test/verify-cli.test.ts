@@ -103,7 +103,9 @@ describe('verify', () => {
     const args = ['--checkpoint', checkpoint, '--concurrency', '1'];
     const killed = startCli(['verify', ...args], { env });
     await killed.waitFor(({ stdout }) => stdout.includes('missing'));
-    await vi.waitFor(async () => expect(await readFile(checkpoint, 'utf8')).toContain('missing'));
+    await vi.waitFor(async () => expect(await readFile(checkpoint, 'utf8')).toContain('missing'), {
+      timeout: 15_000,
+    });
     killed.kill('SIGKILL');
     await killed.ended;
     await rm(held);
@@ -233,10 +235,11 @@ describe('verify --repair', () => {
     expect(first.report.repair).toEqual({ queued: 6, alreadyQueued: 0 });
     await ends(gone.session.sessionId, 'failed');
     for (const id of ids) await ends(id, 'archived');
-    await vi.waitUntil(async () => {
+    const isIdle = async () => {
       const { states } = await runtime.operations.stats();
       return states.queued + states.active + states.waiting === 0;
-    });
+    };
+    await vi.waitUntil(isIdle, { timeout: 15_000 });
 
     await age(path);
     const second = await verify(env);

@@ -2,6 +2,7 @@ import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
 import type { HttpConfig } from '../config/config.ts';
+import { systemCode } from '../errors.ts';
 import type { EventFeed } from '../jobs/event-feed.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { type Logger, withLogFields } from '../log.ts';
@@ -109,7 +110,7 @@ export interface Api {
 /** The API can't be served where it was asked to. `message` says why, and names the variables. */
 export class ListenError extends Error {
   constructor({ host, port }: Pick<HttpConfig, 'host' | 'port'>, cause: unknown) {
-    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    const reason = systemCode(cause) ?? String(cause);
     const why = LISTEN_REASONS[reason] ?? reason;
     super(`cannot serve HTTP on ${host} port ${port}: ${why}`, { cause });
     this.name = 'ListenError';
@@ -198,7 +199,7 @@ function servedBy(app: ZodServer, { http, log, mayMove = false }: Serving): Api 
     try {
       await app.listen({ host, port });
     } catch (error) {
-      if (mayMove && port !== 0 && hasCode(error, 'EADDRINUSE')) return listenOn(0);
+      if (mayMove && port !== 0 && systemCode(error) === 'EADDRINUSE') return listenOn(0);
       throw new ListenError({ host, port }, error);
     }
   };
@@ -332,10 +333,6 @@ function unknownRoute(routes: RouteTable, { method, url }: Pick<FastifyRequest, 
   return new ApiError(405, 'METHOD_NOT_ALLOWED', `this path takes ${allow}, not ${method}`, {
     headers: { allow },
   });
-}
-
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }
 
 /** The name under which this machine reaches what listens on `host`. */

@@ -3,6 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
+import { systemCode } from '../errors.ts';
 import { FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from './finding.ts';
 import type { Scope } from './scope.ts';
 import type { Position } from './walk.ts';
@@ -208,7 +209,7 @@ async function sizeOf(path: string): Promise<number> {
     if (!found.isFile()) throw new CheckpointRefused(`${path} is no file: name another one`);
     return found.size;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 0;
+    if (systemCode(error) === 'ENOENT') return 0;
     throw error;
   }
 }

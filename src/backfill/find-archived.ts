@@ -1,3 +1,4 @@
+import { inLanes } from '../in-lanes.ts';
 import type { SessionRef } from '../session.ts';
 import { datePrefix, manifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
@@ -37,10 +38,6 @@ export async function findArchived(
       }
     }
   }
-  const next = lookups.values();
-  const lookUp = async () => {
-    for (const lookup of next) await lookup();
-  };
-  await Promise.all(Array.from({ length: LOOKUPS_AT_ONCE }, lookUp));
+  await inLanes(lookups, LOOKUPS_AT_ONCE, (lookUp) => lookUp());
   return archived;
 }

@@ -108,15 +108,14 @@ async function follow(
 ): Promise<BackfillView> {
   let view = started;
   let pauseMs = FIRST_PAUSE_MS;
-  const sayAt = Date.now() + TAKEN_WITHIN_MS;
-  let isSaid = false;
+  let sayAt = Date.now() + TAKEN_WITHIN_MS;
   let progress = showProgress(stderr, 'Listing sessions');
   let isListed = false;
   try {
     while (view.state !== 'failed' && !(view.state === 'listed' && view.open === 0)) {
       await sleep(pauseMs, undefined, { signal });
-      if (view.state === 'queued' && Date.now() > sayAt && !isSaid) {
-        isSaid = true;
+      if (view.state === 'queued' && Date.now() > sayAt) {
+        sayAt = Number.POSITIVE_INFINITY;
         say('No worker has taken it yet: is one running, and has it other backfills in hand?\n');
       }
       const next = await backfills.view(view.id);

@@ -3,6 +3,7 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { QueueConfig } from '../config/config.ts';
+import { systemCode } from '../errors.ts';
 import { registerSecret } from '../redact.ts';
 
 const Owner = z.object({
@@ -47,7 +48,7 @@ export async function readOwner(directory: string): Promise<Owner | undefined> {
   try {
     text = await readFile(ownerPath(directory), 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw error;
   }
   const owner = Owner.safeParse(parseJson(text));

@@ -31,7 +31,7 @@ export class VerifyReport {
       await this.#out.lines([`${kind.padEnd(KIND_WIDTH)}  ${visible(key)}  ${visible(redact(what))}`]);
       return;
     }
-    await this.#out.write(`${this.#hasBegun ? ',' : BEGIN}\n${JSON.stringify(finding)}`);
+    await this.#out.write(`${this.#hasBegun ? ',' : BEGIN}\n${redact(JSON.stringify(finding))}`);
     this.#hasBegun = true;
   }
 

@@ -5,8 +5,9 @@ import { countFindings, type Finding } from '../audit/finding.ts';
 import type { Scope } from '../audit/scope.ts';
 import type { AuditProgress } from '../audit/verify.ts';
 import type { ArchiveTarget, Config } from '../config/config.ts';
+import { systemCode } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { systemCode, toArchiveFileError } from '../storage/file-errors.ts';
+import { toArchiveFileError } from '../storage/file-errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { type CliContext, loadCommand } from './context.ts';
 import { CommandFailed, UsageError } from './exit.ts';
@@ -153,8 +154,8 @@ async function openCheckpoint(
   } catch (error) {
     if (error instanceof checkpoints.CheckpointRefused)
       throw new UsageError(`--checkpoint: ${error.message}`);
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (typeof code !== 'string') throw error;
+    const code = systemCode(error);
+    if (code === undefined) throw error;
     throw new UsageError(`--checkpoint: ${path} can't be read and written (${code}): name another file`);
   }
 }

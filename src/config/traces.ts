@@ -57,7 +57,7 @@ function parseEndpoint(text: string): string {
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
     throw new InvalidValue('is no http or https URL of a collector');
   }
-  for (const part of [url.password, url.search.slice(1)]) registerSecret(part);
+  for (const part of [decode(url.password), url.search.slice(1)]) registerSecret(part);
   return text;
 }
 

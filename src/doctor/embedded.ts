@@ -1,5 +1,5 @@
+import { systemCode } from '../errors.ts';
 import { inspectEmbedded } from '../jobs/inspect-embedded.ts';
-import { systemCode } from '../storage/file-errors.ts';
 import { type CheckResult, failed, ok } from './check.ts';
 
 const NAME = 'queue';

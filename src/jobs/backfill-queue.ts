@@ -46,8 +46,6 @@ export interface Schedule extends ScheduleSpec {
 const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
 /** Attempts are bounded by the worker. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
-/** With PostgreSQL's `deadlock_detected` and `serialization_failure`. */
-const COLLISIONS: readonly unknown[] = [ErrorCode.SchedulerJobIdCollision, '40P01', '40001'];
 /** A run that is being started leaves the way free within moments. */
 const MAX_COLLISIONS = 20;
 const PAUSE_AFTER_COLLISION_MS = 250;
@@ -214,9 +212,8 @@ export class BackfillQueue {
   }
 }
 
-/** BullMQ's refusal, or what PostgreSQL does to one of several that want the same rows. */
 function isCollision(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && COLLISIONS.includes(error.code);
+  return error instanceof Error && 'code' in error && error.code === ErrorCode.SchedulerJobIdCollision;
 }
 
 /** `undefined` for what is no backfill: a schedule that is due. */

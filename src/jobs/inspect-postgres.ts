@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { MINIMUM_POSTGRES_VERSION, RECOMMENDED_POSTGRES_VERSION } from 'bullmq';
 import { Client } from 'pg';
-import { unlessAborted } from '../storage/source.ts';
+import { unlessAborted } from '../unless-aborted.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const QUERY_TIMEOUT_MS = 10_000;

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { isRedisVersionLowerThan, RedisConnection } from 'bullmq';
 import { Cluster, type Redis } from 'ioredis';
 import type { QueueConfig } from '../config/config.ts';
-import { unlessAborted } from '../storage/source.ts';
+import { unlessAborted } from '../unless-aborted.ts';
 import { createRedisClient, type RedisTarget, redisKeyPrefix, redisLocation } from './redis.ts';
 
 /** How long a probe key stays that could not be removed. */

@@ -1,5 +1,6 @@
 import { type JobState, type JobsOptions, Queue } from 'bullmq';
 import { type ErrorCode, isErrorCode } from '../errors.ts';
+import { inLanes } from '../in-lanes.ts';
 import type { Logger } from '../log.ts';
 import type { SessionRef } from '../session.ts';
 import { shareResult } from '../share-result.ts';
@@ -242,7 +243,7 @@ export class SessionQueue {
       cursor = page.nextCursor;
     } while (cursor);
     let requeued = 0;
-    await inLanes(failed, async (session) => {
+    await inLanes(failed, LANES, async (session) => {
       if ((await this.retry(session)) === 'requeued') requeued += 1;
     });
     return requeued;
@@ -349,7 +350,7 @@ export class SessionQueue {
         outcomes.set(id, 'queued');
       }
     }
-    await inLanes(changes, (change) => change());
+    await inLanes(changes, LANES, (change) => change());
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
@@ -467,15 +468,6 @@ function parseCursor(
   const kind = kinds.indexOf(name as JobState);
   if (kind === -1) throw new InvalidCursorError();
   return { kind, offset: Number(offset) };
-}
-
-/** Works on a few items at a time, in their order. */
-async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
-  const lane = async () => {
-    for (const item of rest) await work(item);
-  };
-  await Promise.all(Array.from({ length: LANES }, lane));
 }
 
 function sum(numbers: readonly number[]): number {

@@ -21,12 +21,13 @@ export interface Connection {
  * @throws QueueUnavailableError, QueueHeldError
  */
 export async function openConnection(
-  { queue: { name }, queue: config, archive }: ArchiverSettings,
+  { queue: config, archive }: ArchiverSettings,
   log: Logger,
 ): Promise<Connection> {
+  const { name } = config;
+  const backend = await openBackend(config, log);
   // Who reads no archive need not load the AWS SDK.
   const store = archive && (await import('../storage/open.ts')).openStore(archive, { logger: log });
-  const backend = await openBackend(config, log);
   const queue = new SessionQueue(backend, name, log);
   const feed = new EventFeed(backend, name, log);
   return {

@@ -3,6 +3,7 @@ import { EnqueueBody, ListQuery, SessionParams } from '../api/schemas.ts';
 import { sayFaults } from '../api/validation.ts';
 import type { SessionEvent } from '../jobs/session-event.ts';
 import type { SessionRef } from '../session.ts';
+import { withinTime } from '../within-time.ts';
 import type { Archiver, ArchiverOptions, BotOptions, EnqueueOptions, EventsOptions } from './archiver.ts';
 import { ArchiverError } from './archiver-error.ts';
 import { type Connection, openConnection } from './connection.ts';
@@ -180,17 +181,8 @@ function invalid(message: string): ArchiverError {
 
 /** Not everything behind a call has a time limit of its own: a cluster's driver, for one, looks for nodes for ever. */
 async function within<T>(milliseconds: number, answer: Promise<T>): Promise<T> {
-  const expired = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    expired.reject(
-      new ArchiverError('TIMEOUT', `neither queue nor archive answered within ${milliseconds} ms`, {
-        retryable: true,
-      }),
-    );
-  }, milliseconds);
-  try {
-    return await Promise.race([answer, expired.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
+  if (await withinTime(answer, milliseconds)) return answer;
+  throw new ArchiverError('TIMEOUT', `neither queue nor archive answered within ${milliseconds} ms`, {
+    retryable: true,
+  });
 }

@@ -50,6 +50,8 @@ export function createOperations(
   log: Logger,
 ): Operations {
   const isArchived = async (session: SessionRef, signal: AbortSignal): Promise<boolean> => {
+    // The one that used the time up has told it.
+    if (signal.aborted) return false;
     try {
       return (await store?.head(manifestKey(session), signal)) !== undefined;
     } catch (error) {
@@ -64,8 +66,11 @@ export function createOperations(
   return {
     async enqueue(requests) {
       if (requests.length > MAX_ARCHIVE_LOOKUPS) return queue.enqueue(requests);
-      const signal = AbortSignal.timeout(ARCHIVE_LOOKUPS_MS);
-      return queue.enqueue(requests, (session) => isArchived(session, signal));
+      let time: AbortSignal | undefined;
+      return queue.enqueue(requests, (session) => {
+        time ??= AbortSignal.timeout(ARCHIVE_LOOKUPS_MS);
+        return isArchived(session, time);
+      });
     },
     async view(session) {
       const view = await queue.view(session);

@@ -1,4 +1,4 @@
-import { ArchiverError, type ErrorCode } from '../errors.ts';
+import { ArchiverError, type ErrorCode, systemCode } from '../errors.ts';
 
 interface Meaning {
   readonly code: ErrorCode;
@@ -31,11 +31,6 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EMFILE: { code: 'ARCHIVE_UNAVAILABLE', words: TOO_MANY_FILES },
   ENFILE: { code: 'ARCHIVE_UNAVAILABLE', words: TOO_MANY_FILES },
 };
-
-/** The system's code (`ENOSPC`, ...) of an error, if it has one. */
-export function systemCode(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
 
 /**
  * Turns a file system's error into one of ours, in words. What is one of ours already, or no file system's

@@ -22,6 +22,7 @@ import {
   objectParameters,
   ownerParameters,
   type S3Connection,
+  sendsChecksums,
 } from './s3-client.ts';
 import { isNoSuchKey, isNotImplemented, isPreconditionFailed, nameOf, statusOf } from './s3-errors.ts';
 import type { ObjectAddress } from './s3-lookup.ts';
@@ -245,8 +246,7 @@ async function tryParts(
   let listFault: unknown;
   let abortFault: unknown;
   const uploadFault = await faultOf(async () => {
-    const checksums =
-      s3.objectLock !== undefined || (await client.config.requestChecksumCalculation()) !== 'WHEN_REQUIRED';
+    const checksums = await sendsChecksums(client, s3);
     const create = new CreateMultipartUploadCommand({
       ...where,
       Key,

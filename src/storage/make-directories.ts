@@ -2,7 +2,7 @@
 
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { systemCode } from './file-errors.ts';
+import { systemCode } from '../errors.ts';
 
 /** Before the process's umask is applied. */
 export const DIRECTORY_MODE = 0o750;

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { systemCode } from './file-errors.ts';
+import { systemCode } from '../errors.ts';
 
 /**
  * The directory itself where it is there, else the innermost one above it that is.

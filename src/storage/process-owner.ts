@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { readFile, readlink } from 'node:fs/promises';
-import { systemCode } from './file-errors.ts';
+import { systemCode } from '../errors.ts';
 
 /** A mark that no other process has, on any machine and at any time: `place.pid.start`. */
 const MARK = /^([0-9a-f]{16})\.(\d+)\.(\d+)$/;

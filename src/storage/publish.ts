@@ -3,8 +3,7 @@
 import { createHash } from 'node:crypto';
 import { link, lstat, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ArchiverError } from '../errors.ts';
-import { systemCode } from './file-errors.ts';
+import { ArchiverError, systemCode } from '../errors.ts';
 import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
 
 /** What `link` answers on file systems without hard links (FAT, some network mounts). */

@@ -132,6 +132,13 @@ export function hasHeaders(
   return typeof request === 'object' && request !== null && 'headers' in request;
 }
 
+/** Whether writes carry a checksum. Object Lock wants one even where none are sent otherwise. */
+export async function sendsChecksums(client: S3Client, s3: S3Config): Promise<boolean> {
+  return (
+    s3.objectLock !== undefined || (await client.config.requestChecksumCalculation()) !== 'WHEN_REQUIRED'
+  );
+}
+
 /** The bucket's owner, on every request, where it is configured. */
 export function ownerParameters(s3: S3Config): { ExpectedBucketOwner?: string } {
   return s3.expectedBucketOwner === undefined ? {} : { ExpectedBucketOwner: s3.expectedBucketOwner };

@@ -17,6 +17,7 @@ import {
   objectParameters,
   ownerParameters,
   type S3Connection,
+  sendsChecksums,
   watchHosts,
 } from './s3-client.ts';
 import { createConditionalWrites, isAmazonS3 } from './s3-conditional.ts';
@@ -123,19 +124,12 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     } while (token !== undefined);
   }
 
-  /** Object Lock wants a checksum even where none are sent otherwise. */
-  async function sendsChecksums(): Promise<boolean> {
-    return (
-      s3.objectLock !== undefined || (await client.config.requestChecksumCalculation()) !== 'WHEN_REQUIRED'
-    );
-  }
-
   async function find(key: string, signal: AbortSignal): Promise<StoredObject | undefined> {
-    return findObject(client, address(key), await sendsChecksums(), signal);
+    return findObject(client, address(key), await sendsChecksums(client, s3), signal);
   }
 
   async function compare(key: string, bytes: number, sha256: string, signal: AbortSignal) {
-    return compareObject(client, address(key), { bytes, sha256 }, await sendsChecksums(), signal);
+    return compareObject(client, address(key), { bytes, sha256 }, await sendsChecksums(client, s3), signal);
   }
 
   /** Ends a write that found something at its key. */
@@ -166,7 +160,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     if (mode === 'absent' && conditional.mustLook && (await find(key, signal))) {
       return settle(key, body.bytes.length, body.sha256, preconditionFailed(), signal);
     }
-    const checksum = (await sendsChecksums())
+    const checksum = (await sendsChecksums(client, s3))
       ? ({
           ChecksumAlgorithm: 'SHA256',
           ChecksumSHA256: Buffer.from(body.sha256, 'hex').toString('base64'),
@@ -232,7 +226,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
             ...address(key),
             ...objectParameters(s3, Date.now()),
             ContentType: info.contentType,
-            ...((await sendsChecksums()) && { ChecksumAlgorithm: 'CRC32' }),
+            ...((await sendsChecksums(client, s3)) && { ChecksumAlgorithm: 'CRC32' }),
             ...(absent && conditional.send && { IfNoneMatch: '*' }),
           },
           partBytes,

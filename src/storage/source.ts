@@ -1,5 +1,7 @@
 /** Reading a body chunk by chunk, in a way that can be broken off at any time. */
 
+import { unlessAborted } from '../unless-aborted.ts';
+
 /** A body being read. One reader at a time. */
 export interface Source {
   /** The next chunk, or `undefined` after the last. Throws the body's own error, or the signal's reason. */
@@ -54,17 +56,4 @@ export function openSource(chunks: AsyncIterable<Buffer>, signal: AbortSignal): 
       }
     },
   };
-}
-
-/** Waits for `promise`, or rejects with the signal's reason once it is aborted. */
-export async function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    if (signal.aborted) onAbort();
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }

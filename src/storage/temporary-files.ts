@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, readdir, rmdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from './file-errors.ts';
+import { systemCode } from '../errors.ts';
 import { TEMPORARY_SEGMENT } from './keys.ts';
 import { makeDirectories, makeDirectory } from './make-directories.ts';
 import { hasEnded, ownMark } from './process-owner.ts';

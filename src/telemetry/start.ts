@@ -23,6 +23,7 @@ import { ATTR_SERVICE_NAME, ATTR_SERVICE_VERSION } from '@opentelemetry/semantic
 import type { TracesConfig } from '../config/config.ts';
 import type { Logger } from '../log.ts';
 import { VERSION } from '../version.ts';
+import { withinTime } from '../within-time.ts';
 import { createDiagLogger, createExporter, type WatchedExporter } from './exporter.ts';
 import { traceObservers } from './observers.ts';
 import { traceParts } from './parts.ts';
@@ -76,18 +77,10 @@ export function startTracing(config: TracesConfig, log: Logger): Tracing {
 }
 
 async function shutDown(provider: TracerProvider, fail: WatchedExporter['fail']): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const time = new Promise<void>((resolve) => {
-    timer = setTimeout(() => {
-      fail('the collector takes too long');
-      resolve();
-    }, CLOSE_WAIT_MS);
-  });
   const ending = provider
     .shutdown()
     .catch((error: unknown) => fail(error instanceof Error ? error.message : String(error)));
-  await Promise.race([ending, time]);
-  clearTimeout(timer);
+  if (!(await withinTime(ending, CLOSE_WAIT_MS))) fail('the collector takes too long');
 }
 
 function createSampler({ sampler, samplerRatio }: TracesConfig): Sampler {

@@ -1,4 +1,4 @@
-import { setTimeout as pause } from 'node:timers/promises';
+import { withinTime } from '../within-time.ts';
 
 /** What a worker is doing. */
 export interface WorkerActivity {
@@ -61,16 +61,14 @@ export function createLivenessCheck(
 
 /** What the queue says; 0 when it says nothing in time, or can't be asked. */
 async function within(milliseconds: number, look: Promise<number>): Promise<number> {
-  const given = new AbortController();
-  const time = pause(milliseconds, 0, { signal: given.signal });
+  let said = 0;
+  const heard = look.then((count) => {
+    said = count;
+  });
   try {
-    return await Promise.race([look, time]);
+    await withinTime(heard, milliseconds);
   } catch {
     // The metrics, the log and /readyz tell of a queue that is away.
-    return 0;
-  } finally {
-    time.catch(() => undefined);
-    look.catch(() => undefined);
-    given.abort();
   }
+  return said;
 }
