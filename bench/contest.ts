@@ -1,4 +1,4 @@
-import type { SessionRef } from '../src/session.ts';
+import type { SessionRef } from '../src/domain/session.ts';
 import type { BenchStore } from './archive-store.ts';
 import { type Feed, feedArchiver, feedBullmq, feedDirectly, type QueueAddress } from './feed.ts';
 import { type Program, startProgram } from './program.ts';

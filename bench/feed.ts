@@ -1,8 +1,8 @@
 import { Queue, QueueEvents } from 'bullmq';
-import { openBackend } from '../src/jobs/open-backend.ts';
+import type { SessionRef } from '../src/domain/session.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { SessionQueue } from '../src/jobs/session-queue.ts';
-import { createLogger } from '../src/log.ts';
-import type { SessionRef } from '../src/session.ts';
+import { createLogger } from '../src/util/log.ts';
 import type { Program } from './program.ts';
 
 /** How sessions come to a worker. */

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+
 /** The program's entry: checks that this Node can run it before anything else is loaded. */
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);

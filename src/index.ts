@@ -1,9 +1,7 @@
 /** The package as other programs import it; see the README, "From your own service". */
-
-export { ConfigError, type Fault } from './config/faults.ts';
-export type { ErrorCode } from './errors.ts';
-export type { SessionChange, SessionEvent, SessionEventName } from './jobs/session-event.ts';
-export type { RecordingView, SessionError, TranscriptState, TransferProgress } from './jobs/session-job.ts';
+export { ConfigError, type Fault } from './config/settings.ts';
+export type { ErrorCode } from './domain/errors.ts';
+export type { SessionChange, SessionEvent, SessionEventName } from './domain/events.ts';
 export type {
   ArchiverStats,
   EnqueueOutcome,
@@ -12,8 +10,15 @@ export type {
   SessionPage,
   StateCounts,
   Throughput,
-} from './jobs/session-requests.ts';
-export type { SessionState, SessionView } from './jobs/view.ts';
+} from './domain/requests.ts';
+export type {
+  RecordingView,
+  SessionError,
+  SessionState,
+  SessionView,
+  TranscriptState,
+  TransferProgress,
+} from './domain/views.ts';
 export type {
   Archiver,
   ArchiverLogger,
@@ -23,5 +28,5 @@ export type {
   EventsOptions,
   ListOptions,
 } from './library/archiver.ts';
-export { ArchiverError, type ArchiverErrorCode } from './library/archiver-error.ts';
 export { createArchiver } from './library/create-archiver.ts';
+export { ArchiverError, type ArchiverErrorCode } from './library/errors.ts';

@@ -1,20 +1,20 @@
+import { type BackfillOperations, createBackfillOperations } from './backfills/operations.ts';
+import { startBackfillWorker } from './backfills/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
+import { openBackend } from './jobs/backends/open.ts';
 import { BackfillQueue } from './jobs/backfill-queue.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
 import { EventFeed } from './jobs/event-feed.ts';
-import { openBackend } from './jobs/open-backend.ts';
 import { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
-import type { Logger } from './log.ts';
-import { type BackfillOperations, createBackfillOperations } from './operations/backfills.ts';
+import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
-import type { RequestTracer, TracedParts, WorkObservers } from './telemetry/tracing.ts';
-import { createMediaClient } from './transfer/media-client.ts';
+import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
 import { createTransfer } from './transfer/transfer.ts';
-import { startBackfillWorker } from './workers/backfill-worker.ts';
-import { type SessionWorker, startSessionWorker } from './workers/session-worker.ts';
+import type { Logger } from './util/log.ts';
+import { type SessionWorker, startSessionWorker } from './workers/worker.ts';
 
 /** The parts of the program, put together as the configuration says. */
 export interface Runtime {
@@ -46,7 +46,8 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
   const backend = await openBackend(config.queue, log);
   const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
   // Loaded only where it is wanted: it takes time and memory.
-  const tracing = config.traces && (await import('./telemetry/start.ts')).startTracing(config.traces, log);
+  const tracing =
+    config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
   const queue = new SessionQueue(backend, config.queue.name, log, tracing?.queue);
   const backfills = new BackfillQueue(backend, config.queue.name, log);
   const events = new EventFeed(backend, config.queue.name, log);

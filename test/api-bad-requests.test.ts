@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import { generateKeyPair } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Problem } from '../src/api/schemas.ts';
+import { Problem } from '../src/api/schemas/sessions.ts';
 import { type ApiSetup, type Ask, ask, openApiSetup } from './support/api.ts';
 import { type Issuer, startIssuer } from './support/jwks.ts';
 

@@ -3,17 +3,17 @@ import fc from 'fast-check';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
-import { BackfillBody, BackfillView, ScheduleBody, ScheduleView } from '../src/api/backfill-schemas.ts';
+import { BackfillBody, BackfillView, ScheduleBody, ScheduleView } from '../src/api/schemas/backfills.ts';
 import {
   EnqueueAnswer,
-  EnqueueBody,
   Problem,
   RetryAllAnswer,
   RetryAnswer,
   SessionPage,
   SessionView,
   Stats,
-} from '../src/api/schemas.ts';
+} from '../src/api/schemas/sessions.ts';
+import { EnqueueBody } from '../src/operations/input.ts';
 import { type ApiSetup, ask, openApiSetup } from './support/api.ts';
 
 /** What requests and answers are made of, by their names in the document. */

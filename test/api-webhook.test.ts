@@ -1,9 +1,9 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { readPointer } from '../src/api/json-pointer.ts';
 import type { WebhookConfig } from '../src/config/config.ts';
-import { createLogger } from '../src/log.ts';
+import { readPointer } from '../src/util/json.ts';
+import { createLogger } from '../src/util/log.ts';
 import { type ApiSetup, type Ask, ask, openApiSetup } from './support/api.ts';
 
 const SECRETS = ['the-new-secret', 'the-old-secret'];

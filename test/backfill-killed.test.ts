@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { afterEach, beforeEach, expect, inject, it, vi } from 'vitest';
-import type { BackfillView } from '../src/operations/backfills.ts';
-import { makeSessionId } from '../src/sandbox/ids.ts';
+import type { BackfillView } from '../src/backfills/operations.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
 import { openStore } from '../src/storage/open.ts';
 import { wavOf } from './support/audio.ts';
 import { hasLogged, type RunningCli, startCli } from './support/cli.ts';

@@ -1,9 +1,9 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { BackfillView } from '../src/operations/backfills.ts';
-import { makeSessionId } from '../src/sandbox/ids.ts';
-import type { SessionSpec } from '../src/sandbox/sandbox.ts';
+import type { BackfillView } from '../src/backfills/operations.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
+import type { SessionSpec } from '../src/sandbox/spec.ts';
 import { wavOf } from './support/audio.ts';
 import { openSetup, type Pipeline, type Setup } from './support/pipeline.ts';
 import { QUEUE_KINDS, whyMissing } from './support/queues.ts';

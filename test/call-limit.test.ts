@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Rate } from '../src/config/config.ts';
-import { isArchiverError } from '../src/errors.ts';
-import type { Backend } from '../src/jobs/backend.ts';
+import { isArchiverError } from '../src/domain/errors.ts';
+import type { CallClass, CallLimit } from '../src/domain/voicemail.ts';
+import type { Backend } from '../src/jobs/backends/backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { CallLimitReached, createCallLimit } from '../src/jobs/call-limit.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
-import type { CallClass, CallLimit } from '../src/kore/voicemail.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 
 const MINUTE_MS = 60_000;

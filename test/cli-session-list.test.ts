@@ -2,8 +2,7 @@ import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseCsvRecord } from '../src/cli/csv.ts';
-import { type ListEntry, readSessionList } from '../src/cli/session-list.ts';
+import { type ListEntry, parseCsvRecord, readSessionList } from '../src/cli/session-list.ts';
 
 /** Reads a list that arrives in pieces of so many bytes. */
 async function read(text: string, pieceBytes = 7): Promise<ListEntry[]> {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { accessQueue } from '../src/cli/connect.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
 import { type CliRun, hasLogged, type RunningCli, runCli, startCli } from './support/cli.ts';
 import { createTestQueue, silent, type TestQueue } from './support/queues.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError } from '../src/config/faults.ts';
 import { loadConfig } from '../src/config/load.ts';
+import { ConfigError } from '../src/config/settings.ts';
 
 const S3 = { ARCHIVE_URL: 's3://archive' };
 

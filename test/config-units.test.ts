@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { InvalidValue } from '../src/config/faults.ts';
-import { parseDuration, parseRate, parseSize } from '../src/config/units.ts';
+import { parseDuration, parseRate, parseSize } from '../src/config/parsers.ts';
+import { InvalidValue } from '../src/config/settings.ts';
 
 describe('durations', () => {
   test.each<[string, number]>([

@@ -4,10 +4,9 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import type { Config, S3Config } from '../src/config/config.ts';
 import { passSdkSettings, readEnvironment } from '../src/config/environment.ts';
-import { ConfigError, type Fault } from '../src/config/faults.ts';
 import { loadConfig, type Need } from '../src/config/load.ts';
-import type { Environment } from '../src/config/settings.ts';
-import { redact } from '../src/redact.ts';
+import { ConfigError, type Environment, type Fault } from '../src/config/settings.ts';
+import { redact } from '../src/util/redact.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-test-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { openBackend } from '../src/jobs/open-backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { SessionQueue } from '../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, QUEUE_KINDS, silent, whyMissing } from './support/queues.ts';

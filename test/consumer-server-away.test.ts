@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
+import { openRedisBackend } from '../src/jobs/backends/redis.ts';
 import { Consumer } from '../src/jobs/consumer.ts';
-import { openRedisBackend } from '../src/jobs/redis.ts';
 import { startRedis } from './setup/redis.ts';
 import { silent } from './support/queues.ts';
 

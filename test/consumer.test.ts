@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Backend } from '../src/jobs/backend.ts';
+import type { EnqueueRequest } from '../src/domain/requests.ts';
+import type { Backend } from '../src/jobs/backends/backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { Consumer, type TakenJob, type Verdict } from '../src/jobs/consumer.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
 import { SessionQueue } from '../src/jobs/session-queue.ts';
-import type { EnqueueRequest } from '../src/jobs/session-requests.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type Api, createApi } from '../src/api/server.ts';
 import { openRuntime, type Runtime } from '../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
-import type { SessionWorker } from '../src/workers/session-worker.ts';
+import type { SessionWorker } from '../src/workers/worker.ts';
 import { findChromium, openBrowser } from './support/browser.ts';
 import { expectNothingSecret } from './support/pipeline.ts';
 import { createTestQueue, silent, type TestQueue } from './support/queues.ts';

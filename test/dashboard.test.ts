@@ -1,10 +1,10 @@
 import { generateKeyPair, SignJWT } from 'jose';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createDashboardSessions, SESSION_SECONDS } from '../src/api/dashboard-session.ts';
+import { createDashboardSessions, SESSION_SECONDS } from '../src/api/dashboard/session.ts';
 import { type Api, type ApiOptions, createApi } from '../src/api/server.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
-import { failureReason } from '../src/jobs/view.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
+import { failureReason } from '../src/jobs/session-job.ts';
 import { openRuntime, type Runtime } from '../src/runtime.ts';
 import { startSandbox } from '../src/sandbox/sandbox.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';

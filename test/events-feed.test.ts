@@ -2,12 +2,13 @@ import type { EventEmitter } from 'node:events';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Backend } from '../src/jobs/backend.ts';
+import type { SessionEvent } from '../src/domain/events.ts';
+import type { Backend } from '../src/jobs/backends/backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
 import { EventFeed, type EventSubscription, InvalidEventIdError } from '../src/jobs/event-feed.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
-import { isAfter, type SessionEvent } from '../src/jobs/session-event.ts';
+import { isAfter } from '../src/jobs/job-events.ts';
+import { failureReason } from '../src/jobs/session-job.ts';
 import { SessionQueue } from '../src/jobs/session-queue.ts';
-import { failureReason } from '../src/jobs/view.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 

@@ -13,16 +13,16 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { type JWTPayload, jwtVerify } from 'jose';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { KoreConfig } from '../src/config/config.ts';
-import { ArchiverError } from '../src/errors.ts';
+import { ArchiverError } from '../src/domain/errors.ts';
+import type { CallClass, CallLimit } from '../src/domain/voicemail.ts';
 import {
   type CallOutcome,
   createKoreClient,
   type KoreClient,
   type KoreClientOptions,
 } from '../src/kore/client.ts';
-import type { CallClass, CallLimit } from '../src/kore/voicemail.ts';
-import { createLogger } from '../src/log.ts';
-import { registerSecret } from '../src/redact.ts';
+import { createLogger } from '../src/util/log.ts';
+import { registerSecret } from '../src/util/redact.ts';
 
 const CLIENT_ID = 'cs-1c4d2f3a-0000-5000-8000-000000000001';
 const CLIENT_SECRET = 'not+a/real=secret&but long enough';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { urlExpiry } from '../src/kore/expiry.ts';
+import { urlExpiry } from '../src/kore/url-expiry.ts';
 
 const HOST = 'https://media.kore.ai/a.wav';
 

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { listWindow } from '../src/backfill/list-window.ts';
+import { listWindow } from '../src/backfills/list.ts';
 import { createKoreClient, type KoreClient } from '../src/kore/client.ts';
-import type { Listing, ListingPage } from '../src/kore/listing.ts';
-import { callsListing } from '../src/kore/listing-calls.ts';
-import { sessionsListing } from '../src/kore/listing-sessions.ts';
-import { makeSessionId } from '../src/sandbox/ids.ts';
+import { callsListing } from '../src/kore/listings/calls.ts';
+import type { Listing, ListingPage } from '../src/kore/listings/listing.ts';
+import { sessionsListing } from '../src/kore/listings/sessions.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
 import { silent } from './support/queues.ts';
 
 const NOON = Date.UTC(2026, 4, 5, 12);

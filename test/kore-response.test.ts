@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ArchiverError, type ErrorCode } from '../src/errors.ts';
-import type { KoreAnswer } from '../src/kore/answer.ts';
-import { interpretVoicemail } from '../src/kore/response.ts';
-import type { Readiness } from '../src/kore/voicemail.ts';
-import { registerSecret } from '../src/redact.ts';
+import { ArchiverError, type ErrorCode } from '../src/domain/errors.ts';
+import type { Readiness } from '../src/domain/voicemail.ts';
+import type { KoreAnswer } from '../src/kore/transport.ts';
+import { interpretVoicemail } from '../src/kore/voicemail.ts';
+import { registerSecret } from '../src/util/redact.ts';
 
 const NOW = Date.parse('2026-03-01T12:00:00Z');
 const URL_A = 'https://media.kore.ai/a.wav?e=1772370000&n=1&s=c2lnbmF0dXJlQQ$$';

@@ -3,13 +3,10 @@ import { createServer, connect as dial, type Server, type Socket } from 'node:ne
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  type Archiver,
-  ArchiverError,
-  type ArchiverOptions,
-  ConfigError,
-  createArchiver,
-} from '../src/index.ts';
+import { ConfigError } from '../src/config/settings.ts';
+import type { Archiver, ArchiverOptions } from '../src/library/archiver.ts';
+import { createArchiver } from '../src/library/create-archiver.ts';
+import { ArchiverError } from '../src/library/errors.ts';
 import { buildManifest, serialize } from '../src/storage/documents.ts';
 import { manifestKey } from '../src/storage/layout.ts';
 import { openTestArchive } from './support/archive-stores.ts';

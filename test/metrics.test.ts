@@ -1,6 +1,6 @@
 import { register } from 'prom-client';
 import { describe, expect, it } from 'vitest';
-import type { QueueStats } from '../src/jobs/session-requests.ts';
+import type { QueueStats } from '../src/domain/requests.ts';
 import { type MetricFamily, parseExposition, sampleValue } from './support/exposition.ts';
 import { reportEverything, STATS, scrape, testMetrics } from './support/metrics.ts';
 

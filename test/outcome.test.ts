@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { ArchiverError, ERROR_CODES, type ErrorCode } from '../src/errors.ts';
+import { ArchiverError, ERROR_CODES, type ErrorCode } from '../src/domain/errors.ts';
 import { CallLimitReached } from '../src/jobs/call-limit.ts';
 import type { SessionJobProgress } from '../src/jobs/session-job.ts';
-import { registerSecret } from '../src/redact.ts';
+import { registerSecret } from '../src/util/redact.ts';
 import {
   asArchiverError,
   decideOutcome,
@@ -11,7 +11,7 @@ import {
   nextLook,
   type Patience,
   withJitter,
-} from '../src/workers/outcome.ts';
+} from '../src/workers/failure-policy.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;

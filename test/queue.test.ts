@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ErrorCode } from '../src/errors.ts';
-import type { Backend } from '../src/jobs/backend.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
-import { jobId } from '../src/jobs/session-job.ts';
+import type { ErrorCode } from '../src/domain/errors.ts';
+import type { EnqueueRequest, ListQuery } from '../src/domain/requests.ts';
+import type { SessionView } from '../src/domain/views.ts';
+import type { Backend } from '../src/jobs/backends/backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
+import { failureReason, jobId } from '../src/jobs/session-job.ts';
 import { InvalidCursorError, SessionQueue, transcriptQueueName } from '../src/jobs/session-queue.ts';
-import type { EnqueueRequest, ListQuery } from '../src/jobs/session-requests.ts';
-import { failureReason, type SessionView } from '../src/jobs/view.ts';
 import { ARCHIVED, type Decide, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 

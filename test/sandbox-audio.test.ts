@@ -1,10 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type AudioFormat, makeAudio } from '../src/sandbox/audio.ts';
-import { type AudioSource, sha256Of } from '../src/sandbox/audio-source.ts';
-import { crc8, crc16, oggCrc } from '../src/sandbox/checksums.ts';
-import { makeSessionId } from '../src/sandbox/ids.ts';
-import { creationTime, isValidId } from '../src/session.ts';
+import { creationTime, isValidId } from '../src/domain/session.ts';
+import { type AudioFormat, makeAudio } from '../src/sandbox/audio/audio.ts';
+import { type AudioSource, crc8, crc16, oggCrc, sha256Of } from '../src/sandbox/audio/source.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
 
 const FORMATS: readonly AudioFormat[] = ['wav', 'wav-mulaw', 'flac', 'ogg', 'mp3', 'bin'];
 

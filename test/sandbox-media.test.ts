@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { makeAudio } from '../src/sandbox/audio.ts';
-import { type MediaFault, type RecordingSpec, type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import { makeAudio } from '../src/sandbox/audio/audio.ts';
+import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import type { MediaFault, RecordingSpec } from '../src/sandbox/spec.ts';
 import { freshUrl } from './support/sandbox-caller.ts';
 
 let sandbox: Sandbox;

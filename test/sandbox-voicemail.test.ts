@@ -1,7 +1,8 @@
 import { SignJWT } from 'jose';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { makeSessionId } from '../src/sandbox/ids.ts';
-import { type MetadataFault, type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
+import type { MetadataFault } from '../src/sandbox/spec.ts';
 import { call, freshUrl, look, token } from './support/sandbox-caller.ts';
 
 let sandbox: Sandbox;

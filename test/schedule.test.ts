@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Config, KoreConfig } from '../src/config/config.ts';
-import { ConfigError } from '../src/config/faults.ts';
 import { loadConfig } from '../src/config/load.ts';
 import { parseCron } from '../src/config/schedules.ts';
-import { createLogger } from '../src/log.ts';
+import { ConfigError } from '../src/config/settings.ts';
 import { openRuntime, type Runtime } from '../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
-import type { SessionWorker } from '../src/workers/session-worker.ts';
+import { createLogger } from '../src/util/log.ts';
+import type { SessionWorker } from '../src/workers/worker.ts';
 import { createTestQueue, type QueueKind, silent, type TestQueue, whyMissing } from './support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from './support/services.ts';
 

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
-import type { Backend } from '../src/jobs/backend.ts';
-import { openBackend } from '../src/jobs/open-backend.ts';
+import type { QueueActivity } from '../src/domain/requests.ts';
+import type { Backend } from '../src/jobs/backends/backend.ts';
+import { openBackend } from '../src/jobs/backends/open.ts';
+import { failureReason } from '../src/jobs/session-job.ts';
 import { SessionQueue } from '../src/jobs/session-queue.ts';
-import type { QueueActivity } from '../src/jobs/session-requests.ts';
-import { failureReason } from '../src/jobs/view.ts';
 import { ARCHIVED, workOff } from './support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from './support/queues.ts';
 

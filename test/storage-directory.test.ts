@@ -6,16 +6,16 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createDirectoryStore } from '../src/storage/directory.ts';
-import { toArchiveFileError } from '../src/storage/file-errors.ts';
-import { publishIfAbsent } from '../src/storage/publish.ts';
+import { toArchiveFileError } from '../src/storage/fs/errors.ts';
+import { publishIfAbsent } from '../src/storage/fs/publish.ts';
+import { createDirectoryStore } from '../src/storage/fs/store.ts';
 import { bodyOf, bytesOf } from './support/storage-bodies.ts';
 
 const WAV = { contentType: 'audio/wav' };
 const never = new AbortController().signal;
 const HOUR_MS = 60 * 60 * 1000;
 
-const STORE_MODULE = new URL('../src/storage/directory.ts', import.meta.url).href;
+const STORE_MODULE = new URL('../src/storage/fs/store.ts', import.meta.url).href;
 
 /** A process that writes a file without end. */
 function startWriter(directory: string) {

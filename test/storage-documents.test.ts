@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { KoreDocument } from '../src/kore/voicemail.ts';
+import type { TransferredRecording } from '../src/domain/recording.ts';
+import type { KoreDocument } from '../src/domain/voicemail.ts';
 import {
   buildManifest,
   buildTranscript,
@@ -11,7 +12,6 @@ import {
   parseTranscript,
   serialize,
 } from '../src/storage/documents.ts';
-import type { TransferredRecording } from '../src/transfer/types.ts';
 
 const SESSION = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };
 const VERSION: unknown = JSON.parse(

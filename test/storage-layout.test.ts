@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { KoreRecording } from '../src/kore/voicemail.ts';
+import type { KoreRecording } from '../src/domain/voicemail.ts';
 import { assertKey } from '../src/storage/keys.ts';
 import {
   fileNameWithoutQuery,

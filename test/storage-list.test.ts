@@ -1,8 +1,8 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findArchived } from '../src/backfill/find-archived.ts';
-import { makeSessionId } from '../src/sandbox/ids.ts';
+import { findArchived } from '../src/backfills/list.ts';
+import { makeSessionId } from '../src/sandbox/seeded.ts';
 import { manifestKey } from '../src/storage/layout.ts';
 import type { ArchiveStore } from '../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from './support/archive-stores.ts';

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
-import { createLogger } from '../src/log.ts';
-import { createS3Store, type S3StoreOptions } from '../src/storage/s3.ts';
-import type { S3Connection } from '../src/storage/s3-client.ts';
-import { isAmazonS3 } from '../src/storage/s3-conditional.ts';
+import type { S3Connection } from '../src/storage/s3/client.ts';
+import { isAmazonS3 } from '../src/storage/s3/conditional-writes.ts';
+import { createS3Store, type S3StoreOptions } from '../src/storage/s3/store.ts';
 import type { ArchiveStore, WriteMode } from '../src/storage/store.ts';
+import { createLogger } from '../src/util/log.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from './support/s3.ts';
 import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from './support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from './support/storage-bodies.ts';

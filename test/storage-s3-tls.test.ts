@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createS3Store } from '../src/storage/s3.ts';
-import type { S3Connection } from '../src/storage/s3-client.ts';
+import type { S3Connection } from '../src/storage/s3/client.ts';
+import { createS3Store } from '../src/storage/s3/store.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from './support/s3.ts';
 import { type Fate, type SeenRequest, startS3Proxy } from './support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from './support/storage-bodies.ts';

@@ -6,9 +6,9 @@ import {
 } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { S3Config } from '../src/config/config.ts';
-import { isArchiverError } from '../src/errors.ts';
-import { createS3Store, type S3StoreOptions } from '../src/storage/s3.ts';
-import { toArchiveS3Error } from '../src/storage/s3-errors.ts';
+import { isArchiverError } from '../src/domain/errors.ts';
+import { toArchiveS3Error } from '../src/storage/s3/errors.ts';
+import { createS3Store, type S3StoreOptions } from '../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../src/storage/store.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from './support/s3.ts';
 import { type S3Proxy, startS3Proxy } from './support/s3-proxy.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ArchiverError, isArchiverError } from '../src/errors.ts';
+import { type ArchiverError, isArchiverError } from '../src/domain/errors.ts';
 import type { WriteMode } from '../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from './support/archive-stores.ts';
 import { NEEDS_REAL_S3, REAL_S3 } from './support/s3.ts';

@@ -2,12 +2,12 @@ import { registerHooks } from 'node:module';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createApi } from '../src/api/server.ts';
 import { loadConfig } from '../src/config/load.ts';
-import type { SessionView } from '../src/jobs/view.ts';
-import { createLogger } from '../src/log.ts';
-import { redact } from '../src/redact.ts';
+import type { SessionView } from '../src/domain/views.ts';
 import { openRuntime } from '../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.ts';
-import { VERSION } from '../src/version.ts';
+import { createLogger } from '../src/util/log.ts';
+import { redact } from '../src/util/redact.ts';
+import { VERSION } from '../src/util/version.ts';
 import { ask } from './support/api.ts';
 import { type Collector, type Span, startCollector } from './support/collector.ts';
 import { expectNothingSecret, SPOKEN } from './support/pipeline.ts';
@@ -105,7 +105,7 @@ it('nothing of OpenTelemetry is loaded while no endpoint is set', async () => {
 
   expect([...loaded]).toEqual([]);
   // Before anything below has loaded it, which shows that this would be noticed.
-  await import('../src/telemetry/start.ts');
+  await import('../src/observability/tracing/start.ts');
   expect([...loaded].join('\n')).toContain('bullmq-otel');
 });
 

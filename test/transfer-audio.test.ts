@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { recogniseDocument } from '../src/transfer/audio/document.ts';
-import { createInspector } from '../src/transfer/inspector.ts';
+import { createInspector } from '../src/transfer/audio/inspector.ts';
 import { flac, mp3, oggOpus, oggPage, wav } from './support/audio.ts';
 
 /** What is concluded of a body that arrives in pieces. */

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createGuardedLookup, isPublicAddress } from '../src/transfer/address.ts';
-import { parseDestination } from '../src/transfer/destination.ts';
+import { createGuardedLookup, isPublicAddress, parseDestination } from '../src/transfer/ssrf.ts';
 import { HOSTILE_ADDRESSES, HOSTILE_NAMES } from './support/hostile-hosts.ts';
 
 const HOSTS = ['kore.ai', 'korebots.com', 'amazonaws.com'];

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isArchiverError } from '../src/errors.ts';
+import { isArchiverError } from '../src/domain/errors.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from './support/archive-stores.ts';
 import { wav } from './support/audio.ts';
 import { type MediaServer, serve, startMediaServer } from './support/media-server.ts';

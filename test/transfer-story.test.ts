@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type ArchiverError, isArchiverError } from '../src/errors.ts';
+import { type ArchiverError, isArchiverError } from '../src/domain/errors.ts';
 import type { ArchiveStore } from '../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from './support/archive-stores.ts';
 import { flac, mp3, oggOpus, wav, wavOf } from './support/audio.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { SessionView } from '../src/jobs/view.ts';
+import type { SessionView } from '../src/domain/views.ts';
 import { startSandbox } from '../src/sandbox/sandbox.ts';
 import { sessionPrefix } from '../src/storage/layout.ts';
 import { describeOnEachSetup, expectArchived, expectQueue } from './support/main-setups.ts';

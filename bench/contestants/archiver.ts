@@ -1,7 +1,7 @@
 /** The product's own worker, as the command `worker` starts it. */
 
-import { createLogger } from '../../src/log.ts';
 import { openRuntime } from '../../src/runtime.ts';
+import { createLogger } from '../../src/util/log.ts';
 import { obey } from '../messages.ts';
 import { readSettings } from './settings.ts';
 

@@ -4,7 +4,7 @@ import type { ReadableStream } from 'node:stream/web';
 import { S3Client } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
 import { type Job, Worker } from 'bullmq';
-import type { SessionRef } from '../../src/session.ts';
+import type { SessionRef } from '../../src/domain/session.ts';
 import { obey } from '../messages.ts';
 import { type KoreAnswer, signToken, voicemailUrl } from './kore-api.ts';
 import { readSettings } from './settings.ts';

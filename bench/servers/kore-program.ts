@@ -1,5 +1,5 @@
-import { makeAudio } from '../../src/sandbox/audio.ts';
-import { bufferSource } from '../../src/sandbox/audio-source.ts';
+import { makeAudio } from '../../src/sandbox/audio/audio.ts';
+import { bufferSource } from '../../src/sandbox/audio/source.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import { obey, tellParent } from '../messages.ts';
 

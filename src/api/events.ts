@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
+import type { SessionEvent } from '../domain/events.ts';
 import { type EventFeed, type EventSubscription, InvalidEventIdError } from '../jobs/event-feed.ts';
-import type { SessionEvent } from '../jobs/session-event.ts';
-import { type Logger, withLogFields } from '../log.ts';
+import { type Logger, withLogFields } from '../util/log.ts';
 import { ApiError } from './problem.ts';
-import { EventStream, EventsQuery } from './schemas.ts';
+import { EventStream, EventsQuery } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 /** What the route of events works with. */

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
-import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from './headers.ts';
 import { ApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
+import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from './request-context.ts';
 
 /**
  * The whole answer, head and body, to what is not HTTP or came too slowly, where there is no request yet that

@@ -6,11 +6,11 @@ import swaggerUi from '@fastify/swagger-ui';
 import type { FastifySchema } from 'fastify';
 import type { OpenAPIV3, OpenAPIV3_1 } from 'openapi-types';
 import { z } from 'zod';
-import { VERSION } from '../version.ts';
-import { SESSION_COOKIE } from './dashboard-login.ts';
-import { REQUEST_ID_HEADER } from './headers.ts';
+import { VERSION } from '../util/version.ts';
+import { SESSION_COOKIE } from './dashboard/login.ts';
 import { PROBLEM_TYPE } from './problem.ts';
-import { Problem } from './schemas.ts';
+import { REQUEST_ID_HEADER } from './request-context.ts';
+import { Problem } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 declare module 'fastify' {

@@ -1,8 +1,8 @@
 import { STATUS_CODES } from 'node:http';
-import { isArchiverError, isBug } from '../errors.ts';
+import { isArchiverError, isBug } from '../domain/errors.ts';
 import { InvalidCursorError } from '../jobs/session-queue.ts';
-import { redact } from '../redact.ts';
-import type { Problem, ProblemCode } from './schemas.ts';
+import { redact } from '../util/redact.ts';
+import type { Problem, ProblemCode } from './schemas/sessions.ts';
 
 /** The media type of errors (RFC 9457). */
 export const PROBLEM_TYPE = 'application/problem+json';

@@ -1,31 +1,39 @@
 import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
+import type { BackfillOperations } from '../backfills/operations.ts';
 import type { HttpConfig } from '../config/config.ts';
-import { systemCode } from '../errors.ts';
+import { systemCode } from '../domain/errors.ts';
 import type { EventFeed } from '../jobs/event-feed.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
-import { type Logger, withLogFields } from '../log.ts';
-import type { Metrics } from '../metrics/metrics.ts';
-import type { BackfillOperations } from '../operations/backfills.ts';
+import type { Metrics } from '../observability/metrics/metrics.ts';
+import type { RequestTracer } from '../observability/tracing/tracing.ts';
 import type { Operations } from '../operations/operations.ts';
-import type { RequestTracer } from '../telemetry/tracing.ts';
+import { type Logger, withLogFields } from '../util/log.ts';
 import { createGuard, type Guard } from './access.ts';
-import { addBackfillRoutes } from './backfills.ts';
-import { acceptJsonOnly, refuseCompressed } from './body.ts';
-import { addDashboard } from './dashboard.ts';
+import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
+import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
-import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from './headers.ts';
-import { addHealthRoutes, type Liveness } from './health.ts';
 import { closeMalformed } from './malformed.ts';
-import { addMetricsRoute } from './metrics.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
+import { addHealthRoutes, addMetricsRoute, type Liveness } from './probes.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
-import { RouteTable } from './route-table.ts';
-import { addScheduleRoutes } from './schedules.ts';
+import {
+  REQUEST_ID_HEADER,
+  RouteTable,
+  requestId,
+  SECURITY_HEADERS,
+  traceRequests,
+} from './request-context.ts';
 import { addSessionRoutes } from './sessions.ts';
-import { traceRequests } from './tracing.ts';
-import { serializerCompiler, validatorCompiler, type ZodServer, type ZodTypes } from './validation.ts';
+import {
+  acceptJsonOnly,
+  refuseCompressed,
+  serializerCompiler,
+  validatorCompiler,
+  type ZodServer,
+  type ZodTypes,
+} from './validation.ts';
 import { addWebhookRoutes } from './webhook.ts';
 
 /** What the API is made of. */

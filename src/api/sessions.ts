@@ -1,20 +1,17 @@
+import type { SessionRef } from '../domain/session.ts';
+import { EnqueueBody, ListQuery, SessionParams } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
-import type { SessionRef } from '../session.ts';
-import { defaultBot } from './bot.ts';
 import { ApiError } from './problem.ts';
 import {
   BotQuery,
   EnqueueAnswer,
-  EnqueueBody,
-  ListQuery,
   RetryAllAnswer,
   RetryAllBody,
   RetryAnswer,
   SessionPage,
-  SessionParams,
   SessionView,
   Stats,
-} from './schemas.ts';
+} from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 /** What the routes under `/v1` work with. */
@@ -155,5 +152,15 @@ function unknownSession({ sessionId, botId }: SessionRef): ApiError {
     404,
     'SESSION_NOT_FOUND',
     `neither the queue nor the archive knows session ${sessionId} of bot ${botId}`,
+  );
+}
+
+/** The bot of sessions that come without one. @throws ApiError 400 when there is none. */
+export function defaultBot(defaultBotId: string | undefined): string {
+  if (defaultBotId !== undefined) return defaultBotId;
+  throw new ApiError(
+    400,
+    'INVALID_REQUEST',
+    'botId is missing, and there is no default bot: send botId, or set KORE_BOT_ID',
   );
 }

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type {
   FastifyBaseLogger,
   FastifyInstance,
@@ -7,7 +7,8 @@ import type {
   FastifyTypeProvider,
   RawServerDefault,
 } from 'fastify';
-import { z } from 'zod';
+import type { z } from 'zod';
+import { sayFaults } from '../operations/input.ts';
 import { ApiError } from './problem.ts';
 
 /** Lets Fastify's handlers know the types of their zod schemas: parsed input, and what may be answered. */
@@ -33,19 +34,6 @@ const PLACES: Readonly<Record<string, string>> = {
   headers: 'the headers',
 };
 
-/** How many things wrong with a request are told at once. */
-const MAX_FAULTS_TOLD = 5;
-
-/** What is wrong with a value, each thing with the name of its field. */
-export function sayFaults({ issues }: z.ZodError): string {
-  const told = issues
-    .slice(0, MAX_FAULTS_TOLD)
-    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message));
-  const rest = issues.length - told.length;
-  if (rest > 0) told.push(`and ${rest} more`);
-  return told.join('; ');
-}
-
 /** Checks a part of a request; what is wrong becomes a 400 that names each field. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
@@ -60,3 +48,43 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, ht
 
 /** Answers are made of typed parts, so they are not checked again on their way out. */
 export const serializerCompiler: FastifySerializerCompiler<z.ZodType> = () => (data) => JSON.stringify(data);
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/** The text of a body. @throws ApiError 400 when it is not UTF-8, which JSON has to be (RFC 8259). */
+export function decodeBody(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (cause) {
+    throw new ApiError(400, 'INVALID_REQUEST', 'the body is not UTF-8', { cause });
+  }
+}
+
+/** @throws ApiError 415 for a body that is compressed, which nobody here unpacks. */
+export function refuseCompressed(headers: IncomingHttpHeaders): void {
+  const encoding = headers['content-encoding'];
+  if (encoding === undefined || /^\s*(identity)?\s*$/i.test(encoding)) return;
+  throw new ApiError(415, 'UNSUPPORTED_MEDIA_TYPE', 'send the body uncompressed, without Content-Encoding', {
+    headers: { 'accept-encoding': 'identity' },
+  });
+}
+
+/** Text would let web pages post across sites; clients that announce JSON may still send nothing at all. */
+export function acceptJsonOnly(app: ZodServer): void {
+  app.removeAllContentTypeParsers();
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    try {
+      return parseJson(request, decodeBody(body), done);
+    } catch (error) {
+      return done(error as ApiError, undefined);
+    }
+  });
+}
+
+/** Hands the body on as it came, whatever it is called: see `request.body`. */
+export function acceptRaw(app: ZodServer): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser<Buffer>('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+}

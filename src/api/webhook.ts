@@ -1,17 +1,20 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import type { WebhookConfig } from '../config/config.ts';
+import { isValidId, type SessionRef } from '../domain/session.ts';
 import type { Operations } from '../operations/operations.ts';
-import { isValidId, type SessionRef } from '../session.ts';
-import { bearerToken, unauthorized } from './access.ts';
-import { acceptRaw, decodeBody } from './body.ts';
-import { defaultBot } from './bot.ts';
-import { readPointer } from './json-pointer.ts';
-import { createKoreTokenCheck } from './jwt.ts';
+import { readPointer } from '../util/json.ts';
+import {
+  bearerToken,
+  createKoreTokenCheck,
+  createSecretCheck,
+  createSignatureCheck,
+  unauthorized,
+} from './access.ts';
 import { ApiError } from './problem.ts';
-import { EnqueueAnswer } from './schemas.ts';
-import { createSecretCheck, createSignatureCheck } from './secrets.ts';
-import type { ZodServer } from './validation.ts';
+import { EnqueueAnswer } from './schemas/sessions.ts';
+import { defaultBot } from './sessions.ts';
+import { acceptRaw, decodeBody, type ZodServer } from './validation.ts';
 
 /** What the webhook works with. */
 export interface WebhookOptions {

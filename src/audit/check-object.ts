@@ -1,8 +1,53 @@
+/** Reading the archive as an auditor: patiently, and telling a broken object from an archive that is out of reach. */
+
 import { createHash } from 'node:crypto';
-import type { ArchiveStore } from '../storage/store.ts';
-import { createInspector } from '../transfer/inspector.ts';
-import type { Facts } from './finding.ts';
-import { isUnreadable, readPatiently, type Unreadable } from './reading.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ArchiverError, isArchiverError } from '../domain/errors.ts';
+import type { ArchiveStore, ListedObject } from '../storage/store.ts';
+import { createInspector } from '../transfer/audio/inspector.ts';
+import type { Facts } from './findings.ts';
+
+/** The stores' own clients try again as well; this is for answers that break off. */
+const ATTEMPTS = 3;
+const FIRST_PAUSE_MS = 200;
+
+/** A key that nothing lies at. */
+const PROBE_KEY = 'archive-check';
+
+/** Something that could not be read, although the archive as such can be. */
+export interface Unreadable {
+  readonly error: ArchiverError;
+}
+
+/**
+ * Reads something, several times if need be.
+ *
+ * @returns what `read` returned, or why this one thing could not be read.
+ * @throws ArchiverError when nothing in the archive can be read: that says nothing about the single object.
+ */
+export async function readPatiently<Result>(
+  store: ArchiveStore,
+  read: () => Promise<Result>,
+  signal: AbortSignal,
+): Promise<Result | Unreadable> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await read();
+    } catch (error) {
+      if (signal.aborted || !isArchiverError(error)) throw error;
+      if (error.code !== 'ARCHIVE_UNAVAILABLE' || attempt === ATTEMPTS) {
+        await store.read(PROBE_KEY, signal);
+        return { error };
+      }
+    }
+    await delay(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal });
+  }
+}
+
+/** Whether {@link readPatiently} had to give up. */
+export function isUnreadable(result: unknown): result is Unreadable {
+  return typeof result === 'object' && result !== null && 'error' in result;
+}
 
 /** What a manifest says of an object. */
 export interface Promised {
@@ -89,4 +134,33 @@ async function measure(key: string, store: ArchiveStore, signal: AbortSignal): P
   );
   if (!isThere) return undefined;
   return { bytes, sha256: hash.digest('hex'), container: inspector.conclude()?.facts.container ?? 'none' };
+}
+
+/**
+ * Waits until the youngest of some objects was written so long ago: what is being archived or taken away at this
+ * moment has mostly found its end by then.
+ *
+ * @returns whether it had to wait.
+ */
+export async function settle(
+  objects: readonly ListedObject[],
+  settleMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const youngest = objects.reduce((latest, { modifiedAt }) => Math.max(latest, modifiedAt.getTime()), 0);
+  // The store's clock may be ahead of ours.
+  const waitMs = Math.min(settleMs, youngest + settleMs - Date.now());
+  if (waitMs <= 0) return false;
+  await delay(waitMs, undefined, { signal });
+  return true;
+}
+
+/** The empty objects by which consoles show folders in a bucket: nothing is in them, and nothing is wrong. */
+export function isFolderMark({ key, bytes }: ListedObject): boolean {
+  return bytes === 0 && (key === '' || key.endsWith('/'));
+}
+
+/** The full key of anything that may lie in an archive, directories and keys that it would never write included. */
+export function fullKeyOf(store: ArchiveStore, key: string): string {
+  return store.fullKey('-').slice(0, -1) + key;
 }

@@ -1,15 +1,20 @@
-import { isArchiverError } from '../errors.ts';
-import type { SessionRef } from '../session.ts';
+import { type ArchiverError, isArchiverError } from '../domain/errors.ts';
+import type { SessionRef } from '../domain/session.ts';
 import { type Manifest, parseManifest } from '../storage/documents.ts';
 import { MANIFEST_NAME, manifestKey, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
-import { checkObject, type Promised } from './check-object.ts';
-import type { Outcome } from './finding.ts';
-import { isFolderMark } from './folder-mark.ts';
-import { fullKeyOf } from './full-key.ts';
-import { isUnreadable, readPatiently, type Unreadable } from './reading.ts';
-import { SessionNotes } from './session-notes.ts';
-import { settle } from './settle.ts';
+import {
+  type Comparison,
+  checkObject,
+  fullKeyOf,
+  isFolderMark,
+  isUnreadable,
+  type Promised,
+  readPatiently,
+  settle,
+  type Unreadable,
+} from './check-object.ts';
+import type { Facts, Finding, FindingKind, Outcome } from './findings.ts';
 
 /** What a listing shows of one session. */
 export interface SessionDirectory {
@@ -193,4 +198,80 @@ function keyWithin(directory: string, fullKey: string, store: ArchiveStore): str
   const name = fullKey.slice(own.length);
   const isPlain = !/^\.{0,2}$|[/\\\p{Cc}]/u.test(name);
   return isPlain && name !== MANIFEST_NAME ? directory + name : undefined;
+}
+
+/** What is noted while one session is looked at. */
+class SessionNotes {
+  readonly #session: SessionRef;
+  readonly #store: ArchiveStore;
+  readonly #findings: Finding[] = [];
+  #objects = 0;
+  #bytes = 0;
+
+  constructor(session: SessionRef, store: ArchiveStore) {
+    this.#session = session;
+    this.#store = store;
+  }
+
+  /** Notes a finding. @param key relative. */
+  add(
+    kind: FindingKind,
+    key: string,
+    what: string,
+    repairable: boolean,
+    facts: { readonly expected?: Facts; readonly found?: Facts } = {},
+  ): void {
+    const { sessionId, botId } = this.#session;
+    this.#findings.push({
+      kind,
+      key: fullKeyOf(this.#store, key),
+      sessionId,
+      botId,
+      what,
+      ...facts,
+      repairable,
+    });
+  }
+
+  /** Notes that an object was read. */
+  read(bytes: number): void {
+    this.#objects += 1;
+    this.#bytes += bytes;
+  }
+
+  /** Notes what can't be read. What is denied is mended by a right or by restoring it, not by archiving it again. */
+  unreadable(key: string, error: ArchiverError): void {
+    this.add('unreadable', key, error.message, error.code !== 'ARCHIVE_DENIED');
+  }
+
+  /** Notes how an object compares with its manifest. */
+  compared(key: string, { bytes, sha256 }: Promised, comparison: Comparison): void {
+    switch (comparison.kind) {
+      case 'same':
+        this.read(comparison.bytes);
+        break;
+      case 'missing':
+        this.add('missing', key, 'its manifest names it', true, { expected: { bytes, sha256 } });
+        break;
+      case 'changed': {
+        const { what, expected, found } = comparison;
+        this.read(comparison.bytes);
+        this.add('changed', key, what, true, { expected, found });
+        break;
+      }
+      case 'unreadable':
+        this.unreadable(key, comparison.error);
+        break;
+    }
+  }
+
+  /** Notes objects that no manifest names. */
+  orphans(objects: readonly ListedObject[], what: string, repairable: boolean): void {
+    for (const { key, bytes } of objects) this.add('orphaned', key, what, repairable, { found: { bytes } });
+  }
+
+  /** What it all came to. */
+  outcome(): Outcome {
+    return { sessions: 1, objects: this.#objects, bytes: this.#bytes, findings: this.#findings };
+  }
 }

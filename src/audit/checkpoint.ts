@@ -3,8 +3,8 @@
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { systemCode } from '../errors.ts';
-import { FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from './finding.ts';
+import { systemCode } from '../domain/errors.ts';
+import { FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from './findings.ts';
 import type { Scope } from './scope.ts';
 import type { Position } from './walk.ts';
 

@@ -1,9 +1,8 @@
-import { creationTime, type SessionRef } from '../session.ts';
-import { compareKeys } from '../storage/keys.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
+import { compareKeys, isProbeKey } from '../storage/keys.ts';
 import { readBotDirectory, readDateDirectory, sessionPrefix, UNDATED } from '../storage/layout.ts';
-import { isProbeKey } from '../storage/probe-key.ts';
 import type { ArchiveStore } from '../storage/store.ts';
-import { isUnreadable, readPatiently } from './reading.ts';
+import { isUnreadable, readPatiently } from './check-object.ts';
 
 /** What an audit is to look at. */
 export type Scope =

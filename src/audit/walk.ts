@@ -1,12 +1,12 @@
 /** Finding what there is to look at. */
 
-import { isArchiverError } from '../errors.ts';
-import type { SessionRef } from '../session.ts';
+import { isArchiverError } from '../domain/errors.ts';
+import type { SessionRef } from '../domain/session.ts';
 import { compareKeys } from '../storage/keys.ts';
 import { readSessionKey, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
+import { isFolderMark } from './check-object.ts';
 import { listAll, type SessionDirectory } from './check-session.ts';
-import { isFolderMark } from './folder-mark.ts';
 import { isInScope, type Scope, type Unit } from './scope.ts';
 
 /** How far an audit has come: all before is done, and in `unit` all up to and including the key `after`. */

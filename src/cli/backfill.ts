@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, Option } from 'commander';
-import { LISTING_SOURCES, type ListingSource } from '../kore/listing-source.ts';
-import type { BackfillOperations, BackfillView } from '../operations/backfills.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { CommandFailed, UsageError } from './exit.ts';
+import type { BackfillOperations, BackfillView } from '../backfills/operations.ts';
+import { LISTING_SOURCES, type ListingSource } from '../domain/backfills.ts';
+import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
+import { count, table } from './output.ts';
 import { showProgress } from './progress.ts';
-import { count, table } from './table.ts';
 
 interface BackfillOptions {
   readonly from: Date;

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createRemoteOperations, type RemoteOperations } from '../api/remote.ts';
+import { createRemoteOperations, type RemoteOperations } from '../api/client.ts';
+import type { BackfillOperations } from '../backfills/operations.ts';
 import type { Config } from '../config/config.ts';
-import type { Logger } from '../log.ts';
-import type { BackfillOperations } from '../operations/backfills.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Runtime } from '../runtime.ts';
-import { CommandFailed } from './exit.ts';
+import type { Logger } from '../util/log.ts';
+import { CommandFailed } from './context.ts';
 import { type Owner, ownedDirectory, readOwner, removeOwner } from './owner.ts';
 
 /** The queue as this process got at it: opened by itself, or through the API of the process that holds it. */
@@ -127,7 +127,7 @@ async function askHolder(directory: string): Promise<Holder | undefined> {
 async function openUnlessHeld(config: Config, log: Logger): Promise<Runtime | string> {
   const [{ openRuntime }, { QueueHeldError }] = await Promise.all([
     import('../runtime.ts'),
-    import('../jobs/embedded.ts'),
+    import('../jobs/backends/embedded.ts'),
   ]);
   try {
     return await openRuntime(config, log);

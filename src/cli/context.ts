@@ -3,9 +3,29 @@ import type { WriteStream } from 'node:tty';
 import type { Config } from '../config/config.ts';
 import { type LoadOptions, loadConfig } from '../config/load.ts';
 import type { Environment } from '../config/settings.ts';
-import { createLogger, type Logger } from '../log.ts';
-import { CommandFailed, EXIT_FAILED } from './exit.ts';
+import { createLogger, type Logger } from '../util/log.ts';
 import { Output } from './output.ts';
+
+/** How commands end. 0: done; 1: something failed; 2: wrong usage or configuration. */
+export const EXIT_DONE = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+
+/** What a command was to do has failed, as `message` says; exit code 1. */
+export class CommandFailed extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'CommandFailed';
+  }
+}
+
+/** A command was called in a way that makes no sense, as `message` says; exit code 2. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'UsageError';
+  }
+}
 
 /** What commands have to do with the process they run in. */
 export interface CliContext {

@@ -5,13 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MultiBar, Presets } from 'cli-progress';
 import { Command } from 'commander';
 import { loadConfig } from '../config/load.ts';
-import type { SessionView } from '../jobs/view.ts';
-import { createLogger } from '../log.ts';
+import type { SessionView } from '../domain/views.ts';
 import type { Runtime } from '../runtime.ts';
-import type { Sandbox, SessionSpec } from '../sandbox/sandbox.ts';
-import { makeDirectories } from '../storage/make-directories.ts';
-import type { CliContext } from './context.ts';
-import { CommandFailed } from './exit.ts';
+import type { Sandbox } from '../sandbox/sandbox.ts';
+import type { SessionSpec } from '../sandbox/spec.ts';
+import { makeDirectories } from '../storage/fs/directories.ts';
+import { createLogger } from '../util/log.ts';
+import { type CliContext, CommandFailed } from './context.ts';
 
 /** How often the display looks at the sessions. */
 const LOOK_INTERVAL_MS = 150;

@@ -1,11 +1,10 @@
 import { Command } from 'commander';
 import type { CheckResult, CheckStatus } from '../doctor/check.ts';
-import { redact } from '../redact.ts';
-import type { CliContext } from './context.ts';
-import { CommandFailed } from './exit.ts';
+import { redact } from '../util/redact.ts';
+import { type CliContext, CommandFailed } from './context.ts';
 import { jsonOption } from './options.ts';
+import { count } from './output.ts';
 import { readOwner } from './owner.ts';
-import { count } from './table.ts';
 
 /** As wide as the longest status and the longest name of a check. */
 const STATUS_WIDTH = 'warning'.length;

@@ -1,15 +1,13 @@
+import { open } from 'node:fs/promises';
 import { Argument, Command } from 'commander';
-import type { EnqueueRequest } from '../jobs/session-requests.ts';
-import type { SessionRef } from '../session.ts';
+import type { EnqueueRequest } from '../domain/requests.ts';
+import type { SessionRef } from '../domain/session.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { EnqueueReport } from './enqueue-report.ts';
-import { isList, openSource } from './enqueue-source.ts';
-import { CommandFailed, UsageError } from './exit.ts';
+import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { EnqueueReport, waitForEnd } from './enqueue-report.ts';
 import { botOption, jsonOption, parseIds } from './options.ts';
 import { showProgress } from './progress.ts';
-import type { ListEntry } from './session-list.ts';
-import { waitForEnd } from './wait.ts';
+import { type ListEntry, readSessionList } from './session-list.ts';
 
 interface EnqueueOptions {
   readonly file?: string;
@@ -157,5 +155,44 @@ async function wait(
     report.setEnded(ended);
   } finally {
     progress.stop();
+  }
+}
+
+/** Stands for standard input. */
+const STDIN = '-';
+
+/** Whether the ids come from a list and not from the arguments. */
+function isList(ids: readonly string[], file: string | undefined): boolean {
+  return file !== undefined || (ids.length === 1 && ids[0] === STDIN);
+}
+
+/**
+ * Where the ids come from: the arguments, a file or standard input.
+ * @throws UsageError when it is none of them, two of them, or no file that can be read.
+ */
+async function openSource(
+  context: CliContext,
+  ids: readonly string[],
+  file: string | undefined,
+): Promise<AsyncIterable<ListEntry> | Iterable<ListEntry>> {
+  if (ids.length > 0 && file !== undefined) throw new UsageError('give either ids or --file, not both');
+  if (isList(ids, file)) {
+    return readSessionList(file === undefined || file === STDIN ? context.stdin : await openFile(file));
+  }
+  if (ids.length === 0) throw new UsageError('no session ids: name some, or give a list with --file or -');
+  return ids.map((sessionId, index) => ({ line: index + 1, session: { sessionId } }));
+}
+
+async function openFile(path: string): Promise<AsyncIterable<Buffer | string>> {
+  try {
+    const file = await open(path);
+    // A directory opens, and fails when it is read.
+    if ((await file.stat()).isDirectory()) {
+      await file.close();
+      throw new Error('it is a directory');
+    }
+    return file.createReadStream();
+  } catch (error) {
+    throw new UsageError(`--file ${path} cannot be read: ${(error as Error).message}`);
   }
 }

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
-import { InvalidValue } from '../config/faults.ts';
-import { ERROR_CODES } from '../errors.ts';
-import { isValidId } from '../session.ts';
+import { InvalidValue } from '../config/settings.ts';
+import { ERROR_CODES } from '../domain/errors.ts';
+import { isValidId } from '../domain/session.ts';
 
 /** A bot or session id. */
 export function parseId(text: string): string {

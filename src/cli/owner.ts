@@ -3,10 +3,10 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { QueueConfig } from '../config/config.ts';
-import { systemCode } from '../errors.ts';
-import { registerSecret } from '../redact.ts';
+import { systemCode } from '../domain/errors.ts';
+import { registerSecret } from '../util/redact.ts';
 
-const Owner = z.object({
+export const Owner = z.object({
   /** The process that holds the embedded queue. */
   pid: z.int().positive(),
   /** Where its API is. */

@@ -1,10 +1,9 @@
 import { Argument, Command } from 'commander';
-import type { RetryOutcome } from '../jobs/session-requests.ts';
+import type { RetryOutcome } from '../domain/requests.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { CommandFailed, UsageError } from './exit.ts';
+import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { botOption, codeOption, jsonOption, parseIds } from './options.ts';
-import { count, table } from './table.ts';
+import { count, table } from './output.ts';
 
 interface RetryOptions {
   readonly all?: boolean;

@@ -2,15 +2,14 @@ import { once } from 'node:events';
 import { type ApiOptions, createApi, createProbes } from '../api/server.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
-import type { Logger } from '../log.ts';
-import { createMetrics } from '../metrics/metrics.ts';
+import { createMetrics } from '../observability/metrics/metrics.ts';
 import type { Runtime } from '../runtime.ts';
-import { VERSION } from '../version.ts';
+import type { Logger } from '../util/log.ts';
+import { VERSION } from '../util/version.ts';
 import { createLivenessCheck } from '../workers/liveness.ts';
-import type { SessionWorker } from '../workers/session-worker.ts';
+import type { SessionWorker } from '../workers/worker.ts';
 import { type AccessOptions, accessQueue } from './connect.ts';
-import { type CliContext, loadService } from './context.ts';
-import { CommandFailed } from './exit.ts';
+import { type CliContext, CommandFailed, loadService } from './context.ts';
 import { createLoopbackToken, ownedDirectory, removeOwner, writeOwner } from './owner.ts';
 
 /** What a service does. */

@@ -1,15 +1,22 @@
 import { Command, CommanderError } from 'commander';
 import { passSdkSettings, readEnvironment } from '../config/environment.ts';
-import { ConfigError } from '../config/faults.ts';
-import { createLogger } from '../log.ts';
-import { redact } from '../redact.ts';
-import { VERSION } from '../version.ts';
+import { ConfigError } from '../config/settings.ts';
+import { createLogger } from '../util/log.ts';
+import { redact } from '../util/redact.ts';
+import { VERSION } from '../util/version.ts';
 import { backfillCommand } from './backfill.ts';
-import { type CliContext, createContext } from './context.ts';
+import {
+  type CliContext,
+  CommandFailed,
+  createContext,
+  EXIT_DONE,
+  EXIT_FAILED,
+  EXIT_USAGE,
+  UsageError,
+} from './context.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
-import { CommandFailed, EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from './exit.ts';
 import { retryCommand } from './retry.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { scheduleCommand } from './schedule.ts';

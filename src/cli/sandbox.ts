@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { Command, Option } from 'commander';
 import type { Rate } from '../config/config.ts';
-import { parseDuration, parseRate } from '../config/units.ts';
-import type { Sandbox, SessionSpec } from '../sandbox/sandbox.ts';
+import { parseDuration, parseRate } from '../config/parsers.ts';
+import type { Sandbox } from '../sandbox/sandbox.ts';
+import type { SessionSpec } from '../sandbox/spec.ts';
 import type { CliContext } from './context.ts';
 import { asArgument, jsonOption, parseId, wholeNumber } from './options.ts';
-import { table } from './table.ts';
+import { table } from './output.ts';
 
 interface SandboxOptions {
   readonly host: string;

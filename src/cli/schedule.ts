@@ -1,10 +1,10 @@
 import { Argument, Command, Option } from 'commander';
-import { parseCron, parseLookback, parseScheduleName, type ScheduleSpec } from '../config/schedules.ts';
-import type { BackfillOperations } from '../operations/backfills.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { CommandFailed } from './exit.ts';
+import type { BackfillOperations } from '../backfills/operations.ts';
+import type { ScheduleSpec } from '../config/config.ts';
+import { parseCron, parseLookback, parseScheduleName } from '../config/schedules.ts';
+import { type CliContext, CommandFailed, loadCommand } from './context.ts';
 import { asArgument, jsonOption } from './options.ts';
-import { table, timeSpan } from './table.ts';
+import { table, timeSpan } from './output.ts';
 
 interface SetOptions {
   readonly cron: string;

@@ -1,6 +1,109 @@
-import { isValidId } from '../session.ts';
-import { parseCsvRecord } from './csv.ts';
-import { type Line, readTextLines } from './lines.ts';
+import { TextDecoder } from 'node:util';
+import { isValidId } from '../domain/session.ts';
+import { UsageError } from './context.ts';
+
+/** No line of ids is nearly as long; a file of another kind must not fill the memory. */
+const MAX_LINE_CHARACTERS = 64 * 1024;
+
+/** A line of a text: its number, counted from 1, and the text without its end; `undefined` when it is too long. */
+interface Line {
+  readonly number: number;
+  readonly text: string | undefined;
+}
+
+/**
+ * The lines of a text, in constant memory. It is UTF-8, or UTF-16 where a byte order mark says so; the mark is left out.
+ * @throws UsageError when it is compressed.
+ */
+async function* readTextLines(input: AsyncIterable<Buffer | string>): AsyncGenerator<Line> {
+  let number = 0;
+  for await (const text of splitLines(decode(input))) {
+    number += 1;
+    yield { number, text };
+  }
+}
+
+async function* decode(input: AsyncIterable<Buffer | string>): AsyncGenerator<string> {
+  let decoder: TextDecoder | undefined;
+  for await (const chunk of input) {
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    decoder ??= new TextDecoder(encodingOf(bytes));
+    yield decoder.decode(bytes, { stream: true });
+  }
+  if (decoder) yield decoder.decode();
+}
+
+/** What the first bytes of a text say of its encoding. */
+function encodingOf(bytes: Buffer): string {
+  const start = bytes.toString('hex', 0, 2);
+  if (start === '1f8b')
+    throw new UsageError('the list is compressed: unpack it, as with zcat, and hand it in by "-"');
+  if (start === '504b') throw new UsageError('the list is a ZIP file or a spreadsheet: save it as CSV');
+  return { fffe: 'utf-16le', feff: 'utf-16be' }[start] ?? 'utf-8';
+}
+
+async function* splitLines(chunks: AsyncIterable<string>): AsyncGenerator<string | undefined> {
+  let begun = '';
+  let isTooLong = false;
+  const finish = () =>
+    isTooLong || begun.length > MAX_LINE_CHARACTERS ? undefined : begun.replace(/\r$/, '');
+  for await (const chunk of chunks) {
+    const [first = '', ...others] = chunk.split('\n');
+    begun += first;
+    for (const next of others) {
+      yield finish();
+      begun = next;
+      isTooLong = false;
+    }
+    if (begun.length > MAX_LINE_CHARACTERS) {
+      begun = '';
+      isTooLong = true;
+    }
+  }
+  if (isTooLong || begun !== '') yield finish();
+}
+/** CSV as far as a list of ids needs it: RFC 4180 with any delimiter, and blanks around fields left out. */
+
+/** The fields of a record; `open` when the text ends within quotes; `broken` when more follows closing quotes. */
+export type CsvRecord = readonly string[] | 'open' | 'broken';
+
+/** A field in quotes, in which two quotes stand for one. */
+const QUOTED = /"((?:[^"]|"")*)"(?!")/y;
+
+/**
+ * Takes one record apart.
+ *
+ * @param delimiter one character between two fields.
+ * @example
+ * parseCsvRecord('a, "b, ""c"""', ','); // ['a', 'b, "c"']
+ */
+export function parseCsvRecord(text: string, delimiter: string): CsvRecord {
+  const fields: string[] = [];
+  let at = 0;
+  for (;;) {
+    const start = skipSpaces(text, at);
+    if (text[start] === '"') {
+      QUOTED.lastIndex = start;
+      const content = QUOTED.exec(text)?.[1];
+      if (content === undefined) return 'open';
+      fields.push(content.replaceAll('""', '"').trim());
+      at = skipSpaces(text, QUOTED.lastIndex);
+    } else {
+      const end = text.indexOf(delimiter, at);
+      at = end === -1 ? text.length : end;
+      fields.push(text.slice(start, at).trim());
+    }
+    if (at >= text.length) return fields;
+    if (text[at] !== delimiter) return 'broken';
+    at += 1;
+  }
+}
+
+function skipSpaces(text: string, from: number): number {
+  let at = from;
+  while (text[at] === ' ') at += 1;
+  return at;
+}
 
 /** One entry of a list of sessions: a session, or what is wrong with that line (counted from 1). */
 export type ListEntry = { readonly line: number } & (Listed | Fault);

@@ -1,12 +1,11 @@
 import { Argument, Command, Option } from 'commander';
-import type { ArchiverStats } from '../jobs/session-requests.ts';
-import { SESSION_STATES, type SessionState, type SessionView } from '../jobs/view.ts';
+import type { ArchiverStats } from '../domain/requests.ts';
+import { SESSION_STATES, type SessionState, type SessionView } from '../domain/views.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { CommandFailed, UsageError } from './exit.ts';
+import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { botOption, codeOption, jsonOption, parseIds, wholeNumber } from './options.ts';
-import { count, table, timeSpan } from './table.ts';
+import { count, table, timeSpan } from './output.ts';
 
 interface StatusOptions {
   readonly bot?: string;

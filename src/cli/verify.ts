@@ -1,21 +1,19 @@
 import { stat } from 'node:fs/promises';
 import { Argument, Command, Option } from 'commander';
 import type { Checkpoint } from '../audit/checkpoint.ts';
-import { countFindings, type Finding } from '../audit/finding.ts';
+import { countFindings, type Finding } from '../audit/findings.ts';
 import type { Scope } from '../audit/scope.ts';
 import type { AuditProgress } from '../audit/verify.ts';
 import type { ArchiveTarget, Config } from '../config/config.ts';
-import { systemCode } from '../errors.ts';
-import type { Logger } from '../log.ts';
-import { toArchiveFileError } from '../storage/file-errors.ts';
+import { systemCode } from '../domain/errors.ts';
+import { toArchiveFileError } from '../storage/fs/errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
-import { type CliContext, loadCommand } from './context.ts';
-import { CommandFailed, UsageError } from './exit.ts';
+import type { Logger } from '../util/log.ts';
+import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { jsonOption, parseId, parseIds, parseTime, wholeNumber } from './options.ts';
+import { count } from './output.ts';
 import { type Progress, showProgress } from './progress.ts';
-import { count } from './table.ts';
-import { BrokenSessions, type RepairCounts } from './verify-repair.ts';
-import { VerifyReport } from './verify-report.ts';
+import { BrokenSessions, type RepairCounts, VerifyReport } from './verify-report.ts';
 
 interface VerifyOptions {
   readonly bot?: string;

@@ -1,9 +1,6 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
-import type { ScheduleSpec } from './schedules.ts';
-import type { Rate } from './units.ts';
-
-export type { Rate } from './units.ts';
+import type { LogLevel } from '../util/log.ts';
 
 /** The Kore app: who signs our tokens, and those that Kore's BotKit sends. */
 export interface KoreApp {
@@ -166,9 +163,6 @@ export interface TracesConfig {
   readonly samplerRatio: number;
 }
 
-/** `LOG_LEVEL` */
-export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
-
 /** Everything. `kore` is there only for the commands that call Kore. */
 export interface Config {
   readonly kore: KoreConfig | undefined;
@@ -184,4 +178,19 @@ export interface Config {
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;
   readonly logLevel: LogLevel;
+}
+
+/** A backfill on a timetable. */
+export interface ScheduleSpec {
+  readonly name: string;
+  /** A cron expression of 5 fields, or 6 with seconds before them; in UTC. */
+  readonly cron: string;
+  /** How far back each run looks (milliseconds). */
+  readonly lookbackMs: number;
+}
+
+/** How often something may happen: `KORE_RATE_LIMIT=60/60s` is `{ calls: 60, windowMs: 60_000 }`. */
+export interface Rate {
+  readonly calls: number;
+  readonly windowMs: number;
 }

@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
-import { ConfigError } from './faults.ts';
-import { type Environment, SECRETS, sayCode } from './settings.ts';
+import { ConfigError, type Environment, SECRETS, sayCode } from './settings.ts';
 
 /**
  * The variables of a `.env` file in a directory, under those of the process, which win, even where they are

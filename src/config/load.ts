@@ -1,5 +1,5 @@
-import { registerSecret } from '../redact.ts';
-import { leastTransferMemory } from '../storage/transfer-memory.ts';
+import { leastTransferMemory } from '../domain/transfer-memory.ts';
+import { registerSecret } from '../util/redact.ts';
 import type {
   ArchiveTarget,
   Config,
@@ -14,17 +14,13 @@ import type {
   WebhookConfig,
   WorkConfig,
 } from './config.ts';
-import { parseSchedules } from './schedules.ts';
-import { type Environment, Settings } from './settings.ts';
-import { loadTraces } from './traces.ts';
-import { parseDuration, parseRate, parseSize } from './units.ts';
-import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
 import {
   between,
   isLoopback,
   parseAwsAccount,
   parseBindHost,
   parseBoolean,
+  parseDuration,
   parseHosts,
   parseId,
   parseInteger,
@@ -32,13 +28,19 @@ import {
   parseObjectLock,
   parsePointers,
   parseQueueName,
+  parseRate,
   parseSecret,
+  parseSize,
   parseSse,
   parseStorageClass,
   parseTags,
   parseTokens,
   visible,
-} from './values.ts';
+} from './parsers.ts';
+import { parseSchedules } from './schedules.ts';
+import { type Environment, Settings } from './settings.ts';
+import { loadTraces } from './traces.ts';
+import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
 
 /**
  * What a command can't do without:

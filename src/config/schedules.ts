@@ -1,14 +1,6 @@
-import { InvalidValue, quote } from './faults.ts';
-import { DAY_MS, parseDuration } from './units.ts';
-
-/** A backfill on a timetable. */
-export interface ScheduleSpec {
-  readonly name: string;
-  /** A cron expression of 5 fields, or 6 with seconds before them; in UTC. */
-  readonly cron: string;
-  /** How far back each run looks (milliseconds). */
-  readonly lookbackMs: number;
-}
+import type { ScheduleSpec } from './config.ts';
+import { DAY_MS, parseDuration } from './parsers.ts';
+import { InvalidValue, quote } from './settings.ts';
 
 const MAX_LOOKBACK_MS = 365 * DAY_MS;
 

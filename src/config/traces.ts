@@ -1,8 +1,7 @@
-import { registerSecret } from '../redact.ts';
+import { registerSecret } from '../util/redact.ts';
 import type { TracesConfig } from './config.ts';
-import { InvalidValue } from './faults.ts';
-import type { Settings } from './settings.ts';
-import { between, oneOf } from './values.ts';
+import { between, oneOf } from './parsers.ts';
+import { InvalidValue, type Settings } from './settings.ts';
 
 const PROTOCOL = 'OTEL_EXPORTER_OTLP_PROTOCOL';
 const TRACES_PROTOCOL = 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL';

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import type { ArchiveTarget, QueueTarget, S3Config } from './config.ts';
-import { InvalidValue, quote } from './faults.ts';
-import { isLoopback } from './values.ts';
+import { isLoopback } from './parsers.ts';
+import { InvalidValue, quote } from './settings.ts';
 
 /** Parsers of the variables that say where things are. Each throws InvalidValue. */
 

@@ -1,11 +1,11 @@
 /** An archive in a bucket: the rights that are used, each proven by using it. */
 
 import type { LifecycleRule } from '@aws-sdk/client-s3';
-import { type BucketFindings, inspectBucket, isForbidden } from '../storage/inspect-bucket.ts';
-import { PROBE_PATTERN } from '../storage/probe-key.ts';
-import type { S3Target } from '../storage/s3.ts';
-import type { S3Connection } from '../storage/s3-client.ts';
-import { isNotImplemented, nameOf, toArchiveS3Error } from '../storage/s3-errors.ts';
+import { PROBE_PATTERN } from '../storage/keys.ts';
+import type { S3Connection } from '../storage/s3/client.ts';
+import { isNotImplemented, nameOf, toArchiveS3Error } from '../storage/s3/errors.ts';
+import type { S3Target } from '../storage/s3/store.ts';
+import { type BucketFindings, inspectBucket, isForbidden } from './bucket-probe.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';
 import type { ClockComparison } from './clock.ts';
 

@@ -1,10 +1,9 @@
 /** The configuration: all that is wrong with it, and the parts of it that the other checks can go by. */
 
 import type { ArchiveTarget, Config, KoreConfig, QueueConfig } from '../config/config.ts';
-import { ConfigError, type Fault } from '../config/faults.ts';
 import { loadConfig, type Need } from '../config/load.ts';
-import type { Environment } from '../config/settings.ts';
-import { isLoopback } from '../config/values.ts';
+import { isLoopback } from '../config/parsers.ts';
+import { ConfigError, type Environment, type Fault } from '../config/settings.ts';
 import { type CheckResult, failed, ok, warning } from './check.ts';
 
 const NAME = 'configuration';

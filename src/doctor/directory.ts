@@ -1,5 +1,10 @@
-import { toArchiveFileError } from '../storage/file-errors.ts';
-import { type DirectoryFindings, inspectDirectory } from '../storage/inspect-directory.ts';
+import { constants } from 'node:fs';
+import { access, rm, stat, statfs } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { ArchiverError, systemCode } from '../domain/errors.ts';
+import { toArchiveFileError } from '../storage/fs/errors.ts';
+import { createDirectoryStore } from '../storage/fs/store.ts';
+import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';
 
 const ARCHIVE = 'archive';
@@ -42,4 +47,61 @@ export async function checkDirectory(
 
 function gibibytes(bytes: number): string {
   return `${(bytes / 2 ** 30).toLocaleString('en', { maximumFractionDigits: 1 })} GiB`;
+}
+
+/** What was found. */
+interface DirectoryFindings {
+  /** `file:` and the absolute path. */
+  readonly location: string;
+  /** Whether it is there; otherwise what was tried is to make it where it will be. */
+  readonly exists: boolean;
+  /** What may still be written. */
+  readonly freeBytes: number;
+}
+
+/**
+ * Writes a file as an archive does (synced, and under its name in one step), reads it, and removes it with its
+ * directory. An archive that is not there yet is not made.
+ *
+ * @throws ArchiverError as the store words it, a file system's own error from the rest; the signal's reason when aborted.
+ */
+async function inspectDirectory(directory: string, signal: AbortSignal): Promise<DirectoryFindings> {
+  const root = resolve(directory);
+  const nearest = await nearestDirectory(root);
+  const exists = nearest === root;
+  // The store's own words would name the probe's place.
+  if (!exists) await access(nearest, constants.W_OK | constants.X_OK);
+  const probe = newProbeDirectory();
+  // In a place of its own, so that several of these at once do not remove each other's directories.
+  const store = createDirectoryStore(exists ? root : join(nearest, probe));
+  const key = `${probe}probe`;
+  try {
+    await store.write(key, PROBE_BODY, PROBE_INFO, 'absent', signal);
+    const read = await store.read(key, signal);
+    if (!read?.equals(PROBE_BODY)) {
+      throw new ArchiverError('ARCHIVE_UNAVAILABLE', 'what was read is not what was written');
+    }
+    const { bavail, bsize } = await statfs(nearest);
+    return { location: `file:${root}`, exists, freeBytes: bavail * bsize };
+  } finally {
+    await rm(join(nearest, probe), { recursive: true, force: true });
+    await store.close();
+  }
+}
+
+/**
+ * The directory itself where it is there, else the innermost one above it that is.
+ * @param path absolute.
+ * @throws the file system's own error, `ENOTDIR` where something else has the name of one of them.
+ */
+export async function nearestDirectory(path: string): Promise<string> {
+  for (let current = path; ; current = dirname(current)) {
+    try {
+      if ((await stat(current)).isDirectory()) return current;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT' || dirname(current) === current) throw error;
+      continue;
+    }
+    throw Object.assign(new Error(`${current} is no directory`), { code: 'ENOTDIR' });
+  }
 }

@@ -1,15 +1,13 @@
 /** Looks at everything that archiving depends on, and says what to mend. */
 
+import type { QueueConfig } from '../config/config.ts';
 import type { Environment } from '../config/settings.ts';
-import type { S3Connection } from '../storage/s3-client.ts';
-import { checkArchive } from './archive.ts';
-import { type CheckResult, failed, faultOf, skipped } from './check.ts';
+import type { S3Connection } from '../storage/s3/client.ts';
+import { type CheckResult, failed, faultOf, ok, skipped } from './check.ts';
 import { ClockComparison } from './clock.ts';
 import { checkConfiguration, type SoundParts } from './configuration.ts';
 import type { Holder } from './embedded.ts';
 import { checkKore } from './kore.ts';
-import { checkNode } from './node-version.ts';
-import { checkQueue } from './queue.ts';
 
 /** For each of the checks; every one of them has shorter limits of its own for each step. */
 const CHECK_TIMEOUT_MS = 30_000;
@@ -90,4 +88,55 @@ async function bounded(
     const { message, mend } = faultOf(error, 'look at the message, and at the configuration');
     return [failed(name, message, mend)];
   }
+}
+
+/** Whether the archive can be used. What a kind of archive needs is loaded for that kind alone. */
+async function checkArchive(
+  { target, maxRecordingBytes }: NonNullable<SoundParts['archive']>,
+  clock: ClockComparison,
+  connection: S3Connection,
+  signal: AbortSignal,
+): Promise<readonly CheckResult[]> {
+  if (target.kind === 'file') {
+    const { checkDirectory } = await import('./directory.ts');
+    return checkDirectory(target.directory, maxRecordingBytes, signal);
+  }
+  const { checkBucket } = await import('./bucket.ts');
+  return checkBucket(target, clock, connection, signal);
+}
+
+/** Whether the queue can be used, and keeps what it is given. What a kind of queue needs is loaded for that kind alone. */
+async function checkQueue(
+  { target, ...rest }: QueueConfig,
+  findHolder: (directory: string) => Promise<Holder | undefined>,
+  signal: AbortSignal,
+): Promise<readonly CheckResult[]> {
+  switch (target.kind) {
+    case 'embedded': {
+      const { checkEmbedded } = await import('./embedded.ts');
+      return checkEmbedded(target, findHolder);
+    }
+    case 'postgres': {
+      const { checkPostgres } = await import('./postgres.ts');
+      return checkPostgres(target.url, signal);
+    }
+    case 'redis':
+    case 'sentinel': {
+      const { checkRedis } = await import('./redis.ts');
+      return checkRedis({ target, ...rest }, signal);
+    }
+  }
+}
+
+/** As `engines` in package.json says. */
+const OLDEST = { major: 22, minor: 19 };
+
+/** Whether this Node.js can run the program. @param version as in `process.versions.node`. */
+export function checkNode(version: string): CheckResult {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const isNewEnough = major > OLDEST.major || (major === OLDEST.major && minor >= OLDEST.minor);
+  const oldest = `${OLDEST.major}.${OLDEST.minor}`;
+  return isNewEnough
+    ? ok('node', `Node.js ${version}`)
+    : failed('node', `Node.js ${version} is older than ${oldest}`, `install Node.js ${oldest} or newer`);
 }

@@ -1,6 +1,11 @@
-import { systemCode } from '../errors.ts';
-import { inspectEmbedded } from '../jobs/inspect-embedded.ts';
+import { randomUUID } from 'node:crypto';
+import { constants, existsSync } from 'node:fs';
+import { access, rm, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { systemCode } from '../domain/errors.ts';
+import { holdDirectory, QueueHeldError } from '../jobs/backends/embedded.ts';
 import { type CheckResult, failed, ok } from './check.ts';
+import { nearestDirectory } from './directory.ts';
 
 const NAME = 'queue';
 
@@ -44,5 +49,49 @@ export async function checkEmbedded(
     const detail = code ?? (error instanceof Error ? error.message : String(error));
     const mend = `${MENDS[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
     return [failed(NAME, `the directory ${target.directory} can not be written to (${detail})`, mend)];
+  }
+}
+
+/** What was found. */
+export interface EmbeddedFindings {
+  /** Absolute. */
+  readonly directory: string;
+  /** Whether there is a queue in it; otherwise it is made by the first command that needs it. */
+  readonly exists: boolean;
+  /** Whether a process holds it. */
+  readonly isHeld: boolean;
+}
+
+/**
+ * Writes a file into the directory and removes it (or, where it is to be made yet, asks whether it can be), and looks
+ * whether a process holds the queue. Leaves nothing behind.
+ *
+ * @throws the file system's own error where the directory is of no use.
+ */
+async function inspectEmbedded(target: { readonly directory: string }): Promise<EmbeddedFindings> {
+  const directory = resolve(target.directory);
+  const innermost = await nearestDirectory(directory);
+  if (innermost !== directory) {
+    await access(innermost, constants.W_OK | constants.X_OK);
+    return { directory, exists: false, isHeld: false };
+  }
+  const probe = join(directory, `doctor-${randomUUID()}.tmp`);
+  try {
+    await writeFile(probe, 'safe to delete\n', { flag: 'wx' });
+  } finally {
+    await rm(probe, { force: true });
+  }
+  const exists = existsSync(join(directory, 'pgdata'));
+  return { directory, exists, isHeld: existsSync(join(directory, 'lock')) && isHeld(directory) };
+}
+
+/** Takes the lock for a moment; a `start` in that very moment looks again a little later. */
+function isHeld(directory: string): boolean {
+  try {
+    holdDirectory(directory)();
+    return false;
+  } catch (error) {
+    if (error instanceof QueueHeldError) return true;
+    throw error;
   }
 }

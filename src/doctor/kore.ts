@@ -1,8 +1,22 @@
 /** The Kore app's credentials: a signed call tells what Kore thinks of them, as far as it says. */
 
 import type { KoreConfig } from '../config/config.ts';
-import { isArchiverError } from '../errors.ts';
-import { inspectKore, isAccepted, type KoreFinding, type KoreFindings } from '../kore/inspect-kore.ts';
+import type { ListingSource } from '../domain/backfills.ts';
+import { isArchiverError } from '../domain/errors.ts';
+import { voicemailRequest } from '../kore/client.ts';
+import { callsListing } from '../kore/listings/calls.ts';
+import { sessionsListing } from '../kore/listings/sessions.ts';
+import { signToken } from '../kore/token.ts';
+import {
+  createExchange,
+  type Exchange,
+  type ExchangeLimits,
+  header,
+  type KoreAnswer,
+  type KoreRequest,
+} from '../kore/transport.ts';
+import { interpretVoicemail } from '../kore/voicemail.ts';
+import { isObject, parseJson } from '../util/json.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';
 import type { ClockComparison } from './clock.ts';
 
@@ -69,4 +83,106 @@ function judgeListing({ listing }: KoreFindings): CheckResult {
   if (listing.fault === undefined) return ok(LISTING, `backfills can go by ${by}`);
   const { message, mend } = faultOf(listing.fault, LOOK);
   return warning(LISTING, `backfills can not go by ${by}: ${message}`, mend);
+}
+
+/** An ObjectId of 1970, long before Kore. */
+const NOBODY = '000000000000000000000000';
+/** A second in which nothing was called. */
+const NEVER = { from: new Date('2001-01-01T00:00:00Z'), to: new Date('2001-01-01T00:00:01Z') };
+
+/** A person waits. */
+const LIMITS: ExchangeLimits = {
+  connectTimeoutMs: 5_000,
+  headersTimeoutMs: 10_000,
+  bodyTimeoutMs: 10_000,
+  totalTimeoutMs: 15_000,
+};
+
+/** What came of one call. */
+interface KoreFinding {
+  /** What the answer means as an error; `undefined` when it gave what was asked for. */
+  readonly fault: unknown;
+  /** Whether the answer was a JSON object, as all of Kore's are; `undefined` when none came. */
+  readonly isKores: boolean | undefined;
+  /** Whether it was an error worded as Kore words its errors. Any other server answers 404 as well. */
+  readonly isWorded: boolean;
+}
+
+/** What was found. */
+interface KoreFindings {
+  readonly voicemail: KoreFinding;
+  /** The listing that backfills go by; not asked where the first call makes that pointless. */
+  readonly listing: (KoreFinding & { readonly source: ListingSource }) | undefined;
+}
+
+/** The clock to sign by, and who hears Kore's. */
+export interface InspectKoreOptions {
+  readonly now: () => number;
+  /** Gets the `Date` header of each answer. */
+  readonly onDate: (date: string | undefined) => void;
+}
+
+/**
+ * Makes one call of the voicemail API and, if the credentials are good, one of the listing; neither counts towards
+ * `KORE_RATE_LIMIT`.
+ *
+ * @throws the signal's reason when aborted.
+ */
+async function inspectKore(
+  config: KoreConfig,
+  options: InspectKoreOptions,
+  signal: AbortSignal,
+): Promise<KoreFindings> {
+  const { botId, accountId } = config;
+  const exchange = createExchange(config.baseUrl, LIMITS);
+  const ask = (request: KoreRequest, read: (answer: KoreAnswer) => unknown) =>
+    askOnce(exchange, request, read, { config, ...options }, signal);
+  try {
+    const session = { botId, sessionId: NOBODY };
+    const voicemail = await ask(voicemailRequest(session), interpretVoicemail);
+    if (!isAccepted(voicemail)) return { voicemail, listing: undefined };
+    const source = accountId === undefined ? 'sessions' : 'calls';
+    const listing = accountId === undefined ? sessionsListing : callsListing(accountId);
+    const request = listing.request({ botId, ...NEVER, page: 0, rowsBefore: 0 });
+    const found = await ask(request, (answer) => listing.read(answer));
+    return { voicemail, listing: { source, ...found } };
+  } finally {
+    await exchange.close();
+  }
+}
+
+/** Kore answered the question itself: there is such a session, or none. */
+function isAccepted({ fault, isKores, isWorded }: KoreFinding): boolean {
+  const saysNone = isWorded && isArchiverError(fault, 'SESSION_NOT_FOUND');
+  return isKores === true && (fault === undefined || saysNone);
+}
+
+async function askOnce(
+  exchange: Exchange,
+  request: KoreRequest,
+  read: (answer: KoreAnswer) => unknown,
+  { config, now, onDate }: InspectKoreOptions & { readonly config: KoreConfig },
+  signal: AbortSignal,
+): Promise<KoreFinding> {
+  let isKores: boolean | undefined;
+  let isWorded = false;
+  try {
+    const auth = await signToken(config, now());
+    const answer = await exchange.send({ ...request, headers: { ...request.headers, auth } }, signal);
+    onDate(header(answer, 'date'));
+    const body = parseJson(answer.body);
+    isKores = isObject(body);
+    isWorded = isEnvelope(body);
+    read(answer);
+    return { fault: undefined, isKores, isWorded };
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return { fault: error, isKores, isWorded };
+  }
+}
+
+/** `{errors: [{msg, code}]}` or `{code, message}`. */
+function isEnvelope(body: unknown): boolean {
+  if (!isObject(body)) return false;
+  return Array.isArray(body.errors) || (body.code !== undefined && typeof body.message === 'string');
 }

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Rate } from '../config/config.ts';
-import { ArchiverError } from '../errors.ts';
-import type { CallClass, CallLimit } from '../kore/voicemail.ts';
-import type { Backend } from './backend.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import type { CallClass, CallLimit } from '../domain/voicemail.ts';
+import type { Backend } from './backends/backend.ts';
 
 /** Longest wait for a call while a session holds its place in a worker; beyond it, the session goes back. */
 const MAX_WAIT_MS = 3_000;

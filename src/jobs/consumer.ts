@@ -1,9 +1,8 @@
 import { DelayedError, type Job, WaitingError, Worker } from 'bullmq';
-import type { Logger } from '../log.ts';
-import { withinTime } from '../within-time.ts';
-import { type Backend, type JobWorker, MINUTES_KEPT, type QueueTelemetry } from './backend.ts';
-import type { JobResult, SessionJobData, SessionJobProgress } from './session-job.ts';
-import { jobProgress } from './view.ts';
+import { withinTime } from '../util/async.ts';
+import type { Logger } from '../util/log.ts';
+import { type Backend, type JobWorker, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
+import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 
 /** A job in hand: a session's, unless it says otherwise. */
 export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> {

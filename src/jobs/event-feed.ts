@@ -1,9 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { QueueEvents } from 'bullmq';
-import type { Logger } from '../log.ts';
-import { withinTime } from '../within-time.ts';
-import type { Backend, JobEvents } from './backend.ts';
-import { EventReader, isAfter, type JobEvent, readJobEvent, type SessionEvent } from './session-event.ts';
+import type { SessionEvent } from '../domain/events.ts';
+import { withinTime } from '../util/async.ts';
+import type { Logger } from '../util/log.ts';
+import type { Backend, JobEvents } from './backends/backend.ts';
+import { EventReader, isAfter, type JobEvent, readJobEvent } from './job-events.ts';
 
 /** A position to go on from that is none. */
 export class InvalidEventIdError extends Error {

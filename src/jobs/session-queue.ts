@@ -1,12 +1,5 @@
 import { type JobState, type JobsOptions, Queue } from 'bullmq';
-import { type ErrorCode, isErrorCode } from '../errors.ts';
-import { inLanes } from '../in-lanes.ts';
-import type { Logger } from '../log.ts';
-import type { SessionRef } from '../session.ts';
-import { shareResult } from '../share-result.ts';
-import type { Backend, JobQueue, JobStanding, MinuteCounts, QueueTelemetry } from './backend.ts';
-import { Turns } from './in-turn.ts';
-import { BACKFILL_PRIORITY, jobId, type SessionJobData, type TranscriptState } from './session-job.ts';
+import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
 import type {
   EnqueueOutcome,
   EnqueueRequest,
@@ -17,16 +10,26 @@ import type {
   RetryOutcome,
   SessionPage,
   StateCounts,
-} from './session-requests.ts';
+} from '../domain/requests.ts';
+import type { SessionRef } from '../domain/session.ts';
 import {
-  jobProgress,
   SESSION_STATES,
-  type SessionJob,
   type SessionState,
   type SessionView,
+  type TranscriptState,
+} from '../domain/views.ts';
+import { inLanes, shareResult, Turns } from '../util/async.ts';
+import type { Logger } from '../util/log.ts';
+import type { Backend, JobQueue, JobStanding, MinuteCounts, QueueTelemetry } from './backends/backend.ts';
+import {
+  BACKFILL_PRIORITY,
+  jobId,
+  jobProgress,
+  type SessionJob,
+  type SessionJobData,
   sessionState,
   viewOfJob,
-} from './view.ts';
+} from './session-job.ts';
 
 /** A list query that makes no sense. */
 export class InvalidCursorError extends Error {

@@ -1,14 +1,12 @@
 import type { KoreConfig } from '../config/config.ts';
-import { ArchiverError, type ErrorCode, isArchiverError } from '../errors.ts';
-import type { Logger } from '../log.ts';
-import { isValidId, type SessionRef } from '../session.ts';
-import type { KoreAnswer } from './answer.ts';
-import { createExchange, type ExchangeLimits, type KoreRequest } from './exchange.ts';
-import type { Listing, ListingPage, PageQuery } from './listing.ts';
-import { interpretVoicemail } from './response.ts';
+import { ArchiverError, type ErrorCode, isArchiverError } from '../domain/errors.ts';
+import { isValidId, type SessionRef } from '../domain/session.ts';
+import type { CallClass, CallLimit, KoreDocument, Voicemail } from '../domain/voicemail.ts';
+import type { Logger } from '../util/log.ts';
+import type { Listing, ListingPage, PageQuery } from './listings/listing.ts';
 import { signToken } from './token.ts';
-import type { CallClass, CallLimit, KoreDocument, Voicemail } from './voicemail.ts';
-import { voicemailRequest } from './voicemail-request.ts';
+import { createExchange, type ExchangeLimits, type KoreAnswer, type KoreRequest } from './transport.ts';
+import { interpretVoicemail } from './voicemail.ts';
 
 /** How one request to Kore ended, for metrics. */
 export interface CallOutcome {
@@ -148,4 +146,13 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
 function otherIds(transcriptions: readonly KoreDocument[], field: string, expected: string): string[] {
   const ids = transcriptions.map((message) => message[field]).filter((id) => typeof id === 'string');
   return [...new Set(ids)].filter((id) => id !== expected).map((id) => (isValidId(id) ? id : '(no id)'));
+}
+
+/** The request for a session's voicemail, without its token. */
+export function voicemailRequest({ botId, sessionId }: SessionRef): KoreRequest {
+  const query = `sessionId=${encodeURIComponent(sessionId)}&transcription=true`;
+  return {
+    path: `/api/public/bot/${encodeURIComponent(botId)}/voicemail?${query}`,
+    headers: { 'content-type': 'application/json', accept: 'application/json' },
+  };
 }

@@ -1,15 +1,23 @@
 import type { z } from 'zod';
-import { EnqueueBody, ListQuery, SessionParams } from '../api/schemas.ts';
-import { sayFaults } from '../api/validation.ts';
-import type { SessionEvent } from '../jobs/session-event.ts';
-import type { SessionRef } from '../session.ts';
-import { withinTime } from '../within-time.ts';
-import type { Archiver, ArchiverOptions, BotOptions, EnqueueOptions, EventsOptions } from './archiver.ts';
-import { ArchiverError } from './archiver-error.ts';
-import { type Connection, openConnection } from './connection.ts';
-import { asArchiverError } from './errors.ts';
-import { loggerTo } from './log.ts';
-import { readOptions } from './options.ts';
+import type { SessionEvent } from '../domain/events.ts';
+import type { SessionRef } from '../domain/session.ts';
+import { openBackend } from '../jobs/backends/open.ts';
+import { EventFeed } from '../jobs/event-feed.ts';
+import { SessionQueue } from '../jobs/session-queue.ts';
+import { EnqueueBody, ListQuery, SessionParams, sayFaults } from '../operations/input.ts';
+import { createOperations, type Operations } from '../operations/operations.ts';
+import { withinTime } from '../util/async.ts';
+import { createLogger, type Logger } from '../util/log.ts';
+import type {
+  Archiver,
+  ArchiverLogger,
+  ArchiverOptions,
+  BotOptions,
+  EnqueueOptions,
+  EventsOptions,
+} from './archiver.ts';
+import { ArchiverError, asArchiverError } from './errors.ts';
+import { type ArchiverSettings, readOptions } from './options.ts';
 
 /** How long a reader of events sleeps at most before it looks again. */
 const EVENT_WAIT_MS = 60_000;
@@ -184,5 +192,63 @@ async function within<T>(milliseconds: number, answer: Promise<T>): Promise<T> {
   if (await withinTime(answer, milliseconds)) return answer;
   throw new ArchiverError('TIMEOUT', `neither queue nor archive answered within ${milliseconds} ms`, {
     retryable: true,
+  });
+}
+
+/** The queue, and the archive where there is one, as this process has them open. */
+interface Connection {
+  readonly operations: Operations;
+  readonly feed: EventFeed;
+  /** The id of the newest event, or one before all others. */
+  lastEventId(): Promise<string>;
+  /** Proves that queue and archive can be reached. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens queue and archive.
+ * @throws QueueUnavailableError, QueueHeldError
+ */
+async function openConnection(
+  { queue: config, archive }: ArchiverSettings,
+  log: Logger,
+): Promise<Connection> {
+  const { name } = config;
+  const backend = await openBackend(config, log);
+  // Who reads no archive need not load the AWS SDK.
+  const store = archive && (await import('../storage/open.ts')).openStore(archive, { logger: log });
+  const queue = new SessionQueue(backend, name, log);
+  const feed = new EventFeed(backend, name, log);
+  return {
+    operations: createOperations(queue, store, log),
+    feed,
+    lastEventId: () => backend.lastEventId(name),
+    async check() {
+      await Promise.all([queue.check(), store?.check(new AbortController().signal)]);
+    },
+    async close() {
+      await feed.close();
+      await queue.close();
+      await backend.close();
+      await store?.close();
+    },
+  };
+}
+
+/** A line of the log, as far as it is looked into. */
+interface Line {
+  readonly level: string;
+  readonly time: string;
+  readonly msg?: string;
+}
+
+/** The program's own logger, whose lines, cleared of secrets, go to somebody else's; without one, nowhere. */
+function loggerTo(target: ArchiverLogger | undefined): Logger {
+  if (!target) return createLogger('silent');
+  return createLogger('debug', (text) => {
+    const { level, time: _, msg = '', ...fields }: Line = JSON.parse(text);
+    if (level === 'debug' || level === 'info' || level === 'warn') target[level](fields, msg);
+    else target.error(fields, msg);
   });
 }

@@ -1,11 +1,55 @@
-import { type ErrorCode, isArchiverError, isBug } from '../errors.ts';
-import { QueueUnavailableError } from '../jobs/backend.ts';
-import { QueueHeldError } from '../jobs/embedded.ts';
+import { type ErrorCode, isArchiverError, isBug } from '../domain/errors.ts';
+import { QueueUnavailableError } from '../jobs/backends/backend.ts';
+import { QueueHeldError } from '../jobs/backends/embedded.ts';
 import { InvalidEventIdError } from '../jobs/event-feed.ts';
 import { InvalidCursorError } from '../jobs/session-queue.ts';
-import { redact } from '../redact.ts';
-import { ArchiverError } from './archiver-error.ts';
+import { redact } from '../util/redact.ts';
 import { inOptionNames } from './options.ts';
+
+/**
+ * Why a call failed: one of the codes of sessions (`ARCHIVE_UNAVAILABLE`, `ARCHIVE_DENIED` and `INTERNAL` happen), or
+ * - `QUEUE_UNAVAILABLE`: the queue can't be reached; try again in a moment
+ * - `QUEUE_HELD`: another process holds the embedded queue
+ * - `TIMEOUT`: no answer in time, so it is not known whether it was done; asking again is safe
+ * - `INVALID_REQUEST`: the call makes no sense; the message says what is wrong
+ * - `CLOSED`: the archiver has been closed
+ */
+export type ArchiverErrorCode =
+  | ErrorCode
+  | 'QUEUE_UNAVAILABLE'
+  | 'QUEUE_HELD'
+  | 'TIMEOUT'
+  | 'INVALID_REQUEST'
+  | 'CLOSED';
+
+/**
+ * What the methods of an archiver reject with. It holds no secrets.
+ *
+ * @example
+ * try {
+ *   await archiver.enqueue(sessionId);
+ * } catch (error) {
+ *   if (error instanceof ArchiverError && error.retryable) return response.writeHead(503).end();
+ *   throw error;
+ * }
+ */
+export class ArchiverError extends Error {
+  /** Stable, for programs. */
+  readonly code: ArchiverErrorCode;
+  /** Whether the same call may succeed later. */
+  readonly retryable: boolean;
+
+  constructor(
+    code: ArchiverErrorCode,
+    message: string,
+    { retryable, cause }: { readonly retryable: boolean; readonly cause?: unknown },
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'ArchiverError';
+    this.code = code;
+    this.retryable = retryable;
+  }
+}
 
 /**
  * Whatever went wrong behind a call, as an error for the caller. What is neither one of ours nor a bug was thrown by

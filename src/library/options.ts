@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { ArchiveTarget, QueueConfig } from '../config/config.ts';
-import { ConfigError, type Fault } from '../config/faults.ts';
 import { loadConfig } from '../config/load.ts';
+import { ConfigError, type Fault } from '../config/settings.ts';
 import type { ArchiverLogger, ArchiverOptions } from './archiver.ts';
 
 /** Options as they are worked with. */

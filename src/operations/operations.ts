@@ -1,4 +1,3 @@
-import type { SessionQueue } from '../jobs/session-queue.ts';
 import type {
   ArchiverStats,
   EnqueueRequest,
@@ -6,14 +5,15 @@ import type {
   ListQuery,
   RetryOutcome,
   SessionPage,
-} from '../jobs/session-requests.ts';
-import { type SessionView, transferOf } from '../jobs/view.ts';
-import type { Logger } from '../log.ts';
-import type { SessionRef } from '../session.ts';
-import type { Manifest } from '../storage/documents.ts';
+} from '../domain/requests.ts';
+import type { SessionRef } from '../domain/session.ts';
+import type { SessionView } from '../domain/views.ts';
+import { transferOf } from '../jobs/session-job.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
 import { manifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
-import { readManifest, resultOf } from '../workers/archive-session.ts';
+import type { Logger } from '../util/log.ts';
 
 /**
  * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;

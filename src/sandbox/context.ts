@@ -1,5 +1,4 @@
 import type { MediaUrls } from './media-urls.ts';
-import type { RateWindow } from './rate-window.ts';
 import type { SandboxRecording, SandboxSession } from './session-state.ts';
 import type { SandboxSettings } from './spec.ts';
 import type { TokenCheck } from './tokens.ts';
@@ -31,4 +30,22 @@ export interface SandboxContext {
   nextListing(): number;
   /** Notes that a caller did something that no caller should. */
   violation(text: string): void;
+}
+/** Counts calls in a sliding window. */
+export class RateWindow {
+  #calls: number[] = [];
+
+  /**
+   * Takes a call if fewer than `limit` were taken in the last `windowMs`.
+   *
+   * @param now milliseconds.
+   * @returns 0 if it was taken, else the milliseconds until one would be.
+   */
+  take(limit: number, windowMs: number, now: number): number {
+    this.#calls = this.#calls.filter((at) => at > now - windowMs);
+    const blocking = this.#calls[this.#calls.length - limit];
+    if (this.#calls.length >= limit) return blocking === undefined ? windowMs : blocking + windowMs - now;
+    this.#calls.push(now);
+    return 0;
+  }
 }

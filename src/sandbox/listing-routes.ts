@@ -1,7 +1,6 @@
-import { creationTime } from '../session.ts';
-import { type Answer, errorAnswer, jsonAnswer } from './answers.ts';
+import { creationTime } from '../domain/session.ts';
 import type { SandboxContext } from './context.ts';
-import { type Exchange, headerOf, sendAnswer } from './exchange.ts';
+import { type Answer, type Exchange, errorAnswer, headerOf, jsonAnswer, sendAnswer } from './http.ts';
 import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import type { SandboxSession } from './session-state.ts';
 

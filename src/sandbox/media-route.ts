@@ -1,13 +1,98 @@
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorAnswer } from './answers.ts';
-import type { AudioSource } from './audio-source.ts';
+import type { AudioSource } from './audio/source.ts';
 import type { SandboxContext } from './context.ts';
-import { type Exchange, headerOf, sendAnswer, sendHead } from './exchange.ts';
+import {
+  dropConnection,
+  type Exchange,
+  errorAnswer,
+  headerOf,
+  sendAnswer,
+  sendHead,
+  untilGone,
+} from './http.ts';
 import { recordingPathOf, STORAGE_PREFIX } from './media-urls.ts';
-import { type ByteRange, ifRangeHolds, parseRange } from './range.ts';
-import { sendAudio } from './send-audio.ts';
 import type { SandboxRecording } from './session-state.ts';
 import type { Framing, MediaFault } from './spec.ts';
+
+/** Bytes from `start` (inclusive) to `end` (exclusive). */
+interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * What a `Range` header asks for of a file of that size: one range; `whole` where there is none that has to be
+ * honoured (several ranges, other units, nonsense); `unsatisfiable` where the answer is 416.
+ * https://www.rfc-editor.org/rfc/rfc9110#section-14.2
+ */
+function parseRange(header: string | undefined, bytes: number): ByteRange | 'whole' | 'unsatisfiable' {
+  const match = /^bytes=(?:(\d+)-(\d*)|-(\d+))$/.exec(header ?? '');
+  if (match === null) return 'whole';
+  const [, first, last, suffix] = match;
+  if (first === undefined) {
+    const count = Math.min(Number(suffix), bytes);
+    return count === 0 ? 'unsatisfiable' : { start: bytes - count, end: bytes };
+  }
+  const start = Number(first);
+  const end = last ? Math.min(Number(last) + 1, bytes) : bytes;
+  if (last && Number(last) < start) return 'whole';
+  return start >= bytes ? 'unsatisfiable' : { start, end };
+}
+
+/**
+ * Whether a range may be answered under that `If-Range`: the very ETag, if it is a strong one, or the very date.
+ * https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
+ */
+function ifRangeHolds(
+  header: string | undefined,
+  validators: { readonly etag: string | undefined; readonly lastModified: string | undefined },
+): boolean {
+  if (header === undefined) return true;
+  if (header.startsWith('W/')) return false;
+  return header === validators.etag || header === validators.lastModified;
+}
+
+const CHUNK_BYTES = 64 * 1024;
+/** A slow body trickles in so many portions a second. */
+const PORTIONS_PER_SECOND = 20;
+
+/**
+ * Sends these bytes of the file as the body of an answer whose head is out already, no faster than the other
+ * side takes them, and in the way the fault says.
+ */
+async function sendAudio(
+  exchange: Exchange,
+  source: AudioSource,
+  { start, end }: ByteRange,
+  fault: MediaFault,
+): Promise<void> {
+  const { response, signal } = exchange;
+  const { breakAfterBytes: breakAt = Number.POSITIVE_INFINITY, bytesPerSecond } = fault;
+  const stallAt = fault.stallAfterBytes ?? Number.POSITIVE_INFINITY;
+  const length = end - start;
+  const last = Math.min(length, breakAt, stallAt);
+  const portion =
+    bytesPerSecond === undefined
+      ? CHUNK_BYTES
+      : Math.min(CHUNK_BYTES, Math.max(1, Math.floor(bytesPerSecond / PORTIONS_PER_SECOND)));
+
+  response.flushHeaders();
+  for (let sent = 0; sent < last; ) {
+    signal.throwIfAborted();
+    const count = Math.min(portion, last - sent);
+    const taken = response.write(source.slice(start + sent, start + sent + count));
+    sent += count;
+    exchange.update({ bytesSent: sent });
+    if (!taken) await once(response, 'drain', { signal });
+    if (bytesPerSecond !== undefined) await sleep((count / bytesPerSecond) * 1000, undefined, { signal });
+  }
+
+  if (stallAt <= Math.min(length, breakAt)) return untilGone(exchange);
+  if (breakAt > length) response.end();
+  else if (fault.breakBy === 'reset') response.socket?.resetAndDestroy();
+  else dropConnection(exchange);
+}
 
 /** What stands in the place of a recording when something before the real server answers. */
 const PAGES = {

@@ -1,6 +1,5 @@
-import { type Answer, errorAnswer, limitAnswer } from './answers.ts';
 import type { SandboxContext } from './context.ts';
-import { type Exchange, headerOf } from './exchange.ts';
+import { type Answer, type Exchange, errorAnswer, headerOf, limitAnswer } from './http.ts';
 import { INVALID_CREDENTIALS, WRONG_SCOPE } from './tokens.ts';
 
 /** What every call of the API is refused for: its token, the app's scopes, a bot that is not the app's. */

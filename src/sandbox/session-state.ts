@@ -1,10 +1,16 @@
-import { creationTime } from '../session.ts';
-import { FILE_EXTENSIONS, makeAudio } from './audio.ts';
-import { type AudioSource, bufferSource, sha256Of } from './audio-source.ts';
-import { FaultSequence } from './fault-sequence.ts';
+import { creationTime } from '../domain/session.ts';
+import { FILE_EXTENSIONS, makeAudio } from './audio/audio.ts';
+import { type AudioSource, bufferSource, sha256Of } from './audio/source.ts';
 import { MEDIA_PREFIX } from './media-urls.ts';
-import { seededUuid } from './seeded.ts';
-import type { MediaFault, MetadataFault, RecordingSpec, SessionSpec, TranscriptionSpec } from './spec.ts';
+import { seededRandom, seededUuid } from './seeded.ts';
+import type {
+  MediaFault,
+  MetadataFault,
+  RecordingSpec,
+  Repeated,
+  SessionSpec,
+  TranscriptionSpec,
+} from './spec.ts';
 
 /** Where recordings of a session lie, as Kore's paths tell it. */
 export interface MediaOwner {
@@ -128,4 +134,55 @@ function transcriptionOf(spec: SessionSpec['transcription']): TranscriptionSpec 
   if (spec === undefined) return { texts: [] };
   if (typeof spec === 'string') return { texts: [spec] };
   return 'texts' in spec ? spec : { texts: spec };
+}
+
+/** Faults in the order in which they happen, each as often as it says. */
+class FaultSequence<Fault extends Repeated> {
+  readonly #left: { readonly fault: Fault; times: number }[] = [];
+
+  constructor(faults: readonly Fault[] = []) {
+    this.add(...faults);
+  }
+
+  /** Puts more faults behind those that are still to come. */
+  add(...faults: readonly Fault[]): void {
+    for (const fault of faults) {
+      const times = fault.times ?? 1;
+      if (times > 0) this.#left.push({ fault, times });
+    }
+  }
+
+  /** Takes away all that are still to come. */
+  clear(): void {
+    this.#left.length = 0;
+  }
+
+  /** Uses up the next one; `undefined` when all is well. */
+  next(): Fault | undefined {
+    const first = this.#left[0];
+    if (first === undefined) return undefined;
+    first.times -= 1;
+    if (first.times <= 0) this.#left.shift();
+    return first.fault;
+  }
+}
+
+const TEXTS = [
+  'Hi, this is a voicemail from the sandbox. Please call me back when you find the time.',
+  'Good morning, I would like to move my appointment to Thursday afternoon. Thank you.',
+  'Hello, my order has arrived, but one of the boxes is open. What should I do?',
+  'This is a message for the billing department: the invoice came twice.',
+  'Hi, just calling to say that everything works again. Great job!',
+  'I have been waiting for the technician since ten. Is he on his way?',
+] as const;
+
+/** The voicemail of a session that nobody described: the same for the same id, mostly of one recording. */
+export function autoSessionSpec(sessionId: string): SessionSpec {
+  const random = seededRandom(`session ${sessionId}`);
+  const count = random() < 0.2 ? 2 : 1;
+  return {
+    sessionId,
+    recordings: Array.from({ length: count }, () => ({ seconds: 3 + Math.floor(random() * 10) })),
+    transcription: TEXTS[Math.floor(random() * TEXTS.length)] ?? TEXTS[0],
+  };
 }

@@ -1,5 +1,5 @@
-import type { AudioFormat, AudioLength } from './audio.ts';
-import type { AudioSource } from './audio-source.ts';
+import type { AudioFormat, AudioLength } from './audio/audio.ts';
+import type { AudioSource } from './audio/source.ts';
 
 /**
  * The manual of the sandbox: everything that can be switched.

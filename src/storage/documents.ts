@@ -1,12 +1,14 @@
 /** The two documents of an archived session, `transcript.json` and `manifest.json`: their shapes, made and read. */
 
 import { z } from 'zod';
-import { ArchiverError } from '../errors.ts';
-import type { KoreDocument, KoreRecording } from '../kore/voicemail.ts';
-import type { SessionRef } from '../session.ts';
-import type { TransferredRecording } from '../transfer/types.ts';
-import { VERSION } from '../version.ts';
-import { fileNameWithoutQuery } from './layout.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import type { TransferredRecording } from '../domain/recording.ts';
+import type { SessionRef } from '../domain/session.ts';
+import type { RecordingView, SessionResult } from '../domain/views.ts';
+import type { KoreDocument, KoreRecording } from '../domain/voicemail.ts';
+import { VERSION } from '../util/version.ts';
+import { fileNameWithoutQuery, manifestKey } from './layout.ts';
+import type { ArchiveStore } from './store.ts';
 
 /** The version of both documents that this program writes and reads. */
 const SCHEMA_VERSION = 1;
@@ -234,4 +236,34 @@ function asRecord(value: unknown): Readonly<Record<string, unknown>> {
 
 function asString(value: unknown): string | null {
   return typeof value === 'string' ? value : null;
+}
+
+/** A session's manifest, or `undefined` when it is not archived. */
+export async function readManifest(
+  session: SessionRef,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<Manifest | undefined> {
+  const key = manifestKey(session);
+  const bytes = await store.read(key, signal);
+  return bytes && parseManifest(bytes, store.fullKey(key));
+}
+
+/** What an archived session came to, as its manifest tells. */
+export function resultOf(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionResult {
+  return {
+    transcript: manifest.transcript.state,
+    recordings: manifest.recordings.map(viewOfRecording),
+    manifestKey: store.fullKey(manifestKey(session)),
+  };
+}
+
+function viewOfRecording({ key, bytes, sha256, contentType, audio }: ManifestRecording): RecordingView {
+  return {
+    key,
+    bytes,
+    sha256,
+    contentType,
+    ...(audio?.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
+  };
 }

@@ -1,4 +1,5 @@
-import { ArchiverError } from '../errors.ts';
+import { randomUUID } from 'node:crypto';
+import { ArchiverError } from '../domain/errors.ts';
 
 /** The segment that the directory store keeps for files it has not finished. */
 export const TEMPORARY_SEGMENT = '.tmp';
@@ -32,4 +33,40 @@ export function assertKey(key: string): void {
  */
 export function assertPrefix(prefix: string): void {
   if (prefix !== '') assertKey(prefix.endsWith('/') ? prefix.slice(0, -1) : '');
+}
+
+/**
+ * How the directories begin that `doctor` writes into and removes at once, one for each run. They are no sessions'
+ * directories, and what reads the archive as a table (Athena, Hive, Spark) passes over names that begin with `_`.
+ */
+const PROBE_START = '_doctor-';
+
+/** For policies: all of them. */
+export const PROBE_PATTERN = `${PROBE_START}*`;
+
+/** What is written there, the same each time. */
+export const PROBE_BODY = Buffer.from('Written by the doctor of the voicemail archiver. Safe to delete.\n');
+export const PROBE_INFO = { contentType: 'text/plain' } as const;
+
+/** A directory that nobody else uses, with a `/` at its end, as keys begin with it. */
+export function newProbeDirectory(): string {
+  return `${PROBE_START}${randomUUID()}/`;
+}
+
+/** Whether a relative key or directory is that of a probe: one being tried, or that could not be deleted. */
+export function isProbeKey(key: string): boolean {
+  return key.startsWith(PROBE_START);
+}
+
+/** What `read` takes into memory unless told otherwise. */
+export const DEFAULT_MAX_READ_BYTES = 64 * 1024 * 1024;
+
+/** @throws ArchiverError `ARCHIVE_CONFLICT`: a small document is expected there, this is something else. */
+export function assertReadable(key: string, bytes: number, maxBytes: number): void {
+  if (bytes > maxBytes) {
+    throw new ArchiverError(
+      'ARCHIVE_CONFLICT',
+      `${key} has ${bytes} bytes, where a document of at most ${maxBytes} belongs: look what it is and move it away`,
+    );
+  }
 }

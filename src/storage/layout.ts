@@ -5,9 +5,9 @@
  * recordings, so that archiving again finds what is already there.
  */
 
-import { ArchiverError } from '../errors.ts';
-import type { KoreRecording } from '../kore/voicemail.ts';
-import { creationTime, isValidId, type SessionRef } from '../session.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import { creationTime, isValidId, type SessionRef } from '../domain/session.ts';
+import type { KoreRecording } from '../domain/voicemail.ts';
 
 /** Longest file name in an archive, leaving room below the 255 bytes of common file systems. */
 const MAX_NAME_BYTES = 180;

@@ -1,6 +1,6 @@
 import type { ArchiveTarget } from '../config/config.ts';
-import { createDirectoryStore } from './directory.ts';
-import { createS3Store, type S3StoreOptions } from './s3.ts';
+import { createDirectoryStore } from './fs/store.ts';
+import { createS3Store, type S3StoreOptions } from './s3/store.ts';
 import type { ArchiveStore } from './store.ts';
 
 /**

@@ -1,3 +1,5 @@
+import type { Source } from './body.ts';
+
 /** The narrow interface between the archiver and wherever archives are kept. */
 
 /** Extra facts about an object that the store keeps with it where it can. */
@@ -123,4 +125,26 @@ export interface ArchiveStore {
   check(signal: AbortSignal): Promise<void>;
   /** Lets go of connections and temporary files. */
   close(): Promise<void>;
+}
+
+/** How a store turns the errors of its library into those an `ArchiveStore` throws. */
+export type Translate = (error: unknown) => unknown;
+
+/**
+ * Runs `work` and lets out only what the interface promises: the signal's own reason after an abort, what the
+ * body threw as it is, everything else translated.
+ */
+export async function guarded<Result>(
+  translate: Translate,
+  signal: AbortSignal,
+  work: () => Promise<Result>,
+  source?: Source,
+): Promise<Result> {
+  try {
+    signal.throwIfAborted();
+    return await work();
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    throw source?.failed ? error : translate(error);
+  }
 }

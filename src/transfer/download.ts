@@ -1,7 +1,7 @@
-import { ArchiverError } from '../errors.ts';
-import type { MediaClient, MediaResponse } from './media-client.ts';
-import { assertSize, type ReceiveOptions, type Receiving, receive } from './receiving.ts';
-import { createRequester } from './requester.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import type { MediaClient, MediaResponse } from './media-http.ts';
+import { createRequester } from './media-request.ts';
+import { assertSize, type ReceiveOptions, type Receiving, receive } from './resumable-body.ts';
 
 /** What one transfer's download works with. */
 export interface DownloadOptions extends ReceiveOptions {

@@ -1,7 +1,7 @@
-import { ArchiverError } from '../errors.ts';
-import { urlExpiry } from '../kore/expiry.ts';
-import type { KoreRecording } from '../kore/voicemail.ts';
-import { unlessAborted } from '../unless-aborted.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import type { KoreRecording } from '../domain/voicemail.ts';
+import { urlExpiry } from '../kore/url-expiry.ts';
+import { unlessAborted } from '../util/async.ts';
 
 /** The signed URL in use, and how to get the next one. */
 export interface SignedUrl {

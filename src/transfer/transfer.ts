@@ -1,17 +1,34 @@
-import { ArchiverError } from '../errors.ts';
-import type { Logger } from '../log.ts';
-import type { ArchiveStore } from '../storage/store.ts';
-import { STREAM_BYTES } from '../storage/transfer-memory.ts';
+import { ArchiverError } from '../domain/errors.ts';
+import type { TransferredRecording } from '../domain/recording.ts';
+import { STREAM_BYTES } from '../domain/transfer-memory.ts';
+import type { KoreRecording } from '../domain/voicemail.ts';
+import type { ArchiveStore, WriteMode } from '../storage/store.ts';
+import type { Logger } from '../util/log.ts';
 import { createDownload, type Download, type Opened } from './download.ts';
-import type { MediaClient } from './media-client.ts';
-import type { MemoryBudget } from './memory.ts';
-import { createPatience } from './patience.ts';
-import type { DownloadEvents, Receiving } from './receiving.ts';
-import { createReservation, type Reservation } from './reservation.ts';
+import type { MediaClient } from './media-http.ts';
+import { createPatience } from './media-request.ts';
+import { createReservation, type MemoryBudget, type Reservation } from './memory.ts';
+import type { DownloadEvents, Receiving } from './resumable-body.ts';
 import { createSignedUrl } from './signed-url.ts';
-import { createStopwatch, type Stopwatch, timed } from './stopwatch.ts';
-import { createTurn, type Turn } from './turn.ts';
-import type { Transfer, TransferRequest } from './types.ts';
+import { createStopwatch, createTurn, type Stopwatch, type Turn, timed } from './slow-source-guard.ts';
+
+/** One recording to be carried into the archive. */
+interface TransferRequest {
+  /** Relative key in the archive. */
+  readonly key: string;
+  readonly recording: KoreRecording;
+  /**
+   * Fetches the session's metadata anew and returns the same recording with a fresh URL.
+   * @throws ArchiverError when it can't be had, or is no longer there.
+   */
+  refresh(signal: AbortSignal): Promise<KoreRecording>;
+  readonly mode: WriteMode;
+  /** Called as bytes arrive with the count so far, which starts anew when a download does. */
+  onProgress?(bytes: number): void;
+}
+
+/** Carries one recording into the archive, whole or not at all. */
+export type Transfer = (request: TransferRequest, signal: AbortSignal) => Promise<TransferredRecording>;
 
 /** Bounds of each transfer. */
 export interface TransferLimits {

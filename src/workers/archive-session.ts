@@ -1,9 +1,9 @@
 import { hash } from 'node:crypto';
-import { ArchiverError, isArchiverError } from '../errors.ts';
-import type { RecordingView, SessionResult, TransferProgress } from '../jobs/session-job.ts';
-import { urlExpiry } from '../kore/expiry.ts';
-import type { CallClass, KoreDocument, KoreRecording, Voicemail } from '../kore/voicemail.ts';
-import { creationTime, type SessionRef } from '../session.ts';
+import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
+import type { SessionResult, TransferProgress } from '../domain/views.ts';
+import type { CallClass, KoreDocument, KoreRecording, Voicemail } from '../domain/voicemail.ts';
+import { urlExpiry } from '../kore/url-expiry.ts';
 import {
   buildManifest,
   buildTranscript,
@@ -11,13 +11,14 @@ import {
   type ManifestRecording,
   type ManifestTranscript,
   manifestRecording,
-  parseManifest,
   parseTranscript,
+  readManifest,
+  resultOf,
   serialize,
 } from '../storage/documents.ts';
 import { manifestKey, recordingKeys, transcriptKey } from '../storage/layout.ts';
 import type { ArchiveStore, ObjectInfo, WriteMode } from '../storage/store.ts';
-import type { Transfer } from '../transfer/types.ts';
+import type { Transfer } from '../transfer/transfer.ts';
 
 /** A session to be archived. */
 export interface SessionTask extends SessionRef {
@@ -85,17 +86,6 @@ export async function archiveSession(
   return { ...resultOf(written, task, deps.store), alreadyArchived: false };
 }
 
-/** A session's manifest, or `undefined` when it is not archived. */
-export async function readManifest(
-  session: SessionRef,
-  store: ArchiveStore,
-  signal: AbortSignal,
-): Promise<Manifest | undefined> {
-  const key = manifestKey(session);
-  const bytes = await store.read(key, signal);
-  return bytes && parseManifest(bytes, store.fullKey(key));
-}
-
 /**
  * The manifest whose place is to be taken. One that is broken, or of another session, tells nothing of this one, and is
  * no reason to leave the session broken.
@@ -113,15 +103,6 @@ async function readOldManifest(
     if (isArchiverError(error, 'ARCHIVE_CONFLICT')) return undefined;
     throw error;
   }
-}
-
-/** What an archived session came to, as its manifest tells. */
-export function resultOf(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionResult {
-  return {
-    transcript: manifest.transcript.state,
-    recordings: manifest.recordings.map(viewOfRecording),
-    manifestKey: store.fullKey(manifestKey(session)),
-  };
 }
 
 /**
@@ -276,14 +257,4 @@ async function archiveManifest(
     if (!existing) throw error;
     return existing;
   }
-}
-
-function viewOfRecording({ key, bytes, sha256, contentType, audio }: ManifestRecording): RecordingView {
-  return {
-    key,
-    bytes,
-    sha256,
-    contentType,
-    ...(audio?.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
-  };
 }

@@ -1,4 +1,4 @@
-import { withinTime } from '../within-time.ts';
+import { withinTime } from '../util/async.ts';
 
 /** What a worker is doing. */
 export interface WorkerActivity {

@@ -3,10 +3,10 @@
 import { request } from 'undici';
 import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
 import type { Config, HttpConfig, KoreConfig } from '../../src/config/config.ts';
-import { createMetrics } from '../../src/metrics/metrics.ts';
+import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { VERSION } from '../../src/version.ts';
+import { VERSION } from '../../src/util/version.ts';
 import { createTestQueue, silent } from './queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from './services.ts';
 

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, relative, sep } from 'node:path';
 import type { ArchiveTarget, S3Config } from '../../src/config/config.ts';
 import { openStore } from '../../src/storage/open.ts';
-import type { S3StoreOptions } from '../../src/storage/s3.ts';
+import type { S3StoreOptions } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { openTestBucket, PLAIN_S3 } from './s3.ts';
 

@@ -1,6 +1,6 @@
 /** Sessions put into an archive directly, as the worker would have left them. */
 
-import type { SessionRef } from '../../src/session.ts';
+import type { SessionRef } from '../../src/domain/session.ts';
 import {
   buildManifest,
   buildTranscript,

@@ -1,4 +1,4 @@
-import type { Backend } from '../../src/jobs/backend.ts';
+import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { Consumer, type TakenJob, type Verdict } from '../../src/jobs/consumer.ts';
 import { silent } from './queues.ts';
 

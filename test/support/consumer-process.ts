@@ -6,10 +6,10 @@
  */
 
 import type { QueueConfig } from '../../src/config/config.ts';
+import { openBackend } from '../../src/jobs/backends/open.ts';
 import { Consumer } from '../../src/jobs/consumer.ts';
-import { openBackend } from '../../src/jobs/open-backend.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { createLogger } from '../../src/log.ts';
+import { createLogger } from '../../src/util/log.ts';
 
 const [, , configText = '', sessions = '', concurrency = ''] = process.argv;
 const config = JSON.parse(configText) as QueueConfig;

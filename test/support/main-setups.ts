@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
-import type { ErrorCode } from '../../src/errors.ts';
-import type { TranscriptState } from '../../src/jobs/session-job.ts';
-import { SESSION_STATES, type SessionView } from '../../src/jobs/view.ts';
+import type { ErrorCode } from '../../src/domain/errors.ts';
+import { SESSION_STATES, type SessionView, type TranscriptState } from '../../src/domain/views.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
 import type { ArchiveKind } from './archive-stores.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from './pipeline.ts';

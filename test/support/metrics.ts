@@ -1,7 +1,7 @@
-import { ERROR_CODES } from '../../src/errors.ts';
-import type { QueueStats } from '../../src/jobs/session-requests.ts';
-import { createLogger } from '../../src/log.ts';
-import { createMetrics, type Metrics, type MetricsOptions } from '../../src/metrics/metrics.ts';
+import { ERROR_CODES } from '../../src/domain/errors.ts';
+import type { QueueStats } from '../../src/domain/requests.ts';
+import { createMetrics, type Metrics, type MetricsOptions } from '../../src/observability/metrics/metrics.ts';
+import { createLogger } from '../../src/util/log.ts';
 import { type MetricFamily, parseExposition } from './exposition.ts';
 
 /** A queue with something in every state. */

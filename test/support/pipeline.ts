@@ -3,18 +3,19 @@
 import { randomUUID } from 'node:crypto';
 import { Queue } from 'bullmq';
 import { expect, vi } from 'vitest';
+import type { BackfillOperations } from '../../src/backfills/operations.ts';
 import type { Config, KoreConfig, WorkConfig } from '../../src/config/config.ts';
-import { openBackend } from '../../src/jobs/open-backend.ts';
-import type { EnqueueOutcome, EnqueueRequest } from '../../src/jobs/session-requests.ts';
-import type { SessionView } from '../../src/jobs/view.ts';
-import { createLogger } from '../../src/log.ts';
-import type { BackfillOperations } from '../../src/operations/backfills.ts';
+import type { EnqueueOutcome, EnqueueRequest } from '../../src/domain/requests.ts';
+import type { SessionView } from '../../src/domain/views.ts';
+import { openBackend } from '../../src/jobs/backends/open.ts';
 import type { Operations } from '../../src/operations/operations.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
-import { type Sandbox, type SandboxOptions, startSandbox } from '../../src/sandbox/sandbox.ts';
+import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
+import type { SandboxOptions } from '../../src/sandbox/spec.ts';
 import { type Manifest, parseManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
-import type { SessionWorker } from '../../src/workers/session-worker.ts';
+import { createLogger } from '../../src/util/log.ts';
+import type { SessionWorker } from '../../src/workers/worker.ts';
 import { type ArchiveKind, openTestArchive, type TestArchive } from './archive-stores.ts';
 import { createTestQueue, forgetCallPause, type QueueKind, silent, type TestQueue } from './queues.ts';
 

@@ -11,9 +11,9 @@ import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { describe, inject } from 'vitest';
 import type { QueueConfig } from '../../src/config/config.ts';
-import type { Backend } from '../../src/jobs/backend.ts';
-import { openBackend } from '../../src/jobs/open-backend.ts';
-import { createLogger } from '../../src/log.ts';
+import type { Backend } from '../../src/jobs/backends/backend.ts';
+import { openBackend } from '../../src/jobs/backends/open.ts';
+import { createLogger } from '../../src/util/log.ts';
 
 /** The kinds of queue that there are. */
 export const QUEUE_KINDS = ['redis', 'postgres', 'embedded'] as const;

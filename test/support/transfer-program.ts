@@ -5,11 +5,11 @@
 
 import { readFileSync } from 'node:fs';
 import { loadConfig } from '../../src/config/load.ts';
-import { createLogger } from '../../src/log.ts';
 import { openStore } from '../../src/storage/open.ts';
-import { createMediaClient } from '../../src/transfer/media-client.ts';
+import { createMediaClient } from '../../src/transfer/media-http.ts';
 import { createMemoryBudget } from '../../src/transfer/memory.ts';
 import { createTransfer } from '../../src/transfer/transfer.ts';
+import { createLogger } from '../../src/util/log.ts';
 
 /** What it writes to stdout, as JSON. */
 export interface TransferReport {

@@ -1,10 +1,10 @@
-import { createLogger } from '../../src/log.ts';
+import type { TransferredRecording } from '../../src/domain/recording.ts';
 import type { ArchiveStore, WriteMode } from '../../src/storage/store.ts';
-import type { Resolve } from '../../src/transfer/address.ts';
-import { createMediaClient, type MediaClient } from '../../src/transfer/media-client.ts';
+import { createMediaClient, type MediaClient } from '../../src/transfer/media-http.ts';
 import { createMemoryBudget, type MemoryBudget } from '../../src/transfer/memory.ts';
-import { createTransfer, type TransferObserver } from '../../src/transfer/transfer.ts';
-import type { Transfer, TransferredRecording } from '../../src/transfer/types.ts';
+import type { Resolve } from '../../src/transfer/ssrf.ts';
+import { createTransfer, type Transfer, type TransferObserver } from '../../src/transfer/transfer.ts';
+import { createLogger } from '../../src/util/log.ts';
 
 /** Settings that make transfers quick to fail. */
 export interface TransferSetup {

@@ -1,4 +1,4 @@
-import type { AudioFacts } from '../types.ts';
+import type { AudioFacts } from '../../domain/recording.ts';
 
 /**
  * What a container says about the completeness of a body: all there, certainly cut short, or nothing either

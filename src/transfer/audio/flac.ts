@@ -1,4 +1,4 @@
-import type { AudioFacts } from '../types.ts';
+import type { AudioFacts } from '../../domain/recording.ts';
 import type { Container, Verdict } from './container.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */

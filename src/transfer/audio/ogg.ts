@@ -1,4 +1,4 @@
-import type { AudioFacts } from '../types.ts';
+import type { AudioFacts } from '../../domain/recording.ts';
 import type { Container, Verdict } from './container.ts';
 import { describeStreamInfo, readStreamInfo } from './flac.ts';
 

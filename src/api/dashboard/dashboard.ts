@@ -1,0 +1,207 @@
+import { createBullBoard } from '@bull-board/api';
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import { FastifyAdapter } from '@bull-board/fastify';
+import type { Job, Queue } from 'bullmq';
+import type { FastifyReply } from 'fastify';
+import type { SessionRef } from '../../domain/session.ts';
+import { jobProgress, parseFailureReason, type SessionJob } from '../../jobs/session-job.ts';
+import type { SessionQueue } from '../../jobs/session-queue.ts';
+import type { Logger } from '../../util/log.ts';
+import type { Guard } from '../access.ts';
+import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from '../problem.ts';
+import type { ZodServer } from '../validation.ts';
+import {
+  addLoginRoutes,
+  admitToDashboard,
+  DASHBOARD_PATH,
+  type LoginOptions,
+  RETRY_ONLY_STYLE,
+} from './login.ts';
+import { createDashboardSessions } from './session.ts';
+
+/** What the dashboard works with. */
+export interface DashboardOptions {
+  /** Without it there is no dashboard. */
+  readonly queue?: SessionQueue;
+  readonly guard: Guard;
+  readonly http: { readonly tokens: readonly string[] };
+  readonly loopbackToken?: string | undefined;
+  readonly log: Logger;
+}
+
+/** Beside reading, this is what the dashboard may do. */
+const ALLOWED_CHANGES = new Set([
+  '/api/queues/:queueName/:jobId/retry',
+  '/api/queues/:queueName/retry/:queueStatus',
+]);
+
+/** Bull Board needs scripts and styles of its own, and asks for a web font, which it does not get. */
+const HEADERS = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+  // Without a referrer, browsers do not tell where a form comes from either.
+  'referrer-policy': 'same-origin',
+};
+
+/**
+ * `GET /dashboard`: the queue in a browser (Bull Board), to look at it and to retry what failed. It takes the
+ * credentials of the API, or a session that `/dashboard/login` opens for who has them.
+ */
+export function addDashboard(app: ZodServer, options: DashboardOptions): void {
+  const { queue, guard, http, loopbackToken, log } = options;
+  if (!queue) return;
+  const tokens = [...http.tokens, ...(loopbackToken === undefined ? [] : [loopbackToken])];
+  const login: LoginOptions = { guard, sessions: createDashboardSessions({ tokens, guard }), log };
+  app.register(
+    async (dashboard: ZodServer) => {
+      dashboard.addHook('onRequest', async (_request, reply) => {
+        reply.headers(HEADERS);
+      });
+      addLoginRoutes(dashboard, login);
+      dashboard.register(async (board: ZodServer) => {
+        board.addHook('onRequest', async (request, reply) => {
+          try {
+            await admitToDashboard(request, reply, login);
+            if (reply.sent) return reply;
+          } catch (error) {
+            // Here, since Bull Board would answer it in its own way.
+            return refuse(reply, error);
+          }
+        });
+        board.addHook('onSend', async (_request, reply, payload) =>
+          typeof payload === 'string' && String(reply.getHeader('content-type')).startsWith('text/html')
+            ? payload.replace('</head>', `${RETRY_ONLY_STYLE}</head>`)
+            : payload,
+        );
+        board.register(bullBoard(queue, guard.isOpen, log));
+      });
+    },
+    { prefix: DASHBOARD_PATH },
+  );
+}
+
+function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
+  const serverAdapter = new FastifyAdapter();
+  createBullBoard({
+    queues: dashboardQueues(queue),
+    serverAdapter,
+    options: {
+      uiConfig: {
+        boardTitle: 'Voicemail Archiver',
+        hideDocsLink: true,
+        hideRedisDetails: true,
+        // It would ask for all clients of the server, which managed ones do not allow.
+        showWorkers: false,
+        ...(!isOpen && { miscLinks: [{ text: 'Log out', url: `${DASHBOARD_PATH}/logout` }] }),
+      },
+      handlerHooks: {
+        before: async ({ method, route }) => {
+          if (method === 'get' || ALLOWED_CHANGES.has(route)) return { allow: true };
+          return { allow: false, status: 405, errorKey: 'ERRORS.QUEUE_READ_ONLY' };
+        },
+      },
+    },
+  });
+  serverAdapter.setBasePath(DASHBOARD_PATH);
+  serverAdapter.setErrorHandler((error) => {
+    const fault = asApiError(error);
+    // A status that Bull Board does not know: the API's own handler answers.
+    if (fault.status === 503) throw fault;
+    log.warn({ err: error, code: fault.code }, 'a request of the dashboard failed');
+    return { status: fault.status === 409 ? 409 : 500, body: { error: problemOf(fault).detail } };
+  });
+  return serverAdapter.registerPlugin();
+}
+
+function refuse(reply: FastifyReply, error: unknown): FastifyReply {
+  const fault = asApiError(error);
+  return reply
+    .code(fault.status)
+    .headers({ ...fault.headers, 'content-type': PROBLEM_CONTENT_TYPE })
+    .send(JSON.stringify(problemOf(fault)));
+}
+
+/** The part of a job as Bull Board hands it to formatters. */
+type ShownJob = Pick<SessionJob, 'name' | 'data' | 'progress' | 'failedReason'>;
+
+/** The queues as the dashboard shows them: the sessions, and the transcripts awaited. */
+function dashboardQueues(queue: SessionQueue): BullMQAdapter[] {
+  const { sessions, transcripts } = queue.bullmq;
+  return [
+    new DashboardQueue(sessions as unknown as Queue, {
+      displayName: 'Sessions',
+      description: 'Voicemails being archived',
+      retry: (session) => queue.retry(session),
+    }),
+    new DashboardQueue(transcripts as unknown as Queue, {
+      displayName: 'Transcripts',
+      description: 'Archived sessions whose transcript is awaited',
+    }),
+  ];
+}
+
+interface DashboardQueueOptions {
+  readonly displayName: string;
+  readonly description: string;
+  /** Runs a failed session again; without it nothing can be changed. */
+  readonly retry?: SessionQueue['retry'];
+}
+
+/** Bull Board's view of a queue, with jobs called by their sessions and retried as the API retries them. */
+class DashboardQueue extends BullMQAdapter {
+  readonly #retry: SessionQueue['retry'] | undefined;
+
+  constructor(queue: Queue, { displayName, description, retry }: DashboardQueueOptions) {
+    const options = {
+      displayName,
+      description,
+      readOnlyMode: !retry,
+      allowRetries: retry !== undefined,
+      // Archived sessions are archived.
+      allowCompletedRetries: false,
+    };
+    super(queue, options);
+    this.#retry = retry;
+    this.setFormatter('name', title);
+    this.setFormatter('progress', shownProgress);
+  }
+
+  override async getJob(id: string): Promise<Job | undefined> {
+    const job = await super.getJob(id);
+    return job && this.#present(job);
+  }
+
+  override async getJobs(...range: Parameters<BullMQAdapter['getJobs']>): Promise<Job[]> {
+    return (await super.getJobs(...range)).map((job) => this.#present(job));
+  }
+
+  #present(job: Job): Job {
+    // Paths of this program's files, which tell nobody anything: the reason has the code and the message.
+    job.stacktrace = [];
+    job.retry = async (state) => {
+      if (!this.#retry || state !== 'failed') {
+        throw new ApiError(409, 'NOT_FAILED', 'only failed sessions can be retried');
+      }
+      // Somebody may have done so a moment ago, which is as good.
+      await this.#retry(job.data as SessionRef);
+    };
+    return job;
+  }
+}
+
+/** The session's id, and the code of its error where there is one. */
+function title({ name, data, progress, failedReason }: ShownJob): string {
+  const { error } = jobProgress({ progress });
+  const code = error?.code ?? (failedReason ? parseFailureReason(failedReason).code : undefined);
+  return [data.sessionId ?? name, ...(code ? [code] : [])].join(' · ');
+}
+
+function shownProgress(progress: SessionJob['progress']): object {
+  const { transfer, nextAttemptAt, error, transcript } = jobProgress({ progress });
+  return {
+    ...transfer,
+    ...(transcript && { transcript }),
+    ...(nextAttemptAt && { nextAttemptAt }),
+    ...(error && { error }),
+  };
+}

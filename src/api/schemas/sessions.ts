@@ -1,0 +1,224 @@
+/** The shapes of the HTTP API: what comes in is validated with them, and what goes out is described by them. */
+
+import type { Readable } from 'node:stream';
+import { z } from 'zod';
+import { ERROR_CODES } from '../../domain/errors.ts';
+import { SESSION_STATES } from '../../domain/views.ts';
+import { BotId, Code, SessionId } from '../../operations/input.ts';
+
+const Transcript = z.enum(['archived', 'pending', 'absent']);
+const Count = z.int().nonnegative();
+const Time = z.iso.datetime();
+
+/** The bot of the session in the path; without it the default bot. */
+export const BotQuery = z.strictObject({
+  botId: BotId.optional().describe('the bot of the session; without it the default bot (KORE_BOT_ID)'),
+});
+
+/** What became of one session of `POST /v1/sessions`. */
+export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
+
+/** The answer of `POST /v1/sessions`: one result per id, in the order asked. */
+export const EnqueueAnswer = z
+  .object({ results: z.array(z.object({ sessionId: SessionId, outcome: EnqueueOutcome })) })
+  .meta({
+    id: 'EnqueueAnswer',
+    description: 'what became of each session, in the order asked; the queue holds them',
+    examples: [{ results: [{ sessionId: '67ab573f3685d1ba99541234', outcome: 'queued' }] }],
+  });
+
+const Recording = z
+  .object({
+    key: z.string().describe('the full key in the bucket, or the path below the directory'),
+    bytes: Count,
+    sha256: z.string().describe('in hex'),
+    contentType: z.string(),
+    durationSeconds: z.number().nonnegative().exactOptional(),
+  })
+  .meta({ id: 'Recording' });
+
+const SessionError = z
+  .object({
+    code: Code,
+    message: z.string(),
+    retryable: z.boolean().describe('whether it is tried again by itself'),
+    at: Time,
+  })
+  .meta({ id: 'SessionError' });
+
+const SESSION = '67ab573f3685d1ba99541234';
+const ARCHIVED_SESSION = {
+  sessionId: SESSION,
+  botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
+  state: 'archived',
+  transcript: 'archived',
+  attempts: 1,
+  enqueuedAt: '2026-01-05T09:30:00.000Z',
+  startedAt: '2026-01-05T09:30:00.120Z',
+  finishedAt: '2026-01-05T09:30:01.480Z',
+  recordings: [
+    {
+      key: 'voicemail/bot_id=st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e/date=2025-02-11/session_id=67ab573f3685d1ba99541234/voicemail.wav',
+      bytes: 480_044,
+      sha256: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+      contentType: 'audio/wav',
+      durationSeconds: 30,
+    },
+  ],
+  manifestKey:
+    'voicemail/bot_id=st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e/date=2025-02-11/session_id=67ab573f3685d1ba99541234/manifest.json',
+} as const;
+const FAILED_SESSION = {
+  sessionId: '67ab573f3685d1ba99545678',
+  botId: 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e',
+  state: 'failed',
+  attempts: 1,
+  enqueuedAt: '2026-01-05T09:30:00.000Z',
+  startedAt: '2026-01-05T09:30:00.120Z',
+  finishedAt: '2026-01-05T09:30:00.350Z',
+  error: {
+    code: 'SESSION_NOT_FOUND',
+    message: 'Kore knows no such session',
+    retryable: false,
+    at: '2026-01-05T09:30:00.350Z',
+  },
+} as const;
+
+/** A session's view. */
+export const SessionView = z
+  .object({
+    sessionId: SessionId,
+    botId: BotId,
+    state: z.enum(SESSION_STATES),
+    transcript: Transcript.exactOptional(),
+    attempts: Count,
+    enqueuedAt: Time,
+    startedAt: Time.exactOptional(),
+    finishedAt: Time.exactOptional(),
+    nextAttemptAt: Time.exactOptional(),
+    progress: z.object({ recordings: Count, recordingsDone: Count, bytes: Count }).exactOptional(),
+    error: SessionError.exactOptional(),
+    recordings: z.array(Recording).readonly().exactOptional(),
+    manifestKey: z.string().exactOptional(),
+  })
+  .meta({ id: 'SessionView', examples: [ARCHIVED_SESSION, FAILED_SESSION] });
+
+/** The answer of `GET /v1/sessions`. */
+export const SessionPage = z
+  .object({
+    sessions: z.array(SessionView).readonly(),
+    nextCursor: z.string().exactOptional().describe('left out on the last page'),
+  })
+  .meta({ id: 'SessionPage', examples: [{ sessions: [FAILED_SESSION], nextCursor: 'failed:1' }] });
+
+/** The answer of `POST /v1/sessions/{id}/retry`. */
+export const RetryAnswer = z
+  .object({ sessionId: SessionId, outcome: z.literal('requeued') })
+  .meta({ id: 'RetryAnswer', examples: [{ sessionId: SESSION, outcome: 'requeued' }] });
+
+/** `POST /v1/retries`: all failed sessions, or those with a code. */
+export const RetryAllBody = z.strictObject({
+  code: Code.optional().describe('only sessions that failed with this code'),
+});
+
+/** The answer of `POST /v1/retries`. */
+export const RetryAllAnswer = z
+  .object({ requeued: Count })
+  .meta({ id: 'RetryAllAnswer', examples: [{ requeued: 3 }] });
+
+/** The answer of `GET /v1/stats`. */
+export const Stats = z
+  .object({
+    states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
+    transcriptsPending: Count,
+    oldestQueuedAt: Time.exactOptional(),
+    /** The age of the session that has waited longest, in seconds. */
+    oldestQueuedSeconds: z.number().nonnegative().exactOptional(),
+    throughput: z
+      .array(z.object({ minute: Time.describe('when it began'), archived: Count, failed: Count }))
+      .readonly()
+      .describe('the last hour by minute, the oldest first; the last one is not over yet'),
+    failuresByCode: z
+      .partialRecord(Code, Count)
+      .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
+  })
+  .meta({
+    id: 'Stats',
+    examples: [
+      {
+        states: { queued: 2, active: 1, waiting: 0, archived: 40, failed: 1 },
+        transcriptsPending: 3,
+        oldestQueuedAt: '2026-01-05T09:29:30.000Z',
+        oldestQueuedSeconds: 31,
+        throughput: [{ minute: '2026-01-05T09:30:00.000Z', archived: 12, failed: 1 }],
+        failuresByCode: { SESSION_NOT_FOUND: 1 },
+      },
+    ],
+  });
+
+/** `GET /v1/events?lastEventId=` */
+export const EventsQuery = z.strictObject({
+  lastEventId: z
+    .string()
+    .max(64)
+    .optional()
+    .describe('go on after this event; for clients that cannot send the header Last-Event-ID'),
+});
+
+/** The answer of `GET /v1/events`: a text that goes on, so it is sent as a stream. */
+export const EventStream = z
+  .string()
+  .describe('server-sent events, their data being the parts of a view that are known')
+  .meta({
+    examples: [
+      'id: 1760000000000-0\nevent: queued\ndata: {"sessionId":"67ab573f3685d1ba99541234","botId":"st-1","state":"queued"}\n\n',
+    ],
+  }) as unknown as z.ZodType<string, Readable>;
+
+/** The answer of `GET /livez` and `GET /readyz`. */
+export const Health = z.object({ status: z.literal('ok') }).meta({ id: 'Health' });
+
+/** Codes of the API's own faults; faults of the archive keep the codes of `errors.ts`. */
+export const API_CODES = [
+  'INVALID_REQUEST',
+  'UNAUTHORIZED',
+  'FORBIDDEN',
+  'NOT_FOUND',
+  'METHOD_NOT_ALLOWED',
+  'NOT_FAILED',
+  'REQUEST_TIMEOUT',
+  'PAYLOAD_TOO_LARGE',
+  'URI_TOO_LONG',
+  'UNSUPPORTED_MEDIA_TYPE',
+  'HEADERS_TOO_LARGE',
+  'NOT_ALIVE',
+  'NOT_READY',
+  'KEYS_UNAVAILABLE',
+  'QUEUE_UNAVAILABLE',
+] as const;
+
+/** An error, as RFC 9457 has it, with a stable code. */
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string().describe('what is wrong and what to do, for people'),
+    code: z.enum([...API_CODES, ...ERROR_CODES]).describe('stable, for programs'),
+  })
+  .meta({
+    id: 'Problem',
+    description: 'an error, as RFC 9457 has it',
+    examples: [
+      {
+        type: 'about:blank',
+        title: 'Service Unavailable',
+        status: 503,
+        detail: 'the queue cannot be reached; try again in a moment',
+        code: 'QUEUE_UNAVAILABLE',
+      },
+    ],
+  });
+
+export type Problem = z.infer<typeof Problem>;
+export type ProblemCode = Problem['code'];

@@ -1,0 +1,126 @@
+import { ArchiverError } from '../domain/errors.ts';
+import type { SessionRef } from '../domain/session.ts';
+import {
+  type ListedSession,
+  type ListingLimits,
+  type ListingPage,
+  PAGE_SIZE,
+  type PageQuery,
+} from '../kore/listings/listing.ts';
+import { datePrefix, manifestKey } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { inLanes } from '../util/async.ts';
+
+/** A closed stretch of time, in unix milliseconds of whole seconds. */
+export interface Window {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Lists one page of a window. */
+export type ListPage = (query: Omit<PageQuery, 'botId'>, signal: AbortSignal) => Promise<ListingPage>;
+
+/** What the listing of a window came to. */
+export type WindowListing =
+  | {
+      readonly kind: 'listed';
+      /** Each once. */
+      readonly sessions: readonly ListedSession[];
+      readonly unreadable: number;
+      /** How many of the pages that can be had were there. */
+      readonly pages: number;
+    }
+  /** It can't be listed as one: ask again for less time at once. */
+  | { readonly kind: 'too-much' };
+
+/** Kore's times have seconds, so there is no shorter window. */
+export const MIN_WINDOW_MS = 1_000;
+
+/**
+ * Lists all pages of a window.
+ *
+ * It is too much when it has more than the pages that can be had, and when Kore's own count of it changed while
+ * its pages were read: then something was inserted, pages have shifted, and one that was read before may have
+ * got what nobody has seen. Halved often enough, a window is a single page, which is read all at once.
+ *
+ * @throws ArchiverError `KORE_BAD_RESPONSE` when a single second has more sessions than can be listed.
+ */
+export async function listWindow(
+  window: Window,
+  listPage: ListPage,
+  limits: ListingLimits,
+  signal: AbortSignal,
+): Promise<WindowListing> {
+  const canSplit = window.to - window.from > MIN_WINDOW_MS;
+  const sessions = new Map<string, ListedSession>();
+  let unreadable = 0;
+  let rowsBefore = 0;
+  let firstTotal: number | undefined;
+  for (let page = 0; page < limits.maxPages; page += 1) {
+    const query = { from: new Date(window.from), to: new Date(window.to), page, rowsBefore };
+    const listed = await listPage(query, signal);
+    for (const session of listed.sessions) sessions.set(session.sessionId, better(session, sessions));
+    unreadable += listed.unreadable;
+    rowsBefore += listed.rows;
+    if (page === 0) firstTotal = listed.total;
+    const isShifted = firstTotal !== undefined && listed.total !== undefined && listed.total !== firstTotal;
+    const isTooLong = listed.total !== undefined && listed.total > limits.maxPages * PAGE_SIZE;
+    if ((isShifted || isTooLong) && canSplit) return { kind: 'too-much' };
+    // Where Kore counts more than it has shown, a short page is not yet the last.
+    const isShort = listed.rows > 0 && listed.total !== undefined && rowsBefore < listed.total;
+    if (listed.isLast && !isShort) {
+      return { kind: 'listed', sessions: [...sessions.values()], unreadable, pages: page + 1 };
+    }
+  }
+  if (canSplit) return { kind: 'too-much' };
+  throw new ArchiverError(
+    'KORE_BAD_RESPONSE',
+    `Kore lists more sessions in the second of ${new Date(window.from).toISOString()} than it lets anybody page through: list it with --source sessions`,
+    { retryable: false },
+  );
+}
+
+/** Of two rows of one session, one that tells of a voicemail counts. */
+function better(session: ListedSession, known: ReadonlyMap<string, ListedSession>): ListedSession {
+  const before = known.get(session.sessionId);
+  return before?.hasVoicemail === true ? before : session;
+}
+
+/** What looking sessions up needs of the archive. */
+export type ArchiveLookup = Pick<ArchiveStore, 'list' | 'head'>;
+
+/** From so many sessions of one day on, listing the day costs less than asking for each. */
+const MANY_OF_A_DAY = 20;
+/** Sessions asked for, or days listed, at a time. */
+const LOOKUPS_AT_ONCE = 8;
+
+/**
+ * Which of the sessions are archived. A day with many of them is listed, of others each is asked for.
+ *
+ * @returns the manifest keys of those that are.
+ */
+export async function findArchived(
+  sessions: readonly SessionRef[],
+  archive: ArchiveLookup,
+  signal: AbortSignal,
+): Promise<ReadonlySet<string>> {
+  const archived = new Set<string>();
+  const lookups: (() => Promise<void>)[] = [];
+  for (const [prefix, ofDay] of Map.groupBy(sessions, datePrefix)) {
+    const wanted = ofDay.map(manifestKey);
+    if (ofDay.length >= MANY_OF_A_DAY) {
+      const isWanted = new Set(wanted);
+      lookups.push(async () => {
+        for await (const { key } of archive.list(prefix, signal)) if (isWanted.has(key)) archived.add(key);
+      });
+    } else {
+      for (const key of wanted) {
+        lookups.push(async () => {
+          if (await archive.head(key, signal)) archived.add(key);
+        });
+      }
+    }
+  }
+  await inLanes(lookups, LOOKUPS_AT_ONCE, (lookUp) => lookUp());
+  return archived;
+}

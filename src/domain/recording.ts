@@ -1,0 +1,30 @@
+/** What the first bytes of a recording tell about its audio, as far as the container says. */
+export interface AudioFacts {
+  /** `wav`, `flac`, `ogg` or `mp3`. */
+  readonly container: string;
+  /** For example `pcm_s16le`, `pcm_mulaw`, `pcm_alaw`, `flac`, `opus`, `vorbis`, `mp3`. */
+  readonly codec?: string;
+  /** Hertz. */
+  readonly sampleRate?: number;
+  readonly channels?: number;
+  readonly durationSeconds?: number;
+}
+
+/** One recording as it lies in the archive. */
+export interface TransferredRecording {
+  readonly bytes: number;
+  /** Lowercase hex. */
+  readonly sha256: string;
+  /** From the container; `application/octet-stream` when it is not recognised. */
+  readonly contentType: string;
+  readonly audio?: AudioFacts;
+  /** Where it came from, without the query. `expiresAt` as ISO 8601. */
+  readonly source: { readonly host: string; readonly path: string; readonly expiresAt?: string };
+  readonly downloadedAt: string;
+  /** Seconds left until the URL's expiry when the download began, where the URL tells its expiry. */
+  readonly secondsToExpiry?: number;
+  /** How often fresh metadata had to be fetched. */
+  readonly urlRefreshes: number;
+  /** How often a broken download went on with a range. */
+  readonly resumes: number;
+}

@@ -1,0 +1,75 @@
+/** What may be asked of the sessions in the queue, and what is answered. */
+
+import type { ErrorCode } from './errors.ts';
+import type { SessionRef } from './session.ts';
+import type { SessionState, SessionView } from './views.ts';
+
+/** What became of a session that was to be queued. */
+export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
+
+/** A session to be queued. */
+export interface EnqueueRequest extends SessionRef {
+  /** `backfill` waits behind everything `live`, the default. */
+  readonly priority?: 'live' | 'backfill';
+  /** Archive again although the archive has it. */
+  readonly force?: boolean;
+  /** Nobody knows whether it has a voicemail; if it has none, the queue forgets it. */
+  readonly candidate?: boolean;
+  /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
+  readonly missing?: boolean;
+}
+
+/** What became of it. */
+export interface EnqueueResult extends SessionRef {
+  readonly outcome: EnqueueOutcome;
+}
+
+/** Which sessions to list. */
+export interface ListQuery {
+  readonly state?: SessionState;
+  readonly code?: string;
+  /** 1 to 1000, default 100. */
+  readonly limit?: number;
+  /** From the page before. */
+  readonly cursor?: string;
+}
+
+/** A page of sessions. */
+export interface SessionPage {
+  readonly sessions: readonly SessionView[];
+  readonly nextCursor?: string;
+}
+
+/** How many sessions are in each state. */
+export type StateCounts = Readonly<Record<SessionState, number>>;
+
+/** What the queue as a whole looks like. */
+export interface QueueStats {
+  readonly states: StateCounts;
+  /** Archived sessions whose transcript is still awaited. */
+  readonly transcriptsPending: number;
+  /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
+  readonly oldestQueuedAt?: string;
+}
+
+/** How many sessions ended in a minute. */
+export interface Throughput {
+  /** When the minute began. ISO 8601. */
+  readonly minute: string;
+  readonly archived: number;
+  readonly failed: number;
+}
+
+/** What the queue has been doing. */
+export interface QueueActivity {
+  /** The last hour, minute by minute, the oldest first; the last one is not over yet. */
+  readonly throughput: readonly Throughput[];
+  /** The failed sessions by their error codes; only the latest 10,000 are looked at. */
+  readonly failuresByCode: Readonly<Partial<Record<ErrorCode, number>>>;
+}
+
+/** What the queue looks like, and what it has been doing. */
+export interface ArchiverStats extends QueueStats, QueueActivity {}
+
+/** What became of a session that was to be retried. */
+export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';

@@ -1,0 +1,41 @@
+/** How much of a body is held in memory on its way into an archive, known without opening one. */
+
+/** The least S3 takes for a part that is not the last. */
+export const MIN_PART_BYTES = 5 * 1024 * 1024;
+const MAX_PARTS = 10_000;
+
+/** Chunks on their way between the source and the parts. */
+const CHUNK_SLACK_BYTES = 256 * 1024;
+
+/** One chunk on its way to the disk; the next is not asked for before it has been written. */
+const DIRECTORY_BYTES = 256 * 1024;
+
+/** What a download holds besides the store: chunks on their way, and the body's first and last bytes. */
+export const STREAM_BYTES = 256 * 1024;
+
+/** The size of a part with which an object of `maxObjectBytes` fits into S3's 10,000 parts. */
+export function partBytesFor(maxObjectBytes: number): number {
+  return Math.max(MIN_PART_BYTES, Math.ceil(maxObjectBytes / MAX_PARTS));
+}
+
+/** The most bytes of a body (of unknown size: `undefined`) that an upload to S3 holds. */
+export function s3TransferMemory(expectedBytes: number | undefined, partBytes: number): number {
+  // Sending over TLS, Node encrypts a whole buffer into a second one of that size.
+  if (expectedBytes !== undefined && expectedBytes <= partBytes) return 2 * expectedBytes + CHUNK_SLACK_BYTES;
+  // lib-storage holds on to a part that was sent while it gathers and joins the next one.
+  return 4 * partBytes + CHUNK_SLACK_BYTES;
+}
+
+/** The most bytes of a body that writing it to a file holds. */
+export function directoryTransferMemory(expectedBytes: number | undefined): number {
+  return Math.min(expectedBytes ?? DIRECTORY_BYTES, DIRECTORY_BYTES);
+}
+
+/** What one transfer of a recording of any size holds: with less, `TRANSFER_MEMORY` could not be kept. */
+export function leastTransferMemory(kind: 's3' | 'file', maxRecordingBytes: number): number {
+  const stored =
+    kind === 's3'
+      ? s3TransferMemory(undefined, partBytesFor(maxRecordingBytes))
+      : directoryTransferMemory(undefined);
+  return stored + STREAM_BYTES;
+}

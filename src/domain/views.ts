@@ -1,0 +1,57 @@
+import type { ErrorCode } from './errors.ts';
+
+/** `archived`: stored; `pending`: not there yet, looked for again; `absent`: there is none. */
+export type TranscriptState = 'archived' | 'pending' | 'absent';
+
+/** One archived recording, as views show it. */
+export interface RecordingView {
+  readonly key: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly contentType: string;
+  readonly durationSeconds?: number;
+}
+
+/** What an archived session came to; the job's return value. */
+export interface SessionResult {
+  readonly transcript: TranscriptState;
+  readonly recordings: readonly RecordingView[];
+  readonly manifestKey: string;
+}
+
+/** The last failure of a session, as views show it. `at` is ISO 8601. */
+export interface SessionError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly retryable: boolean;
+  readonly at: string;
+}
+
+/** How far the transfer of a session's recordings has come. */
+export interface TransferProgress {
+  readonly recordings: number;
+  readonly recordingsDone: number;
+  readonly bytes: number;
+}
+
+/** The states of a session, in the order of their life. */
+export const SESSION_STATES = ['queued', 'active', 'waiting', 'archived', 'failed'] as const;
+export type SessionState = (typeof SESSION_STATES)[number];
+
+/** A session as everybody outside sees it. Times are ISO 8601 in UTC. */
+export interface SessionView {
+  readonly sessionId: string;
+  readonly botId: string;
+  readonly state: SessionState;
+  readonly transcript?: TranscriptState;
+  /** Attempts made so far; looks at what is not ready yet do not count. */
+  readonly attempts: number;
+  readonly enqueuedAt: string;
+  readonly startedAt?: string;
+  readonly finishedAt?: string;
+  readonly nextAttemptAt?: string;
+  readonly progress?: TransferProgress;
+  readonly error?: SessionError;
+  readonly recordings?: readonly RecordingView[];
+  readonly manifestKey?: string;
+}

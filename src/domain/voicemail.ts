@@ -1,0 +1,46 @@
+/** What the Kore voicemail API says of one session, after validation at the border. */
+
+/** One audio file of a session, where to get it and until when. */
+export interface KoreRecording {
+  /** As received; text from outside, never trusted as a path. May be empty. */
+  readonly fileName: string;
+  /** Signed URL, byte for byte as received. A secret: never logged, queued or stored with its query. */
+  readonly fileUrl: string;
+}
+
+/** A transcription message as received; unknown fields are kept. */
+export type KoreDocument = Readonly<Record<string, unknown>>;
+
+/**
+ * The state of a session's recordings upstream: `ready` to be downloaded, `later` (worth looking again) or
+ * `never` (there will be none).
+ */
+export type Readiness = 'ready' | 'later' | 'never';
+
+/** A validated answer of the voicemail API. */
+export interface Voicemail {
+  readonly readiness: Readiness;
+  /** The status text as received, for messages; at most 64 printable characters. */
+  readonly status: string;
+  /** Not empty when `readiness` is `ready`. */
+  readonly recordings: readonly KoreRecording[];
+  /** The transcription messages, in the order received. Empty while there are none. */
+  readonly transcriptions: readonly KoreDocument[];
+}
+
+/**
+ * Live work goes first: calls for `background` work (transcripts awaited, backfills) may use only a part of
+ * the rate limit.
+ */
+export type CallClass = 'live' | 'background';
+
+/** The fleet-wide limit on calls to Kore's API, shared by all workers of a queue. */
+export interface CallLimit {
+  /**
+   * Resolves when one call may be made; waits a few seconds at most.
+   * @throws ArchiverError `KORE_RATE_LIMITED` with `retryAfterMs` when the wait would be longer.
+   */
+  acquire(callClass: CallClass, signal: AbortSignal): Promise<void>;
+  /** Kore itself said stop: nobody calls for so long (milliseconds). */
+  pause(milliseconds: number): Promise<void>;
+}

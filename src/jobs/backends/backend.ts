@@ -1,0 +1,103 @@
+import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Telemetry, Worker } from 'bullmq';
+import type { StoredEvent } from '../job-events.ts';
+import type { JobResult, SessionJobData, SessionJobProgress } from '../session-job.ts';
+
+/** What follows jobs from whoever adds them to whoever works on them: BullMQ's interface to OpenTelemetry. */
+export type QueueTelemetry<Context = unknown> = Telemetry<Context>;
+
+/** A BullMQ queue of sessions on whichever backend. */
+export type JobQueue = Queue<
+  SessionJobData,
+  JobResult,
+  string,
+  SessionJobData,
+  JobResult,
+  string,
+  IQueueBackend,
+  unknown
+>;
+/** A BullMQ worker on whichever backend; of sessions, unless it says otherwise. */
+export type JobWorker<
+  Data = SessionJobData,
+  Progress extends object = SessionJobProgress,
+  Result = JobResult,
+> = Worker<Data, Result | null, string, IQueueBackend, Progress, unknown>;
+/** BullMQ's events of a queue on whichever backend. */
+export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
+
+/**
+ * How a job stands: still to be worked on, `ahead` with the live ones or `behind` them with a priority, or
+ * finished one way or the other.
+ */
+export type JobStanding = 'ahead' | 'behind' | 'completed' | 'failed';
+
+/**
+ * Workers count what they finish for so many minutes. Twice of what is shown: BullMQ puts what it counted before
+ * a long pause at the far end, which is too late by the length of the pause.
+ */
+export const MINUTES_KEPT = 120;
+
+/** How many jobs have finished one way, by the minute. */
+export interface MinuteCounts {
+  /** A time within the last minute that is counted, in unix milliseconds; `undefined` before the first job. */
+  readonly latestAt: number | undefined;
+  /** Jobs in the minute of `latestAt`. */
+  readonly latest: number;
+  /** Jobs in each minute before that one, the newest first. */
+  readonly earlier: readonly number[];
+}
+
+/** A connection for one part of BullMQ. */
+export interface BackendConnection {
+  readonly connection: unknown;
+  readonly prefix?: string;
+}
+
+/**
+ * Where the queue lives. This is all the rest of the project knows of it: which kind it is, is decided by
+ * `QUEUE_URL` here and nowhere else.
+ */
+export interface Backend {
+  /** For people and logs; without passwords. */
+  readonly location: string;
+  /** Whether other processes can work on the same queue at the same time. */
+  readonly shared: boolean;
+  readonly factory: BackendFactory<IQueueBackend, unknown>;
+  /** The name BullMQ gets for a queue of ours. */
+  queueName(name: string): string;
+  /**
+   * Connection options. `producer` fails fast when the server is away, so that whoever enqueues learns of it;
+   * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
+   */
+  options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
+  /** How the jobs with these ids stand, in one round trip; ids without a job are left out. */
+  standings(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStanding>>;
+  /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */
+  lastEventId(name: string): Promise<string>;
+  /** The oldest events after the one with id `after`, as far as the backend still has them. */
+  eventsAfter(name: string, after: string, limit: number): Promise<readonly StoredEvent[]>;
+  /** Whether a text has the form of this backend's event ids: numbers, the higher the later, joined by `-`. */
+  isEventId(text: string): boolean;
+  /** The jobs that were archived or failed in the last minutes, as the workers have counted them. */
+  minuteCounts(queue: JobQueue, outcome: 'completed' | 'failed'): Promise<MinuteCounts>;
+  /** Why jobs failed and how many, by what stands before the first colon; the latest `limit` of them. */
+  failureCounts(queue: JobQueue, limit: number): Promise<Map<string, number>>;
+  /**
+   * Takes one of `calls` calls allowed in any `windowMs` milliseconds, counted over everybody on this queue.
+   * @returns 0 when taken, otherwise the milliseconds after which it is worth asking again.
+   */
+  takeCall(name: string, calls: number, windowMs: number): Promise<number>;
+  /** Nobody on this queue takes a call for so long. */
+  pauseCalls(name: string, milliseconds: number): Promise<void>;
+  /** Proves that the queue can be reached. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The queue could not be reached or opened. `message` says where, and what to do. */
+export class QueueUnavailableError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'QueueUnavailableError';
+  }
+}

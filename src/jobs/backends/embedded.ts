@@ -1,0 +1,144 @@
+import { EventEmitter } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { PGlite } from '@electric-sql/pglite';
+import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
+import { type Backend, QueueUnavailableError } from './backend.ts';
+import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
+
+/**
+ * PostgreSQL's own cache, above the operating system's. All of it is written to at the start, so that the default of
+ * 128 MB costs every command that opens the queue as much memory, and half of the time that opening takes.
+ */
+const SHARED_BUFFERS = '16MB';
+
+/** Another process holds the embedded queue; whoever wants something of it asks that process. */
+export class QueueHeldError extends Error {
+  readonly directory: string;
+
+  constructor(directory: string, options?: ErrorOptions) {
+    super(`the embedded queue in ${directory} is in use by another process`, options);
+    this.name = 'QueueHeldError';
+    this.directory = directory;
+  }
+}
+
+/**
+ * The queue in a directory, without a server: BullMQ's PostgreSQL backend over PGlite (PostgreSQL in
+ * WebAssembly, in this process). It belongs to one process at a time.
+ * @throws QueueHeldError when that is another one.
+ */
+export async function openEmbeddedBackend(
+  target: { readonly directory: string },
+  prefix: string | undefined,
+): Promise<Backend> {
+  const directory = resolve(target.directory);
+  const release = holdDirectory(directory);
+  try {
+    const data = join(directory, 'pgdata');
+    // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
+    mkdirSync(data, { recursive: true, mode: 0o700 });
+    const database = await PGlite.create(data, {
+      startParams: [...PGlite.defaultStartParams, '-c', `shared_buffers=${SHARED_BUFFERS}`],
+    });
+    const pool = new EmbeddedPool(database);
+    await prepareDatabase(pool);
+    await database.exec(`set search_path to ${QUEUE_SCHEMA}, public`);
+    return sqlBackend(pool, prefix, {
+      location: `embedded:${directory}`,
+      shared: false,
+      async close() {
+        await database.close();
+        release();
+      },
+    });
+  } catch (error) {
+    release();
+    throw new QueueUnavailableError(
+      `cannot open the embedded queue in ${directory}: ${(error as Error).message}; check that the directory is writable and not full`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Takes an exclusive lock on the directory and returns the function that lets go of it.
+ *
+ * An exclusive SQLite transaction is the one file lock of the operating system that Node offers. Unlike a file
+ * with a process id it is gone the moment its process is, however that ended, and holds across containers
+ * that share the directory.
+ */
+export function holdDirectory(directory: string): () => void {
+  let lock: DatabaseSync | undefined;
+  try {
+    mkdirSync(directory, { recursive: true });
+    lock = new DatabaseSync(join(directory, 'lock'));
+    lock.exec('BEGIN EXCLUSIVE');
+    const held = lock;
+    return () => held.close();
+  } catch (error) {
+    lock?.close();
+    if (/database is locked/.test((error as Error).message))
+      throw new QueueHeldError(directory, { cause: error });
+    throw new QueueUnavailableError(
+      `cannot open the embedded queue in ${directory}: ${(error as Error).message}; check that the directory is writable`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * PGlite in the shape of a `pg.Pool`, as far as BullMQ uses one. There is one session underneath, so every
+ * "client" is the same database; PGlite itself runs one statement at a time.
+ */
+class EmbeddedClient extends EventEmitter {
+  protected readonly database: PGlite;
+
+  constructor(database: PGlite) {
+    super();
+    this.database = database;
+    this.setMaxListeners(0);
+  }
+
+  async query<R>(text: string, params?: readonly unknown[]): Promise<PgQueryResult<R>> {
+    if (params) return this.database.query<R>(text, [...params]);
+    // Without parameters a text may hold several statements, as in PostgreSQL's simple protocol.
+    const results = await this.database.exec(text);
+    return (results.at(-1) ?? { rows: [] }) as PgQueryResult<R>;
+  }
+}
+
+class EmbeddedPoolClient extends EmbeddedClient implements PgPoolClient {
+  readonly #onRelease: (client: EmbeddedPoolClient) => void;
+
+  constructor(database: PGlite, onRelease: (client: EmbeddedPoolClient) => void) {
+    super(database);
+    this.#onRelease = onRelease;
+  }
+
+  release(): void {
+    this.#onRelease(this);
+  }
+}
+
+class EmbeddedPool extends EmbeddedClient implements PgPool {
+  readonly #clients = new Set<EmbeddedPoolClient>();
+
+  constructor(database: PGlite) {
+    super(database);
+    database.onNotification((channel, payload) => {
+      for (const client of this.#clients) client.emit('notification', { channel, payload });
+    });
+  }
+
+  async connect(): Promise<PgPoolClient> {
+    const client = new EmbeddedPoolClient(this.database, (released) => this.#clients.delete(released));
+    this.#clients.add(client);
+    return client;
+  }
+
+  async end(): Promise<void> {
+    this.#clients.clear();
+  }
+}

@@ -1,0 +1,256 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { type BackendFactory, createRedisBackend, type IQueueBackend } from 'bullmq';
+import { Cluster, Redis, type RedisOptions } from 'ioredis';
+import type { QueueTarget } from '../../config/config.ts';
+import type { Logger } from '../../util/log.ts';
+import type { StoredEvent } from '../job-events.ts';
+import { type Backend, type JobQueue, type JobStanding, MINUTES_KEPT } from './backend.ts';
+
+/** A queue on Redis: a single server, Sentinel or a cluster. */
+export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
+type Role = 'producer' | 'consumer';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** A producer's command that has no answer by then fails, so that its caller can say so. */
+const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
+/**
+ * Pauses between attempts to connect grow up to this. A producer's are short: its commands wait for two attempts at
+ * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
+ */
+const MAX_RECONNECT_DELAY_MS: Readonly<Record<Role, number>> = { producer: 1_000, consumer: 5_000 };
+/** On a cluster all keys of a queue must hash to one slot, which the braces see to. */
+const CLUSTER_PREFIX = '{bull}';
+const DEFAULT_PREFIX = 'bull';
+
+/**
+ * A sliding window as a sorted set of the times at which calls were taken, by the server's clock.
+ * KEYS: calls, pause. ARGV: calls allowed, window in ms, unique member.
+ */
+const TAKE_CALL = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
+if pausedUntil > now then return pausedUntil - now end
+local allowed, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
+local taken = redis.call('ZCARD', KEYS[1])
+if taken < allowed then
+  redis.call('ZADD', KEYS[1], now, ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], window)
+  return 0
+end
+local blocking = redis.call('ZRANGE', KEYS[1], taken - allowed, taken - allowed, 'WITHSCORES')
+return math.max(1, tonumber(blocking[2]) + window - now)
+`;
+
+/** Only ever prolongs a pause. KEYS: pause. ARGV: milliseconds. */
+const PAUSE_CALLS = `
+local time = redis.call('TIME')
+local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
+if until_ > tonumber(redis.call('GET', KEYS[1]) or '0') then
+  redis.call('SET', KEYS[1], until_, 'PX', ARGV[1])
+end
+return 0
+`;
+
+/** Failed jobs are asked for their reasons in batches, so that no reply is very long. */
+const FAILURES_PER_REPLY = 1_000;
+
+/** The queue on Redis: a single server, Sentinel or a cluster. */
+export function openRedisBackend(target: RedisTarget, prefix: string | undefined, log: Logger): Backend {
+  const connections = new Map<Role, Redis | Cluster>();
+  const location = redisLocation(target);
+  const keyPrefix = redisKeyPrefix(target, prefix);
+
+  let lastFault: Error | undefined;
+
+  const connect = (role: Role): Redis | Cluster => {
+    const existing = connections.get(role);
+    if (existing) return existing;
+    const client = createRedisClient(target, role);
+    client.on('error', (error: Error) => {
+      lastFault = error;
+      log.warn({ queue: location, err: error }, 'queue connection failed');
+    });
+    connections.set(role, client);
+    return client;
+  };
+  const callKeys = (name: string) =>
+    [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
+
+  const eventsKey = (name: string) => `${keyPrefix}:${name}:events`;
+
+  return {
+    location,
+    shared: true,
+    factory: createRedisBackend as unknown as BackendFactory<IQueueBackend, unknown>,
+    queueName: (name) => name,
+    options: (role) => ({
+      // BullMQ's listeners connect for themselves, with this one's options.
+      connection: connect(role === 'listener' ? 'consumer' : role),
+      prefix: keyPrefix,
+    }),
+    standings: (queue, ids) => readStandings(connect('producer'), queue, ids),
+    async lastEventId(name) {
+      const [newest] = await connect('producer').xrevrange(eventsKey(name), '+', '-', 'COUNT', 1);
+      return newest?.[0] ?? '0-0';
+    },
+    async eventsAfter(name, after, limit) {
+      const read = await connect('producer').xread('COUNT', limit, 'STREAMS', eventsKey(name), after);
+      const [[, entries] = ['', []]] = read ?? [];
+      return entries.map(([id, pairs]) => storedEvent(id, pairs));
+    },
+    isEventId: (text) => /^\d{1,15}-\d{1,15}$/.test(text),
+    async minuteCounts(queue, outcome) {
+      const { meta, data } = await queue.getMetrics(outcome, 0, MINUTES_KEPT - 1);
+      return {
+        latestAt: meta.prevTS || undefined,
+        latest: meta.count - meta.prevCount,
+        earlier: data,
+      };
+    },
+    failureCounts: (queue, limit) => countFailures(connect('producer'), queue, limit),
+    async takeCall(name, calls, windowMs) {
+      const [taken, paused] = callKeys(name);
+      return Number(
+        // A session in hand waits out an outage of the queue; it is no fault of its own.
+        await connect('consumer').eval(TAKE_CALL, 2, taken, paused, calls, windowMs, randomUUID()),
+      );
+    },
+    async pauseCalls(name, milliseconds) {
+      const [, paused] = callKeys(name);
+      await connect('consumer').eval(PAUSE_CALLS, 1, paused, Math.ceil(milliseconds));
+    },
+    async check() {
+      const client = connect('producer');
+      try {
+        await untilConnected(client);
+        await client.ping();
+      } catch (error) {
+        // The command's own error only says that it was given up; the connection's says why.
+        throw lastFault ?? error;
+      }
+    },
+    async close() {
+      for (const client of connections.values()) client.disconnect();
+      connections.clear();
+    },
+  };
+}
+
+/** The prefix of all keys of a queue: the configured one, else BullMQ's own. */
+export function redisKeyPrefix(target: RedisTarget, prefix: string | undefined): string {
+  return prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
+}
+
+/** A client that connects at once. A listener for its `error` is the caller's to add. */
+export function createRedisClient(target: RedisTarget, role: Role): Redis | Cluster {
+  const options = {
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    // Workers must wait out an outage, producers must report it (BullMQ, "Going to production").
+    maxRetriesPerRequest: role === 'consumer' ? null : 1,
+    retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
+    ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
+  } satisfies RedisOptions;
+  if (target.kind === 'sentinel') {
+    return new Redis({
+      ...options,
+      sentinels: target.hosts.map(({ host, port }) => ({ host, port })),
+      name: target.name,
+      db: target.db,
+      ...(target.username === undefined ? {} : { username: target.username }),
+      ...(target.password === undefined ? {} : { password: target.password }),
+    });
+  }
+  if (!target.cluster) return new Redis(target.url, options);
+  const url = new URL(target.url);
+  return new Cluster([{ host: url.hostname, port: Number(url.port || 6379) }], {
+    clusterRetryStrategy: (attempt) => reconnectDelayMs(attempt, role),
+    // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
+    enableOfflineQueue: role === 'consumer',
+    redisOptions: {
+      ...options,
+      ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
+      ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
+      ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
+    },
+  });
+}
+
+function reconnectDelayMs(attempt: number, role: Role): number {
+  return Math.min(100 * 2 ** Math.min(attempt, 10), MAX_RECONNECT_DELAY_MS[role]);
+}
+
+/** A cluster takes no command before it has connected for the first time; a single server keeps them by itself. */
+async function untilConnected(client: Redis | Cluster): Promise<void> {
+  if (!(client instanceof Cluster) || client.status === 'ready') return;
+  await once(client, 'ready', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
+}
+
+/** BullMQ keeps finished jobs in one sorted set per outcome; a job in neither is still to be worked on. */
+async function readStandings(
+  client: Redis | Cluster,
+  queue: JobQueue,
+  ids: readonly string[],
+): Promise<Map<string, JobStanding>> {
+  const pipeline = client.pipeline();
+  for (const id of ids) {
+    pipeline.hmget(queue.toKey(id), 'timestamp', 'priority');
+    pipeline.zscore(queue.toKey('completed'), id);
+    pipeline.zscore(queue.toKey('failed'), id);
+  }
+  const replies = (await pipeline.exec()) ?? [];
+  const standings = new Map<string, JobStanding>();
+  for (const [index, id] of ids.entries()) {
+    const [fields, completed, failed] = replies.slice(index * 3, index * 3 + 3).map(([error, value]) => {
+      if (error) throw error;
+      return value;
+    });
+    const [timestamp, priority] = fields as (string | null)[];
+    if (failed !== null) standings.set(id, 'failed');
+    else if (completed !== null) standings.set(id, 'completed');
+    else if (typeof timestamp === 'string') standings.set(id, Number(priority) > 0 ? 'behind' : 'ahead');
+  }
+  return standings;
+}
+
+/** BullMQ keeps failed jobs in a sorted set by when they failed, and each one's reason with it. */
+async function countFailures(
+  client: Redis | Cluster,
+  queue: JobQueue,
+  limit: number,
+): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
+  for (let start = 0; start < limit; start += FAILURES_PER_REPLY) {
+    const end = Math.min(start + FAILURES_PER_REPLY, limit) - 1;
+    const ids = await client.zrevrange(queue.toKey('failed'), start, end);
+    if (ids.length === 0) break;
+    const pipeline = client.pipeline();
+    for (const id of ids) pipeline.hget(queue.toKey(id), 'failedReason');
+    for (const [error, reason] of (await pipeline.exec()) ?? []) {
+      if (error) throw error;
+      const [before = ''] = String(reason ?? '').split(':', 1);
+      counts.set(before, (counts.get(before) ?? 0) + 1);
+    }
+  }
+  return counts;
+}
+
+/** A stream's entry lists names and values in turn. */
+function storedEvent(id: string, pairs: readonly string[]): StoredEvent {
+  const fields: Record<string, string> = {};
+  for (let index = 0; index + 1 < pairs.length; index += 2) {
+    fields[pairs[index] ?? ''] = pairs[index + 1] ?? '';
+  }
+  return { id, fields };
+}
+
+/** Where the server is, for people and logs; without passwords. */
+export function redisLocation(target: RedisTarget): string {
+  if (target.kind === 'sentinel') {
+    return `redis+sentinel://${target.hosts.map(({ host, port }) => `${host}:${port}`).join(',')}/${target.name}`;
+  }
+  const url = new URL(target.url);
+  return `${url.protocol}//${url.host}${url.pathname}`;
+}

@@ -1,0 +1,116 @@
+/**
+ * Kore's two listings of sessions, as far as they have anything in common. Each lists the sessions of a closed
+ * window of time, page by page.
+ */
+
+import { z } from 'zod';
+import { ArchiverError } from '../../domain/errors.ts';
+import { isValidId } from '../../domain/session.ts';
+import { parseJson } from '../../util/json.ts';
+import { type Asked, refusal } from '../errors.ts';
+import { isSuccess, type KoreAnswer, type KoreRequest } from '../transport.ts';
+
+/** A session as a listing shows it. */
+export interface ListedSession {
+  readonly sessionId: string;
+  /** Whether it has a voicemail; `undefined` where the listing does not tell. */
+  readonly hasVoicemail: boolean | undefined;
+}
+
+/** Which page of which window. */
+export interface PageQuery {
+  readonly botId: string;
+  /** Whole seconds. */
+  readonly from: Date;
+  /** Whole seconds. Whether the listing includes this very second is not documented. */
+  readonly to: Date;
+  /** Counts from 0. */
+  readonly page: number;
+  /** How many rows the pages before had: a server may give fewer than it was asked for. */
+  readonly rowsBefore: number;
+}
+
+/** One page. */
+export interface ListingPage {
+  /** Voice sessions, in the order listed; the same one may stand there twice. */
+  readonly sessions: readonly ListedSession[];
+  /** All entries, also those of other channels. */
+  readonly rows: number;
+  /** Entries that name no session, or none with a valid id. */
+  readonly unreadable: number;
+  /** Whether no further page has anything. */
+  readonly isLast: boolean;
+  /** How many entries the window has, where the listing tells. */
+  readonly total: number | undefined;
+}
+
+/** What a listing allows. */
+export interface ListingLimits {
+  /** The longest window. */
+  readonly maxWindowMs: number;
+  /** How many pages of a window can be had; what does not fit on them needs a shorter window. */
+  readonly maxPages: number;
+}
+
+/** A listing: how to ask it, and how to read what it answers. */
+export interface Listing {
+  readonly limits: ListingLimits;
+  request(query: PageQuery): KoreRequest;
+  /** @throws ArchiverError with any of the `KORE_*` codes. */
+  read(answer: KoreAnswer): ListingPage;
+}
+
+/** Rows asked for on a page: the most that both listings give. */
+export const PAGE_SIZE = 100;
+
+/** Names of the voice channel. */
+const VOICE_CHANNELS: ReadonlySet<string> = new Set(['voice', 'korevg']);
+
+/** What every row of a listing has, whatever else is in it. */
+export const rowSchema = z.object({
+  sessionId: z.string().refine(isValidId),
+  channel: z.string().nullish(),
+});
+
+/**
+ * The body of a listing's answer, checked.
+ * @throws ArchiverError with any of the `KORE_*` codes.
+ */
+export function readListing<Body>(
+  answer: KoreAnswer,
+  schema: z.ZodType<Body>,
+  asked: Asked,
+  now: number = Date.now(),
+): Body {
+  const body = parseJson(answer.body);
+  const checked = schema.safeParse(body);
+  // What lists sessions is an answer, whatever else it says.
+  if (checked.success && isSuccess(answer)) return checked.data;
+  const refused = refusal(answer, body, now, asked);
+  if (refused !== undefined) throw refused;
+  // Neither zod's error nor the value: it may hold callers' names.
+  const place = checked.error?.issues[0]?.path.join(' > ') ?? '';
+  const what = body === undefined ? 'it is no JSON' : place === '' ? 'it is no object' : `at ${place}`;
+  throw new ArchiverError('KORE_BAD_RESPONSE', `Kore's listing has an unexpected shape: ${what}`);
+}
+
+/** The rows that are voice sessions; a row without a channel counts as one. */
+export function readRows<Row extends z.infer<typeof rowSchema>>(
+  rows: readonly unknown[],
+  schema: z.ZodType<Row>,
+  hasVoicemail: (row: Row) => boolean | undefined,
+): Pick<ListingPage, 'sessions' | 'rows' | 'unreadable'> {
+  const sessions: ListedSession[] = [];
+  let unreadable = 0;
+  for (const row of rows) {
+    const checked = schema.safeParse(row);
+    if (!checked.success) {
+      unreadable += 1;
+      continue;
+    }
+    const { sessionId, channel } = checked.data;
+    if (channel && !VOICE_CHANNELS.has(channel.toLowerCase())) continue;
+    sessions.push({ sessionId, hasVoicemail: hasVoicemail(checked.data) });
+  }
+  return { sessions, rows: rows.length, unreadable };
+}

@@ -1,0 +1,149 @@
+import { type Dispatcher, errors, Pool } from 'undici';
+import { ArchiverError } from '../domain/errors.ts';
+import { VERSION } from '../util/version.ts';
+
+/** One request to Kore's API: a GET, or a POST where it has a body. */
+export interface KoreRequest {
+  /** Path and query, percent-encoded. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Sent as it is; what it is, the headers say. */
+  readonly body?: string;
+}
+
+/** Bounds on time and size; each has a default that suits Kore. */
+export interface ExchangeLimits {
+  /** Milliseconds to connect, TLS included; 10 s by default. */
+  readonly connectTimeoutMs?: number;
+  /** Milliseconds until the answer's headers have come; 30 s by default. */
+  readonly headersTimeoutMs?: number;
+  /** Milliseconds without a byte of the body; 15 s by default. */
+  readonly bodyTimeoutMs?: number;
+  /** Milliseconds for everything together, so that no drip of bytes holds a call for ever; 60 s by default. */
+  readonly totalTimeoutMs?: number;
+  /** The largest body that is read; 8 MiB by default. */
+  readonly maxBodyBytes?: number;
+}
+
+/** Carries requests to one host over connections that are kept. */
+export interface Exchange {
+  /**
+   * Sends a request and reads the whole answer, whatever its status. Follows no redirects.
+   *
+   * @throws ArchiverError `KORE_UNAVAILABLE` when no whole answer came in time, `KORE_BAD_RESPONSE` when it
+   * is too large; the signal's own reason when aborted.
+   */
+  send(request: KoreRequest, signal: AbortSignal): Promise<KoreAnswer>;
+  /** Lets running calls end, then closes the connections. */
+  close(): Promise<void>;
+}
+
+const KEEP_ALIVE_MS = 30_000;
+
+/** Thrown by {@link readText} alone, to be told apart from undici's errors. */
+class BodyTooLarge extends Error {}
+
+/** An {@link Exchange} with the host of `baseUrl` (scheme, host and port). */
+export function createExchange(baseUrl: string, limits: ExchangeLimits): Exchange {
+  const maxBodyBytes = limits.maxBodyBytes ?? 8 * 1024 * 1024;
+  const totalTimeoutMs = limits.totalTimeoutMs ?? 60_000;
+  const host = new URL(baseUrl).host;
+  const pool = new Pool(baseUrl, {
+    connect: { timeout: limits.connectTimeoutMs ?? 10_000 },
+    headersTimeout: limits.headersTimeoutMs ?? 30_000,
+    bodyTimeout: limits.bodyTimeoutMs ?? 15_000,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    // A few calls a second gain nothing from HTTP/2, whose timeouts are other ones.
+    allowH2: false,
+  });
+
+  async function send(request: KoreRequest, signal: AbortSignal): Promise<KoreAnswer> {
+    signal.throwIfAborted();
+    // Not AbortSignal.any() and .timeout(): both would outlive the call by hanging on the caller's signal.
+    const ending = new AbortController();
+    const onAbort = () => ending.abort(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    const timer = setTimeout(() => ending.abort(), totalTimeoutMs);
+    try {
+      const response = await pool.request({
+        method: request.body === undefined ? 'GET' : 'POST',
+        path: request.path,
+        headers: { 'user-agent': `voicemail-archiver/${VERSION}`, ...request.headers },
+        ...(request.body !== undefined && { body: request.body }),
+        signal: ending.signal,
+      });
+      const body = await readText(response, maxBodyBytes);
+      return { status: response.statusCode, headers: response.headers, body };
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw asArchiverError(error, ending.signal.aborted);
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  function asArchiverError(error: unknown, tookTooLong: boolean): ArchiverError {
+    if (error instanceof BodyTooLarge) {
+      return new ArchiverError('KORE_BAD_RESPONSE', `Kore's answer is larger than ${maxBodyBytes} bytes`);
+    }
+    if (tookTooLong) {
+      const message = `Kore's answer was not complete after ${totalTimeoutMs} ms (${host})`;
+      return new ArchiverError('KORE_UNAVAILABLE', message);
+    }
+    if (error instanceof errors.HTTPParserError) {
+      // Without a cause: this error carries the bytes it stumbled over, which may be a signed URL.
+      return new ArchiverError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
+    }
+    const message = `Kore could not be reached at ${host} (${sayCode(error)})`;
+    return new ArchiverError('KORE_UNAVAILABLE', message, { cause: error });
+  }
+
+  let closing: Promise<void> | undefined;
+  function close(): Promise<void> {
+    closing ??= pool.close();
+    return closing;
+  }
+
+  return { send, close };
+}
+
+/** Reads a body of at most `maxBytes`; leaving the loop early destroys the connection with what is unread. */
+async function readText(response: Dispatcher.ResponseData, maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw new BodyTooLarge();
+    chunks.push(chunk);
+  }
+  return new TextDecoder().decode(Buffer.concat(chunks, bytes));
+}
+
+/** Node's or undici's code of an error (`ECONNREFUSED`, `UND_ERR_HEADERS_TIMEOUT`), or its class. */
+function sayCode(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown error';
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
+  const isAboutCertificate = /CERT|SELF_SIGNED|ISSUER/.test(code);
+  return isAboutCertificate
+    ? `${code}: for a certificate authority of your own set NODE_EXTRA_CA_CERTS`
+    : code;
+}
+/** One HTTP answer of Kore's API, read to its end, before anything is known about its meaning. */
+export interface KoreAnswer {
+  readonly status: number;
+  /** Names in lowercase. */
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: string;
+}
+
+/** The value of a header, the first one where it came several times. */
+export function header(answer: KoreAnswer, name: string): string | undefined {
+  const value = answer.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** Whether the status says success. The body may still say otherwise. */
+export function isSuccess(answer: KoreAnswer): boolean {
+  return answer.status >= 200 && answer.status < 300;
+}

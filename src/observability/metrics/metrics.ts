@@ -1,0 +1,88 @@
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { QueueStats } from '../../domain/requests.ts';
+import type { Logger } from '../../util/log.ts';
+import type { WorkerObserver } from '../../workers/worker.ts';
+import { createQueueLook, createQueueMetrics } from './queue.ts';
+import {
+  createKoreMetrics,
+  createSessionMetrics,
+  createTransferMetrics,
+  type KoreMetrics,
+  type TransferMetrics,
+} from './work.ts';
+
+/** What metrics are made of. */
+export interface MetricsOptions {
+  /** Looks at the queue; asked when metrics are read. */
+  readonly stats: () => Promise<QueueStats>;
+  /** This program's version. */
+  readonly version: string;
+  /** Told when the queue can't be reached, and when it can be again. */
+  readonly log: Logger;
+  /** How long a look at the queue may take (milliseconds, default 3,000). */
+  readonly queueTimeoutMs?: number;
+  /** How long a look at the queue counts (milliseconds, default 2,000). */
+  readonly queueFreshMs?: number;
+}
+
+/** The metrics of one process: what reports to them, and what Prometheus reads. */
+export interface Metrics {
+  /** For the worker: sessions archived and failed, transcripts. */
+  readonly worker: Required<WorkerObserver>;
+  /** For the transfers. */
+  readonly transfer: TransferMetrics;
+  /** For the Kore client (`onCall`) and the limit on its calls (`onWait`). */
+  readonly kore: KoreMetrics;
+  /** The `Content-Type` of what {@link Metrics.render} returns. */
+  readonly contentType: string;
+  /**
+   * All metrics in Prometheus' text format. Looks at the queue first; that the queue can't be reached is one of
+   * the metrics, so this does not reject for it.
+   */
+  render(): Promise<string>;
+}
+
+/** Well within the ten seconds that Prometheus gives a scrape by default. */
+const QUEUE_TIMEOUT_MS = 3_000;
+/** Several Prometheus servers that scrape at about the same time share one look at the queue. */
+const QUEUE_FRESH_MS = 2_000;
+
+/**
+ * Creates the metrics of this process, in a registry of their own. Call it once per process: Node's own metrics
+ * are watched for as long as the process lives.
+ *
+ * @example
+ * const metrics = createMetrics({ stats: () => operations.stats(), version: VERSION, log });
+ * createKoreClient({ config, limit, log, onCall: metrics.kore.onCall });
+ * reply.header('content-type', metrics.contentType).send(await metrics.render());
+ */
+export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry();
+  const look = createQueueLook(options.stats, {
+    timeoutMs: options.queueTimeoutMs ?? QUEUE_TIMEOUT_MS,
+    freshMs: options.queueFreshMs ?? QUEUE_FRESH_MS,
+  });
+  const showQueue = createQueueMetrics(registry, options.log);
+  const metrics: Metrics = {
+    worker: createSessionMetrics(registry),
+    transfer: createTransferMetrics(registry),
+    kore: createKoreMetrics(registry),
+    contentType: registry.contentType,
+    async render() {
+      showQueue(await look());
+      return registry.metrics();
+    },
+  };
+  addBuildInfo(registry, options.version);
+  collectDefaultMetrics({ register: registry });
+  return metrics;
+}
+
+function addBuildInfo(registry: Registry, version: string): void {
+  new Gauge({
+    name: 'voicemail_build_info',
+    help: 'Always 1; the version of the archiver is its label.',
+    labelNames: ['version'],
+    registers: [registry],
+  }).set({ version }, 1);
+}

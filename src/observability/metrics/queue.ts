@@ -1,0 +1,136 @@
+import { Gauge, type Registry } from 'prom-client';
+import type { QueueStats } from '../../domain/requests.ts';
+import { SESSION_STATES } from '../../domain/views.ts';
+import type { Logger } from '../../util/log.ts';
+
+/** What a look at the queue came to. */
+type QueueLook =
+  | { readonly kind: 'reached'; readonly stats: QueueStats }
+  | { readonly kind: 'unreachable'; readonly error: unknown };
+
+/** Times of {@link createQueueLook}, in milliseconds. */
+export interface LookTimes {
+  /** The queue has to answer within this time. */
+  readonly timeoutMs: number;
+  /** So long a look counts for everybody who asks. */
+  readonly freshMs: number;
+}
+
+/**
+ * A function that looks at the queue and never rejects. Whoever asks while a look is under way shares it, and a
+ * queue that does not answer is not asked again before it has: so however often metrics are read, the queue is
+ * asked one thing at a time.
+ */
+export function createQueueLook(
+  stats: () => Promise<QueueStats>,
+  { timeoutMs, freshMs }: LookTimes,
+): () => Promise<QueueLook> {
+  let running: Promise<QueueLook> | undefined;
+  let latest: { readonly look: QueueLook; readonly staleAt: number } | undefined;
+
+  async function look(): Promise<QueueLook> {
+    const found = await reach(stats);
+    latest = { look: found, staleAt: performance.now() + freshMs };
+    running = undefined;
+    return found;
+  }
+
+  return async () => {
+    if (latest && performance.now() < latest.staleAt) return latest.look;
+    running ??= look();
+    return await withinTime(running, timeoutMs);
+  };
+}
+
+async function reach(stats: () => Promise<QueueStats>): Promise<QueueLook> {
+  try {
+    return { kind: 'reached', stats: await stats() };
+  } catch (error) {
+    return { kind: 'unreachable', error };
+  }
+}
+
+async function withinTime(look: Promise<QueueLook>, timeoutMs: number): Promise<QueueLook> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<QueueLook>((resolve) => {
+    timer = setTimeout(() => {
+      resolve({ kind: 'unreachable', error: new Error(`the queue did not answer within ${timeoutMs} ms`) });
+    }, timeoutMs);
+  });
+  try {
+    return await Promise.race([look, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Every process of a queue sees the same queue, so its gauges must never be added up. */
+const SHARED = 'The same from every process of a queue: aggregate with max.';
+
+/**
+ * Gauges of the queue, brought up to date by the function returned. When the queue can't be reached, that is
+ * what they say; the numbers of a queue that nobody can see are left out, not repeated.
+ */
+export function createQueueMetrics(registry: Registry, log: Logger): (look: QueueLook) => void {
+  const registers = [registry];
+  const up = new Gauge({
+    name: 'voicemail_queue_up',
+    help: 'Whether this process can reach the queue (1) or not (0, and then the other gauges of the queue are missing).',
+    registers,
+  });
+  const sessions = new Gauge({
+    name: 'voicemail_queue_sessions',
+    help: `Sessions in the queue by state; those archived leave it after some days. ${SHARED}`,
+    labelNames: ['state'],
+    registers,
+  });
+  const oldestAge = new Gauge({
+    name: 'voicemail_queue_oldest_age_seconds',
+    help: `Time since the session that has waited longest was queued; 0 when none waits to be taken. ${SHARED}`,
+    registers,
+  });
+  const transcriptsPending = new Gauge({
+    name: 'voicemail_queue_transcripts_pending',
+    help: `Archived sessions whose transcript is still awaited. ${SHARED}`,
+    registers,
+  });
+  // A gauge without labels begins as 0, which nobody has seen yet.
+  forget();
+
+  let wasUp = true;
+
+  function forget(): void {
+    sessions.reset();
+    oldestAge.remove();
+    transcriptsPending.remove();
+  }
+
+  /** At every change only: metrics are read every few seconds. */
+  function logChange(look: QueueLook): void {
+    const isUp = look.kind === 'reached';
+    if (look.kind === 'unreachable' && wasUp) {
+      log.warn({ err: look.error }, 'metrics: the queue cannot be reached, so its numbers are left out');
+    } else if (isUp && !wasUp) {
+      log.info('metrics: the queue can be reached again');
+    }
+    wasUp = isUp;
+  }
+
+  return (look) => {
+    logChange(look);
+    up.set(look.kind === 'reached' ? 1 : 0);
+    if (look.kind === 'unreachable') {
+      forget();
+      return;
+    }
+    for (const state of SESSION_STATES) sessions.set({ state }, look.stats.states[state]);
+    oldestAge.set(oldestAgeSeconds(look.stats));
+    transcriptsPending.set(look.stats.transcriptsPending);
+  };
+}
+
+/** Clocks of different machines may differ a little: nothing is younger than now. */
+function oldestAgeSeconds({ oldestQueuedAt }: QueueStats): number {
+  if (oldestQueuedAt === undefined) return 0;
+  return Math.max(0, (Date.now() - Date.parse(oldestQueuedAt)) / 1000);
+}

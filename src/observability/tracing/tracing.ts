@@ -1,0 +1,55 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import type { QueueTelemetry } from '../../jobs/backends/backend.ts';
+import type { TransferObserver } from '../../transfer/transfer.ts';
+import type { ArchiveDeps } from '../../workers/archive-session.ts';
+import type { WorkerObserver } from '../../workers/worker.ts';
+import type { KoreMetrics } from '../metrics/work.ts';
+
+/**
+ * Traces as the rest of the project knows them. Nothing of OpenTelemetry is loaded for this: `start.ts` makes it, and
+ * is loaded only where traces are wanted.
+ */
+export interface Tracing {
+  /** For the queue: carries the trace from whoever queues a session to whoever takes it. */
+  readonly queue: QueueTelemetry;
+  /** For the HTTP API. */
+  readonly requests: RequestTracer;
+  /** The same parts, each of which tells of its work from now on. */
+  traceParts(parts: TracedParts): TracedParts;
+  /** Observers that tell of the work, and hand on what they hear to others. */
+  observers(others: WorkObservers | undefined): WorkObservers;
+  /** Sends what is left, for a moment at most, and ends. Never rejects. */
+  close(): Promise<void>;
+}
+
+/** The parts whose work shows in traces. */
+export type TracedParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'transfer' | 'store'>;
+
+/** Told of how the work goes. */
+export interface WorkObservers {
+  readonly worker: WorkerObserver;
+  readonly transfer: TransferObserver;
+  readonly kore: KoreMetrics;
+}
+
+/** Follows HTTP requests. */
+export interface RequestTracer {
+  /** A request came; it belongs to the trace that its header `traceparent` names, if it does. */
+  start(request: TracedRequest): RequestSpan;
+}
+
+/** A request as traces show it. */
+export interface TracedRequest {
+  readonly method: string;
+  /** The route's pattern. */
+  readonly route: string;
+  readonly headers: IncomingHttpHeaders;
+}
+
+/** One request that is being followed. */
+export interface RequestSpan {
+  /** Calls `work`; whatever it starts belongs to the request. */
+  run(work: () => void): void;
+  /** It was answered, or its sender went away before (`status` is undefined). `code` is the problem's, if any. */
+  end(status: number | undefined, code: string | undefined): void;
+}

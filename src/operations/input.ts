@@ -1,0 +1,64 @@
+import { z } from 'zod';
+import { ERROR_CODES } from '../domain/errors.ts';
+import { ID_PATTERN } from '../domain/session.ts';
+import { SESSION_STATES } from '../domain/views.ts';
+
+/** Sessions in one request at most. */
+export const MAX_SESSIONS_PER_REQUEST = 10_000;
+/** Sessions on one page at most. */
+export const MAX_PAGE_SIZE = 1_000;
+
+const INVALID_ID = 'must be 1 to 128 of A-Z a-z 0-9 _ -';
+
+/** A session id. */
+export const SessionId = z
+  .string()
+  .regex(ID_PATTERN, INVALID_ID)
+  .meta({ examples: ['67ab573f3685d1ba99541234'] });
+/** A bot id. */
+export const BotId = z
+  .string()
+  .regex(ID_PATTERN, INVALID_ID)
+  .meta({ examples: ['st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e'] });
+export const Code = z.enum(ERROR_CODES);
+
+/** `{id}` in a path. */
+export const SessionParams = z.strictObject({ id: SessionId });
+
+/** `POST /v1/sessions` */
+export const EnqueueBody = z
+  .strictObject({
+    sessionIds: z.array(SessionId).min(1).max(MAX_SESSIONS_PER_REQUEST),
+    botId: BotId.optional().describe('their bot; without it the default bot (KORE_BOT_ID)'),
+    priority: z
+      .enum(['live', 'backfill'])
+      .optional()
+      .describe('"backfill" waits behind everything "live", the default'),
+    force: z.boolean().optional().describe('archive again although the archive has it'),
+  })
+  .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
+
+/** `GET /v1/sessions?state=&code=&limit=&cursor=` */
+export const ListQuery = z.strictObject({
+  state: z.enum(SESSION_STATES).optional().describe('only sessions in this state'),
+  code: Code.optional().describe('only sessions with this error code'),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional().describe('default 100'),
+  cursor: z
+    .string()
+    .max(64)
+    .optional()
+    .describe('nextCursor of the page before; sessions that change state between two pages shift them'),
+});
+
+/** How many things wrong with a request are told at once. */
+const MAX_FAULTS_TOLD = 5;
+
+/** What is wrong with a value, each thing with the name of its field. */
+export function sayFaults({ issues }: z.ZodError): string {
+  const told = issues
+    .slice(0, MAX_FAULTS_TOLD)
+    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message));
+  const rest = issues.length - told.length;
+  if (rest > 0) told.push(`and ${rest} more`);
+  return told.join('; ');
+}

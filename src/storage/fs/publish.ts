@@ -1,0 +1,112 @@
+/** Giving a finished file its final name, in one step that either happens or does not. */
+
+import { createHash } from 'node:crypto';
+import { link, lstat, open, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ArchiverError, systemCode } from '../../domain/errors.ts';
+import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
+
+/** What `link` answers on file systems without hard links (FAT, some network mounts). */
+const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
+/** `hardLinks: false` goes straight to the way that needs none. */
+export interface PublishOptions {
+  readonly root: string;
+  readonly hardLinks?: boolean;
+}
+
+/**
+ * Gives `temporary` the name `final` unless something has that name already.
+ *
+ * `link` is the one call that does this in a single step; `rename` overwrites. Without hard links, writers
+ * keep each other out with a lock file.
+ *
+ * @returns whether the name was free. `temporary` may or may not be left over.
+ */
+export async function publishIfAbsent(
+  temporary: string,
+  final: string,
+  options: PublishOptions,
+): Promise<boolean> {
+  if (options.hardLinks ?? true) {
+    try {
+      await link(temporary, final);
+      return true;
+    } catch (error) {
+      const code = systemCode(error) ?? '';
+      if (code === 'EEXIST') return false;
+      if (!NO_HARD_LINKS.has(code)) throw error;
+    }
+  }
+  return withLock(final, options.root, async () => {
+    if (await exists(final)) return false;
+    await rename(temporary, final);
+    return true;
+  });
+}
+
+/** Makes a new name in a directory survive a power cut. */
+export async function syncDirectory(directory: string): Promise<void> {
+  let handle: Awaited<ReturnType<typeof open>>;
+  try {
+    handle = await open(directory, 'r');
+  } catch (error) {
+    if (isUnsupportedSync(error)) return;
+    throw error;
+  }
+  try {
+    await handle.sync();
+  } catch (error) {
+    if (!isUnsupportedSync(error)) throw error;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Windows and some network file systems can't sync a directory; there the name's fate is up to them. */
+function isUnsupportedSync(error: unknown): boolean {
+  return ['EPERM', 'EISDIR', 'EINVAL', 'ENOTSUP'].includes(systemCode(error) ?? '');
+}
+
+async function withLock<Result>(final: string, root: string, use: () => Promise<Result>): Promise<Result> {
+  const name = `${createHash('sha256').update(final).digest('hex')}.lock`;
+  const lock = await inTemporaryDirectory(root, name, async (path) => {
+    const handle = await open(path, 'wx', FILE_MODE).catch((error: unknown) => {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      throw new ArchiverError(
+        'ARCHIVE_UNAVAILABLE',
+        'another process is storing the same file at this moment',
+        {
+          cause: error,
+        },
+      );
+    });
+    await handle.close();
+    return path;
+  });
+  try {
+    return await use();
+  } finally {
+    await removeTemporaryFile(root, lock);
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+/** The directories from `innermost` up to `outermost`, both included. */
+export function directoriesUpTo(innermost: string, outermost: string): string[] {
+  const directories = [innermost];
+  for (let current = innermost; current !== outermost && dirname(current) !== current; ) {
+    current = dirname(current);
+    directories.push(current);
+  }
+  return directories;
+}

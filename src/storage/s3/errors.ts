@@ -1,0 +1,208 @@
+/** What S3 and the SDK answer when something is wrong, in our codes and in words. */
+
+import { ArchiverError, type ErrorCode } from '../../domain/errors.ts';
+
+/** The HTTP status of an error that is a store's answer. */
+export function statusOf(error: unknown): number | undefined {
+  const metadata = property(error, '$metadata');
+  const status = property(metadata, 'httpStatusCode');
+  return typeof status === 'number' ? status : undefined;
+}
+
+/** How often the request was sent before the SDK gave up; 1 where it does not say. */
+export function attemptsOf(error: unknown): number {
+  const attempts = property(property(error, '$metadata'), 'attempts');
+  return typeof attempts === 'number' ? attempts : 1;
+}
+
+/** The store's code (`NoSuchKey`) or the name of the SDK's own error. */
+export function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : '';
+}
+
+/** `If-None-Match: *` was answered: something is there already. */
+export function isPreconditionFailed(error: unknown): boolean {
+  return nameOf(error) === 'PreconditionFailed' || statusOf(error) === 412;
+}
+
+/** Two conditional writes met; neither is decided yet. */
+export function isConditionalConflict(error: unknown): boolean {
+  return nameOf(error) === 'ConditionalRequestConflict' || statusOf(error) === 409;
+}
+
+/** The store does not know the header (or the request). */
+export function isNotImplemented(error: unknown): boolean {
+  return nameOf(error) === 'NotImplemented' || statusOf(error) === 501;
+}
+
+/** The store did not get the bytes that were sent, and refused them: the same request again may succeed. */
+export function isDamaged(error: unknown): boolean {
+  return DAMAGED_NAMES.includes(nameOf(error));
+}
+
+const DAMAGED_NAMES = [
+  'BadDigest',
+  'XAmzContentSHA256Mismatch',
+  'XAmzContentChecksumMismatch',
+  'IncompleteBody',
+];
+
+/** No object under that key. A missing bucket says `NoSuchBucket`, except to HEAD, which has no body to say it in. */
+export function isNoSuchKey(error: unknown): boolean {
+  const name = nameOf(error);
+  return name === 'NoSuchKey' || name === 'NotFound' || (statusOf(error) === 404 && name !== 'NoSuchBucket');
+}
+
+/** A write was answered as done, but not by a store, which names what it stored: some proxies answer 200 to anything. */
+export function unconfirmed(): ArchiverError {
+  return new ArchiverError(
+    'ARCHIVE_UNAVAILABLE',
+    'the bucket answered a write without an ETag: look at what stands between here and the store',
+  );
+}
+
+/** A multipart upload that is not there (any more). */
+export function isNoSuchUpload(error: unknown): boolean {
+  return nameOf(error) === 'NoSuchUpload' || statusOf(error) === 404;
+}
+
+interface Meaning {
+  readonly code: ErrorCode;
+  readonly words: (bucket: string) => string;
+}
+
+function denied(words: (bucket: string) => string): Meaning {
+  return { code: 'ARCHIVE_DENIED', words };
+}
+
+function unavailable(words: string): Meaning {
+  return { code: 'ARCHIVE_UNAVAILABLE', words: () => words };
+}
+
+const WRONG_REGION = denied(
+  (bucket) => `bucket ${bucket} is in another region: set AWS_REGION to the bucket's own`,
+);
+const EXPIRED = denied(
+  () => 'the credentials have expired: renew them (AWS_SESSION_TOKEN, the profile or the role)',
+);
+const NO_CREDENTIALS = denied(
+  () =>
+    'no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role',
+);
+const FORBIDDEN = denied(
+  (bucket) =>
+    `access to bucket ${bucket} is denied: the credentials need s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, ` +
+    's3:ListMultipartUploadParts, s3:ListBucket and s3:ListBucketMultipartUploads on it (without s3:ListBucket a missing object looks forbidden), s3:PutObjectTagging for ' +
+    'S3_TAGS, s3:PutObjectRetention for S3_OBJECT_LOCK and the rights of the KMS key; S3_EXPECTED_BUCKET_OWNER, where set, must be the owner',
+);
+const DAMAGED = unavailable('the bytes were damaged between here and the bucket, which was noticed');
+const UNREACHABLE = unavailable(
+  'the bucket can not be reached: look at the network, and at AWS_ENDPOINT_URL_S3 if it is set',
+);
+const BAD_CERTIFICATE = denied(
+  () => "the store's certificate is not trusted: name its authority in NODE_EXTRA_CA_CERTS",
+);
+const BUSY = unavailable('the bucket asks to slow down');
+const FAULT = unavailable('the bucket reports a passing fault');
+
+/** By the store's code, or by the system's (`ECONNREFUSED`). */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  NoSuchBucket: denied(
+    (bucket) => `bucket ${bucket} does not exist: create it, or correct ARCHIVE_URL (or AWS_ENDPOINT_URL_S3)`,
+  ),
+  InvalidBucketName: denied((bucket) => `${bucket} is no name of a bucket: correct ARCHIVE_URL`),
+  InvalidAccessKeyId: denied(
+    () => 'the store does not know the access key: correct AWS_ACCESS_KEY_ID or the profile',
+  ),
+  SignatureDoesNotMatch: denied(
+    () => 'the signature is refused: correct AWS_SECRET_ACCESS_KEY or the profile (and look at AWS_REGION)',
+  ),
+  ExpiredToken: EXPIRED,
+  ExpiredTokenException: EXPIRED,
+  TokenRefreshRequired: EXPIRED,
+  InvalidToken: denied(() => 'the session token is refused: renew AWS_SESSION_TOKEN'),
+  RequestTimeTooSkewed: denied(() => "this machine's clock is wrong: set it"),
+  CredentialsProviderError: NO_CREDENTIALS,
+  TokenProviderError: EXPIRED,
+  AuthorizationHeaderMalformed: WRONG_REGION,
+  PermanentRedirect: WRONG_REGION,
+  IllegalLocationConstraintException: WRONG_REGION,
+  QuotaExceeded: denied((bucket) => `the quota of bucket ${bucket} is used up: raise it`),
+  InvalidObjectState: denied(() => 'the object is in a class that has to be restored before it can be read'),
+  NotImplemented: denied(
+    () => 'the store does not know one of the S3_* settings: leave out what it does not offer',
+  ),
+  BadDigest: DAMAGED,
+  XAmzContentSHA256Mismatch: DAMAGED,
+  XAmzContentChecksumMismatch: DAMAGED,
+  IncompleteBody: DAMAGED,
+  NoSuchUpload: unavailable('the upload was ended from outside'),
+  PreconditionFailed: unavailable('an object came and went at that key'),
+  ConditionalRequestConflict: unavailable('others write the same object at this moment'),
+  RequestTimeout: unavailable('the bucket did not get the request in time'),
+  SlowDown: BUSY,
+  TimeoutError: UNREACHABLE,
+  ECONNREFUSED: UNREACHABLE,
+  ECONNRESET: UNREACHABLE,
+  ECONNABORTED: UNREACHABLE,
+  EPIPE: UNREACHABLE,
+  ETIMEDOUT: UNREACHABLE,
+  EHOSTUNREACH: UNREACHABLE,
+  ENETUNREACH: UNREACHABLE,
+  ENOTFOUND: UNREACHABLE,
+  EAI_AGAIN: UNREACHABLE,
+  SELF_SIGNED_CERT_IN_CHAIN: BAD_CERTIFICATE,
+  DEPTH_ZERO_SELF_SIGNED_CERT: BAD_CERTIFICATE,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_CERTIFICATE,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: BAD_CERTIFICATE,
+  CERT_HAS_EXPIRED: BAD_CERTIFICATE,
+  ERR_TLS_CERT_ALTNAME_INVALID: BAD_CERTIFICATE,
+};
+
+/**
+ * Turns an error of the store, of the SDK or of the network into one of ours, in words. What is one of ours
+ * already, or a plain fault in the program, is returned as it is.
+ */
+export function toArchiveS3Error(error: unknown, bucket: string): unknown {
+  if (error instanceof ArchiverError || !(error instanceof Error)) return error;
+  const meaning = meaningOf(error);
+  if (!meaning) return error;
+  const { code, words } = meaning;
+  const status = statusOf(error);
+  const shown = [nameOf(error), systemCode(error), status].filter(
+    (part) => part !== undefined && part !== 'Error',
+  );
+  const detail = shown.length > 0 ? ` (${shown.join(', ')})` : '';
+  return new ArchiverError(code, `${words(bucket)}${detail}`, { cause: error });
+}
+
+function meaningOf(error: Error): Meaning | undefined {
+  const known = MEANINGS[error.name] ?? MEANINGS[systemCode(error) ?? ''];
+  if (known) return known;
+  if (error.name.startsWith('KMS.')) {
+    return denied(
+      () => 'the KMS key refuses: give the credentials kms:GenerateDataKey and kms:Decrypt on it',
+    );
+  }
+  // The SDK throws these two as plain errors.
+  if (/^Region (is missing|not accepted)/.test(error.message))
+    return denied(() => 'no region is set: set AWS_REGION');
+  if (error.message.startsWith('Checksum mismatch')) return DAMAGED;
+  const status = statusOf(error);
+  if (status === 401 || status === 403) return FORBIDDEN;
+  if (status === 301 || status === 307) return WRONG_REGION;
+  if (status === 429) return BUSY;
+  if (status !== undefined && status >= 400 && status < 500) {
+    return denied((bucket) => `bucket ${bucket} refuses the request: look at the S3_* settings`);
+  }
+  return status === undefined && systemCode(error) === undefined ? undefined : FAULT;
+}
+
+function systemCode(error: unknown): string | undefined {
+  const code = property(error, 'code');
+  return typeof code === 'string' ? code : undefined;
+}
+
+function property(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
+}

@@ -1,0 +1,131 @@
+/** Looking at what lies in the bucket. */
+
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
+import { compareKeys } from '../keys.ts';
+import type { ListedDirectory, ListedObject, StoredObject } from '../store.ts';
+import { isNoSuchKey } from './errors.ts';
+
+/** Where an object is, as requests name it. */
+export interface ObjectAddress {
+  readonly Bucket: string;
+  readonly Key: string;
+  readonly ExpectedBucketOwner?: string;
+}
+
+/** An object being read. Its body has to be read to the end or destroyed. */
+export interface OpenObject {
+  readonly bytes: number;
+  readonly body: Readable;
+}
+
+/** Size of an object, and its hash where the store keeps one of the whole; `undefined` when there is none. */
+export async function findObject(
+  client: S3Client,
+  address: ObjectAddress,
+  withChecksum: boolean,
+  abortSignal: AbortSignal,
+): Promise<StoredObject | undefined> {
+  const mode = withChecksum ? ({ ChecksumMode: 'ENABLED' } as const) : {};
+  try {
+    const head = await client.send(new HeadObjectCommand({ ...address, ...mode }), { abortSignal });
+    const sha256 = hexOfWholeChecksum(head.ChecksumSHA256) ?? validHash(head.Metadata?.sha256);
+    return { bytes: head.ContentLength ?? 0, ...(sha256 !== undefined && { sha256 }) };
+  } catch (error) {
+    if (isNoSuchKey(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Opens an object for reading; `undefined` when there is none. */
+export async function openObject(
+  client: S3Client,
+  address: ObjectAddress,
+  abortSignal: AbortSignal,
+): Promise<OpenObject | undefined> {
+  try {
+    const { Body, ContentLength } = await client.send(new GetObjectCommand({ ...address }), { abortSignal });
+    if (!(Body instanceof Readable)) throw new Error('the SDK answered without a body');
+    return { bytes: ContentLength ?? 0, body: Body };
+  } catch (error) {
+    if (isNoSuchKey(error)) return undefined;
+    throw error;
+  }
+}
+
+/** What to list. */
+export interface ListAddress extends Omit<ObjectAddress, 'Key'> {
+  readonly Prefix: string;
+  /** `/` for what lies right below the prefix, with the directories there. */
+  readonly Delimiter?: string;
+  readonly StartAfter?: string;
+}
+
+/**
+ * One page of the objects (and directories) whose full keys begin with `Prefix`, in the order of their keys.
+ * @param token from the page before.
+ */
+export async function listObjects(
+  client: S3Client,
+  where: ListAddress,
+  token: string | undefined,
+  abortSignal: AbortSignal,
+): Promise<{
+  readonly entries: readonly (ListedObject | ListedDirectory)[];
+  readonly nextToken: string | undefined;
+}> {
+  const page = await client.send(
+    new ListObjectsV2Command({ ...where, ...(token !== undefined && { ContinuationToken: token }) }),
+    { abortSignal },
+  );
+  const objects: ListedObject[] = (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
+    Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) }],
+  );
+  const directories: ListedDirectory[] = (page.CommonPrefixes ?? []).flatMap(({ Prefix }) =>
+    Prefix === undefined ? [] : [{ directory: Prefix }],
+  );
+  const entries =
+    directories.length === 0
+      ? objects
+      : [...objects, ...directories].sort((a, b) => compareKeys(nameOf(a), nameOf(b)));
+  return { entries, nextToken: page.IsTruncated ? page.NextContinuationToken : undefined };
+}
+
+function nameOf(entry: ListedObject | ListedDirectory): string {
+  return 'key' in entry ? entry.key : entry.directory;
+}
+
+/** What lies at an address, compared with what was to be written there; read only if nothing else tells. */
+export async function compareObject(
+  client: S3Client,
+  address: ObjectAddress,
+  written: { readonly bytes: number; readonly sha256: string },
+  withChecksum: boolean,
+  signal: AbortSignal,
+): Promise<'same' | 'other' | 'nothing'> {
+  const found = await findObject(client, address, withChecksum, signal);
+  if (!found) return 'nothing';
+  if (found.bytes !== written.bytes) return 'other';
+  if (found.sha256 !== undefined) return found.sha256 === written.sha256 ? 'same' : 'other';
+  const object = await openObject(client, address, signal);
+  if (!object) return 'nothing';
+  return (await sha256Of(object.body)) === written.sha256 ? 'same' : 'other';
+}
+
+/** A checksum of the whole object; one made of the parts' checksums ends in their number and tells nothing. */
+function hexOfWholeChecksum(base64: string | undefined): string | undefined {
+  return base64 === undefined || base64.includes('-')
+    ? undefined
+    : Buffer.from(base64, 'base64').toString('hex');
+}
+
+function validHash(hash: string | undefined): string | undefined {
+  return hash !== undefined && /^[0-9a-f]{64}$/.test(hash) ? hash : undefined;
+}
+
+async function sha256Of(body: Readable): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of body) hash.update(chunk);
+  return hash.digest('hex');
+}

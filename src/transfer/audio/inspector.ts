@@ -1,0 +1,138 @@
+import type { Conclusion, Container } from './container.ts';
+import { type DocumentKind, recogniseDocument } from './document.ts';
+import { recogniseFlac } from './flac.ts';
+import { recogniseMpeg } from './mpeg.ts';
+import { recogniseOgg } from './ogg.ts';
+import { recogniseWav } from './wav.ts';
+
+/** What a body is, judged by its first bytes; neither where it is some unknown binary. */
+export interface Identity {
+  readonly container?: Container;
+  readonly document?: DocumentKind;
+}
+
+/** Looks at a body's bytes as they pass, keeping no more than its first and last ones. */
+export interface Inspector {
+  /** Takes note of the next bytes. */
+  add(chunk: Buffer): void;
+  /** Whether enough has passed to tell what it is. */
+  readonly headIsComplete: boolean;
+  /** What the body is, judged by the bytes so far. */
+  identify(): Identity;
+  /** What the bytes so far say, were they all. `undefined` where no container was recognised. */
+  conclude(): Conclusion | undefined;
+}
+
+/** @param contentType the body's header, which only decides what plain text is. */
+export function createInspector(contentType: string | undefined): Inspector {
+  let totalBytes = 0;
+  let head: Buffer[] = [];
+  /** Set for good once the head is complete. */
+  let identity: Identity | undefined;
+  const tail: Buffer[] = [];
+  /** Where in `tail` the chunks begin that are still wanted. */
+  let tailStart = 0;
+  let tailBytes = 0;
+
+  function identify(): Identity {
+    if (identity !== undefined) return identity;
+    const found = identifyHead(Buffer.concat(head), contentType);
+    if (totalBytes < HEAD_BYTES) return found;
+    identity = found;
+    head = [];
+    trimTail(found.container?.tailBytes ?? 0);
+    return identity;
+  }
+
+  /** Lets go of the oldest chunks that the last `wanted` bytes do without. */
+  function trimTail(wanted: number): void {
+    let oldest = tail[tailStart];
+    while (oldest && tailBytes - oldest.length >= wanted) {
+      tailBytes -= oldest.length;
+      tailStart += 1;
+      oldest = tail[tailStart];
+    }
+    // Not one by one: a server that sends single bytes makes thousands of chunks, all of which a shift would move.
+    if (2 * tailStart > tail.length) {
+      tail.splice(0, tailStart);
+      tailStart = 0;
+    }
+  }
+
+  return {
+    add(chunk) {
+      if (totalBytes < HEAD_BYTES) head.push(chunk);
+      totalBytes += chunk.length;
+      const wanted = identity === undefined ? HEAD_BYTES : (identity.container?.tailBytes ?? 0);
+      if (wanted === 0) return;
+      tail.push(chunk);
+      tailBytes += chunk.length;
+      trimTail(wanted);
+    },
+    get headIsComplete() {
+      return totalBytes >= HEAD_BYTES;
+    },
+    identify,
+    conclude() {
+      const { container } = identify();
+      if (container === undefined) return undefined;
+      const wanted = Math.min(container.tailBytes, tailBytes);
+      const last = wanted === 0 ? Buffer.alloc(0) : Buffer.concat(tail.slice(tailStart));
+      return container.conclude(totalBytes, last.subarray(last.length - wanted));
+    },
+  };
+}
+
+function identifyHead(head: Buffer, contentType: string | undefined): Identity {
+  const container = recognise(head);
+  if (container !== undefined) return { container };
+  const document = recogniseDocument(head, contentType);
+  return document === undefined ? {} : { document };
+}
+
+/** How many first bytes are looked at; headers, with the tags that may stand before them, rarely need more. */
+const HEAD_BYTES = 64 * 1024;
+
+/**
+ * Recognises a container by a body's first bytes, never by its name or content type. An ID3v2 tag may stand before
+ * any of them; what begins with a tag longer than the head stays unknown.
+ *
+ * @param head the first {@link HEAD_BYTES} of the body, or all of it if that is shorter.
+ */
+function recognise(head: Buffer): Container | undefined {
+  const start = id3Length(head);
+  const rest = head.subarray(start);
+  const container = recogniseWav(rest) ?? recogniseFlac(rest) ?? recogniseOgg(rest) ?? recogniseMpeg(rest);
+  return container === undefined || start === 0 ? container : shifted(container, start);
+}
+
+/** The container as it is with so many bytes before it. */
+function shifted(container: Container, start: number): Container {
+  const { minimumBytes } = container;
+  return {
+    contentType: container.contentType,
+    ...(minimumBytes === undefined ? {} : { minimumBytes: start + minimumBytes }),
+    tailBytes: container.tailBytes,
+    conclude(totalBytes, tail) {
+      const ownBytes = totalBytes - start;
+      return container.conclude(ownBytes, tail.subarray(Math.max(0, tail.length - ownBytes)));
+    },
+  };
+}
+/** Versions 2.2 to 2.4: https://id3.org/id3v2.4.0-structure (section 3.1), and its forerunners. */
+const VERSIONS = [2, 3, 4];
+const HEADER_BYTES = 10;
+const FOOTER_BYTES = 10;
+const HAS_FOOTER = 0x10;
+
+/** The whole length of the ID3v2 tag that a body begins with; 0 where it begins with none. */
+function id3Length(head: Buffer): number {
+  if (head.length < HEADER_BYTES || head.toString('latin1', 0, 3) !== 'ID3') return 0;
+  const sizes = head.subarray(6, HEADER_BYTES);
+  const valid =
+    VERSIONS.includes(head.readUInt8(3)) && head.readUInt8(4) < 0xff && sizes.every((byte) => byte < 0x80);
+  if (!valid) return 0;
+  // Its four size bytes hold 7 bits each.
+  const size = sizes.reduce((sum, byte) => sum * 128 + byte, 0);
+  return HEADER_BYTES + size + ((head.readUInt8(5) & HAS_FOOTER) === 0 ? 0 : FOOTER_BYTES);
+}

@@ -1,0 +1,350 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { Agent, type Dispatcher } from 'undici';
+import type { MediaConfig } from '../config/config.ts';
+import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { VERSION } from '../util/version.ts';
+import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
+
+/** Ask for the rest of a body, provided it is still the same one. */
+export interface Continuation {
+  /** The first byte wanted. */
+  readonly from: number;
+  /** A strong ETag or a Last-Modified date, as the first answer gave it. */
+  readonly validator: string;
+}
+
+/** An answer whose body has not been read yet. Either read `body` or call `discard`. */
+export interface MediaResponse {
+  readonly status: number;
+  /** The host that answered, after redirects. */
+  readonly host: string;
+  /** Host and path of the URL that was asked for, without its query. */
+  readonly source: { readonly host: string; readonly path: string };
+  /** What `Content-Length` says of this answer's body; `undefined` without the header or with chunks. */
+  readonly contentLength: number | undefined;
+  /** How the body's end is told apart from a broken connection: not at all when it is `close`. */
+  readonly delimiter: 'length' | 'chunks' | 'close';
+  readonly contentType: string | undefined;
+  /** The content coding applied to the body, where there is one. */
+  readonly contentEncoding: string | undefined;
+  /** A strong ETag, or else the Last-Modified date. */
+  readonly validator: string | undefined;
+  /** The parsed `Content-Range` of a 206. */
+  readonly range: { readonly from: number; readonly total: number | undefined } | undefined;
+  /** `Retry-After` in milliseconds from now. */
+  readonly retryAfterMs: number | undefined;
+  /**
+   * The body, read as fast as it is consumed.
+   * @throws ArchiverError `RECORDING_TRUNCATED` when the connection ends before the body does,
+   *   `DOWNLOAD_FAILED` when nothing arrives for the idle timeout.
+   */
+  readonly body: AsyncIterable<Buffer>;
+  /** Lets go of the connection without reading on; calling it again, or after the end, does nothing. */
+  discard(): void;
+}
+
+/** Fetches media from allowed hosts, without ever sending credentials. */
+export interface MediaClient {
+  /**
+   * Requests a recording and follows up to 5 redirects, each checked like the first address. After those, an
+   * answer that is one more redirect is returned as it is.
+   *
+   * @param url sent byte for byte as given.
+   * @throws ArchiverError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had, or one in a
+   *   transfer coding other than `chunked`; the signal's reason when aborted.
+   */
+  open(url: string, continuation: Continuation | undefined, signal: AbortSignal): Promise<MediaResponse>;
+  /** Ends all connections. */
+  close(): Promise<void>;
+}
+
+/** Settings of a {@link MediaClient}. */
+export interface MediaClientOptions {
+  readonly media: MediaConfig;
+  /** How long to wait for an answer, or for more of a body, before giving up. */
+  readonly idleTimeoutMs: number;
+  /** How names are resolved; the system's resolver unless told otherwise. */
+  readonly resolve?: Resolve;
+}
+
+const MAX_REDIRECTS = 5;
+const MAX_CONNECT_MS = 10_000;
+
+/** Redirects come with a few words for browsers; more than this is not worth keeping the connection for. */
+const MAX_REDIRECT_BODY_BYTES = 16 * 1024;
+
+/** Creates a client with its own connections. */
+export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClientOptions): MediaClient {
+  const agent = new Agent({
+    // HTTP/1.1 tells exactly how a body ended, and gives each download its own flow control.
+    allowH2: false,
+    connect: {
+      lookup: createGuardedLookup(media.allowPrivate, resolve),
+      timeout: Math.min(MAX_CONNECT_MS, idleTimeoutMs),
+    },
+    // The watchdog below measures only the time spent waiting for the other side, never a slow consumer.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+
+  async function send(
+    { origin, target, host }: Destination,
+    continuation: Continuation | undefined,
+    signal: AbortSignal,
+  ): Promise<{ response: Dispatcher.ResponseData; exchange: Exchange }> {
+    signal.throwIfAborted();
+    const exchange = createExchange(host, idleTimeoutMs, signal);
+    try {
+      const response = await exchange.wait(
+        agent.request({
+          method: 'GET',
+          origin,
+          path: target,
+          signal: exchange.signal,
+          headers: {
+            accept: '*/*',
+            'accept-encoding': 'identity',
+            'user-agent': `voicemail-archiver/${VERSION}`,
+            ...(continuation && {
+              range: `bytes=${continuation.from}-`,
+              'if-range': continuation.validator,
+            }),
+          },
+        }),
+      );
+      // A body nobody reads at the moment may still break; reading or discarding it will tell.
+      response.body.on('error', () => undefined);
+      return { response, exchange };
+    } catch (error) {
+      exchange.end();
+      signal.throwIfAborted();
+      if (isArchiverError(error)) throw error;
+      throw new ArchiverError('DOWNLOAD_FAILED', `${host} could not be reached (${reasonOf(error)})`, {
+        cause: error,
+      });
+    }
+  }
+
+  return {
+    async open(url, continuation, signal) {
+      const source = parseDestination(url, media);
+      let address = url;
+      let destination = source;
+      for (let redirects = 0; ; redirects++) {
+        const { response, exchange } = await send(destination, continuation, signal);
+        const location = redirectTarget(response, address);
+        if (location === undefined || redirects === MAX_REDIRECTS) {
+          return describe(response, exchange, destination, source);
+        }
+        await drain(response, exchange);
+        signal.throwIfAborted();
+        address = location;
+        destination = parseDestination(address, media);
+      }
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+/** One request's watchdog and abort signal. */
+interface Exchange {
+  /** Aborted by the caller's signal, by the watchdog, or by `end`. */
+  readonly signal: AbortSignal;
+  /** Waits for the other side, at most for the idle timeout. */
+  wait<T>(promise: Promise<T>): Promise<T>;
+  /** Stops the watchdog and listens no longer. */
+  end(): void;
+}
+
+function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal): Exchange {
+  const controller = new AbortController();
+  let waiting = false;
+  const timer = setTimeout(() => {
+    if (!waiting) return;
+    const message = `${host} delivered nothing for ${Math.round(idleTimeoutMs / 100) / 10} s`;
+    controller.abort(new ArchiverError('DOWNLOAD_FAILED', message));
+  }, idleTimeoutMs);
+  const forward = (): void => controller.abort(outer.reason);
+  outer.addEventListener('abort', forward, { once: true });
+  return {
+    signal: controller.signal,
+    async wait(promise) {
+      waiting = true;
+      timer.refresh();
+      try {
+        return await promise;
+      } finally {
+        waiting = false;
+      }
+    },
+    end() {
+      clearTimeout(timer);
+      outer.removeEventListener('abort', forward);
+    },
+  };
+}
+
+/** Reads the few bytes of a redirect, so that its connection can be used again. */
+async function drain(response: Dispatcher.ResponseData, exchange: Exchange): Promise<void> {
+  try {
+    await exchange.wait(response.body.dump({ limit: MAX_REDIRECT_BODY_BYTES, signal: exchange.signal }));
+  } catch {
+    // Only the connection is lost by this: where to go next is already known.
+    response.body.destroy();
+  } finally {
+    exchange.end();
+  }
+}
+
+function redirectTarget(response: Dispatcher.ResponseData, from: string): string | undefined {
+  const location = headerOf(response.headers, 'location');
+  if (location === undefined || ![301, 302, 303, 307, 308].includes(response.statusCode)) return undefined;
+  return resolveRedirect(location, from);
+}
+
+function describe(
+  response: Dispatcher.ResponseData,
+  exchange: Exchange,
+  { host }: Destination,
+  source: Destination,
+): MediaResponse {
+  const { statusCode: status, headers, body } = response;
+  const discard = (): void => {
+    exchange.end();
+    body.destroy();
+  };
+  const coding = [headers['transfer-encoding'] ?? []].flat().join(', ').trim().toLowerCase();
+  const chunked = coding === 'chunked';
+  // Any other coding leaves the body compressed, or its end unknown: undici undoes no other.
+  if (coding !== '' && !chunked && status >= 200 && status < 300) {
+    discard();
+    throw new ArchiverError(
+      'DOWNLOAD_FAILED',
+      `${host} sent the recording with a transfer coding that was not asked for`,
+    );
+  }
+  const contentLength = chunked ? undefined : lengthOf(status, headers);
+  return {
+    status,
+    host,
+    source: { host: source.host, path: source.path },
+    contentLength,
+    delimiter: chunked ? 'chunks' : contentLength === undefined ? 'close' : 'length',
+    contentType: headerOf(headers, 'content-type'),
+    contentEncoding: contentCoding(headers),
+    validator: validatorOf(headers),
+    range: status === 206 ? rangeOf(headers) : undefined,
+    retryAfterMs: retryAfterMs(headers),
+    body: { [Symbol.asyncIterator]: () => readBody(body, exchange, host) },
+    discard,
+  };
+}
+
+async function* readBody(
+  body: AsyncIterable<Buffer> & { destroy(): unknown },
+  exchange: Exchange,
+  host: string,
+): AsyncGenerator<Buffer, void, void> {
+  const iterator = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await exchange.wait(iterator.next());
+      if (next.done === true) return;
+      if (next.value.length > 0) yield next.value;
+    }
+  } catch (error) {
+    // The caller's own reason, or the watchdog's.
+    exchange.signal.throwIfAborted();
+    throw new ArchiverError(
+      'RECORDING_TRUNCATED',
+      `the connection to ${host} ended too early (${reasonOf(error)})`,
+      { cause: error },
+    );
+  } finally {
+    exchange.end();
+    body.destroy();
+  }
+}
+
+function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
+  const value = headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function lengthOf(status: number, headers: IncomingHttpHeaders): number | undefined {
+  if (status === 204) return 0;
+  const text = headerOf(headers, 'content-length');
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
+}
+
+/** Some S3-compatible stores name the coding of the upload on downloads too, where it no longer applies. */
+const NO_CODING = ['', 'identity', 'aws-chunked'];
+
+function contentCoding(headers: IncomingHttpHeaders): string | undefined {
+  const coding = headerOf(headers, 'content-encoding')?.trim().toLowerCase() ?? '';
+  return NO_CODING.includes(coding) ? undefined : coding;
+}
+
+/** Weak ETags may stay the same while bytes change, so they prove nothing to a range. */
+function validatorOf(headers: IncomingHttpHeaders): string | undefined {
+  const etag = headerOf(headers, 'etag');
+  return etag?.startsWith('"') ? etag : headerOf(headers, 'last-modified');
+}
+
+function rangeOf(headers: IncomingHttpHeaders): MediaResponse['range'] {
+  const parts = /^bytes (\d+)-\d+\/(\d+|\*)$/i.exec(headerOf(headers, 'content-range')?.trim() ?? '');
+  if (parts === null) return undefined;
+  return { from: Number(parts[1]), total: parts[2] === '*' ? undefined : Number(parts[2]) };
+}
+
+function retryAfterMs(headers: IncomingHttpHeaders): number | undefined {
+  const text = headerOf(headers, 'retry-after')?.trim();
+  if (text === undefined) return undefined;
+  const milliseconds = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
+  return Number.isNaN(milliseconds) ? undefined : Math.max(0, milliseconds);
+}
+
+/** An error's code, which names the reason without addresses or URLs. */
+function reasonOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
+  return error instanceof Error ? error.name : 'unknown error';
+}
+/** Scheme and authority, path; query and fragment are of no use to what is resolved against it. */
+const ABSOLUTE = /^([a-z][a-z0-9+.-]*:)(\/\/[^/?#]*)([^?#]*)/i;
+
+/** Leading steps of a relative path: `./`, `../`, and either as the whole of it. */
+const STEP = /^(\.{1,2})(?:\/|(?=[?#]|$))/;
+
+/**
+ * Where a redirect leads. Redirects are signed as often as not, so only what is missing is added: path and query stay
+ * byte for byte as they came, where `new URL` would rewrite them.
+ *
+ * @param location the header, one character a byte.
+ * @param from the absolute address that answered with it.
+ */
+export function resolveRedirect(location: string, from: string): string {
+  const target = encodeRawBytes(location);
+  const [, scheme = '', authority = '', path = ''] = ABSOLUTE.exec(from) ?? [];
+  if (/^[a-z][a-z0-9+.-]*:/i.test(target)) return target;
+  if (target.startsWith('//')) return scheme + target;
+  const origin = scheme + authority;
+  if (target.startsWith('/')) return origin + target;
+  if (/^([?#]|$)/.test(target)) return origin + path + target;
+  return origin + stepInto(path, target);
+}
+
+/** A relative path, from the directory that `path` is in. */
+function stepInto(path: string, relative: string): string {
+  const directories = path.split('/').slice(1, -1);
+  let rest = relative;
+  for (let step = STEP.exec(rest); step !== null; step = STEP.exec(rest)) {
+    if (step[1] === '..') directories.pop();
+    rest = rest.slice(step[0].length);
+  }
+  return ['', ...directories, rest].join('/');
+}
+
+/** Bytes that no header should hold, in whatever encoding they are meant: sent back as the same bytes. */
+function encodeRawBytes(location: string): string {
+  return location.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
+}

@@ -1,0 +1,83 @@
+/** Works on items in their order, so many of them at a time. */
+export async function inLanes<T>(
+  items: readonly T[],
+  lanes: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const rest = items.values();
+  const lane = async () => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}
+/**
+ * Hands the result of a look to everybody who asks during it and, unless it failed, for a while after it.
+ *
+ * @param freshMs for how long, in milliseconds; may depend on what it came to and how long it took.
+ */
+export function shareResult<T>(
+  look: () => Promise<T>,
+  freshMs: number | ((result: T, tookMs: number) => number),
+): () => Promise<T> {
+  let latest: { readonly result: Promise<T>; staleAt: number } | undefined;
+  return () => {
+    const begunAt = performance.now();
+    if (latest && begunAt < latest.staleAt) return latest.result;
+    const current = { result: look(), staleAt: Number.POSITIVE_INFINITY };
+    latest = current;
+    current.result.then(
+      (result) => {
+        const now = performance.now();
+        current.staleAt = now + (typeof freshMs === 'number' ? freshMs : freshMs(result, now - begunAt));
+      },
+      () => {
+        current.staleAt = 0;
+      },
+    );
+    return current.result;
+  };
+}
+/** Waits for `promise`, or rejects with the signal's reason once it is aborted. */
+export async function unlessAborted<Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    if (signal.aborted) onAbort();
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+/** Waits for some work, but not longer than that. @returns whether it was done by then; if not, it goes on. */
+export async function withinTime(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const time = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), milliseconds);
+  });
+  try {
+    return await Promise.race([work.then(() => true), time]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+/** Lets what is about the same things happen one after the other, and everything else at the same time. */
+export class Turns {
+  /** By key: the last of those under way that are about it. */
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  /**
+   * Works once all that was begun before about any of the keys is done. Whoever waits for work that fails fails as
+   * well: with a server away, each of many would otherwise find that out by itself, one after the other.
+   */
+  async take<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
+    const earlier = new Set(keys.map((key) => this.#last.get(key)));
+    const own = Promise.all(earlier).then(work);
+    for (const key of keys) this.#last.set(key, own);
+    try {
+      return await own;
+    } finally {
+      for (const key of keys) if (this.#last.get(key) === own) this.#last.delete(key);
+    }
+  }
+}
