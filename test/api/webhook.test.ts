@@ -1,0 +1,259 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { SignJWT } from 'jose';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { WebhookConfig } from '../../src/config/config.ts';
+import { readPointer } from '../../src/util/json.ts';
+import { createLogger } from '../../src/util/log.ts';
+import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+
+const SECRETS = ['the-new-secret', 'the-old-secret'];
+const APP = { clientId: 'cs-the-app', clientSecret: 'the-secret-of-the-app' };
+const PATHS = ['/sessionId', '/metaInfo/sessionId', '/data/sessionId', '/session/id'];
+const WEBHOOK: WebhookConfig = { secrets: SECRETS, sessionIdPaths: PATHS, app: APP };
+const PATH = '/webhooks/voicemail';
+
+let setup: ApiSetup;
+let url: string;
+beforeAll(async () => {
+  setup = await openApiSetup();
+  url = await setup.serve({ tokens: ['a-token-of-the-api'], webhook: WEBHOOK });
+});
+afterAll(() => setup.close());
+
+const newId = () => randomBytes(12).toString('hex');
+const post = (options: Ask, at = url) => ask(at, PATH, { method: 'POST', ...options });
+/** A notification from somebody who knows the secret. */
+const notify = (json: unknown, at = url) => post({ json, headers: { auth: 'the-new-secret' } }, at);
+const sign = (body: string | Uint8Array, secret: string) =>
+  `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
+
+interface KoreTokenChanges {
+  readonly appId?: unknown;
+  readonly alg?: string;
+  readonly secret?: string;
+  readonly exp?: number;
+}
+
+/** A token as Kore's BotKit sends it. */
+function koreToken({
+  appId = APP.clientId,
+  alg = 'HS256',
+  secret = APP.clientSecret,
+  exp,
+}: KoreTokenChanges) {
+  const token = new SignJWT({ appId }).setProtectedHeader({ alg, typ: 'JWT' });
+  if (exp !== undefined) token.setExpirationTime(exp);
+  return token.sign(new TextEncoder().encode(secret));
+}
+const now = () => Math.floor(Date.now() / 1000);
+
+describe('a notification', () => {
+  it('is answered 202 once the queue holds the session', async () => {
+    const sessionId = newId();
+
+    const { status, body } = await notify({ sessionId });
+
+    expect([status, body]).toEqual([202, { results: [{ sessionId, outcome: 'queued' }] }]);
+    const { botId } = setup.sandbox;
+    expect(await setup.runtime.operations.view({ sessionId, botId })).toMatchObject({ state: 'queued' });
+    expect((await notify({ sessionId })).body).toEqual({
+      results: [{ sessionId, outcome: 'already-queued' }],
+    });
+  });
+
+  const authentic: readonly [string, (body: string) => Promise<Record<string, string>>][] = [
+    ['the secret in "auth"', async () => ({ auth: 'the-new-secret' })],
+    ['the old secret, during a rotation', async () => ({ auth: 'the-old-secret' })],
+    ['the secret as a bearer token', async () => ({ authorization: 'Bearer the-new-secret' })],
+    ['a signature of the body', async (body) => ({ 'x-signature': sign(body, 'the-new-secret') })],
+    [
+      'a signature in capitals, by the old secret',
+      async (body) => ({
+        'x-signature': sign(body, 'the-old-secret')
+          .replace(/[a-f]/g, (hex) => hex.toUpperCase())
+          .replace('shA256', 'sha256'),
+      }),
+    ],
+    ['a token of the Kore app', async () => ({ token: await koreToken({}) })],
+    ['a token of the Kore app that expires', async () => ({ token: await koreToken({ exp: now() + 60 }) })],
+    [
+      'one right credential among wrong ones',
+      async (body) => ({ auth: 'wrong', token: 'a.b.c', 'x-signature': sign(body, 'the-new-secret') }),
+    ],
+  ];
+
+  it.each(authentic)('is taken with %s', async (_how, headersFor) => {
+    const body = JSON.stringify({ sessionId: newId() });
+
+    expect((await post({ body, headers: await headersFor(body) })).status).toBe(202);
+  });
+
+  const forged: readonly [string, (body: string) => Promise<Record<string, string>>][] = [
+    ['no credentials', async () => ({})],
+    ['another secret', async () => ({ auth: 'another-secret' })],
+    ['an empty secret', async () => ({ auth: '' })],
+    ['both secrets in one', async () => ({ auth: SECRETS.join(',') })],
+    ['a token of the API', async () => ({ authorization: 'Bearer a-token-of-the-api' })],
+    ['the secret under another scheme', async () => ({ authorization: 'Basic the-new-secret' })],
+    ['a signature of another body', async () => ({ 'x-signature': sign('{}', 'the-new-secret') })],
+    ['a signature by another secret', async (body) => ({ 'x-signature': sign(body, 'another-secret') })],
+    [
+      'a signature without its algorithm',
+      async (body) => ({ 'x-signature': sign(body, 'the-new-secret').slice('sha256='.length) }),
+    ],
+    ['a signature cut short', async (body) => ({ 'x-signature': sign(body, 'the-new-secret').slice(0, -2) })],
+    ['a token by another secret', async () => ({ token: await koreToken({ secret: 'another-secret' }) })],
+    ['a token of another app', async () => ({ token: await koreToken({ appId: 'cs-another' }) })],
+    ['a token of a list of apps', async () => ({ token: await koreToken({ appId: [APP.clientId] }) })],
+    ['a token that has expired', async () => ({ token: await koreToken({ exp: now() - 60 }) })],
+    ['a token by another algorithm', async () => ({ token: await koreToken({ alg: 'HS512' }) })],
+    [
+      'a token that is not signed',
+      async () => ({
+        token: (await koreToken({})).replace(/^[^.]+/, 'eyJhbGciOiJub25lIn0').replace(/[^.]+$/, ''),
+      }),
+    ],
+  ];
+
+  it.each(forged)('is refused with %s', async (_how, headersFor) => {
+    const sessionId = newId();
+    const body = JSON.stringify({ sessionId });
+
+    const answer = await post({ body, headers: await headersFor(body) });
+
+    expect([answer.status, answer.body.code]).toEqual([401, 'UNAUTHORIZED']);
+    expect(answer.headers['www-authenticate']).toMatch(/^Bearer /);
+    const { botId } = setup.sandbox;
+    expect(await setup.runtime.operations.view({ sessionId, botId })).toBeUndefined();
+  });
+
+  it('is signed over the bytes as they were sent, not as they are read', async () => {
+    const body = `{ "sessionId" :\r\n"${newId()}", "who": "J\\u00fcrgen" }`;
+
+    expect((await post({ body, headers: { 'x-signature': sign(body, 'the-new-secret') } })).status).toBe(202);
+    const rewritten = JSON.stringify(JSON.parse(body));
+    const forgery = { body: rewritten, headers: { 'x-signature': sign(body, 'the-new-secret') } };
+    expect((await post(forgery)).status).toBe(401);
+  });
+
+  it('with a token of the Kore app is refused where the app is not known', async () => {
+    const { app: _, ...withoutApp } = WEBHOOK;
+    const other = await setup.serve({ webhook: withoutApp });
+
+    expect((await post({ json: {}, headers: { token: await koreToken({}) } }, other)).status).toBe(401);
+  });
+
+  it('finds nobody without WEBHOOK_SECRET', async () => {
+    const without = await setup.serve();
+
+    const answer = await notify({ sessionId: newId() }, without);
+
+    expect([answer.status, answer.body.code]).toEqual([404, 'NOT_FOUND']);
+    expect(answer.body.detail).toContain('WEBHOOK_SECRET');
+  });
+});
+
+describe('the session id', () => {
+  const places: readonly [string, (id: string) => unknown][] = [
+    ['/sessionId', (id) => ({ sessionId: id })],
+    ['/metaInfo/sessionId', (id) => ({ metaInfo: { sessionId: id }, text: 'Hello' })],
+    ['/data/sessionId', (id) => ({ data: { sessionId: id } })],
+    ['/session/id', (id) => ({ session: { id } })],
+    [
+      'the first place with one',
+      (id) => ({ sessionId: null, metaInfo: { sessionId: '' }, data: { sessionId: id } }),
+    ],
+  ];
+
+  it.each(places)('is found at %s', async (_place, make) => {
+    const sessionId = newId();
+
+    expect((await notify(make(sessionId))).body).toEqual({ results: [{ sessionId, outcome: 'queued' }] });
+  });
+
+  it('is found where the configuration says, and only there', async () => {
+    const sessionIdPaths = ['/call~1er/0/id', '/x'];
+    const other = await setup.serve({ webhook: { ...WEBHOOK, sessionIdPaths } });
+    const sessionId = newId();
+
+    expect((await notify({ 'call/er': [{ id: sessionId }] }, other)).body).toMatchObject({
+      results: [{ sessionId }],
+    });
+    expect((await notify({ sessionId }, other)).status).toBe(400);
+  });
+
+  it.each(['application/json', 'text/plain; charset=utf-8', 'application/vnd.kore+json', undefined])(
+    'is read from JSON that calls itself %s',
+    async (type) => {
+      const sessionId = newId();
+      const headers = { auth: 'the-new-secret', ...(type !== undefined && { 'content-type': type }) };
+
+      const { status } = await post({ body: Buffer.from(JSON.stringify({ sessionId })), headers });
+
+      expect(status).toBe(202);
+    },
+  );
+
+  it('is read from a form', async () => {
+    const sessionId = newId();
+    const headers = { auth: 'the-new-secret', 'content-type': 'application/x-www-form-urlencoded' };
+
+    expect((await post({ body: `x=1&sessionId=${sessionId}`, headers })).status).toBe(202);
+  });
+
+  it('comes with the bot of the notification where that names one, otherwise with the default one', async () => {
+    const id = newId();
+    await notify({ sessionId: id, botId: 'st-named' });
+    await notify({ sessionId: id, metaInfo: { botId: 'st-in-meta' } });
+    await notify({ sessionId: id, botId: 'no bot, but a sentence' });
+
+    for (const botId of ['st-named', 'st-in-meta', setup.sandbox.botId]) {
+      expect(await setup.runtime.operations.view({ sessionId: id, botId })).toMatchObject({
+        state: 'queued',
+      });
+    }
+  });
+
+  const nowhere: readonly [string, unknown, RegExp][] = [
+    ['is missing', { session: 'x' }, /no session id at \/sessionId, \/metaInfo/],
+    ['is a number', { sessionId: 42 }, /what the body has at \/sessionId is no session id/],
+    ['is a path', { data: { sessionId: '../../etc' } }, /what the body has at \/data\/sessionId/],
+    ['is of an object that is none', 'sessionId', /no session id/],
+    ['would be inherited', [], /no session id/],
+  ];
+
+  it.each(nowhere)('is asked for when it %s', async (_how, json, detail) => {
+    const { status, body } = await notify(json);
+
+    expect([status, body.code]).toEqual([400, 'INVALID_REQUEST']);
+    expect(body.detail).toMatch(detail);
+  });
+});
+
+it('a pointer reads only what was sent', () => {
+  const value = JSON.parse('{"a":{"b":["x",{"~/":1}]},"":{"":"empty"},"__proto__":{"p":2}}');
+  expect(readPointer(value, '/a/b/0')).toBe('x');
+  expect(readPointer(value, '/a/b/1/~0~1')).toBe(1);
+  expect(readPointer(value, '//')).toBe('empty');
+  expect(readPointer(value, '/__proto__/p')).toBe(2);
+  for (const nowhere of ['/a/b/2', '/a/b/01', '/a/b/length', '/constructor', '/a/b/0/0', '/toString/name']) {
+    expect(readPointer(value, nowhere)).toBeUndefined();
+  }
+});
+
+it('nothing of a notification is ever logged, whatever becomes of it', async () => {
+  const lines: string[] = [];
+  const log = createLogger('trace', (line) => lines.push(line));
+  const away = { ...setup.runtime.operations, enqueue: () => Promise.reject(new Error('connection lost')) };
+  const failing = await setup.serve({ webhook: WEBHOOK }, { log, operations: away });
+  const json = { sessionId: newId(), transcript: 'pineapple umbrella' };
+
+  const { status, body, headers } = await notify(json, failing);
+  await post({ json, headers: { auth: 'wrong-secret-of-somebody' } }, failing);
+  await post({ body: '{"pineapple umbrella', headers: { auth: 'the-new-secret' } }, failing);
+
+  expect([status, body.code]).toEqual([503, 'QUEUE_UNAVAILABLE']);
+  expect(Number(headers['retry-after'])).toBeGreaterThan(0);
+  await vi.waitFor(() => expect(lines.filter((line) => line.includes('"answered"'))).toHaveLength(3));
+  expect(lines.join('')).not.toMatch(/pineapple|the-new-secret|wrong-secret/);
+});

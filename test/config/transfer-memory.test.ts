@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+import { loadConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/settings.ts';
+
+const S3 = { ARCHIVE_URL: 's3://archive' };
+
+function faultsOf(environment: Record<string, string>) {
+  try {
+    loadConfig(environment, { needs: [] });
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.faults;
+  }
+}
+
+describe('TRANSFER_MEMORY', () => {
+  it.each([
+    { ...S3 },
+    { ...S3, TRANSFER_MEMORY: '64MiB' },
+    { ...S3, TRANSFER_MEMORY: '32MiB' },
+    { ...S3, TRANSFER_MEMORY: '21MiB' },
+    { TRANSFER_MEMORY: '1MiB', MAX_RECORDING_BYTES: '5TiB' },
+  ])('is enough for one recording on its way: %o', (environment) => {
+    expect(faultsOf(environment)).toEqual([]);
+  });
+
+  it.each([
+    [{ ...S3, TRANSFER_MEMORY: '20MiB' }, /give at least 21MiB/],
+    [{ ...S3, TRANSFER_MEMORY: '1MiB' }, /give at least 21MiB/],
+    // Parts of 105 MiB, as there may be no more than 10,000 of them.
+    [{ ...S3, MAX_RECORDING_BYTES: '1TiB' }, /give at least 420MiB/],
+  ])('that could not be kept is refused: %o', (environment, message) => {
+    expect(faultsOf(environment)).toEqual([
+      { variable: 'TRANSFER_MEMORY', message: expect.stringMatching(message) },
+    ]);
+  });
+});

@@ -1,0 +1,118 @@
+/** The archive as a table: the query that the README shows, run by DuckDB over an archive that the program made. */
+
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { DuckDBInstance, type Json } from '@duckdb/node-api';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { transcriptKey } from '../../src/storage/layout.ts';
+import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
+
+const README = join(import.meta.dirname, '../../README.md');
+const BOT = 'st-first';
+const OTHER_BOT = 'st-second';
+
+/** A session id whose time of creation is the given one. */
+function idOf(createdAt: string, end: string): string {
+  return (Date.parse(createdAt) / 1000).toString(16) + end.padStart(16, '0');
+}
+
+const ON_THE_FIRST = idOf('2026-01-01T00:00:00Z', 'a1');
+const MID_MONTH = idOf('2026-01-15T12:00:00Z', 'a2');
+const ON_THE_LAST = idOf('2026-01-31T23:59:59Z', 'a3');
+const IN_FEBRUARY = idOf('2026-02-01T00:00:00Z', 'a4');
+const WITHOUT_TRANSCRIPT = idOf('2026-01-20T12:00:00Z', 'a5');
+const OF_THE_OTHER_BOT = idOf('2026-01-15T12:00:00Z', 'a6');
+const UNDATED = '20260115';
+
+let setup: Setup;
+let running: Pipeline[] = [];
+
+beforeAll(async () => {
+  setup = await openSetup('redis', 'file');
+  const first = await setup.start({ sandbox: { botId: BOT } });
+  const second = await setup.start({ sandbox: { botId: OTHER_BOT } });
+  running = [first, second];
+  first.sandbox.addSession({ sessionId: ON_THE_FIRST, transcription: ['Hello.', 'I want my Refund!'] });
+  first.sandbox.addSession({ sessionId: MID_MONTH, transcription: 'Please call me back.' });
+  first.sandbox.addSession({ sessionId: ON_THE_LAST, transcription: 'Where\nis the "refund", Zoë? {ü}' });
+  first.sandbox.addSession({ sessionId: IN_FEBRUARY, transcription: 'A refund in February.' });
+  first.sandbox.addSession({ sessionId: WITHOUT_TRANSCRIPT });
+  first.sandbox.addSession({ sessionId: UNDATED, transcription: 'A refund at some time.' });
+  second.sandbox.addSession({ sessionId: OF_THE_OTHER_BOT, transcription: 'A refund of another bot.' });
+  const ids = [ON_THE_FIRST, MID_MONTH, ON_THE_LAST, IN_FEBRUARY, WITHOUT_TRANSCRIPT, UNDATED];
+  await Promise.all([first.enqueue(...ids), second.enqueue(OF_THE_OTHER_BOT)]);
+  for (const id of ids) expect(await first.ends(id)).toMatchObject({ state: 'archived' });
+  expect(await second.ends(OF_THE_OTHER_BOT)).toMatchObject({ state: 'archived' });
+  expect((await first.manifest(WITHOUT_TRANSCRIPT)).transcript.state).toBe('pending');
+});
+
+afterAll(async () => {
+  for (const pipeline of running) await pipeline.stop();
+  await setup.close();
+});
+
+/** The query of the README, over this archive and about this bot; other changes are for the caller to make. */
+async function readmeQuery(botId: string): Promise<string> {
+  const [, query = ''] =
+    /### Search the transcripts\n.*?```sql\n(.*?)```/s.exec(await readFile(README, 'utf8')) ?? [];
+  expect(query).toContain("'data/archive/");
+  expect(query).toContain("'st-...'");
+  if (setup.archive.target.kind !== 'file') throw new Error('an archive in a directory was asked for');
+  return query
+    .replace("'data/archive/", `'${setup.archive.target.directory}/`)
+    .replace("'st-...'", `'${botId}'`);
+}
+
+async function ask(query: string): Promise<Record<string, Json>[]> {
+  const database = await DuckDBInstance.create(':memory:');
+  const connection = await database.connect();
+  try {
+    return (await connection.runAndReadAll(query)).getRowObjectsJson();
+  } finally {
+    connection.closeSync();
+    database.closeSync();
+  }
+}
+
+test('the query of the README finds what was said to a bot between two dates', async () => {
+  const rows = await ask(await readmeQuery(BOT));
+
+  const at = expect.stringMatching(/^\d{4}-\d\d-\d\dT/);
+  expect(rows).toHaveLength(2);
+  expect(rows).toEqual(
+    expect.arrayContaining([
+      { session_id: ON_THE_FIRST, date: '2026-01-01', said_at: at, said: 'I want my Refund!' },
+      { session_id: ON_THE_LAST, date: '2026-01-31', said_at: at, said: 'Where\nis the "refund", Zoë? {ü}' },
+    ]),
+  );
+  expect(await ask(await readmeQuery(OTHER_BOT))).toEqual([
+    expect.objectContaining({ session_id: OF_THE_OTHER_BOT, said: 'A refund of another bot.' }),
+  ]);
+});
+
+test('it finds everything across bots and dates, also where the id tells no date', async () => {
+  const query = (await readmeQuery(BOT)).replace(/^WHERE .* AND said/m, 'WHERE said');
+  const found = (await ask(query)).map(({ session_id, date }) => `${date} ${session_id}`);
+
+  expect(found.sort()).toEqual([
+    `2026-01-01 ${ON_THE_FIRST}`,
+    `2026-01-15 ${OF_THE_OTHER_BOT}`,
+    `2026-01-31 ${ON_THE_LAST}`,
+    `2026-02-01 ${IN_FEBRUARY}`,
+    `undated ${UNDATED}`,
+  ]);
+});
+
+test('it reads nothing but the partitions that bot and dates allow', async () => {
+  // Whoever reads this one as well fails on it.
+  const sessionId = idOf('2026-03-01T00:00:00Z', 'b1');
+  if (setup.archive.target.kind !== 'file') throw new Error('an archive in a directory was asked for');
+  const broken = join(setup.archive.target.directory, transcriptKey({ botId: BOT, sessionId }));
+  await mkdir(dirname(broken), { recursive: true });
+  await writeFile(broken, '{"messages": [');
+  const query = await readmeQuery(BOT);
+
+  expect(await ask(query)).toHaveLength(2);
+  await expect(ask(query.replace('2026-01-31', '2026-03-01'))).rejects.toThrow(/JSON/);
+  await expect(ask(query.replace(/^WHERE .* AND said/m, 'WHERE said'))).rejects.toThrow(/JSON/);
+});

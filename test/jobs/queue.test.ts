@@ -1,0 +1,631 @@
+import { randomUUID } from 'node:crypto';
+import { Client } from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { ErrorCode } from '../../src/domain/errors.ts';
+import type { EnqueueRequest, ListQuery } from '../../src/domain/requests.ts';
+import type { SessionView } from '../../src/domain/views.ts';
+import type { Backend } from '../../src/jobs/backends/backend.ts';
+import { openBackend } from '../../src/jobs/backends/open.ts';
+import { failureReason, jobId } from '../../src/jobs/session-job.ts';
+import { InvalidCursorError, SessionQueue, transcriptQueueName } from '../../src/jobs/session-queue.ts';
+import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
+import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+
+const BOT = 'st-1';
+const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
+
+describeOnEachQueue('the queue of sessions', (kind) => {
+  let server: TestQueue;
+  let backend: Backend;
+  let name: string;
+  let queue: SessionQueue;
+
+  beforeAll(async () => {
+    server = await createTestQueue(kind);
+    backend = await openBackend(server.config, silent);
+  });
+  afterAll(async () => {
+    await backend.close();
+    await server.remove();
+  });
+  beforeEach(() => {
+    name = `queue-${randomUUID()}`;
+    queue = new SessionQueue(backend, name, silent);
+  });
+  afterEach(() => queue.close());
+
+  const session = (sessionId: string): EnqueueRequest => ({ botId: BOT, sessionId });
+  const enqueue = async (...requests: EnqueueRequest[]) =>
+    (await queue.enqueue(requests)).map(({ outcome }) => outcome);
+  const work = (count: number, decide: Decide) => workOff(backend, name, count, decide);
+  const archive = (count: number) => work(count, () => ARCHIVED);
+  const fail = (count: number, codeOf: (sessionId: string) => ErrorCode = () => 'RECORDING_EMPTY') =>
+    work(count, async (job) => {
+      const code = codeOf(job.data.sessionId);
+      const at = '2026-01-02T03:04:05.006Z';
+      await job.saveProgress({ error: { code, message: 'broken', retryable: false, at } });
+      return { kind: 'fail', reason: failureReason(code, 'broken') };
+    });
+  const viewOf = async (sessionId: string): Promise<SessionView> => {
+    const view = await queue.view(session(sessionId));
+    if (!view) throw new Error(`no view of ${sessionId}`);
+    return view;
+  };
+
+  describe('takes sessions in', () => {
+    it('says queued, and already-queued the second time', async () => {
+      expect(await enqueue(session('a'))).toEqual(['queued']);
+      expect(await enqueue(session('a'))).toEqual(['already-queued']);
+      expect((await queue.stats()).states.queued).toBe(1);
+    });
+
+    it('names each session with its outcome, in the order asked', async () => {
+      await enqueue(session('b'));
+      expect(await queue.enqueue([session('c'), session('b'), session('a')])).toEqual([
+        { sessionId: 'c', botId: BOT, outcome: 'queued' },
+        { sessionId: 'b', botId: BOT, outcome: 'already-queued' },
+        { sessionId: 'a', botId: BOT, outcome: 'queued' },
+      ]);
+    });
+
+    it('queues the same session once however often one request names it', async () => {
+      const outcomes = await enqueue(session('a'), session('a'), session('a'));
+      expect(outcomes).toEqual(['queued', 'already-queued', 'already-queued']);
+      expect((await queue.stats()).states.queued).toBe(1);
+    });
+
+    it('queues the same session once when it is asked for a hundred times at once', async () => {
+      const outcomes = await Promise.all(Array.from({ length: 100 }, () => enqueue(session('a'))));
+      expect(outcomes.flat().filter((outcome) => outcome === 'queued')).toHaveLength(1);
+      expect((await queue.stats()).states).toMatchObject({ queued: 1, waiting: 0 });
+      await archive(1);
+      expect((await queue.stats()).states).toEqual({
+        queued: 0,
+        active: 0,
+        waiting: 0,
+        archived: 1,
+        failed: 0,
+      });
+    });
+
+    it.runIf(kind === 'postgres')(
+      'takes sessions that another process inserts in another order',
+      async () => {
+        const { target } = server.config;
+        if (target.kind !== 'postgres') throw new Error('not on PostgreSQL');
+        const other = new Client(target.url);
+        await other.connect();
+        const insert = (sessionId: string) =>
+          other.query(
+            `insert into bullmq.job (queue, id, seq, name, state, data, opts, added_at_ms)
+          values ($1, $2, nextval('bullmq.job_seq'), 'session', 'waiting', '{}', '{}', 0)`,
+            [name, jobId(session(sessionId))],
+          );
+        try {
+          // So that it is our statement that PostgreSQL takes back.
+          await other.query(`set deadlock_timeout = '1min'`);
+          await other.query('begin');
+          await insert('b');
+          const enqueued = enqueue(session('a'), session('b'));
+          await vi.waitFor(async () => {
+            const { rows } = await other.query(
+              'select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid',
+            );
+            expect(rows).toHaveLength(1);
+          }, 10_000);
+          await insert('a');
+          await other.query('rollback');
+
+          expect(await enqueued).toEqual(['queued', 'queued']);
+          expect((await queue.stats()).states.queued).toBe(2);
+        } finally {
+          await other.end();
+        }
+      },
+    );
+
+    it('says already-queued of a session that is being worked on or waits for its next look', async () => {
+      await enqueue(session('a'));
+      await work(1, async () => {
+        expect(await enqueue(session('a'))).toEqual(['already-queued']);
+        return { kind: 'wait', until: Date.now() + 3_600_000 };
+      });
+      expect(await enqueue(session('a'))).toEqual(['already-queued']);
+      expect((await queue.stats()).states).toMatchObject({ queued: 0, active: 0, waiting: 1 });
+    });
+
+    it('leaves archived sessions alone', async () => {
+      await enqueue(session('a'));
+      await archive(1);
+      expect(await enqueue(session('a'))).toEqual(['already-archived']);
+      expect((await viewOf('a')).state).toBe('archived');
+    });
+
+    it('archives again what is forced, and tells the worker so', async () => {
+      await enqueue(session('a'));
+      await archive(1);
+      expect(await enqueue({ ...session('a'), force: true })).toEqual(['requeued']);
+      expect(await viewOf('a')).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'queued',
+        attempts: 0,
+        enqueuedAt: expect.stringMatching(ISO),
+      });
+      await work(1, (job) => {
+        expect(job.data).toEqual({ ...session('a'), force: true });
+        return ARCHIVED;
+      });
+    });
+
+    it('forces a session that is still queued when that is asked for later', async () => {
+      await enqueue(session('a'));
+      expect(await enqueue({ ...session('a'), force: true })).toEqual(['already-queued']);
+      await work(1, (job) => {
+        expect(job.data.force).toBe(true);
+        return ARCHIVED;
+      });
+    });
+
+    it('runs a failed session again, with nothing left of its failure', async () => {
+      await enqueue(session('a'));
+      await fail(1);
+      expect((await viewOf('a')).state).toBe('failed');
+      expect(await enqueue(session('a'))).toEqual(['requeued']);
+      expect(await viewOf('a')).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'queued',
+        attempts: 0,
+        enqueuedAt: expect.stringMatching(ISO),
+      });
+      await work(1, (job) => {
+        expect(job).toMatchObject({ attemptsMade: 0, progress: {} });
+        return ARCHIVED;
+      });
+    });
+
+    it('runs a failed session again once when that is asked for many times at once', async () => {
+      await enqueue(session('a'));
+      await fail(1);
+      const outcomes = (await Promise.all(Array.from({ length: 20 }, () => enqueue(session('a'))))).flat();
+      expect(new Set(outcomes)).toEqual(new Set(['requeued', 'already-queued']));
+      expect((await queue.stats()).states).toMatchObject({ queued: 1, failed: 0 });
+    });
+
+    it('asks the archive about sessions that it does not know, unless they are forced', async () => {
+      const asked: string[] = [];
+      const isArchived = async ({ sessionId }: EnqueueRequest) => {
+        asked.push(sessionId);
+        return sessionId === 'old';
+      };
+      await enqueue(session('known'));
+      const results = await queue.enqueue(
+        [session('old'), session('new'), session('known'), { ...session('forced'), force: true }],
+        isArchived,
+      );
+      expect(results.map(({ outcome }) => outcome)).toEqual([
+        'already-archived',
+        'queued',
+        'already-queued',
+        'queued',
+      ]);
+      expect(asked).toEqual(['old', 'new']);
+      expect(await queue.view(session('old'))).toBeUndefined();
+    });
+
+    it('takes 10,000 sessions in one request, and the same ones again', async () => {
+      const requests = Array.from({ length: 10_000 }, (_, index) => session(`id-${index}`));
+      expect(new Set(await enqueue(...requests))).toEqual(new Set(['queued']));
+      expect((await queue.stats()).states.queued).toBe(10_000);
+      expect(new Set(await enqueue(...requests))).toEqual(new Set(['already-queued']));
+      expect((await queue.stats()).states.queued).toBe(10_000);
+    });
+
+    it.each([
+      ['of digits alone', ['1', '42', '000']],
+      ['that differ in case alone', ['abc', 'ABC', 'aBc']],
+      ['of 128 characters', ['x'.repeat(128), 'y'.repeat(128)]],
+      ['with the other characters an id may have', ['-', '_', '__proto__', '-1', 'a-b_c']],
+    ])('keeps ids %s apart', async (_, ids) => {
+      expect(await enqueue(...ids.map(session))).toEqual(ids.map(() => 'queued'));
+      expect((await archive(ids.length)).sort()).toEqual([...ids].sort());
+      for (const id of ids) expect(await viewOf(id)).toMatchObject({ sessionId: id, state: 'archived' });
+    });
+
+    it('keeps the same session id of two bots apart', async () => {
+      const other = { botId: 'st-2', sessionId: 'a' };
+      expect(await enqueue(session('a'), other)).toEqual(['queued', 'queued']);
+      await archive(1);
+      expect((await queue.view(session('a')))?.state).toBe('archived');
+      expect((await queue.view(other))?.state).toBe('queued');
+    });
+  });
+
+  describe('hands sessions out', () => {
+    const backfill = (sessionId: string): EnqueueRequest => ({ ...session(sessionId), priority: 'backfill' });
+
+    it('in the order they came', async () => {
+      for (const id of ['a', 'b', 'c', 'd']) await enqueue(session(id));
+      expect(await archive(4)).toEqual(['a', 'b', 'c', 'd']);
+    });
+
+    it('in the order of one request', async () => {
+      await enqueue(session('d'), session('a'), session('c'), session('b'));
+      expect(await archive(4)).toEqual(['d', 'a', 'c', 'b']);
+    });
+
+    it('live ones before those of a backfill', async () => {
+      await enqueue(backfill('old-1'), backfill('old-2'), session('new-1'));
+      await enqueue(backfill('old-3'), session('new-2'));
+      expect(await archive(5)).toEqual(['new-1', 'new-2', 'old-1', 'old-2', 'old-3']);
+    });
+
+    it('one of a backfill ahead of the others once it is asked for live', async () => {
+      await enqueue(backfill('old-1'), backfill('old-2'), backfill('old-3'));
+      expect(await enqueue(session('old-3'))).toEqual(['already-queued']);
+      const data: unknown[] = [];
+      expect(
+        await work(3, (job) => {
+          data.push(job.data);
+          return ARCHIVED;
+        }),
+      ).toEqual(['old-3', 'old-1', 'old-2']);
+      expect(data).toEqual([
+        { ...session('old-3'), backfill: false },
+        { ...session('old-1'), backfill: true },
+        { ...session('old-2'), backfill: true },
+      ]);
+    });
+
+    it('a live one in its old place when a backfill names it as well', async () => {
+      await enqueue(session('new-1'), session('new-2'));
+      expect(await enqueue(backfill('new-1'))).toEqual(['already-queued']);
+      expect(await archive(2)).toEqual(['new-1', 'new-2']);
+    });
+
+    it('a failed one of a backfill ahead of the others once it is asked for live', async () => {
+      await enqueue(backfill('old-1'));
+      await fail(1);
+      await enqueue(backfill('old-2'));
+      expect(await enqueue(session('old-1'))).toEqual(['requeued']);
+      expect(await archive(2)).toEqual(['old-1', 'old-2']);
+    });
+
+    it('a failed live one behind live ones once a backfill asks for it', async () => {
+      await enqueue(session('again'));
+      await fail(1);
+      expect(await enqueue(backfill('again'))).toEqual(['requeued']);
+      await enqueue(session('new'));
+      expect(await archive(2)).toEqual(['new', 'again']);
+    });
+  });
+
+  describe('shows a session', () => {
+    it('that it does not know as nothing', async () => {
+      expect(await queue.view(session('nobody'))).toBeUndefined();
+    });
+
+    it.each(['live', 'backfill'] as const)('that is queued (%s)', async (priority) => {
+      const before = new Date().toISOString();
+      await enqueue({ ...session('a'), priority });
+      const view = await viewOf('a');
+      expect(view).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'queued',
+        attempts: 0,
+        enqueuedAt: expect.stringMatching(ISO),
+      });
+      expect(view.enqueuedAt >= before).toBe(true);
+      expect(view.enqueuedAt <= new Date().toISOString()).toBe(true);
+    });
+
+    it('that is being worked on, with its progress', async () => {
+      const transfer = { recordings: 3, recordingsDone: 1, bytes: 12_345 };
+      await enqueue(session('a'));
+      await work(1, async (job) => {
+        await job.saveProgress({ transfer });
+        expect(await viewOf('a')).toEqual({
+          sessionId: 'a',
+          botId: BOT,
+          state: 'active',
+          attempts: 0,
+          enqueuedAt: expect.stringMatching(ISO),
+          startedAt: expect.stringMatching(ISO),
+          progress: transfer,
+        });
+        return ARCHIVED;
+      });
+    });
+
+    it('that waits, with the reason and when it is looked at again', async () => {
+      const until = Date.now() + 3_600_000;
+      const nextAttemptAt = new Date(until).toISOString();
+      const error = {
+        code: 'RECORDING_NOT_READY',
+        message: 'not yet',
+        retryable: true,
+        at: '2026-01-02T03:04:05.006Z',
+      } as const;
+      await enqueue(session('a'));
+      await work(1, async (job) => {
+        await job.saveProgress({ error, nextAttemptAt });
+        return { kind: 'wait', until };
+      });
+      expect(await viewOf('a')).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'waiting',
+        attempts: 0,
+        enqueuedAt: expect.stringMatching(ISO),
+        startedAt: expect.stringMatching(ISO),
+        nextAttemptAt,
+        error,
+      });
+    });
+
+    it('that is archived, with what was archived', async () => {
+      await enqueue(session('a'));
+      await archive(1);
+      expect(await viewOf('a')).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'archived',
+        transcript: 'pending',
+        attempts: 1,
+        enqueuedAt: expect.stringMatching(ISO),
+        startedAt: expect.stringMatching(ISO),
+        finishedAt: expect.stringMatching(ISO),
+        progress: { recordings: 1, recordingsDone: 1, bytes: 3 },
+        recordings: [
+          { key: 'a/b.wav', bytes: 3, sha256: '00', contentType: 'audio/wav', durationSeconds: 1 },
+        ],
+        manifestKey: 'a/manifest.json',
+      });
+    });
+
+    it('that is archived, with what became of its transcript later', async () => {
+      await enqueue(session('a'));
+      await archive(1);
+      await queue.noteTranscript(session('a'), 'absent');
+      expect(await viewOf('a')).toMatchObject({ state: 'archived', transcript: 'absent' });
+    });
+
+    it('that failed, with its error', async () => {
+      await enqueue(session('a'));
+      await fail(1);
+      expect(await viewOf('a')).toEqual({
+        sessionId: 'a',
+        botId: BOT,
+        state: 'failed',
+        attempts: 1,
+        enqueuedAt: expect.stringMatching(ISO),
+        startedAt: expect.stringMatching(ISO),
+        finishedAt: expect.stringMatching(ISO),
+        error: {
+          code: 'RECORDING_EMPTY',
+          message: 'broken',
+          retryable: false,
+          at: '2026-01-02T03:04:05.006Z',
+        },
+      });
+    });
+  });
+
+  describe('lists sessions', () => {
+    /** All pages of a list, by session id. */
+    const pages = async (query: ListQuery): Promise<string[][]> => {
+      const found: string[][] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await queue.list({ ...query, ...(cursor && { cursor }) });
+        found.push(page.sessions.map(({ sessionId }) => sessionId));
+        cursor = page.nextCursor;
+      } while (cursor);
+      return found;
+    };
+
+    it('that are queued, the newest first, page by page', async () => {
+      for (const id of ['a', 'b', 'c', 'd', 'e']) await enqueue(session(id));
+      expect(await pages({ state: 'queued', limit: 2 })).toEqual([['e', 'd'], ['c', 'b'], ['a']]);
+      expect(await pages({ state: 'queued' })).toEqual([['e', 'd', 'c', 'b', 'a']]);
+      expect(await pages({ state: 'failed' })).toEqual([[]]);
+    });
+
+    it('that failed, the latest first, and by code', async () => {
+      const ids = ['a', 'b', 'c', 'd', 'e', 'f'];
+      for (const id of ids) await enqueue(session(id));
+      await fail(6, (id) => (id < 'd' ? 'RECORDING_EMPTY' : 'SESSION_NOT_FOUND'));
+      expect((await pages({ state: 'failed' })).flat()).toEqual([...ids].reverse());
+      expect((await pages({ code: 'RECORDING_EMPTY', limit: 2 })).flat()).toEqual(['c', 'b', 'a']);
+      expect((await pages({ state: 'failed', code: 'SESSION_NOT_FOUND' })).flat()).toEqual(['f', 'e', 'd']);
+      expect((await pages({ state: 'failed', code: 'INTERNAL' })).flat()).toEqual([]);
+    });
+
+    it('in every state, each once, whatever the size of the pages', async () => {
+      await enqueue(...['archived-1', 'archived-2', 'archived-3'].map(session));
+      await archive(3);
+      await enqueue(...['failed-1', 'failed-2'].map(session));
+      await fail(2);
+      await enqueue(...['waiting-1', 'waiting-2'].map(session));
+      await work(2, () => ({ kind: 'wait', until: Date.now() + 3_600_000 }));
+      await enqueue(session('queued-1'), { ...session('queued-2'), priority: 'backfill' });
+      const all = [
+        'archived-1',
+        'archived-2',
+        'archived-3',
+        'failed-1',
+        'failed-2',
+        'queued-1',
+        'queued-2',
+        'waiting-1',
+        'waiting-2',
+      ];
+      for (const limit of [1, 2, 3, 100])
+        expect((await pages({ limit })).flat().sort(), `${limit}`).toEqual(all);
+      for (const state of ['queued', 'waiting', 'archived', 'failed'] as const) {
+        const { sessions } = await queue.list({ state });
+        expect(sessions.map((view) => view.state)).toEqual(sessions.map(() => state));
+        expect(sessions.map((view) => view.sessionId).sort()).toEqual(
+          all.filter((id) => id.startsWith(state)),
+        );
+      }
+      expect((await queue.stats()).states).toEqual({
+        queued: 2,
+        active: 0,
+        waiting: 2,
+        archived: 3,
+        failed: 2,
+      });
+    });
+
+    it.each(['', 'x', 'failed', 'failed:', ':0', 'failed:-1', 'active:0', 'failed:0:0', '__proto__:1'])(
+      'not for the foreign cursor "%s"',
+      async (cursor) => {
+        await expect(queue.list({ state: 'failed', cursor })).rejects.toThrow(InvalidCursorError);
+      },
+    );
+  });
+
+  describe('retries', () => {
+    it('a failed session', async () => {
+      await enqueue(session('a'));
+      await fail(1);
+      expect(await queue.retry(session('a'))).toBe('requeued');
+      expect(await viewOf('a')).toMatchObject({ state: 'queued', attempts: 0 });
+      expect(await archive(1)).toEqual(['a']);
+    });
+
+    it('no session that has not failed, or that it does not know', async () => {
+      await enqueue(session('a'));
+      expect(await queue.retry(session('a'))).toBe('not-failed');
+      await archive(1);
+      expect(await queue.retry(session('a'))).toBe('not-failed');
+      expect(await queue.retry(session('b'))).toBe('unknown');
+    });
+
+    it('all failed sessions with a code, then all others', async () => {
+      const ids = ['a', 'b', 'c', 'd', 'e'];
+      await enqueue(...ids.map(session));
+      await fail(5, (id) => (id < 'c' ? 'RECORDING_EMPTY' : 'SESSION_NOT_FOUND'));
+      expect(await queue.retryAll('INTERNAL')).toBe(0);
+      expect(await queue.retryAll('RECORDING_EMPTY')).toBe(2);
+      expect((await queue.stats()).states).toMatchObject({ queued: 2, failed: 3 });
+      expect(await queue.retryAll()).toBe(3);
+      expect((await archive(5)).sort()).toEqual(ids);
+    });
+
+    it('keeps what a session was asked for with', async () => {
+      await enqueue({ ...session('a'), force: true, priority: 'backfill' });
+      await fail(1);
+      await queue.retry(session('a'));
+      await work(1, (job) => {
+        expect(job.data).toEqual({ ...session('a'), force: true, backfill: true });
+        return ARCHIVED;
+      });
+    });
+  });
+
+  describe('counts', () => {
+    it('nothing in an empty queue', async () => {
+      expect(await queue.stats()).toEqual({
+        states: { queued: 0, active: 0, waiting: 0, archived: 0, failed: 0 },
+        transcriptsPending: 0,
+      });
+    });
+
+    it.each(['live', 'backfill'] as const)('the age of the one that waits longest (%s)', async (priority) => {
+      await enqueue({ ...session('a'), priority });
+      const { enqueuedAt } = await viewOf('a');
+      await enqueue({ ...session('b'), priority }, { ...session('c'), priority });
+      expect((await queue.stats()).oldestQueuedAt).toBe(enqueuedAt);
+    });
+
+    it('the age of the one that waits longest, also when it is behind newer ones', async () => {
+      await enqueue({ ...session('a'), priority: 'backfill' });
+      const { enqueuedAt } = await viewOf('a');
+      await enqueue(session('b'));
+      expect((await queue.stats()).oldestQueuedAt).toBe(enqueuedAt);
+    });
+  });
+
+  describe('awaits transcripts', () => {
+    const workOnTranscripts = (count: number, decide: Decide) =>
+      workOff(backend, transcriptQueueName(name), count, decide);
+
+    it('once per session however often it is told to', async () => {
+      await Promise.all(Array.from({ length: 10 }, () => queue.awaitTranscript(session('a'), 0)));
+      await queue.awaitTranscript(session('b'), 3_600_000);
+      const stats = await queue.stats();
+      expect(stats.transcriptsPending).toBe(2);
+      expect(stats.states).toEqual({ queued: 0, active: 0, waiting: 0, archived: 0, failed: 0 });
+    });
+
+    it('and forgets them once they are settled', async () => {
+      await queue.awaitTranscript(session('a'), 0);
+      expect(await workOnTranscripts(1, () => ({ kind: 'done', result: null }))).toEqual(['a']);
+      expect((await queue.stats()).transcriptsPending).toBe(0);
+      await queue.awaitTranscript(session('a'), 0);
+      expect((await queue.stats()).transcriptsPending).toBe(1);
+    });
+
+    it('anew when an earlier look failed for good', async () => {
+      await queue.awaitTranscript(session('a'), 0);
+      await workOnTranscripts(1, () => ({ kind: 'fail', reason: 'INTERNAL: broken' }));
+      expect((await queue.stats()).transcriptsPending).toBe(0);
+      await queue.awaitTranscript(session('a'), 0);
+      expect((await queue.stats()).transcriptsPending).toBe(1);
+      expect(await workOnTranscripts(1, () => ({ kind: 'done', result: null }))).toEqual(['a']);
+    });
+
+    it('noting what became of them with a session the queue no longer knows does nothing', async () => {
+      await queue.noteTranscript(session('gone'), 'absent');
+      expect(await queue.view(session('gone'))).toBeUndefined();
+    });
+  });
+});
+
+describeOnEachQueue('what lies in the queue', (kind) => {
+  it('is the ids of sessions and how they are to be worked on, nothing else', async () => {
+    const server = await createTestQueue(kind);
+    try {
+      const backend = await openBackend(server.config, silent);
+      const queue = new SessionQueue(backend, 'jobs', silent);
+      const request = {
+        botId: BOT,
+        sessionId: 'a',
+        force: true,
+        priority: 'backfill' as const,
+        fileUrl: 'https://media.example/a.wav?s=SIGNATURE',
+        transcript: 'WORDS SPOKEN',
+      };
+      await queue.enqueue([request]);
+      await queue.awaitTranscript(request, 3_600_000);
+      await queue.close();
+      await backend.close();
+
+      const contents = await server.contents();
+      expect(contents).toContain(jobId(request));
+      expect(contents).not.toMatch(/SIGNATURE|WORDS SPOKEN|media\.example/);
+      expect(jobData(contents)).toEqual([
+        { botId: BOT, sessionId: 'a' },
+        { botId: BOT, sessionId: 'a', backfill: true, force: true },
+      ]);
+    } finally {
+      await server.remove();
+    }
+  });
+});
+
+/** The data of all jobs in a dump: a field of a hash in Redis, a column of the table of jobs in PostgreSQL. */
+function jobData(contents: string): unknown[] {
+  const rows = contents.split('\n').map((line) => {
+    const space = line.indexOf(' ');
+    return { name: line.slice(0, space), row: JSON.parse(line.slice(space + 1)) as { data?: unknown } };
+  });
+  const jobs = rows.filter(({ name }) => name === 'bullmq.job' || name.endsWith(`:${BOT}.a`));
+  return jobs
+    .map(({ row: { data } }) => (typeof data === 'string' ? JSON.parse(data) : data) as object)
+    .sort((a, b) => Object.keys(a).length - Object.keys(b).length);
+}

@@ -1,0 +1,297 @@
+import { once } from 'node:events';
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import type { S3Config } from '../../src/config/config.ts';
+import type { S3Connection } from '../../src/storage/s3/client.ts';
+import { createS3Store } from '../../src/storage/s3/store.ts';
+import type { ArchiveStore } from '../../src/storage/store.ts';
+import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
+import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
+import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';
+
+const WAV = { contentType: 'audio/wav' };
+const never = new AbortController().signal;
+const RECORDING = bytesOf(100_000);
+const FIRST = bytesOf(10);
+const KEYS = { accessKeyId: 'key', secretAccessKey: 'secret' };
+
+let server: TestBucket;
+beforeAll(async () => {
+  server = await openTestBucket();
+});
+afterAll(() => server.close());
+
+/** A store that has read and written an object, so that it knows the way, and what it sends from now on. */
+async function openWarm(
+  decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+  more: S3Connection = {},
+): Promise<{ store: ArchiveStore; sent: () => readonly SeenRequest[]; prefix: string }> {
+  let warm = false;
+  const proxy: S3Proxy = await startS3Proxy(server.endpoint, (request) => (warm ? decide(request) : 'pass'));
+  const { region, credentials, bucket } = server;
+  const prefix = `warm-${crypto.randomUUID()}`;
+  const store = createS3Store(
+    { kind: 's3', bucket, prefix, s3: PLAIN_S3 },
+    { connection: { endpoint: proxy.endpoint, region, credentials, ...more } },
+  );
+  onTestFinished(async () => {
+    await store.close();
+    await proxy.close();
+  });
+  await store.write('first.json', FIRST, WAV, 'absent', never);
+  await store.read('first.json', never);
+  warm = true;
+  const before = proxy.seen.length;
+  return { store, prefix, sent: () => proxy.seen.slice(before) };
+}
+
+/** Whether the SDK sent it: it numbers its requests. */
+function bySdk({ headers }: { readonly headers: IncomingHttpHeaders }): boolean {
+  return 'amz-sdk-invocation-id' in headers;
+}
+
+async function keysBelow(prefix: string): Promise<string[]> {
+  const keys = (await server.listObjects()).filter((key) => key.startsWith(`${prefix}/`));
+  return keys.map((key) => key.slice(prefix.length + 1)).filter((key) => key !== 'first.json');
+}
+
+describe('a store that has sent its first requests', () => {
+  test('writes and reads without the SDK whatever the key', async () => {
+    const { store, sent, prefix } = await openWarm();
+    const keys = [
+      "a b/ü&+=~!'()*,;:@$.wav",
+      'bot_id=st-1/date=2026-01-02/session_id=x/audio.wav',
+      '100%/%41?#.wav',
+    ];
+    for (const key of keys) {
+      expect(await store.writeStream(key, bodyOf(RECORDING), WAV, 'replace', never)).toBe('stored');
+      expect(await store.read(key, never)).toEqual(RECORDING);
+      expect(await store.read(`${key}.json`, never)).toBeUndefined();
+    }
+    expect(sent().filter(bySdk)).toEqual([]);
+    expect(await keysBelow(prefix)).toEqual(keys.toSorted());
+    for (const key of keys)
+      expect(sha256(await server.getObject(`${prefix}/${key}`))).toBe(sha256(RECORDING));
+  });
+
+  test.for<[string, Fate]>([
+    ['answers 500', { status: 500, code: 'InternalError' }],
+    ['answers 503', { status: 503, code: 'SlowDown' }],
+    ['finds the bytes damaged', { status: 400, code: 'XAmzContentSHA256Mismatch' }],
+    ['drops the request', 'drop request'],
+    ['drops the answer', 'drop answer'],
+    ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
+    ['is answered for by something else', 'page'],
+  ])('and %s once has the object, once and whole', async ([, fate]) => {
+    const { store, sent, prefix } = await openWarm(onceAt('put', fate));
+    expect(await store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never)).toMatch(
+      /stored|exists/,
+    );
+    expect(sha256(await server.getObject(`${prefix}/a.wav`))).toBe(sha256(RECORDING));
+    expect(await keysBelow(prefix)).toEqual(['a.wav']);
+    const puts = sent().filter(({ stage }) => stage === 'put');
+    expect(puts.map(bySdk).slice(0, 2)).toEqual([false, true]);
+  });
+
+  test.for<[string, Fate]>([
+    ['answers 503', { status: 503, code: 'SlowDown' }],
+    ['answers 404 for another reason', { status: 404, code: 'NoSuchThing' }],
+    ['drops the answer', 'drop answer'],
+  ])('and %s to a look once is looked at again', async ([, fate]) => {
+    const { store, sent } = await openWarm(onceAt('get', fate));
+    expect(await store.read('first.json', never)).toEqual(FIRST);
+    expect(sent().map(bySdk)).toEqual([false, true]);
+  });
+
+  test.for<[string, Fate]>([
+    ['answers 500', { status: 500, code: 'InternalError' }],
+    ['answers 503', { status: 503, code: 'SlowDown' }],
+    ['drops requests', 'drop request'],
+    ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
+    ['is answered for by something else', 'page'],
+  ])('and %s to each write from then on is unavailable, and holds nothing', async ([, fate]) => {
+    const decide = ({ stage }: SeenRequest) => (stage === 'put' ? fate : 'pass');
+    const { store, prefix } = await openWarm(decide, { maxAttempts: 2 });
+    const written = store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never);
+    await expect(written).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
+    expect(await keysBelow(prefix)).toEqual([]);
+  });
+
+  test('and breaks off in the middle of an object gives nothing of it', async () => {
+    const { store, sent } = await openWarm(onceAt('get', 'half answer'));
+    await expect(store.read('first.json', never)).rejects.toMatchObject({
+      code: 'ARCHIVE_UNAVAILABLE',
+      retryable: true,
+    });
+    expect(sent()).toHaveLength(1);
+  });
+
+  test.for<[string, Fate, string]>([
+    ['denies', { status: 403, code: 'AccessDenied' }, 'ARCHIVE_DENIED'],
+    ['has lost its bucket', { status: 404, code: 'NoSuchBucket' }, 'ARCHIVE_DENIED'],
+  ])('and %s from then on says so', async ([, fate, code]) => {
+    const { store } = await openWarm(() => fate);
+    const body = bodyOf(RECORDING);
+    await expect(store.writeStream('a.wav', body, WAV, 'absent', never)).rejects.toMatchObject({ code });
+    await expect(store.read('a.wav', never)).rejects.toMatchObject({ code });
+  });
+
+  test.skipIf(!REAL_S3)(`never overwrites (${NEEDS_REAL_S3})`, async () => {
+    const { store } = await openWarm();
+    await store.write('a.wav', RECORDING, WAV, 'absent', never);
+    expect(await store.write('a.wav', RECORDING, WAV, 'absent', never)).toBe('exists');
+    const other = store.write('a.wav', bytesOf(99), WAV, 'absent', never);
+    await expect(other).rejects.toMatchObject({ code: 'ARCHIVE_CONFLICT' });
+    expect(await store.read('a.wav', never)).toEqual(RECORDING);
+  });
+
+  test.skipIf(!REAL_S3)(`has its bytes verified by the server (${NEEDS_REAL_S3})`, async () => {
+    const { store, sent, prefix } = await openWarm(onceAt('put', 'damage'));
+    expect(await store.write('a.wav', RECORDING, WAV, 'absent', never)).toBe('stored');
+    expect(sha256(await server.getObject(`${prefix}/a.wav`))).toBe(sha256(RECORDING));
+    expect(sent()).toHaveLength(2);
+  });
+
+  test('stores nothing when it is cancelled', async () => {
+    const stop = new AbortController();
+    const { store, sent, prefix } = await openWarm(({ stage }) => {
+      if (stage !== 'put') return 'pass';
+      stop.abort(new Error('enough'));
+      return 'hang';
+    });
+    await expect(store.write('a.wav', RECORDING, WAV, 'absent', stop.signal)).rejects.toThrow('enough');
+    expect(sent().filter(({ stage }) => stage === 'put')).toHaveLength(1);
+    expect(await keysBelow(prefix)).toEqual([]);
+  });
+
+  test('looks no further when it is cancelled', async () => {
+    const stop = new AbortController();
+    const { store, sent } = await openWarm(() => {
+      stop.abort(new Error('enough'));
+      return 'hang';
+    });
+    await expect(store.read('first.json', stop.signal)).rejects.toThrow('enough');
+    expect(sent()).toHaveLength(1);
+  });
+});
+
+test('an object of a length that the store does not tell is read no further than it may be', async () => {
+  const { url, seen } = await startListener((outgoing) => outgoing.write('a'.repeat(20_000)));
+  const store = createS3Store(
+    { kind: 's3', bucket: 'voicemail', prefix: '', s3: PLAIN_S3 },
+    { connection: { endpoint: url, region: 'eu-central-1', credentials: KEYS } },
+  );
+  onTestFinished(() => store.close());
+  for (let time = 1; time <= 2; time += 1) {
+    await expect(store.read('a.json', never, 10_000)).rejects.toMatchObject({ code: 'ARCHIVE_CONFLICT' });
+  }
+  expect(seen.map(bySdk)).toEqual([true, false, true]);
+});
+
+describe('what is sent without the SDK', () => {
+  /** What belongs to one request alone, or tells that the SDK sent it. */
+  const ITS_OWN = /^(authorization|x-amz-date|amz-sdk-.*|connection)$/;
+
+  test.for<[string, Partial<S3Config>, S3Connection]>([
+    ['nothing configured', {}, {}],
+    ['checksums only where required', {}, { requestChecksumCalculation: 'WHEN_REQUIRED' }],
+    [
+      'all that can be',
+      {
+        sse: 'aws:kms',
+        kmsKeyId: 'arn:aws:kms:eu-central-1:111122223333:key/1',
+        storageClass: 'STANDARD_IA',
+        tags: 'team=calls&for=audit',
+        expectedBucketOwner: '111122223333',
+      },
+      {},
+    ],
+    ['temporary credentials', {}, { credentials: { ...KEYS, sessionToken: 'a-session-token' } }],
+  ])('says what the SDK would have said with %s', async ([, settings, connection]) => {
+    const { url, seen } = await startListener();
+    const store = createS3Store(
+      { kind: 's3', bucket: 'voicemail', prefix: 'p', s3: { ...PLAIN_S3, ...settings } },
+      { connection: { endpoint: url, region: 'eu-central-1', credentials: KEYS, ...connection } },
+    );
+    onTestFinished(() => store.close());
+    for (let time = 1; time <= 2; time += 1) await store.write('a b/é.wav', RECORDING, WAV, 'replace', never);
+    const [first, second] = seen;
+    expect(seen.map(bySdk)).toEqual([true, false]);
+    expect(second?.url?.split('?')[0]).toBe(first?.url?.split('?')[0]);
+    const said = (headers: IncomingHttpHeaders = {}) =>
+      Object.fromEntries(Object.entries(headers).filter(([name]) => !ITS_OWN.test(name)));
+    expect(said(second?.headers)).toEqual(said(first?.headers));
+    expect(Object.keys(said(second?.headers))).toContain('x-amz-content-sha256');
+  });
+
+  test('is nothing where each object has a lock that ends at a time of its own', async () => {
+    const { url, seen } = await startListener();
+    const objectLock = { mode: 'GOVERNANCE', retainMs: 86_400_000 } as const;
+    const store = createS3Store(
+      { kind: 's3', bucket: 'voicemail', prefix: '', s3: { ...PLAIN_S3, objectLock } },
+      { connection: { endpoint: url, region: 'eu-central-1', credentials: KEYS } },
+    );
+    onTestFinished(() => store.close());
+    for (let time = 1; time <= 2; time += 1) await store.write('a.wav', RECORDING, WAV, 'replace', never);
+    expect(seen.map(bySdk)).toEqual([true, true]);
+  });
+
+  test('is signed with the credentials of the moment', async () => {
+    const { url, seen } = await startListener();
+    let keys = 0;
+    const store = createS3Store(
+      { kind: 's3', bucket: 'voicemail', prefix: '', s3: PLAIN_S3 },
+      {
+        connection: {
+          endpoint: url,
+          region: 'eu-central-1',
+          // Expired as soon as they are given out, so that the SDK asks again each time.
+          credentials: async () => ({ ...KEYS, accessKeyId: `key-${++keys}`, expiration: new Date() }),
+        },
+      },
+    );
+    onTestFinished(() => store.close());
+    for (let time = 1; time <= 3; time += 1) await store.write('a.wav', RECORDING, WAV, 'replace', never);
+    expect(seen.map(bySdk)).toEqual([true, false, false]);
+    const signedBy = seen.map(({ headers }) => /Credential=([^/]+)/.exec(headers.authorization ?? '')?.[1]);
+    expect(new Set(signedBy).size).toBe(3);
+  });
+});
+
+interface Heard {
+  readonly url: string | undefined;
+  readonly headers: IncomingHttpHeaders;
+}
+
+/** A server that hears what it is sent and says yes. */
+async function startListener(
+  answer: (outgoing: ServerResponse) => void = () => undefined,
+): Promise<{ url: string; seen: readonly Heard[] }> {
+  const seen: Heard[] = [];
+  const listener = createServer(async (incoming, outgoing) => {
+    await text(incoming);
+    seen.push({ url: incoming.url, headers: incoming.headers });
+    outgoing.writeHead(200, { etag: '"1"' });
+    answer(outgoing);
+    outgoing.end();
+  }).listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  onTestFinished(async () => {
+    listener.closeAllConnections();
+    listener.close();
+    await once(listener, 'close');
+  });
+  return { url: `http://127.0.0.1:${(listener.address() as AddressInfo).port}`, seen };
+}
+
+/** Once at the first request of a kind. */
+function onceAt(at: Stage, fate: Fate): (request: SeenRequest) => Fate {
+  let met = false;
+  return ({ stage }) => {
+    if (met || stage !== at) return 'pass';
+    met = true;
+    return fate;
+  };
+}

@@ -1,0 +1,322 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { recogniseDocument } from '../../src/transfer/audio/document.ts';
+import { createInspector } from '../../src/transfer/audio/inspector.ts';
+import { flac, mp3, oggOpus, oggPage, wav } from '../support/audio.ts';
+
+/** What is concluded of a body that arrives in pieces. */
+function inspect(body: Buffer, pieceBytes = 1000) {
+  const inspector = createInspector('audio/wav');
+  for (let at = 0; at < body.length; at += pieceBytes) inspector.add(body.subarray(at, at + pieceBytes));
+  const { container } = inspector.identify();
+  return {
+    contentType: container?.contentType,
+    minimumBytes: container?.minimumBytes,
+    ...inspector.conclude(),
+  };
+}
+
+/** The first example file of RFC 9639 (appendix D.1), made by the reference encoder. */
+const RFC_9639_EXAMPLE = Buffer.from(
+  '664c614380000022100010000000' +
+    '0f00000f0ac442f0000000013e84b41807dc6903' +
+    '07586a3dad1a2e0ffff869180000bf0358fd03128baa9a',
+  'hex',
+);
+
+it.each([
+  ['Ogg', oggOpus(2000)],
+  ['WAV', wav(Buffer.alloc(450_000))],
+])('%s in single bytes comes to the same, in time that grows with its length alone', (_name, body) => {
+  expect(inspect(body, 1)).toEqual({ ...inspect(body), verdict: 'whole' });
+});
+
+describe('WAV', () => {
+  it('tells codec, rate, channels and duration', () => {
+    expect(inspect(wav(Buffer.alloc(16_000)))).toEqual({
+      contentType: 'audio/wav',
+      minimumBytes: 16_044,
+      facts: { container: 'wav', codec: 'pcm_s16le', sampleRate: 8000, channels: 1, durationSeconds: 1 },
+      verdict: 'whole',
+    });
+  });
+
+  it('with a header and no samples is whole', () => {
+    expect(inspect(wav(Buffer.alloc(0)))).toMatchObject({ verdict: 'whole', facts: { durationSeconds: 0 } });
+  });
+
+  it.each([0, 1, 43, 8043])('cut at %i bytes is not whole', (length) => {
+    const { verdict } = inspect(wav(Buffer.alloc(8000)).subarray(0, length));
+    expect(verdict).toBe(length < 12 ? undefined : 'short');
+  });
+
+  it.each([
+    0, 0xffffffff, 0x7fffffff, 0x7ffff024, 0xffffffdb, 0x80000000, 0x80000024, 0x7ff00000, 0xfff00024,
+  ])('of a streaming writer, with the size %i, proves nothing', (size) => {
+    const body = wav(Buffer.alloc(8000), { riffBytes: size, dataBytes: size });
+    expect(inspect(body)).toMatchObject({ verdict: 'unknown', facts: { durationSeconds: 0.5 } });
+  });
+
+  it('with the sizes of an empty file before samples proves nothing', () => {
+    expect(inspect(wav(Buffer.alloc(8000), { riffBytes: 36, dataBytes: 0 }))).toMatchObject({
+      verdict: 'unknown',
+      facts: { durationSeconds: 0.5 },
+    });
+  });
+
+  it('without its RIFF size is measured by that of its samples', () => {
+    const body = wav(Buffer.alloc(8000), { riffBytes: 0xffffffff });
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('is whole with all its samples, though its size counts too much', () => {
+    const body = wav(Buffer.alloc(8000), { riffBytes: 44 + 8000 });
+    expect(inspect(body).verdict).toBe('unknown');
+    expect(inspect(body).minimumBytes).toBe(body.length);
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+    expect(inspect(wav(Buffer.alloc(8000), { riffBytes: 100 + 8000 })).verdict).toBe('short');
+  });
+
+  it.each([36, 8000])('with the RIFF size %i is whole only with all its samples', (riffBytes) => {
+    const body = wav(Buffer.alloc(8000), { riffBytes });
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('may lack the padding byte that its size counts', () => {
+    const body = wav(Buffer.alloc(8001), { riffBytes: 36 + 8002 });
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('is read past other chunks, of odd length too', () => {
+    const list = Buffer.concat([Buffer.from('LIST\x03\0\0\0abc\0', 'latin1')]);
+    expect(inspect(wav(Buffer.alloc(16_000), { before: list })).facts).toMatchObject({ durationSeconds: 1 });
+  });
+
+  it('in its 64-bit form tells its size in another chunk', () => {
+    const ds64 = Buffer.alloc(36);
+    ds64.write('ds64', 0, 'latin1');
+    ds64.writeUInt32LE(28, 4);
+    ds64.writeBigUInt64LE(BigInt(36 + 36 + 8000), 8);
+    ds64.writeBigUInt64LE(8000n, 16);
+    const body = wav(Buffer.alloc(8000), { riffBytes: 0xffffffff, dataBytes: 0xffffffff, before: ds64 });
+    body.write('RF64', 0, 'latin1');
+    expect(inspect(body)).toMatchObject({ verdict: 'whole', minimumBytes: body.length });
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it.each([
+    [6, 'pcm_alaw'],
+    [7, 'pcm_mulaw'],
+    [0x31, 'gsm_ms'],
+    [3, 'pcm_f16le'],
+    [0x7777, undefined],
+  ])('with format %i is %s', (tag, codec) => {
+    const body = wav(Buffer.alloc(100));
+    body.writeUInt16LE(tag, 20);
+    expect(inspect(body).facts?.codec).toBe(codec);
+  });
+});
+
+describe('FLAC', () => {
+  it('as the reference encoder writes it is whole', () => {
+    expect(inspect(RFC_9639_EXAMPLE)).toMatchObject({
+      contentType: 'audio/flac',
+      facts: { container: 'flac', codec: 'flac', sampleRate: 44_100, channels: 2 },
+      verdict: 'whole',
+    });
+  });
+
+  it('tells its duration', () => {
+    expect(inspect(flac(300))).toMatchObject({
+      facts: { sampleRate: 8000, channels: 1, durationSeconds: (300 * 4096) / 8000 },
+      verdict: 'whole',
+    });
+  });
+
+  it('is whole with an ID3v1 tag behind it', () => {
+    const tag = Buffer.alloc(128);
+    tag.write('TAG');
+    expect(inspect(Buffer.concat([flac(20), tag])).verdict).toBe('whole');
+  });
+
+  it('without its last frame is cut short', () => {
+    const body = flac(300);
+    expect(inspect(body.subarray(0, -11)).verdict).toBe('short');
+    expect(inspect(body.subarray(0, body.length / 2)).verdict).toBe('short');
+  });
+
+  it.each([1, 2, 3])('cut %i bytes before the end of its last frame is cut short', (bytes) => {
+    expect(inspect(flac(20).subarray(0, -bytes)).verdict).toBe('short');
+  });
+
+  it('with something unknown behind it is not confirmed', () => {
+    expect(inspect(Buffer.concat([flac(20), Buffer.alloc(50, 0x11)])).verdict).toBe('unknown');
+  });
+
+  it('is whole though its smallest block size counts the last block', () => {
+    const body = flac(300);
+    body.writeUInt16BE(16, 8);
+    expect(inspect(body).verdict).toBe('whole');
+    expect(inspect(body.subarray(0, -11)).verdict).toBe('short');
+  });
+});
+
+describe('Ogg', () => {
+  it('Opus tells its duration and its end', () => {
+    expect(inspect(oggOpus(500))).toMatchObject({
+      contentType: 'audio/ogg',
+      facts: { container: 'ogg', codec: 'opus', sampleRate: 16_000, channels: 1, durationSeconds: 500 },
+      verdict: 'whole',
+    });
+  });
+
+  it('cut within a page is short, cut between pages is not confirmed', () => {
+    const body = oggOpus(500);
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('short');
+    expect(inspect(body.subarray(0, -201)).verdict).toBe('short');
+    expect(inspect(body.subarray(0, -228)).verdict).toBe('unknown');
+  });
+});
+
+describe('Ogg with several streams', () => {
+  const body = oggOpus(50);
+  const skeleton = (flags: number) => oggPage(Buffer.from('fishead\0 of some version'), 0n, flags, 99);
+
+  it("is judged by its audio's end, not by that of a description", () => {
+    const [first, rest] = [body.subarray(0, 47), body.subarray(47)];
+    const whole = Buffer.concat([skeleton(2), first, skeleton(4), rest]);
+    expect(inspect(whole)).toMatchObject({
+      verdict: 'whole',
+      facts: { codec: 'opus', durationSeconds: 50 },
+    });
+    const cut = Buffer.concat([skeleton(2), first, rest.subarray(0, -228), skeleton(4)]);
+    expect(inspect(cut).verdict).toBe('unknown');
+  });
+});
+
+describe('an ID3v2 tag', () => {
+  const tag = (bytes: number) =>
+    Buffer.concat([
+      Buffer.from('ID3\x04\0\0', 'latin1'),
+      Buffer.from([bytes >> 21, (bytes >> 14) & 127, (bytes >> 7) & 127, bytes & 127]),
+      Buffer.alloc(bytes),
+    ]);
+
+  it.each([
+    ['audio/flac', flac(300)],
+    ['audio/wav', wav(Buffer.alloc(8000))],
+    ['audio/ogg', oggOpus(50)],
+  ])('may stand before %s, which is judged as without', (contentType, body) => {
+    const tagged = Buffer.concat([tag(1000), body]);
+    expect(inspect(tagged)).toMatchObject({ contentType, verdict: 'whole' });
+    expect(inspect(tagged.subarray(0, -1)).verdict).toBe('short');
+  });
+
+  it('that is longer than what is looked at leaves unknown what follows', () => {
+    expect(inspect(Buffer.concat([tag(200_000), mp3(50)])).contentType).toBeUndefined();
+  });
+
+  it('is more than the three letters', () => {
+    expect(
+      inspect(Buffer.from('ID3 tags are described elsewhere. Please sign in.')).contentType,
+    ).toBeUndefined();
+    expect(inspect(tag(100)).contentType).toBeUndefined();
+  });
+});
+
+describe('MP3', () => {
+  const facts = { container: 'mp3', codec: 'mp3', sampleRate: 44_100, channels: 2 };
+
+  it('is recognised by two frames in a row', () => {
+    expect(inspect(mp3(50))).toEqual({
+      contentType: 'audio/mpeg',
+      minimumBytes: undefined,
+      facts,
+      verdict: 'unknown',
+    });
+    expect(inspect(Buffer.concat([mp3(1), randomBytes(1).fill(1), mp3(1)])).contentType).toBeUndefined();
+  });
+
+  it('is recognised behind an ID3v2 tag', () => {
+    const tag = Buffer.concat([Buffer.from('ID3\x04\0\0\0\0\x02\x01', 'latin1'), Buffer.alloc(257)]);
+    expect(inspect(Buffer.concat([tag, mp3(50)])).facts).toEqual(facts);
+  });
+
+  it("is confirmed by its encoder's summary, which also tells the duration", () => {
+    const body = mp3(100);
+    body.write('Xing', 36, 'latin1');
+    body.writeUInt32BE(3, 40);
+    body.writeUInt32BE(99, 44);
+    body.writeUInt32BE(body.length, 48);
+    expect(inspect(body)).toMatchObject({
+      facts: { ...facts, durationSeconds: (99 * 1152) / 44_100 },
+      verdict: 'whole',
+    });
+    expect(inspect(body.subarray(0, -1)).verdict).toBe('unknown');
+  });
+});
+
+function utf32(text: string): Buffer {
+  const bytes = Buffer.alloc(text.length * 4);
+  [...text].forEach((letter, index) => {
+    bytes.writeUInt32LE(letter.charCodeAt(0), index * 4);
+  });
+  return bytes;
+}
+
+describe('what is no recording', () => {
+  const html = '<!DOCTYPE html><html><body>Sign in</body></html>';
+  const xml = '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>';
+  it.each([
+    ['HTML', 'HTML', Buffer.from(html)],
+    ['HTML in capitals', 'HTML', Buffer.from('<HTML><BODY>')],
+    ['HTML after a mark and blanks', 'HTML', Buffer.from(`\ufeff \r\n\t${' '.repeat(20_000)}${html}`)],
+    ['HTML in UTF-16, marked', 'HTML', Buffer.from(`\ufeff${html}`, 'utf16le')],
+    ['HTML in UTF-16, unmarked', 'HTML', Buffer.from(html, 'utf16le')],
+    ['HTML in big-endian UTF-16', 'HTML', Buffer.from(`\ufeff${html}`, 'utf16le').swap16()],
+    ['HTML in Latin-1', 'HTML', Buffer.from(`<html><p>Zugriff verweigert: gültig`, 'latin1')],
+    ['XML', 'XML', Buffer.from(xml)],
+    ['XML without a declaration', 'XML', Buffer.from('<Error><Code>ExpiredToken</Code></Error>')],
+    ['JSON', 'JSON', Buffer.from('\n{"errors":[{"msg":"expired","code":4002}]}')],
+    ['an empty JSON object', 'JSON', Buffer.from('{}')],
+    ['a JSON array', 'JSON', Buffer.from('[{"a":1}]')],
+    ['HTML with a binary byte in it', 'HTML', Buffer.from('<html>\x00\x01', 'latin1')],
+    ['XML of a name with other first letters', 'XML', Buffer.from('<_error code="1"/>')],
+    ['XML of a name in another script', 'XML', Buffer.from('<ошибка>no</ошибка>')],
+    ['XML in UTF-32', 'XML', utf32('\ufeff<Error>no</Error>')],
+    ['a JSON array of words', 'JSON', Buffer.from('[true, null]')],
+    ['a JSON array of negative numbers', 'JSON', Buffer.from('[ -1]')],
+    ['JSON behind a guard against scripts', 'JSON', Buffer.from(")]}',\n{}")],
+    ['a JSON string with quotes in it', 'JSON', Buffer.from('"Access \\"denied\\""')],
+    ['a JSON number', 'JSON', Buffer.from('4002')],
+    ['a JSON word', 'JSON', Buffer.from('null\n')],
+    ['a JSON string', 'JSON', Buffer.from('"Access denied"')],
+  ] as const)('%s is recognised whatever its content type says', (_name, kind, body) => {
+    expect(recogniseDocument(body, 'audio/wav')).toBe(kind);
+  });
+
+  it('plain text is recognised when its content type says so', () => {
+    expect(recogniseDocument(Buffer.from('Not found'), 'text/plain; charset=utf-8')).toBe('text');
+    expect(recogniseDocument(Buffer.from('Not found'), 'application/problem+json')).toBe('text');
+    expect(recogniseDocument(Buffer.from('Not found'), 'audio/wav')).toBeUndefined();
+    expect(recogniseDocument(Buffer.from('\ufeffNot found', 'utf16le'), 'text/plain')).toBe('text');
+    expect(recogniseDocument(utf32('\ufeffNot found'), 'text/plain')).toBe('text');
+  });
+
+  it.each([
+    Buffer.from('{\x00\x01"', 'latin1'),
+    Buffer.from('<\x80\x00\x03', 'latin1'),
+    Buffer.concat([Buffer.from('<ab'), Buffer.alloc(500, 0xfe)]),
+    Buffer.concat([Buffer.from('[t'), Buffer.alloc(500, 0xfe)]),
+    Buffer.alloc(500, 0xff),
+    Buffer.alloc(500),
+    Buffer.from('#!AMR\n\x3c\x08', 'latin1'),
+    Buffer.from('0000001c667479706d703432', 'hex'),
+  ])('unknown binary is left alone (%#)', (body) => {
+    expect(recogniseDocument(body, 'text/html')).toBeUndefined();
+    expect(inspect(body).contentType).toBeUndefined();
+  });
+});

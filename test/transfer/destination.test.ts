@@ -1,0 +1,140 @@
+import { describe, expect, it } from 'vitest';
+import { createGuardedLookup, isPublicAddress, parseDestination } from '../../src/transfer/ssrf.ts';
+import { HOSTILE_ADDRESSES, HOSTILE_NAMES } from '../support/hostile-hosts.ts';
+
+const HOSTS = ['kore.ai', 'korebots.com', 'amazonaws.com'];
+const STRICT = { hosts: HOSTS, allowPrivate: false };
+
+function refusalOf(
+  url: string,
+  policy: { hosts: readonly string[]; allowPrivate: boolean } = STRICT,
+): unknown {
+  try {
+    return parseDestination(url, policy);
+  } catch (error) {
+    return error;
+  }
+}
+
+describe('where recordings may come from', () => {
+  it.each(HOSTILE_ADDRESSES)('refuses the address %s, even were it listed as a host', (literal) => {
+    const url = `https://${literal}/recording?s=secret`;
+    const { hostname } = new URL(url);
+    const listed = { hosts: [hostname, hostname.replace(/^\[|\]$/g, '')], allowPrivate: false };
+    for (const policy of [STRICT, listed]) {
+      expect(refusalOf(url, policy)).toMatchObject({
+        code: 'RECORDING_HOST_NOT_ALLOWED',
+        retryable: false,
+        message: expect.not.stringContaining('secret'),
+      });
+    }
+  });
+
+  it.each(HOSTILE_NAMES)('refuses the host %j', (authority) => {
+    expect(refusalOf(`https://${authority}/recording?s=secret`)).toMatchObject({
+      code: 'RECORDING_HOST_NOT_ALLOWED',
+      message: expect.not.stringContaining('secret'),
+    });
+  });
+
+  it.each([
+    'http://media.kore.ai/x',
+    'file:///etc/passwd',
+    'ftp://media.kore.ai/x',
+    'data:audio/wav;base64,AAAA',
+    'javascript:alert(1)',
+    'https:media.kore.ai/x',
+    'https:///media.kore.ai/x',
+    '//media.kore.ai/x',
+    ' https://media.kore.ai/x',
+    'https://media.kore.ai/x\r\nhost: evil.example',
+    'media.kore.ai/x',
+    '',
+  ])('refuses the address %j', (url) => {
+    expect(refusalOf(url)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+  });
+
+  it('tells a private address by what is wrong with it, not by the list of hosts', () => {
+    const policy = { hosts: ['127.0.0.1'], allowPrivate: false };
+    expect(refusalOf('https://0x7f.1/x', policy)).toMatchObject({
+      message: expect.stringContaining('127.0.0.1 is not on the public internet'),
+    });
+  });
+
+  it.each([
+    ['https://kore.ai/x', 'https://kore.ai'],
+    ['https://Smartassist.KORE.ai/x', 'https://smartassist.kore.ai'],
+    ['HTTPS://kore.ai./x', 'https://kore.ai'],
+    ['https://kore.ai.:8443/x', 'https://kore.ai:8443'],
+    ['https://agentassist-az.korebots.com:8443/x', 'https://agentassist-az.korebots.com:8443'],
+    ['https://bucket.s3.eu-central-1.amazonaws.com/x', 'https://bucket.s3.eu-central-1.amazonaws.com'],
+  ])('allows %s', (url, origin) => {
+    expect(parseDestination(url, STRICT).origin).toBe(origin);
+  });
+
+  it('allows listed loopback addresses and plain http only where private media is allowed', () => {
+    const policy = { hosts: ['127.0.0.1', '::1'], allowPrivate: true };
+    expect(parseDestination('http://127.0.0.1:8123/x', policy).origin).toBe('http://127.0.0.1:8123');
+    expect(parseDestination('http://[::1]:8123/x', policy).origin).toBe('http://[::1]:8123');
+    expect(refusalOf('http://127.0.0.2/x', policy)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+  });
+
+  it('keeps path and query byte for byte', () => {
+    const target = "/a/../b//%7Ec;d'e/x?e=1&n=a%2fb&s=QUJD+/==$$&t=%zz|{}";
+    expect(parseDestination(`https://kore.ai${target}#fragment`, STRICT)).toMatchObject({
+      target,
+      path: "/a/../b//%7Ec;d'e/x",
+    });
+    expect(parseDestination('https://kore.ai?s=1', STRICT)).toMatchObject({ target: '/?s=1', path: '/' });
+  });
+
+  it('encodes only what no request line can carry', () => {
+    expect(parseDestination('https://kore.ai/a b/ü.wav?x=ä %20', STRICT).target).toBe(
+      '/a%20b/%C3%BC.wav?x=%C3%A4%20%20',
+    );
+  });
+});
+
+describe('addresses that names resolve to', () => {
+  it.each(['8.8.8.8', '52.216.0.1', '2600:1f18::1', '::ffff:8.8.8.8', '64:ff9b::8.8.8.8'])(
+    '%s is public',
+    (address) => {
+      expect(isPublicAddress(address)).toBe(true);
+    },
+  );
+
+  it.each(['127.0.0.1', 'fe80::1%lo', '::127.0.0.1', 'fd00::1', '2002:808:808::1', 'kore.ai', ''])(
+    '%j is not',
+    (address) => {
+      expect(isPublicAddress(address)).toBe(false);
+    },
+  );
+
+  function look(answers: readonly string[], options: { all?: boolean }): Promise<unknown> {
+    const lookup = createGuardedLookup(false, async () =>
+      answers.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
+    );
+    return new Promise((resolve) => {
+      lookup('media.kore.ai', options, (error, address) => resolve(error ?? address));
+    });
+  }
+
+  it('hands on public ones in either form that sockets ask for', async () => {
+    expect(await look(['8.8.8.8', '2600::1'], {})).toBe('8.8.8.8');
+    expect(await look(['8.8.8.8', '2600::1'], { all: true })).toEqual([
+      { address: '8.8.8.8', family: 4 },
+      { address: '2600::1', family: 6 },
+    ]);
+  });
+
+  it('refuses a name with one private address among public ones', async () => {
+    const refusal = { code: 'RECORDING_HOST_NOT_ALLOWED', message: expect.stringContaining('media.kore.ai') };
+    expect(await look(['8.8.8.8', '10.0.0.1'], { all: true })).toMatchObject(refusal);
+    expect(await look(['8.8.8.8', '10.0.0.1'], {})).toMatchObject(refusal);
+    expect(await look(['::1'], { all: true })).toMatchObject(refusal);
+  });
+
+  it('fails on a name without addresses', async () => {
+    expect(await look([], { all: true })).toBeInstanceOf(Error);
+  });
+});

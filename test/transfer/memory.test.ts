@@ -1,0 +1,150 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createMemoryBudget, type MemoryRequest, type Release } from '../../src/transfer/memory.ts';
+
+const { signal } = new AbortController();
+
+/** Lets everything run that is ready to run. */
+const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('the memory budget', () => {
+  it('serves the earliest deadline first, and in order of arrival where they are equal', async () => {
+    const budget = createMemoryBudget(10);
+    const first = await budget.acquire(10, {}, signal);
+    const served: string[] = [];
+    const now = Date.now();
+    const wait = async (name: string, deadline?: number) => {
+      const release = await budget.acquire(10, { deadline }, signal);
+      served.push(name);
+      release();
+    };
+    const all = [
+      wait('tomorrow', now + 24 * 3_600_000),
+      wait('no expiry'),
+      wait('soon', now + 20_000),
+      wait('soon as well', now + 20_000),
+      wait('at once', now + 10_000),
+    ];
+    expect(budget.waiting).toBe(5);
+    first();
+    await Promise.all(all);
+    expect(served).toEqual(['at once', 'soon', 'soon as well', 'no expiry', 'tomorrow']);
+    expect(budget.usedBytes).toBe(0);
+  });
+
+  it('never hands out more than it has', async () => {
+    const budget = createMemoryBudget(10);
+    const small = budget.tryAcquire(4);
+    expect(budget.tryAcquire(7)).toBeUndefined();
+    const large = budget.acquire(8, {}, signal);
+    const other = budget.acquire(8, {}, signal);
+    await settle();
+    expect([budget.usedBytes, budget.waiting]).toEqual([4, 2]);
+    small?.();
+    const release = await large;
+    expect([budget.usedBytes, budget.waiting]).toEqual([8, 1]);
+    release();
+    (await other)();
+    expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
+  });
+
+  it('lets small requests pass a large one that waits, but only for some seconds', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+    const budget = createMemoryBudget(10);
+    const held = budget.tryAcquire(4);
+    const large = budget.acquire(8, {}, signal);
+    const passing = budget.tryAcquire(5);
+    expect(passing).toBeDefined();
+    const behind = budget.acquire(3, {}, signal);
+    vi.advanceTimersByTime(11_000);
+    passing?.();
+    await settle();
+    expect([budget.usedBytes, budget.waiting]).toEqual([4, 2]);
+    expect(budget.tryAcquire(1)).toBeUndefined();
+    held?.();
+    (await large)();
+    (await behind)();
+    expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
+  });
+
+  it('does not put those first whose deadline is over', async () => {
+    const budget = createMemoryBudget(10);
+    const first = budget.tryAcquire(10);
+    const served: string[] = [];
+    const wait = async (name: string, deadline?: number) => {
+      const release = await budget.acquire(10, { deadline }, signal);
+      served.push(name);
+      release();
+    };
+    const all = [wait('over', Date.now() - 1), wait('soon', Date.now() + 60_000)];
+    first?.();
+    await Promise.all(all);
+    expect(served).toEqual(['soon', 'over']);
+  });
+
+  it('serves the slow behind all who wait, and never lets them have more than half together', async () => {
+    const budget = createMemoryBudget(10);
+    const slow = budget.tryAcquire(4, { slow: true });
+    expect(budget.tryAcquire(4, { slow: true })).toBeUndefined();
+    const held = budget.tryAcquire(6);
+    const served: string[] = [];
+    const wait = async (name: string, bytes: number, request: MemoryRequest) => {
+      const release = await budget.acquire(bytes, request, signal);
+      served.push(name);
+      return release;
+    };
+    const behind = wait('slow', 4, { slow: true, deadline: Date.now() + 1000 });
+    const far = wait('far', 3, { deadline: Date.now() + 24 * 3_600_000 });
+    held?.();
+    const release = await far;
+    await settle();
+    expect([served, budget.usedBytes, budget.waiting]).toEqual([['far'], 7, 1]);
+    expect(budget.tryAcquire(3)).toBeDefined();
+    slow?.();
+    (await behind)();
+    release();
+    expect(served).toEqual(['far', 'slow']);
+  });
+
+  it('gives a slow one all that it asks for when no other is slow', () => {
+    expect(createMemoryBudget(10).tryAcquire(8, { slow: true })).toBeDefined();
+  });
+
+  it('counts a request larger than itself as all of it', async () => {
+    const budget = createMemoryBudget(10);
+    const release = await budget.acquire(1000, {}, signal);
+    expect(budget.usedBytes).toBe(10);
+    release();
+    expect(budget.usedBytes).toBe(0);
+  });
+
+  it('takes a release only once', () => {
+    const budget = createMemoryBudget(10);
+    const [one, two] = [budget.tryAcquire(5), budget.tryAcquire(5)];
+    one?.();
+    one?.();
+    expect(budget.usedBytes).toBe(5);
+    two?.();
+    expect(budget.usedBytes).toBe(0);
+  });
+
+  it('keeps nothing for who gives up, and serves who stood behind', async () => {
+    const budget = createMemoryBudget(10);
+    const held = budget.tryAcquire(5);
+    const patience = new AbortController();
+    const large = budget.acquire(10, { deadline: 1 }, patience.signal);
+    const behind = budget.acquire(5, { deadline: 2 }, signal);
+    const reason = new Error('enough');
+    patience.abort(reason);
+    await expect(large).rejects.toBe(reason);
+    const release: Release = await behind;
+    expect(budget.usedBytes).toBe(10);
+    release();
+    held?.();
+    expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
+    await expect(budget.acquire(1, {}, patience.signal)).rejects.toBe(reason);
+  });
+});

@@ -1,0 +1,161 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
+import { wavOf } from '../support/audio.ts';
+import {
+  type Handler,
+  head,
+  type MediaServer,
+  respond,
+  serve,
+  startMediaServer,
+} from '../support/media-server.ts';
+import { createHarness, type TransferHarness } from '../support/transfers.ts';
+
+const MIB = 1024 * 1024;
+const LARGE = wavOf(8_000_000);
+const SMALL = wavOf(480_000);
+
+/** Sends a little every now and then until it is let go, and the whole recording at once from then on. */
+function trickling(recording: Buffer, letGo: AbortSignal): Handler {
+  return async (_request, reply) => {
+    await reply.write(head(200, { 'content-length': recording.length }));
+    let sent = 0;
+    await vi.waitUntil(
+      async () => {
+        if (letGo.aborted) return true;
+        await reply.write(recording.subarray(sent, sent + 10));
+        sent += 10;
+        return false;
+      },
+      { interval: 20, timeout: 60_000 },
+    );
+    await reply.write(recording.subarray(sent));
+  };
+}
+
+describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', (kind) => {
+  let archive: TestArchive;
+  let server: MediaServer;
+  let harness: TransferHarness;
+  let slowIsOver: AbortController;
+
+  beforeAll(async () => {
+    archive = await openTestArchive(kind);
+  });
+
+  afterAll(async () => {
+    await archive.close();
+  });
+
+  beforeEach(async () => {
+    server = await startMediaServer();
+    slowIsOver = new AbortController();
+  });
+
+  afterEach(async () => {
+    slowIsOver.abort();
+    await harness.close();
+    await server.close();
+    expect(await archive.leftovers()).toEqual([]);
+    expect([harness.memory.usedBytes, harness.memory.waiting]).toEqual([0, 0]);
+  });
+
+  const gaveWay = () => harness.lines.filter((line) => line.includes('gives way')).length;
+
+  it('does not hold the memory that others wait for, and still comes through', async () => {
+    const need = archive.store.transferMemory(LARGE.length) + MIB / 4;
+    harness = createHarness(archive.store, { memoryBytes: 3 * need, slowLookMs: 50 });
+    const slow = trickling(LARGE, slowIsOver.signal);
+    server.handle((request, reply) =>
+      request.target.startsWith('/slow') ? slow(request, reply) : serve(LARGE)(request, reply),
+    );
+    let most = 0;
+    const run = (name: string) =>
+      harness.run({
+        key: name,
+        urls: [`${server.origin}/${name}`],
+        onProgress() {
+          most = Math.max(most, harness.memory.usedBytes);
+        },
+      });
+    const slowOnes = [1, 2, 3, 4].map((index) => run(`slow-${index}`));
+    await vi.waitUntil(() => harness.memory.waiting > 0, { timeout: 10_000 });
+    const fastOnes = await Promise.all([1, 2, 3, 4].map((index) => run(`fast-${index}`)));
+    expect(fastOnes.map(({ bytes }) => bytes)).toEqual([1, 2, 3, 4].map(() => LARGE.length));
+    expect(gaveWay()).toBeGreaterThan(0);
+    slowIsOver.abort();
+    for (const { bytes } of await Promise.all(slowOnes)) expect(bytes).toBe(LARGE.length);
+    expect(most).toBeLessThanOrEqual(3 * need);
+    for (const name of ['slow-1', 'slow-4', 'fast-1']) {
+      expect((await archive.get(archive.store.fullKey(name))).equals(LARGE)).toBe(true);
+    }
+  });
+
+  it('keeps its memory while nobody else wants it', async () => {
+    harness = createHarness(archive.store, { slowLookMs: 10 });
+    server.handle(trickling(SMALL, slowIsOver.signal));
+    let received = 0;
+    const slow = harness.run({
+      key: 'alone',
+      urls: [server.origin],
+      onProgress(bytes) {
+        received = bytes;
+      },
+    });
+    await vi.waitUntil(() => received >= 100, { timeout: 10_000 });
+    slowIsOver.abort();
+    expect((await slow).bytes).toBe(SMALL.length);
+    expect([gaveWay(), server.requests.length]).toEqual([0, 1]);
+  });
+
+  it('comes through in the end even while others wait all the time', async () => {
+    harness = createHarness(archive.store, { memoryBytes: 1000, slowLookMs: 25 });
+    const recording = wavOf(400);
+    server.handle(async (_request, reply) => {
+      await reply.write(head(200, { 'content-length': recording.length }));
+      let sent = 0;
+      await vi.waitUntil(
+        async () => {
+          await reply.write(recording.subarray(sent, sent + 20));
+          sent += 20;
+          return sent >= recording.length;
+        },
+        { interval: 10 },
+      );
+    });
+    const all = [1, 2].map((index) => harness.run({ key: `both-${index}`, urls: [server.origin] }));
+    expect((await Promise.all(all)).map(({ bytes }) => bytes)).toEqual([400, 400]);
+    expect(gaveWay()).toBeGreaterThan(0);
+  });
+
+  it('holds nothing while its fresh metadata is waited for', async () => {
+    harness = createHarness(archive.store, { memoryBytes: 1000, slowLookMs: 25 });
+    const metadata = Promise.withResolvers<void>();
+    server.handle((request, reply) =>
+      (request.target === '/page' ? respond(200, '<html>come back later</html>') : serve(SMALL))(
+        request,
+        reply,
+      ),
+    );
+    let refreshes = 0;
+    const waiting = harness.transfer(
+      {
+        key: 'refreshed',
+        recording: { fileName: 'a.wav', fileUrl: `${server.origin}/page` },
+        async refresh() {
+          refreshes += 1;
+          await metadata.promise;
+          return { fileName: 'a.wav', fileUrl: `${server.origin}/fresh` };
+        },
+        mode: 'absent',
+      },
+      new AbortController().signal,
+    );
+    await vi.waitUntil(() => refreshes === 1, { timeout: 10_000 });
+    const other = await harness.run({ key: 'other', urls: [`${server.origin}/other`] });
+    expect(other.bytes).toBe(SMALL.length);
+    metadata.resolve();
+    expect(await waiting).toMatchObject({ bytes: SMALL.length, urlRefreshes: 1 });
+    expect(refreshes).toBe(1);
+  });
+});

@@ -1,0 +1,290 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { SessionView } from '../../src/domain/views.ts';
+import { startSandbox } from '../../src/sandbox/sandbox.ts';
+import { sessionPrefix } from '../../src/storage/layout.ts';
+import { describeOnEachSetup, expectArchived, expectQueue } from '../support/main-setups.ts';
+import { expectNothingSecret, SPOKEN, startPipeline } from '../support/pipeline.ts';
+import { createTestQueue, type TestQueue } from '../support/queues.ts';
+
+const PAUSE_MS = 1_000;
+const INFINITE = Number.POSITIVE_INFINITY;
+
+describeOnEachSetup('a worker', (start, setup) => {
+  describe('whose credentials Kore refuses', () => {
+    it.each([
+      ['a missing scope', { scopes: [] as string[] }, { scopes: ['SmartAssist Voicemail'] }],
+      ['a rotated secret', { signingSecret: 'another-secret' }, { signingSecret: undefined }],
+    ])(
+      '(%s) takes no sessions, burns no attempts, says so, and goes on when that is mended',
+      async (_, broken, mended) => {
+        const concurrency = 2;
+        const pipeline = await start({
+          work: { concurrency, unauthorizedPauseMs: PAUSE_MS },
+          sandbox: broken,
+        });
+        const ids = Array.from({ length: 12 }, () => pipeline.sandbox.addSession({ transcription: SPOKEN }));
+        const calls = () => pipeline.sandbox.calls.filter(({ route }) => route === 'voicemail').length;
+        const began = performance.now();
+        await pipeline.enqueue(...ids);
+
+        // Two rounds: the first sessions, and those that are tried when the pause is over.
+        const tried = async () => {
+          const views = await Promise.all(ids.map((id) => pipeline.waitFor(id, () => true)));
+          expect(views.map(({ attempts }) => attempts)).toEqual(ids.map(() => 0));
+          const waiting = views.filter(({ state }) => state === 'waiting');
+          for (const { error, nextAttemptAt } of waiting) {
+            expect(error).toMatchObject({ code: 'KORE_UNAUTHORIZED', retryable: true });
+            expect(nextAttemptAt).toBeDefined();
+          }
+          return waiting.length;
+        };
+        await expect.poll(tried).toBeGreaterThan(0);
+        // The sessions in hand call twice, as they are signed once more; the next ones come after the pause.
+        const mostCalls = () => 2 * concurrency * (1 + Math.floor((performance.now() - began) / PAUSE_MS));
+        expect(calls()).toBeLessThanOrEqual(mostCalls());
+        await expect.poll(calls, { timeout: 10_000 }).toBeGreaterThan(2 * concurrency);
+        expect(calls()).toBeLessThanOrEqual(mostCalls());
+        await tried();
+        expect(await pipeline.archived()).toEqual([]);
+        expect(loud(pipeline.log)).toContain('NO SESSION IS BEING ARCHIVED');
+
+        pipeline.sandbox.configure(mended);
+        for (const id of ids) {
+          expect(await pipeline.ends(id)).toMatchObject({ state: 'archived', attempts: 1 });
+        }
+        await expectQueue(pipeline, { archived: ids.length }, 0);
+      },
+    );
+  });
+
+  it('lets only the sessions of a bot wait that Kore refuses, where that is not the configured one', async () => {
+    const pipeline = await start({ work: { concurrency: 1, unauthorizedPauseMs: 60_000 } });
+    const ids = Array.from({ length: 3 }, () => pipeline.sandbox.addSession({ transcription: SPOKEN }));
+    const foreign = ids.map((sessionId) => ({ sessionId, botId: 'st-of-somebody-else' }));
+    await pipeline.operations.enqueue(foreign);
+    await pipeline.enqueue(...ids);
+    for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
+    for (const session of foreign) {
+      await expect
+        .poll(() => pipeline.operations.view(session))
+        .toMatchObject({ state: 'waiting', attempts: 0, error: { code: 'KORE_UNAUTHORIZED' } });
+    }
+    // The first of them was asked for twice, as it was signed once more; the others not at all.
+    const refused = pipeline.sandbox.calls.filter(({ status }) => status === 401);
+    expect(refused).toHaveLength(2);
+    expect(loud(pipeline.log)).toContain('NONE OF ITS SESSIONS');
+    expect(loud(pipeline.log)).not.toContain('NO SESSION IS BEING ARCHIVED');
+  });
+
+  describe('that is stopped', () => {
+    it('lets a transfer finish that needs no longer than the grace', async () => {
+      const pipeline = await start({ work: { concurrency: 1 } });
+      const slow = pipeline.sandbox.addSession({
+        recordings: [{ bytes: 200_000, mediaFaults: [{ bytesPerSecond: 400_000 }] }],
+        transcription: SPOKEN,
+      });
+      const next = pipeline.sandbox.addSession({ transcription: SPOKEN });
+      await pipeline.enqueue(slow, next);
+      await pipeline.sandbox.waitFor((calls) => calls.some(({ bytesSent }) => bytesSent > 20_000));
+      await pipeline.stopWorker();
+      await expectQueue(pipeline, { archived: 1, queued: 1 }, 0);
+      expect((await pipeline.archived()).length).toBe(3);
+      expect(pipeline.sandbox.session(next).looks).toBe(0);
+    });
+
+    it('cancels what needs longer, gives it back whole, and another worker archives it', async () => {
+      const pipeline = await start({ work: { shutdownGraceMs: 50 } });
+      const sessionId = pipeline.sandbox.addSession({
+        recordings: [{ bytes: 20_000_000, mediaFaults: [{ bytesPerSecond: 1_000_000 }] }],
+        transcription: SPOKEN,
+      });
+      await pipeline.enqueue(sessionId);
+      await pipeline.sandbox.waitFor((calls) => calls.some(({ bytesSent }) => bytesSent > 100_000));
+      await pipeline.stopWorker();
+      await expectQueue(pipeline, { queued: 1 }, 0);
+      expect(await pipeline.waitFor(sessionId, () => true)).toMatchObject({ state: 'queued', attempts: 0 });
+      expect(await pipeline.archived()).toEqual([]);
+      expect(await setup().archive.leftovers()).toEqual([]);
+
+      await pipeline.startWorker();
+      await expectArchived(pipeline, sessionId, {
+        names: [`voicemail_${sessionId}.wav`],
+        transcript: 'archived',
+      });
+    });
+
+    it('gives back a session that waits for Kore to answer', async () => {
+      const pipeline = await start({ work: { shutdownGraceMs: 50 } });
+      const sessionId = pipeline.sandbox.addSession({
+        metadataFaults: [{ stall: true }],
+        transcription: SPOKEN,
+      });
+      await pipeline.enqueue(sessionId);
+      await pipeline.sandbox.waitFor((calls) => calls.length === 1);
+      await pipeline.stopWorker();
+      await expectQueue(pipeline, { queued: 1 }, 0);
+      await pipeline.startWorker();
+      await expectArchived(pipeline, sessionId, {
+        names: [`voicemail_${sessionId}.wav`],
+        transcript: 'archived',
+      });
+    });
+  });
+
+  describe('beside another one', () => {
+    let elsewhere: TestQueue;
+    beforeAll(async () => {
+      elsewhere = await createTestQueue('redis');
+    });
+    afterAll(() => elsewhere.remove());
+
+    it('on the same session at once leaves one correct archive', async () => {
+      const sandbox = await startSandbox();
+      try {
+        const recordings = ['one.wav', 'two.wav', 'three.wav'];
+        const sessionId = sandbox.addSession({
+          recordings: recordings.map((fileName) => ({
+            fileName,
+            bytes: 300_000,
+            mediaFaults: [{ bytesPerSecond: 1_000_000, times: INFINITE }],
+          })),
+          transcription: SPOKEN,
+        });
+        const here = await start({ existingSandbox: sandbox });
+        // A queue of its own, or they would take turns.
+        const there = await startPipeline(
+          { archive: setup().archive, queue: elsewhere },
+          { existingSandbox: sandbox },
+        );
+        await Promise.all([here.enqueue(sessionId), there.enqueue(sessionId)]);
+        const views = await Promise.all([here, there].map((pipeline) => pipeline.ends(sessionId)));
+        expect(sandbox.calls.filter(({ route }) => route === 'media').length).toBeGreaterThanOrEqual(6);
+        expect(views[0]?.recordings).toEqual(views[1]?.recordings);
+        for (const pipeline of [here, there]) {
+          await expectArchived(pipeline, sessionId, { names: recordings, transcript: 'archived' });
+        }
+        await there.stop();
+      } finally {
+        await sandbox.close();
+      }
+    });
+  });
+
+  it('archives many sessions with trouble of every kind, all of them, and tells nobody a secret', async () => {
+    const pipeline = await start({ sandbox: { urlLifetimeSeconds: 300 }, work: { concurrency: 16 } });
+    const troubles = [
+      { recordings: [{ mediaFaults: [{ status: 503 }, { breakAfterBytes: 1_000, times: 2 }] }] },
+      { recordings: [{ lifetimeSeconds: [-10, 300] }] },
+      { recordings: [{ mediaFaults: [{ expireNow: true }] }] },
+      { recordings: [{ redirectTo: 'storage' }] },
+      { metadataFaults: [{ status: 500 }, { cutJson: true }, { dropConnection: true }] },
+      { statuses: ['call_in_progress', 'success'] },
+      {
+        recordings: [{ fileName: 'a.wav' }, { fileName: 'a.wav', mediaFaults: [{ page: 'html' as const }] }],
+      },
+    ];
+    const ids = Array.from({ length: 42 }, (_, index) =>
+      pipeline.sandbox.addSession({ ...troubles[index % troubles.length], transcription: [SPOKEN, SPOKEN] }),
+    );
+    const failing = [
+      pipeline.sandbox.addSession({ recordings: [{ mediaFaults: [{ page: 'json', times: INFINITE }] }] }),
+      pipeline.sandbox.addSession({
+        recordings: [{ fileUrl: 'https://elsewhere.example/a.wav?e=1&s=SIGNED' }],
+      }),
+      pipeline.sandbox.addSession({ recordings: [{ content: Buffer.alloc(0) }], transcription: SPOKEN }),
+    ];
+    await pipeline.enqueue(...ids, ...failing);
+    const views: SessionView[] = [];
+    for (const id of [...ids, ...failing]) views.push(await pipeline.ends(id));
+    expect(views.map(({ error }) => error?.code)).toEqual([
+      ...ids.map(() => undefined),
+      'RECORDING_NOT_AUDIO',
+      'RECORDING_HOST_NOT_ALLOWED',
+      'RECORDING_EMPTY',
+    ]);
+    for (const id of ids) {
+      const manifest = await pipeline.manifest(id);
+      expect(manifest.recordings.map(({ sha256 }) => sha256)).toEqual(
+        pipeline.sandbox.session(id).recordings.map((recording) => recording.sha256()),
+      );
+    }
+    const directories = new Set(
+      (await pipeline.archived()).map((key) => key.slice(0, key.lastIndexOf('/') + 1)),
+    );
+    const { botId } = pipeline.sandbox;
+    expect([...directories].sort()).toEqual(
+      ids.map((sessionId) => sessionPrefix({ botId, sessionId })).sort(),
+    );
+    expectNothingSecret('the views', JSON.stringify(views), pipeline.sandbox);
+    for (const id of ids) {
+      expectNothingSecret('the manifest', JSON.stringify(await pipeline.manifest(id)), pipeline.sandbox);
+    }
+  });
+});
+
+/** Queue and archive make no difference here, so the quickest ones do. */
+describeOnEachSetup(
+  'a worker with little to wait for',
+  (start) => {
+    it('lets a live session go first where a backfill has used up its share of the calls', async () => {
+      const pipeline = await start({ kore: { rateLimit: { calls: 4, windowMs: 600_000 } } });
+      const backfilled = Array.from({ length: 6 }, () => pipeline.sandbox.addSession());
+      await pipeline.request(
+        ...backfilled.map((sessionId) => ({ sessionId, priority: 'backfill' as const })),
+      );
+      const states = async () => {
+        const views = await Promise.all(backfilled.map((id) => pipeline.waitFor(id, () => true)));
+        return views.map(({ state }) => state).sort();
+      };
+      const share = ['archived', 'archived', 'archived', 'waiting', 'waiting', 'waiting'];
+      await expect.poll(states, { timeout: 10_000 }).toEqual(share);
+      const live = pipeline.sandbox.addSession({ transcription: SPOKEN });
+      await pipeline.enqueue(live);
+      expect((await pipeline.ends(live)).state).toBe('archived');
+      expect(await states()).toEqual(share);
+    });
+
+    describe('that looks for a transcript', () => {
+      it.each([
+        ['refuses the request', { status: 412 }],
+        ['is away', { status: 503, times: 3 }],
+        ['asks for patience', { status: 429, retryAfter: 1 }],
+      ])('goes on when Kore %s, and finds it', async (_, fault) => {
+        const pipeline = await start();
+        const sessionId = pipeline.sandbox.addSession({
+          transcription: { texts: [SPOKEN], afterLooks: 2 },
+        });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        pipeline.sandbox.session(sessionId).faults.add(fault);
+        expect(await pipeline.transcriptSettled(sessionId)).toMatchObject({ transcript: 'archived' });
+        expect((await pipeline.manifest(sessionId)).transcript.state).toBe('archived');
+      });
+
+      it.each([
+        ['refuses every look', { status: 412, times: INFINITE }],
+        ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
+      ])('says in the end that there is none when Kore %s', async (_, fault) => {
+        const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
+        const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterLooks: 1 } });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        pipeline.sandbox.session(sessionId).faults.add(fault);
+        const { transcript } = await pipeline.transcriptSettled(sessionId);
+        // The look before the faults were switched on may have found it.
+        expect((await pipeline.manifest(sessionId)).transcript.state).toBe(transcript);
+        if (pipeline.sandbox.session(sessionId).looks < 2) expect(transcript).toBe('absent');
+      });
+    });
+  },
+  [{ queue: 'redis', archive: 'file' }],
+);
+
+/** Messages of the log from level `error` on. */
+function loud(lines: readonly string[]): string {
+  return lines
+    .map((line) => JSON.parse(line) as { level: string; msg: string })
+    .filter(({ level }) => level === 'error' || level === 'fatal')
+    .map(({ msg }) => msg)
+    .join('\n');
+}
