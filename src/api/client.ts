@@ -1,7 +1,7 @@
 import { Pool } from 'undici';
 import type { z } from 'zod';
 import type { BackfillOperations } from '../backfills/operations.ts';
-import { ArchiverError, isErrorCode } from '../domain/errors.ts';
+import { isErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueRequest, EnqueueResult } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
@@ -45,7 +45,7 @@ const CONNECTIONS = 16;
 /**
  * Operations on the queue of another process, through its HTTP API.
  *
- * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is away, ArchiverError where
+ * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is away, VoicemailError where
  * the archive is at fault, and RemoteError for everything else.
  *
  * @param url where the API is: `http://127.0.0.1:8080`
@@ -201,7 +201,7 @@ function succeed<T extends object>(answer: T | Problem): T {
 
 function errorOf({ code, detail }: Problem): Error {
   if (code === 'QUEUE_UNAVAILABLE') return new QueueUnavailableError(detail);
-  return isErrorCode(code) ? new ArchiverError(code, detail) : new RemoteError(detail, code);
+  return isErrorCode(code) ? new VoicemailError(code, detail) : new RemoteError(detail, code);
 }
 
 function parseJson(text: string): unknown {

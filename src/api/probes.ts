@@ -45,14 +45,14 @@ export function addHealthRoutes(app: ZodServer, { check, liveness, log }: Health
     }
   }, READY_FRESH_MS);
 
-  app.get('/livez', { schema: describe('Whether the process lives, and takes sessions') }, async () => {
+  app.get('/livez', { schema: probeDocs('Whether the process lives, and takes sessions') }, async () => {
     const { alive, reason } = (await liveness?.()) ?? { alive: true };
     if (alive) return { status: 'ok' as const };
     log.error({ reason }, 'not alive');
     throw new ApiError(503, 'NOT_ALIVE', reason ?? 'the process does not do what it is there for');
   });
 
-  app.get('/readyz', { schema: describe('Whether queue and archive can be reached') }, async () => {
+  app.get('/readyz', { schema: probeDocs('Whether queue and archive can be reached') }, async () => {
     if (await isReady()) return { status: 'ok' as const };
     throw new ApiError(
       503,
@@ -62,7 +62,7 @@ export function addHealthRoutes(app: ZodServer, { check, liveness, log }: Health
   });
 }
 
-function describe(summary: string) {
+function probeDocs(summary: string) {
   return { tags: ['health'], summary, response: { 200: Health }, problems: [503] };
 }
 

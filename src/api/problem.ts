@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import { isArchiverError, isBug } from '../domain/errors.ts';
+import { isBug, isVoicemailError } from '../domain/errors.ts';
 import { InvalidCursorError } from '../jobs/session-queue.ts';
 import { redact } from '../util/redact.ts';
 import type { Problem, ProblemCode } from './schemas/sessions.ts';
@@ -63,7 +63,7 @@ const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof InvalidCursorError) return new ApiError(400, 'INVALID_REQUEST', error.message);
-  if (isArchiverError(error)) {
+  if (isVoicemailError(error)) {
     const isArchiveAway = error.code === 'ARCHIVE_UNAVAILABLE' || error.code === 'ARCHIVE_DENIED';
     return new ApiError(isArchiveAway ? 503 : 500, error.code, error.message, { cause: error });
   }

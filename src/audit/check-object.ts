@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { createInspector } from '../transfer/audio/inspector.ts';
 import type { Facts } from './findings.ts';
@@ -16,16 +16,16 @@ const PROBE_KEY = 'archive-check';
 
 /** Something that could not be read, although the archive as such can be. */
 export interface Unreadable {
-  readonly error: ArchiverError;
+  readonly error: VoicemailError;
 }
 
 /**
  * Reads something, several times if need be.
  *
  * @returns what `read` returned, or why this one thing could not be read.
- * @throws ArchiverError when nothing in the archive can be read: that says nothing about the single object.
+ * @throws VoicemailError when nothing in the archive can be read: that says nothing about the single object.
  */
-export async function readPatiently<Result>(
+export async function readWithRetries<Result>(
   store: ArchiveStore,
   read: () => Promise<Result>,
   signal: AbortSignal,
@@ -34,7 +34,7 @@ export async function readPatiently<Result>(
     try {
       return await read();
     } catch (error) {
-      if (signal.aborted || !isArchiverError(error)) throw error;
+      if (signal.aborted || !isVoicemailError(error)) throw error;
       if (error.code !== 'ARCHIVE_UNAVAILABLE' || attempt === ATTEMPTS) {
         await store.read(PROBE_KEY, signal);
         return { error };
@@ -77,7 +77,7 @@ export type Comparison =
  *
  * A container that the manifest does not name is not compared: a later version may recognise more.
  *
- * @throws ArchiverError when nothing in the archive can be read.
+ * @throws VoicemailError when nothing in the archive can be read.
  */
 export async function checkObject(
   key: string,
@@ -85,7 +85,7 @@ export async function checkObject(
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Comparison> {
-  const actual = await readPatiently(store, () => measure(key, store, signal), signal);
+  const actual = await readWithRetries(store, () => measure(key, store, signal), signal);
   if (actual === undefined) return { kind: 'missing' };
   if (isUnreadable(actual)) return { kind: 'unreadable', ...actual };
   const { bytes, sha256, container } = actual;

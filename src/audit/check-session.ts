@@ -1,4 +1,4 @@
-import { type ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import { type Manifest, parseManifest } from '../storage/documents.ts';
 import { MANIFEST_NAME, manifestKey, sessionPrefix } from '../storage/layout.ts';
@@ -10,11 +10,11 @@ import {
   isFolderMark,
   isUnreadable,
   type Promised,
-  readPatiently,
+  readWithRetries,
   settle,
   type Unreadable,
 } from './check-object.ts';
-import type { Facts, Finding, FindingKind, Outcome } from './findings.ts';
+import type { CheckOutcome, Facts, Finding, FindingKind } from './findings.ts';
 
 /** What a listing shows of one session. */
 export interface SessionDirectory {
@@ -38,13 +38,13 @@ export interface CheckDeps {
  *
  * What it finds, it looks at a second time before it says so, as the session may be being archived at this moment.
  *
- * @throws ArchiverError when nothing in the archive can be read; the signal's reason when aborted.
+ * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
  */
 export async function checkSession(
   listed: SessionDirectory,
   { store, settleMs }: CheckDeps,
   signal: AbortSignal,
-): Promise<Outcome> {
+): Promise<CheckOutcome> {
   const first = await checkOnce(listed, store, signal);
   if (first.findings.length === 0) return first;
   const relist = async () => ({ ...listed, objects: await listAll(listed.directory, store, signal) });
@@ -71,7 +71,7 @@ async function checkOnce(
   { directory, session, objects, isAskedFor }: SessionDirectory,
   store: ArchiveStore,
   signal: AbortSignal,
-): Promise<Outcome> {
+): Promise<CheckOutcome> {
   // It was taken away since it was listed.
   if (objects.length === 0 && !isAskedFor) return NOTHING;
   const notes = new SessionNotes(session, store);
@@ -109,7 +109,7 @@ async function checkOnce(
   try {
     manifest = parseManifest(bytes, store.fullKey(key));
   } catch (error) {
-    if (!isArchiverError(error)) throw error;
+    if (!isVoicemailError(error)) throw error;
     // Nobody knows which objects it named, so none of them is called orphaned.
     notes.unreadable(key, error);
     return notes.outcome();
@@ -123,7 +123,7 @@ async function checkOnce(
   return notes.outcome();
 }
 
-const NOTHING: Outcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
+const NOTHING: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
 
 async function readManifest(
   key: string,
@@ -131,7 +131,7 @@ async function readManifest(
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Buffer | undefined | Unreadable> {
-  return mayBeThere ? readPatiently(store, () => store.read(key, signal), signal) : undefined;
+  return mayBeThere ? readWithRetries(store, () => store.read(key, signal), signal) : undefined;
 }
 
 function placeOf(key: string, session: SessionRef, store: ArchiveStore) {
@@ -239,8 +239,8 @@ class SessionNotes {
     this.#bytes += bytes;
   }
 
-  /** Notes what can't be read. What is denied is mended by a right or by restoring it, not by archiving it again. */
-  unreadable(key: string, error: ArchiverError): void {
+  /** Notes what can't be read. What is denied is fixed by a right or by restoring it, not by archiving it again. */
+  unreadable(key: string, error: VoicemailError): void {
     this.add('unreadable', key, error.message, error.code !== 'ARCHIVE_DENIED');
   }
 
@@ -271,7 +271,7 @@ class SessionNotes {
   }
 
   /** What it all came to. */
-  outcome(): Outcome {
+  outcome(): CheckOutcome {
     return { sessions: 1, objects: this.#objects, bytes: this.#bytes, findings: this.#findings };
   }
 }

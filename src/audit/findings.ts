@@ -33,7 +33,7 @@ export interface Finding {
   readonly what: string;
   readonly expected?: Facts;
   readonly found?: Facts;
-  /** Whether archiving the session again may mend it. */
+  /** Whether archiving the session again may fix it. */
   readonly repairable: boolean;
 }
 
@@ -57,7 +57,7 @@ export const NO_TOTALS: Totals = {
 };
 
 /** What looking at one thing came to. */
-export interface Outcome {
+export interface CheckOutcome {
   readonly sessions: number;
   readonly objects: number;
   readonly bytes: number;
@@ -65,7 +65,7 @@ export interface Outcome {
 }
 
 /** The totals with one more outcome in them. */
-export function addOutcome(totals: Totals, outcome: Outcome): Totals {
+export function addOutcome(totals: Totals, outcome: CheckOutcome): Totals {
   const findings = { ...totals.findings };
   for (const { kind } of outcome.findings) findings[kind] += 1;
   return {

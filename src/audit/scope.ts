@@ -2,7 +2,7 @@ import { creationTime, type SessionRef } from '../domain/session.ts';
 import { compareKeys, isProbeKey } from '../storage/keys.ts';
 import { readBotDirectory, readDateDirectory, sessionPrefix, UNDATED } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
-import { isUnreadable, readPatiently } from './check-object.ts';
+import { isUnreadable, readWithRetries } from './check-object.ts';
 
 /** What an audit is to look at. */
 export type Scope =
@@ -31,7 +31,7 @@ export interface Unit {
  * The parts of the archive that a scope needs, in the order of their prefixes. Of an archive, only the names of bots
  * and dates are listed for it.
  *
- * @throws ArchiverError when the archive can't be listed; the signal's reason when aborted.
+ * @throws VoicemailError when the archive can't be listed; the signal's reason when aborted.
  */
 export async function planUnits(scope: Scope, store: ArchiveStore, signal: AbortSignal): Promise<Unit[]> {
   const units =
@@ -62,7 +62,7 @@ async function planBot(
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Unit[]> {
-  const directories = await readPatiently(store, () => directoriesIn(bot, store, signal), signal);
+  const directories = await readWithRetries(store, () => directoriesIn(bot, store, signal), signal);
   if (isUnreadable(directories)) {
     return [{ kind: 'closed', prefix: bot, fault: directories.error.message }];
   }

@@ -1,10 +1,10 @@
-import { isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError } from '../domain/errors.ts';
 import { readSessionKey } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { fullKeyOf, settle } from './check-object.ts';
 import { checkSession } from './check-session.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { addOutcome, type Finding, NO_TOTALS, type Outcome, type Totals } from './findings.ts';
+import { addOutcome, type CheckOutcome, type Finding, NO_TOTALS, type Totals } from './findings.ts';
 import { planUnits, type Scope } from './scope.ts';
 import { type Task, unitsFrom, walk } from './walk.ts';
 
@@ -38,7 +38,7 @@ const SETTLE_MS = 10_000;
  * archive, of a recording, or the number of findings; nothing is written to the archive.
  *
  * @returns what was looked at, with what earlier runs did where there is a checkpoint.
- * @throws ArchiverError when the archive can't be listed or read at all; the signal's reason when aborted.
+ * @throws VoicemailError when the archive can't be listed or read at all; the signal's reason when aborted.
  */
 export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: AbortSignal): Promise<Totals> {
   const { store, concurrency, settleMs = SETTLE_MS, checkpoint, onFinding, onProgress } = deps;
@@ -64,13 +64,13 @@ export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: Abort
   return totals;
 }
 
-const NOTHING: Outcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
+const NOTHING: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
 
 async function lookAt(
   task: Task,
   deps: { readonly store: ArchiveStore; readonly settleMs: number },
   signal: AbortSignal,
-): Promise<Outcome> {
+): Promise<CheckOutcome> {
   const { store } = deps;
   switch (task.kind) {
     case 'session':
@@ -84,7 +84,7 @@ async function lookAt(
   }
 }
 
-function only(finding: Finding): Outcome {
+function only(finding: Finding): CheckOutcome {
   return { ...NOTHING, findings: [finding] };
 }
 
@@ -99,7 +99,7 @@ async function isStillThere(
     return (await store.head(object.key, signal)) !== undefined;
   } catch (error) {
     // It was listed, so it is there, whether it can be asked for or not: many a key is none that a store takes.
-    if (isArchiverError(error) && !signal.aborted) return true;
+    if (isVoicemailError(error) && !signal.aborted) return true;
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 /** Finding what there is to look at. */
 
-import { isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import { compareKeys } from '../storage/keys.ts';
 import { readSessionKey, sessionPrefix } from '../storage/layout.ts';
@@ -99,7 +99,7 @@ async function* walkForeign(
     yield* walkBelow(unit, after, deps, signal);
   } catch (error) {
     // No store lists what can't be a directory of an archive.
-    if (!isArchiverError(error, 'INTERNAL')) throw error;
+    if (!isVoicemailError(error, 'INTERNAL')) throw error;
     const fault = 'it lies where the archive keeps nothing, and has a name that is not looked into';
     yield { kind: 'closed', key: prefix, fault, position: { unit: prefix, ended: true } };
   }

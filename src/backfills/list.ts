@@ -1,4 +1,4 @@
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import {
   type ListedSession,
@@ -9,7 +9,7 @@ import {
 } from '../kore/listings/listing.ts';
 import { datePrefix, manifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
-import { inLanes } from '../util/async.ts';
+import { forEachLimit } from '../util/async.ts';
 
 /** A closed stretch of time, in unix milliseconds of whole seconds. */
 export interface Window {
@@ -43,7 +43,7 @@ export const MIN_WINDOW_MS = 1_000;
  * its pages were read: then something was inserted, pages have shifted, and one that was read before may have
  * got what nobody has seen. Halved often enough, a window is a single page, which is read all at once.
  *
- * @throws ArchiverError `KORE_BAD_RESPONSE` when a single second has more sessions than can be listed.
+ * @throws VoicemailError `KORE_BAD_RESPONSE` when a single second has more sessions than can be listed.
  */
 export async function listWindow(
   window: Window,
@@ -73,7 +73,7 @@ export async function listWindow(
     }
   }
   if (canSplit) return { kind: 'too-much' };
-  throw new ArchiverError(
+  throw new VoicemailError(
     'KORE_BAD_RESPONSE',
     `Kore lists more sessions in the second of ${new Date(window.from).toISOString()} than it lets anybody page through: list it with --source sessions`,
     { retryable: false },
@@ -121,6 +121,6 @@ export async function findArchived(
       }
     }
   }
-  await inLanes(lookups, LOOKUPS_AT_ONCE, (lookUp) => lookUp());
+  await forEachLimit(lookups, LOOKUPS_AT_ONCE, (lookUp) => lookUp());
   return archived;
 }

@@ -79,14 +79,14 @@ export interface BackfillOperations {
 const MAX_LISTED = 100;
 
 /** How the sessions of a backfill stand. */
-interface Standing {
+interface SessionCounts {
   readonly archived: number;
   readonly failed: number;
   readonly open: number;
   readonly gone: number;
 }
 
-const NONE: Standing = { archived: 0, failed: 0, open: 0, gone: 0 };
+const NONE: SessionCounts = { archived: 0, failed: 0, open: 0, gone: 0 };
 
 /** Looking at many sessions takes long: it is done anew after so many times as long, but not after more than this. */
 const FRESH_FOR = 9;
@@ -95,26 +95,29 @@ const MAX_FRESH_MS = 3_000;
 /** Backfills on a queue and an archive that this process has open. */
 export function createBackfillOperations(
   backfills: BackfillQueue,
-  sessions: Pick<SessionQueue, 'standings'>,
+  sessions: Pick<SessionQueue, 'statuses'>,
   archive: ArchiveLookup,
 ): BackfillOperations {
-  const looks = new Map<string, { readonly version: string; readonly look: () => Promise<Standing> }>();
+  const snapshots = new Map<
+    string,
+    { readonly version: string; readonly look: () => Promise<SessionCounts> }
+  >();
 
   /** How the sessions of a backfill stand, by the last look at them or by a new one. */
-  function standingOf(job: BackfillJob): Promise<Standing> {
+  function sessionCountsOf(job: BackfillJob): Promise<SessionCounts> {
     const version = JSON.stringify([job.enqueuedAt, job.state, job.progress.reached?.counts]);
-    let last = looks.get(job.id);
+    let last = snapshots.get(job.id);
     if (last?.version !== version) {
       // What all has ended well does not change any more.
-      const isSettled = ({ open, failed }: Standing) =>
+      const isSettled = ({ open, failed }: SessionCounts) =>
         job.state === 'completed' && open === 0 && failed === 0;
       const look = shareResult(
-        () => lookAt(job),
-        (standing, tookMs) =>
-          isSettled(standing) ? Number.POSITIVE_INFINITY : Math.min(FRESH_FOR * tookMs, MAX_FRESH_MS),
+        () => countSessions(job),
+        (counts, tookMs) =>
+          isSettled(counts) ? Number.POSITIVE_INFINITY : Math.min(FRESH_FOR * tookMs, MAX_FRESH_MS),
       );
       last = { version, look };
-      looks.set(job.id, last);
+      snapshots.set(job.id, last);
     }
     return last.look();
   }
@@ -123,7 +126,7 @@ export function createBackfillOperations(
    * How the sessions of a backfill stand, told by the queue and, of those it has forgotten, by the archive. One that
    * neither knows was looked at and had no voicemail (or was removed by hand).
    */
-  async function lookAt({ id, request }: BackfillJob): Promise<Standing> {
+  async function countSessions({ id, request }: BackfillJob): Promise<SessionCounts> {
     if (request.dryRun) return NONE;
     const seen = new Set<string>();
     const counts = { archived: 0, failed: 0, open: 0, gone: 0 };
@@ -131,12 +134,12 @@ export function createBackfillOperations(
     for await (const batch of backfills.sessions(id, request.botId)) {
       const fresh = batch.filter(({ sessionId }) => !seen.has(sessionId));
       for (const { sessionId } of fresh) seen.add(sessionId);
-      const standings = await sessions.standings(fresh);
+      const statuses = await sessions.statuses(fresh);
       for (const session of fresh) {
-        const standing = standings.get(jobId(session));
-        if (standing === undefined) forgotten.push(session);
-        else if (standing === 'completed') counts.archived += 1;
-        else if (standing === 'failed') counts.failed += 1;
+        const status = statuses.get(jobId(session));
+        if (status === undefined) forgotten.push(session);
+        else if (status === 'completed') counts.archived += 1;
+        else if (status === 'failed') counts.failed += 1;
         else counts.open += 1;
       }
     }
@@ -145,7 +148,7 @@ export function createBackfillOperations(
     return counts;
   }
 
-  const viewOf = async (job: BackfillJob) => describe(job, await standingOf(job));
+  const viewOf = async (job: BackfillJob) => backfillView(job, await sessionCountsOf(job));
 
   return {
     async start(order) {
@@ -182,7 +185,7 @@ const STATES: Readonly<Record<BackfillJob['state'], BackfillState>> = {
   failed: 'failed',
 };
 
-function describe(job: BackfillJob, standing: Standing): BackfillView {
+function backfillView(job: BackfillJob, sessions: SessionCounts): BackfillView {
   const { id, request, progress, enqueuedAt, startedAt, finishedAt } = job;
   const { botId, from, to, dryRun = false } = request;
   const state = STATES[job.state];
@@ -202,11 +205,11 @@ function describe(job: BackfillJob, standing: Standing): BackfillView {
     skipped: counts?.skipped ?? 0,
     queued: counts?.queued ?? 0,
     alreadyQueued: counts?.alreadyQueued ?? 0,
-    withoutVoicemail: (counts?.withoutVoicemail ?? 0) + standing.gone,
+    withoutVoicemail: (counts?.withoutVoicemail ?? 0) + sessions.gone,
     missing: counts?.missing ?? 0,
-    archived: standing.archived,
-    failed: standing.failed,
-    open: standing.open,
+    archived: sessions.archived,
+    failed: sessions.failed,
+    open: sessions.open,
     unreadable: counts?.unreadable ?? 0,
     ...(progress.reached && { listedTo: iso(progress.reached.listedTo) }),
     enqueuedAt: iso(enqueuedAt),

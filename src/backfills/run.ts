@@ -65,7 +65,7 @@ const FEW_PAGES = 5;
  * found in the queue or in the archive.
  *
  * @param before how far it came before; `undefined` for a new one.
- * @throws ArchiverError with the code of whatever keeps it from going on; the signal's reason when aborted.
+ * @throws VoicemailError with the code of whatever keeps it from going on; the signal's reason when aborted.
  */
 export async function runBackfill(
   task: BackfillTask,

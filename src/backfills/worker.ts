@@ -1,7 +1,7 @@
 import { setTimeout as sleep, setInterval as ticks } from 'node:timers/promises';
 import type { ScheduleSpec, WorkConfig } from '../config/config.ts';
 import type { BackfillRequest, ListingSource } from '../domain/backfills.ts';
-import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueResult } from '../domain/requests.ts';
 import type { Backend } from '../jobs/backends/backend.ts';
 import {
@@ -12,7 +12,7 @@ import {
   openEnd,
 } from '../jobs/backfill-queue.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
-import { Consumer, type TakenJob, type Verdict } from '../jobs/consumer.ts';
+import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { KoreClient } from '../kore/client.ts';
 import { callsListing } from '../kore/listings/calls.ts';
@@ -118,7 +118,7 @@ async function handle(
   job: BackfillTaken,
   deps: BackfillWorkerDeps,
   signal: AbortSignal,
-): Promise<Verdict<null>> {
+): Promise<JobDecision<null>> {
   const memory = new Memory(job);
   try {
     if (job.data.kind === 'schedule') await startScheduled(job, job.data.lookbackMs, deps);
@@ -225,7 +225,7 @@ async function work(
 function listingOf(source: ListingSource, accountId: string | undefined): Listing {
   if (source === 'sessions') return sessionsListing;
   if (accountId !== undefined) return callsListing(accountId);
-  throw new ArchiverError(
+  throw new VoicemailError(
     'INTERNAL',
     'call details are listed by account: set KORE_ACCOUNT_ID for the workers, or use the source "sessions"',
     { retryable: false },
@@ -249,7 +249,7 @@ function patiently(listPage: ListPage): ListPage {
       try {
         return await listPage(query, signal);
       } catch (error) {
-        if (!isArchiverError(error, 'KORE_RATE_LIMITED')) throw error;
+        if (!isVoicemailError(error, 'KORE_RATE_LIMITED')) throw error;
         if (!(error instanceof CallLimitReached)) refusals += 1;
         const waitMs = error.retryAfterMs ?? MAX_WAIT_IN_PLACE_MS;
         if (waitMs > MAX_WAIT_IN_PLACE_MS || refusals > MAX_REFUSALS) throw error;
@@ -268,7 +268,7 @@ async function whatNext(
   error: unknown,
   memory: Memory,
   { work: patience, log }: BackfillWorkerDeps,
-): Promise<Verdict<null>> {
+): Promise<JobDecision<null>> {
   const { failures = 0, trouble = {}, ...rest } = memory.progress;
   const now = Date.now();
   const attempt = { error, attemptsMade: failures, progress: trouble, now };

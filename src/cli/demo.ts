@@ -213,7 +213,7 @@ class Display {
   }
 
   show(view: SessionView, title: string): void {
-    const news = describe(view);
+    const news = recordingLine(view);
     if (news === undefined || this.#said.get(view.sessionId) === news) return;
     this.#said.set(view.sessionId, news);
     if (view.state === 'archived') this.#archived.add(view.sessionId);
@@ -229,7 +229,7 @@ class Display {
 }
 
 /** What is worth saying of a session now. */
-function describe({ state, error, transcript, recordings = [] }: SessionView): string | undefined {
+function recordingLine({ state, error, transcript, recordings = [] }: SessionView): string | undefined {
   if (state === 'waiting') return `${error?.message ?? 'waits'} [${error?.code ?? ''}], will try again`;
   if (state === 'failed') return `FAILED: ${error?.message ?? ''} [${error?.code ?? ''}]`;
   if (state !== 'archived') return undefined;

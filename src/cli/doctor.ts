@@ -10,15 +10,15 @@ import { readOwner } from './owner.ts';
 const STATUS_WIDTH = 'warning'.length;
 const NAME_WIDTH = 'archive overwrites'.length;
 
-/** `doctor`: everything that archiving depends on, and what to mend. */
+/** `doctor`: everything that archiving depends on, and what to fix. */
 export function doctorCommand(context: CliContext): Command {
   return new Command('doctor')
-    .description('Check configuration, queue, archive and Kore credentials, and say what to mend')
+    .description('Check configuration, queue, archive and Kore credentials, and say what to fix')
     .addOption(jsonOption())
     .addHelpText(
       'after',
       `
-Each line is ok, warning, failed or skipped; what has to be done follows as "mend". It makes a call or two to Kore
+Each line is ok, warning, failed or skipped; what has to be done follows as "fix". It makes a call or two to Kore
 (for a session that nobody has), writes a key or a schema to the queue's server and a small object to the archive
 (in a directory _doctor-...), and takes all of it back. Nothing that is queued or archived is touched, and no secret is written.
 
@@ -51,8 +51,8 @@ async function examine(context: CliContext, options: { readonly json?: boolean }
 }
 
 /** What servers say passes through here, and nobody knows all that they say. */
-function cleaned({ name, status, message, mend }: CheckResult): CheckResult {
-  return { name, status, message: clean(message), ...(mend !== undefined && { mend: clean(mend) }) };
+function cleaned({ name, status, message, fix }: CheckResult): CheckResult {
+  return { name, status, message: clean(message), ...(fix !== undefined && { fix: clean(fix) }) };
 }
 
 /** On one line, and without what a terminal would take for a command. */
@@ -60,9 +60,9 @@ function clean(text: string): string {
   return redact(text).replace(/\p{Cc}+/gu, ' ');
 }
 
-function say({ name, status, message, mend }: CheckResult): string[] {
+function say({ name, status, message, fix }: CheckResult): string[] {
   const line = `${pad(status)} ${name.padEnd(NAME_WIDTH)} ${message}`;
-  return mend === undefined ? [line] : [line, `  mend: ${mend}`];
+  return fix === undefined ? [line] : [line, `  fix: ${fix}`];
 }
 
 function pad(status: CheckStatus): string {

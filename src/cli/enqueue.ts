@@ -56,7 +56,7 @@ Examples:
 }
 
 async function enqueue(context: CliContext, ids: readonly string[], options: EnqueueOptions): Promise<void> {
-  const entries = await openSource(context, ids, options.file);
+  const entries = await openListInput(context, ids, options.file);
   const { config, log } = loadCommand(context);
   const signal = context.stopSignal();
   const report = new EnqueueReport(context, {
@@ -170,7 +170,7 @@ function isList(ids: readonly string[], file: string | undefined): boolean {
  * Where the ids come from: the arguments, a file or standard input.
  * @throws UsageError when it is none of them, two of them, or no file that can be read.
  */
-async function openSource(
+async function openListInput(
   context: CliContext,
   ids: readonly string[],
   file: string | undefined,

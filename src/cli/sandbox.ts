@@ -122,7 +122,7 @@ async function serveSandbox(context: CliContext, options: SandboxOptions): Promi
     }));
     const environment = environmentFor(sandbox, host);
     if (options.json) await context.out.json({ url: sandbox.url, environment, sessions });
-    else await context.out.lines(describe(sandbox, environment, sessions));
+    else await context.out.lines(startLines(sandbox, environment, sessions));
     if (!stop.aborted) await once(stop, 'abort');
   } finally {
     await sandbox.close();
@@ -142,7 +142,7 @@ function environmentFor(sandbox: Sandbox, host: string): Readonly<Record<string,
   };
 }
 
-function describe(
+function startLines(
   sandbox: Sandbox,
   environment: Readonly<Record<string, string>>,
   sessions: readonly { readonly sessionId: string; readonly does: string }[],

@@ -134,7 +134,7 @@ async function showSessions(
     const view = await operations.view({ sessionId, botId });
     if (view) sessions.push(view);
     else unknown.push(sessionId);
-    if (view && !options.json) await out.lines([...(sessions.length > 1 ? [''] : []), ...describe(view)]);
+    if (view && !options.json) await out.lines([...(sessions.length > 1 ? [''] : []), ...sessionLines(view)]);
   }
   if (options.json) await out.json({ sessions, unknown });
   if (unknown.length > 0) {
@@ -145,7 +145,7 @@ async function showSessions(
 }
 
 /** Everything about a session that a person may want to know. */
-function describe(view: SessionView): string[] {
+function sessionLines(view: SessionView): string[] {
   const { progress, error } = view;
   const rows: [string, string | number | undefined][] = [
     ['session', view.sessionId],

@@ -94,7 +94,7 @@ export interface RepairCounts {
 /** Sessions queued at once: one round of bulk work. */
 const BATCH_SIZE = 1_000;
 
-/** The sessions that archiving again may mend, each once. */
+/** The sessions that archiving again may fix, each once. */
 export class BrokenSessions {
   readonly #sessions = new Map<string, SessionRef>();
 

@@ -42,7 +42,7 @@ function readDotEnv(directory: string): Environment {
     throw new ConfigError([
       {
         variable: '.env',
-        message: `the file in the working directory can't be read (${code}); mend or remove it`,
+        message: `the file in the working directory can't be read (${code}); fix or remove it`,
       },
     ]);
   }

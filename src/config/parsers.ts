@@ -187,8 +187,8 @@ export function parseHosts(text: string): string[] {
 function parseHost(entry: string): string {
   const host = entry.replace(/\.$/, '');
   if (/[*/:@?#]/.test(host) && !/^\[[0-9a-f:.]+\]$/i.test(host)) {
-    const mend = 'name hosts only, without scheme, port, path or "*" (subdomains are included anyway)';
-    throw new InvalidValue(`${quote(entry)} is no host name; ${mend}`);
+    const fix = 'name hosts only, without scheme, port, path or "*" (subdomains are included anyway)';
+    throw new InvalidValue(`${quote(entry)} is no host name; ${fix}`);
   }
   // URL knows how to write a host: punycode, lowercase, plain addresses.
   const name = URL.canParse(`https://${host}/`) ? new URL(`https://${host}/`).hostname : '';

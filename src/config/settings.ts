@@ -116,7 +116,7 @@ export function sayCode(error: unknown): string {
 }
 /** One thing that is wrong with the configuration. */
 export interface Fault {
-  /** The variable as it is to be mended; its `_FILE` form where that is what was set. */
+  /** The variable as it is to be fixed; its `_FILE` form where that is what was set. */
   readonly variable: string;
   /** What is wrong and what would be right. Holds no secret. */
   readonly message: string;

@@ -13,7 +13,7 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import {
   createS3Client,
@@ -116,7 +116,7 @@ export async function inspectBucket(
 
 /** Whether a right is missing, which a store tells of each request by itself; all else concerns more than the one. */
 export function isForbidden(fault: unknown): boolean {
-  const said = fault instanceof ArchiverError ? fault.cause : fault;
+  const said = fault instanceof VoicemailError ? fault.cause : fault;
   return statusOf(said) === 403 && NAMES_OF_FORBIDDEN.includes(nameOf(said));
 }
 

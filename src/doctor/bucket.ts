@@ -162,8 +162,8 @@ function daysOf(rule: LifecycleRule, { prefix }: S3Target): number[] {
 }
 
 function fail(name: string, fault: unknown, { bucket }: S3Target): CheckResult {
-  const { message, mend } = faultOf(toArchiveS3Error(fault, bucket), LOOK);
-  return failed(name, message, mend);
+  const { message, fix } = faultOf(toArchiveS3Error(fault, bucket), LOOK);
+  return failed(name, message, fix);
 }
 
 /** What the settings ask for beyond the objects themselves. */

@@ -1,4 +1,4 @@
-/** What every check of `doctor` comes to: one line each, with the mend where something is wrong. */
+/** What every check of `doctor` comes to: one line each, with the fix where something is wrong. */
 
 /**
  * `ok`; `warning`: it works, and something may go wrong one day; `failed`: it will not work, or loses data;
@@ -14,7 +14,7 @@ export interface CheckResult {
   /** What was found. */
   readonly message: string;
   /** What to do about it; there where something is to be done. */
-  readonly mend?: string;
+  readonly fix?: string;
 }
 
 /** All is well. */
@@ -23,13 +23,13 @@ export function ok(name: string, message: string): CheckResult {
 }
 
 /** It works, but. */
-export function warning(name: string, message: string, mend: string): CheckResult {
-  return { name, status: 'warning', message, mend };
+export function warning(name: string, message: string, fix: string): CheckResult {
+  return { name, status: 'warning', message, fix };
 }
 
-/** It has to be mended. */
-export function failed(name: string, message: string, mend: string): CheckResult {
-  return { name, status: 'failed', message, mend };
+/** It has to be fixed. */
+export function failed(name: string, message: string, fix: string): CheckResult {
+  return { name, status: 'failed', message, fix };
 }
 
 /** Nothing can be said about it. */
@@ -40,21 +40,21 @@ export function skipped(name: string, message: string): CheckResult {
 /** What went wrong, apart from what to do about it. */
 export interface Fault {
   readonly message: string;
-  readonly mend: string;
+  readonly fix: string;
 }
 
 /**
  * Takes the message of an error apart. Those of this project tell what happened, a colon, and what to do (`bucket x
  * does not exist: create it (NoSuchBucket, 404)`); what stands in brackets belongs to the first part.
  *
- * @param mend what to do where the message does not tell.
+ * @param fix what to do where the message does not tell.
  */
-export function faultOf(error: unknown, mend: string): Fault {
+export function faultOf(error: unknown, fix: string): Fault {
   const text = error instanceof Error ? error.message || error.name : String(error);
   const colon = lastColonOutsideBrackets(text);
-  if (colon === -1) return { message: text, mend };
+  if (colon === -1) return { message: text, fix };
   const [, advice = '', detail = ''] = /^(.*?)( \([^()]*\))?$/s.exec(text.slice(colon + 2)) ?? [];
-  return { message: text.slice(0, colon) + detail, mend: advice };
+  return { message: text.slice(0, colon) + detail, fix: advice };
 }
 
 function lastColonOutsideBrackets(text: string): number {

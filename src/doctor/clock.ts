@@ -8,7 +8,7 @@ const TOLERATED_MS = 60_000;
 const HARMFUL_MS = 5 * 60_000;
 
 const NAME = 'clock';
-const MEND = "set this machine's clock, and keep it set (NTP, chrony)";
+const FIX = "set this machine's clock, and keep it set (NTP, chrony)";
 
 /** Collects what the clocks of others say. */
 export class ClockComparison {
@@ -43,7 +43,7 @@ export class ClockComparison {
       return ok(NAME, `agrees with that of ${[...this.#offsets.keys()].join(' and ')}`);
     const message = troubles.map(([whose, offset]) => say(whose, offset)).join('; ');
     const isHarmful = troubles.some(([, offset]) => Math.abs(offset) >= HARMFUL_MS);
-    return isHarmful ? failed(NAME, message, MEND) : warning(NAME, message, MEND);
+    return isHarmful ? failed(NAME, message, FIX) : warning(NAME, message, FIX);
   }
 }
 

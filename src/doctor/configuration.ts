@@ -64,18 +64,18 @@ function sayFaults(environment: Environment): CheckResult[] {
   return [
     ...faults.map((fault) => failed(NAME, ...inWords(fault))),
     ...ofApi.map((fault) => {
-      const [message, mend] = inWords(fault);
-      return warning(NAME, `${message} (the commands start and api refuse that)`, mend);
+      const [message, fix] = inWords(fault);
+      return warning(NAME, `${message} (the commands start and api refuse that)`, fix);
     }),
   ];
 }
 
 /** Faults tell what is wrong, a semicolon, and what would be right. */
-function inWords({ variable, message }: Fault): [message: string, mend: string] {
+function inWords({ variable, message }: Fault): [message: string, fix: string] {
   const [what = '', ...rest] = message.split('; ');
-  const mend = rest.join('; ');
-  if (mend === '') return [`${variable}: ${what}`, `correct ${variable}`];
-  return [`${variable}: ${what}`, mend.startsWith('for example') ? `set ${variable}, ${mend}` : mend];
+  const fix = rest.join('; ');
+  if (fix === '') return [`${variable}: ${what}`, `correct ${variable}`];
+  return [`${variable}: ${what}`, fix.startsWith('for example') ? `set ${variable}, ${fix}` : fix];
 }
 
 function sayInsecure(kore: KoreConfig | undefined): CheckResult[] {

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { access, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { ArchiverError, systemCode } from '../domain/errors.ts';
+import { systemCode, VoicemailError } from '../domain/errors.ts';
 import { toArchiveFileError } from '../storage/fs/errors.ts';
 import { createDirectoryStore } from '../storage/fs/store.ts';
 import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
@@ -24,10 +24,10 @@ export async function checkDirectory(
     found = await inspectDirectory(directory, signal);
   } catch (error) {
     if (signal.aborted) throw error;
-    const mend = 'give this user the right to write there, or name another directory in ARCHIVE_URL';
-    const fault = faultOf(toArchiveFileError(error, `file:${directory}`), mend);
+    const fix = 'give this user the right to write there, or name another directory in ARCHIVE_URL';
+    const fault = faultOf(toArchiveFileError(error, `file:${directory}`), fix);
     return [
-      failed(ARCHIVE, fault.message, fault.mend),
+      failed(ARCHIVE, fault.message, fault.fix),
       skipped(DISK, 'the directory could not be written to'),
     ];
   }
@@ -63,7 +63,7 @@ interface DirectoryFindings {
  * Writes a file as an archive does (synced, and under its name in one step), reads it, and removes it with its
  * directory. An archive that is not there yet is not made.
  *
- * @throws ArchiverError as the store words it, a file system's own error from the rest; the signal's reason when aborted.
+ * @throws VoicemailError as the store words it, a file system's own error from the rest; the signal's reason when aborted.
  */
 async function inspectDirectory(directory: string, signal: AbortSignal): Promise<DirectoryFindings> {
   const root = resolve(directory);
@@ -79,7 +79,7 @@ async function inspectDirectory(directory: string, signal: AbortSignal): Promise
     await store.write(key, PROBE_BODY, PROBE_INFO, 'absent', signal);
     const read = await store.read(key, signal);
     if (!read?.equals(PROBE_BODY)) {
-      throw new ArchiverError('ARCHIVE_UNAVAILABLE', 'what was read is not what was written');
+      throw new VoicemailError('ARCHIVE_UNAVAILABLE', 'what was read is not what was written');
     }
     const { bavail, bsize } = await statfs(nearest);
     return { location: `file:${root}`, exists, freeBytes: bavail * bsize };

@@ -1,4 +1,4 @@
-/** Looks at everything that archiving depends on, and says what to mend. */
+/** Looks at everything that archiving depends on, and says what to fix. */
 
 import type { QueueConfig } from '../config/config.ts';
 import type { Environment } from '../config/settings.ts';
@@ -85,8 +85,8 @@ async function bounded(
       const message = `no result after ${timeoutMs / 1000} s`;
       return [failed(name, message, 'look at the network between here and the server (firewall, proxy)')];
     }
-    const { message, mend } = faultOf(error, 'look at the message, and at the configuration');
-    return [failed(name, message, mend)];
+    const { message, fix } = faultOf(error, 'look at the message, and at the configuration');
+    return [failed(name, message, fix)];
   }
 }
 

@@ -47,8 +47,8 @@ export async function checkEmbedded(
   } catch (error) {
     const code = systemCode(error);
     const detail = code ?? (error instanceof Error ? error.message : String(error));
-    const mend = `${MENDS[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
-    return [failed(NAME, `the directory ${target.directory} can not be written to (${detail})`, mend)];
+    const fix = `${MENDS[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
+    return [failed(NAME, `the directory ${target.directory} can not be written to (${detail})`, fix)];
   }
 }
 

@@ -2,18 +2,18 @@
 
 import type { KoreConfig } from '../config/config.ts';
 import type { ListingSource } from '../domain/backfills.ts';
-import { isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError } from '../domain/errors.ts';
 import { voicemailRequest } from '../kore/client.ts';
 import { callsListing } from '../kore/listings/calls.ts';
 import { sessionsListing } from '../kore/listings/sessions.ts';
 import { signToken } from '../kore/token.ts';
 import {
-  createExchange,
-  type Exchange,
-  type ExchangeLimits,
+  createKoreTransport,
   header,
   type KoreAnswer,
   type KoreRequest,
+  type KoreTransport,
+  type TransportLimits,
 } from '../kore/transport.ts';
 import { interpretVoicemail } from '../kore/voicemail.ts';
 import { isObject, parseJson } from '../util/json.ts';
@@ -46,34 +46,34 @@ function judgeVoicemail(found: KoreFinding, config: KoreConfig, clock: ClockComp
   if (isAccepted(found)) {
     return ok(KORE, `${host} accepts the credentials for voicemails of bot ${config.botId}`);
   }
-  const { message, mend } = faultOf(fault, isKores === true ? `look at what ${host} says` : LOOK);
-  if (isKores === false && !isArchiverError(fault, 'KORE_UNAVAILABLE')) {
+  const { message, fix } = faultOf(fault, isKores === true ? `look at what ${host} says` : LOOK);
+  if (isKores === false && !isVoicemailError(fault, 'KORE_UNAVAILABLE')) {
     return failed(KORE, `what answers at ${host} is not Kore's API (${message})`, NOT_KORE);
   }
-  if (isArchiverError(fault, 'KORE_UNAUTHORIZED')) {
+  if (isVoicemailError(fault, 'KORE_UNAUTHORIZED')) {
     const offset = clock.trouble(CLOCK);
     return offset === undefined
-      ? failed(KORE, message, mend)
-      : failed(KORE, `${message}; ${offset}`, `set this machine's clock; otherwise ${mend}`);
+      ? failed(KORE, message, fix)
+      : failed(KORE, `${message}; ${offset}`, `set this machine's clock; otherwise ${fix}`);
   }
-  if (isArchiverError(fault, 'KORE_RATE_LIMITED')) {
+  if (isVoicemailError(fault, 'KORE_RATE_LIMITED')) {
     return warning(
       KORE,
       `${message}, so the credentials could not be tried`,
       'run this again a little later',
     );
   }
-  if (isArchiverError(fault, 'SESSION_NOT_FOUND')) {
+  if (isVoicemailError(fault, 'SESSION_NOT_FOUND')) {
     return warning(
       KORE,
       `${host} answers "not found" (404), but not in Kore's words: it may be another server`,
       'look whether KORE_HOST is right',
     );
   }
-  if (isArchiverError(fault, 'KORE_BAD_RESPONSE') && !fault.retryable) {
-    return warning(KORE, `Kore accepts the credentials, but not a made-up session id (${message})`, mend);
+  if (isVoicemailError(fault, 'KORE_BAD_RESPONSE') && !fault.retryable) {
+    return warning(KORE, `Kore accepts the credentials, but not a made-up session id (${message})`, fix);
   }
-  return failed(KORE, message, mend);
+  return failed(KORE, message, fix);
 }
 
 /** Archiving goes on without it. */
@@ -81,8 +81,8 @@ function judgeListing({ listing }: KoreFindings): CheckResult {
   if (!listing) return skipped(LISTING, 'not asked, as the call before failed');
   const by = listing.source === 'calls' ? 'call details' : 'the sessions history';
   if (listing.fault === undefined) return ok(LISTING, `backfills can go by ${by}`);
-  const { message, mend } = faultOf(listing.fault, LOOK);
-  return warning(LISTING, `backfills can not go by ${by}: ${message}`, mend);
+  const { message, fix } = faultOf(listing.fault, LOOK);
+  return warning(LISTING, `backfills can not go by ${by}: ${message}`, fix);
 }
 
 /** An ObjectId of 1970, long before Kore. */
@@ -91,7 +91,7 @@ const NOBODY = '000000000000000000000000';
 const NEVER = { from: new Date('2001-01-01T00:00:00Z'), to: new Date('2001-01-01T00:00:01Z') };
 
 /** A person waits. */
-const LIMITS: ExchangeLimits = {
+const LIMITS: TransportLimits = {
   connectTimeoutMs: 5_000,
   headersTimeoutMs: 10_000,
   bodyTimeoutMs: 10_000,
@@ -134,7 +134,7 @@ async function inspectKore(
   signal: AbortSignal,
 ): Promise<KoreFindings> {
   const { botId, accountId } = config;
-  const exchange = createExchange(config.baseUrl, LIMITS);
+  const exchange = createKoreTransport(config.baseUrl, LIMITS);
   const ask = (request: KoreRequest, read: (answer: KoreAnswer) => unknown) =>
     askOnce(exchange, request, read, { config, ...options }, signal);
   try {
@@ -153,12 +153,12 @@ async function inspectKore(
 
 /** Kore answered the question itself: there is such a session, or none. */
 function isAccepted({ fault, isKores, isWorded }: KoreFinding): boolean {
-  const saysNone = isWorded && isArchiverError(fault, 'SESSION_NOT_FOUND');
+  const saysNone = isWorded && isVoicemailError(fault, 'SESSION_NOT_FOUND');
   return isKores === true && (fault === undefined || saysNone);
 }
 
 async function askOnce(
-  exchange: Exchange,
+  exchange: KoreTransport,
   request: KoreRequest,
   read: (answer: KoreAnswer) => unknown,
   { config, now, onDate }: InspectKoreOptions & { readonly config: KoreConfig },

@@ -15,8 +15,8 @@ export async function checkPostgres(url: string, signal: AbortSignal): Promise<r
     found = await inspectPostgres(url, signal);
   } catch (error) {
     if (signal.aborted) throw error;
-    const { message, mend } = connectionFault(error as Error);
-    return [failed(NAME, `no use of ${location}: ${message}`, mend)];
+    const { message, fix } = connectionFault(error as Error);
+    return [failed(NAME, `no use of ${location}: ${message}`, fix)];
   }
   return [judge(found, location)];
 }
@@ -50,40 +50,40 @@ const START = 'start the server, or correct host and port in QUEUE_URL';
 
 /** By the system's code, or the server's (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
 const MEANINGS: Readonly<Record<string, Fault>> = {
-  ECONNREFUSED: { message: 'nobody listens there', mend: START },
-  ENOTFOUND: { message: 'there is no such host name', mend: START },
-  EAI_AGAIN: { message: 'there is no such host name', mend: START },
-  '28P01': { message: 'the password is wrong', mend: 'correct user and password in QUEUE_URL' },
+  ECONNREFUSED: { message: 'nobody listens there', fix: START },
+  ENOTFOUND: { message: 'there is no such host name', fix: START },
+  EAI_AGAIN: { message: 'there is no such host name', fix: START },
+  '28P01': { message: 'the password is wrong', fix: 'correct user and password in QUEUE_URL' },
   '28000': {
     message: 'the user may not log in from here, or not this way',
-    mend: 'correct the user in QUEUE_URL (and ?sslmode=), or the server in pg_hba.conf',
+    fix: 'correct the user in QUEUE_URL (and ?sslmode=), or the server in pg_hba.conf',
   },
-  '3D000': { message: 'there is no such database', mend: 'create it, or correct QUEUE_URL' },
-  '42501': { message: 'the user may not connect to it', mend: 'grant connect on the database to that user' },
-  '53300': { message: 'it has no connection left', mend: 'raise max_connections, or close others' },
-  '57P03': { message: 'it is just starting or stopping', mend: 'wait until it has started' },
+  '3D000': { message: 'there is no such database', fix: 'create it, or correct QUEUE_URL' },
+  '42501': { message: 'the user may not connect to it', fix: 'grant connect on the database to that user' },
+  '53300': { message: 'it has no connection left', fix: 'raise max_connections, or close others' },
+  '57P03': { message: 'it is just starting or stopping', fix: 'wait until it has started' },
 };
 
 function connectionFault(error: Error): Fault {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   const meaning = MEANINGS[code];
   const detail = error.message || code || error.name;
-  if (meaning) return { message: `${meaning.message} (${detail})`, mend: meaning.mend };
+  if (meaning) return { message: `${meaning.message} (${detail})`, fix: meaning.fix };
   if (/CERT|SELF_SIGNED|ISSUER|UNABLE_TO/.test(code)) {
-    const mend = 'name its authority in NODE_EXTRA_CA_CERTS, or see ?sslmode= and ?sslrootcert= of QUEUE_URL';
-    return { message: `its certificate is not trusted (${code})`, mend };
+    const fix = 'name its authority in NODE_EXTRA_CA_CERTS, or see ?sslmode= and ?sslrootcert= of QUEUE_URL';
+    return { message: `its certificate is not trusted (${code})`, fix };
   }
   // These two are pg's own words.
   if (/password must be a/.test(detail)) {
-    return { message: `the server wants a password (${detail})`, mend: 'write the password into QUEUE_URL' };
+    return { message: `the server wants a password (${detail})`, fix: 'write the password into QUEUE_URL' };
   }
   if (/does not support SSL/.test(detail)) {
-    const mend = 'take ?sslmode= out of QUEUE_URL, or switch TLS on in the server (ssl = on)';
-    return { message: `it does not speak TLS (${detail})`, mend };
+    const fix = 'take ?sslmode= out of QUEUE_URL, or switch TLS on in the server (ssl = on)';
+    return { message: `it does not speak TLS (${detail})`, fix };
   }
   return {
     message: `no answer (${detail})`,
-    mend: 'look at the network between here and there, at QUEUE_URL and at its ?sslmode=',
+    fix: 'look at the network between here and there, at QUEUE_URL and at its ?sslmode=',
   };
 }
 

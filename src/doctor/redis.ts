@@ -21,10 +21,10 @@ export async function checkRedis(
     found = await inspectRedis(config, signal);
   } catch (error) {
     if (signal.aborted) throw error;
-    const { message, mend } = redisFault(error as Error, config.target);
+    const { message, fix } = redisFault(error as Error, config.target);
     const unknown = 'the server could not be asked';
     return [
-      failed(QUEUE, `no use of ${redisLocation(config.target)}: ${message}`, mend),
+      failed(QUEUE, `no use of ${redisLocation(config.target)}: ${message}`, fix),
       skipped(EVICTION, unknown),
       skipped(PERSISTENCE, unknown),
     ];
@@ -51,7 +51,7 @@ function worstOf(servers: readonly RedisServer[], check: (server: RedisServer) =
 
 function checkUse({ location, servers, writeFault }: RedisFindings, target: RedisTarget): CheckResult {
   const [first] = servers;
-  if (!first) return failed(QUEUE, `${location} names no server`, 'mend the cluster, or correct QUEUE_URL');
+  if (!first) return failed(QUEUE, `${location} names no server`, 'fix the cluster, or correct QUEUE_URL');
   const what = `${first.product} ${first.version} at ${location}`;
   const isCluster = target.kind === 'redis' && target.cluster;
   const primaries = servers.length === 1 ? 'primary' : 'primaries';
@@ -76,8 +76,8 @@ function checkUse({ location, servers, writeFault }: RedisFindings, target: Redi
     );
   }
   if (writeFault) {
-    const { message, mend } = redisFault(writeFault, target);
-    return failed(QUEUE, `${whole} does not take a key: ${message}`, mend);
+    const { message, fix } = redisFault(writeFault, target);
+    return failed(QUEUE, `${whole} does not take a key: ${message}`, fix);
   }
   const old = servers.find(({ age }) => age === 'old');
   if (old) {
@@ -193,73 +193,73 @@ const MEANINGS: readonly Meaning[] = [
   {
     pattern: /NOAUTH|WRONGPASS|invalid password|AUTH <?password|without any password/i,
     message: 'the server refuses the password, or wants one',
-    mend: 'correct the user and the password in QUEUE_URL; special characters in them are percent-encoded',
+    fix: 'correct the user and the password in QUEUE_URL; special characters in them are percent-encoded',
   },
   {
     pattern: /NOPERM/,
     message: 'the user may not do what a queue needs',
-    mend: "give the user all commands and all keys of the queue's prefix: ACL SETUSER name +@all -@dangerous +info ~bull:* (or ~PREFIX:*)",
+    fix: "give the user all commands and all keys of the queue's prefix: ACL SETUSER name +@all -@dangerous +info ~bull:* (or ~PREFIX:*)",
   },
   {
     pattern: /DB index is out of range|invalid DB index/i,
     message: 'the server has no such database',
-    mend: 'correct the number behind the host in QUEUE_URL, or raise databases in redis.conf',
+    fix: 'correct the number behind the host in QUEUE_URL, or raise databases in redis.conf',
   },
   {
     pattern: /running in protected mode/,
     message: 'the server is in protected mode and only talks to its own machine',
-    mend: 'give the server a password (requirepass), and write it into QUEUE_URL',
+    fix: 'give the server a password (requirepass), and write it into QUEUE_URL',
   },
   {
     pattern: /cluster support disabled/,
     message: 'the server is no cluster',
-    mend: 'take ?cluster=true out of QUEUE_URL',
+    fix: 'take ?cluster=true out of QUEUE_URL',
   },
   {
     pattern: /MOVED|CROSSSLOT/,
     message: 'the server is part of a cluster',
-    mend: 'add ?cluster=true to QUEUE_URL',
+    fix: 'add ?cluster=true to QUEUE_URL',
   },
-  { pattern: /CLUSTERDOWN/, message: 'the cluster is down', mend: 'mend the cluster (CLUSTER INFO)' },
+  { pattern: /CLUSTERDOWN/, message: 'the cluster is down', fix: 'fix the cluster (CLUSTER INFO)' },
   {
     pattern: /READONLY/,
     message: 'it is a replica, which takes no writes',
-    mend: 'name the primary in QUEUE_URL, or use redis+sentinel://',
+    fix: 'name the primary in QUEUE_URL, or use redis+sentinel://',
   },
   {
     pattern: /OOM /,
     message: 'its memory is full',
-    mend: 'raise maxmemory, or remove what else lies on this server',
+    fix: 'raise maxmemory, or remove what else lies on this server',
   },
   {
     pattern: /MISCONF/,
     message: 'it can not write to its disk, and takes nothing more',
-    mend: "look at the server's log and at the space on its disk",
+    fix: "look at the server's log and at the space on its disk",
   },
-  { pattern: /LOADING/, message: 'it is just starting', mend: 'wait until it has loaded its data' },
+  { pattern: /LOADING/, message: 'it is just starting', fix: 'wait until it has loaded its data' },
   {
     pattern: /max number of clients/,
     message: 'it has no connection left',
-    mend: 'raise maxclients, or close what else is connected',
+    fix: 'raise maxclients, or close what else is connected',
   },
   {
     pattern: /CERT|SELF_SIGNED|ISSUER|UNABLE_TO_VERIFY/,
     message: 'its certificate is not trusted',
-    mend: 'name its authority in NODE_EXTRA_CA_CERTS, and the host in QUEUE_URL as the certificate does',
+    fix: 'name its authority in NODE_EXTRA_CA_CERTS, and the host in QUEUE_URL as the certificate does',
   },
   {
     pattern: /ERR_SSL|EPROTO|wrong version number/,
     message: 'it does not speak TLS there',
-    mend: 'write redis:// instead of rediss://, or the port of its TLS',
+    fix: 'write redis:// instead of rediss://, or the port of its TLS',
   },
   {
     pattern: /Unknown RESP type|Protocol error/i,
     message: 'what answers there is no Redis',
-    mend: 'correct host and port in QUEUE_URL',
+    fix: 'correct host and port in QUEUE_URL',
   },
-  { pattern: /ECONNREFUSED/, message: 'nobody listens there', mend: START },
-  { pattern: /ENOTFOUND|EAI_AGAIN/, message: 'there is no such host name', mend: START },
-  { pattern: /EHOSTUNREACH|ENETUNREACH/, message: 'no way leads there', mend: NETWORK },
+  { pattern: /ECONNREFUSED/, message: 'nobody listens there', fix: START },
+  { pattern: /ENOTFOUND|EAI_AGAIN/, message: 'there is no such host name', fix: START },
+  { pattern: /EHOSTUNREACH|ENETUNREACH/, message: 'no way leads there', fix: NETWORK },
 ];
 
 /**
@@ -272,16 +272,16 @@ function redisFault(error: Error, target: RedisTarget): Fault {
   // A host with several addresses that all refuse makes an error without words.
   const words = firstLine(error.message || code.trim() || error.name);
   const meaning = MEANINGS.find(({ pattern }) => pattern.test(said));
-  if (meaning) return { message: `${meaning.message} (${words})`, mend: meaning.mend };
+  if (meaning) return { message: `${meaning.message} (${words})`, fix: meaning.fix };
   if (target.kind === 'sentinel' && /sentinel/i.test(said)) {
-    const mend = `start the sentinels, or correct their hosts and the name ${target.name} in QUEUE_URL`;
-    return { message: words, mend };
+    const fix = `start the sentinels, or correct their hosts and the name ${target.name} in QUEUE_URL`;
+    return { message: words, fix };
   }
   const isTls = target.kind === 'redis' && new URL(target.url).protocol === 'rediss:';
   const tls = isTls
     ? 'if the server speaks no TLS, write redis://'
     : 'if the server wants TLS, write rediss://';
-  return { message: `no answer (${words})`, mend: `${NETWORK}; ${tls}` };
+  return { message: `no answer (${words})`, fix: `${NETWORK}; ${tls}` };
 }
 
 /** Some of the server's answers are essays. */

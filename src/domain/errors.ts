@@ -33,8 +33,8 @@ export type ErrorCode = keyof typeof RETRYABLE_BY_CODE;
 /** All codes, for validation and documentation. */
 export const ERROR_CODES = Object.keys(RETRYABLE_BY_CODE) as [ErrorCode, ...ErrorCode[]];
 
-/** Options of an {@link ArchiverError}. */
-export interface ArchiverErrorOptions {
+/** Options of an {@link VoicemailError}. */
+export interface VoicemailErrorOptions {
   /** What went wrong underneath. Logged through the scrubber, never shown in views. */
   cause?: unknown;
   /** Overrides what the code says about trying again. */
@@ -50,16 +50,16 @@ export interface ArchiverErrorOptions {
  * secret or the text of a transcript.
  *
  * @example
- * throw new ArchiverError('RECORDING_EMPTY', 'the recording has no bytes');
+ * throw new VoicemailError('RECORDING_EMPTY', 'the recording has no bytes');
  */
-export class ArchiverError extends Error {
+export class VoicemailError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options: ArchiverErrorOptions = {}) {
+  constructor(code: ErrorCode, message: string, options: VoicemailErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.name = 'ArchiverError';
+    this.name = 'VoicemailError';
     this.code = code;
     this.retryable = options.retryable ?? RETRYABLE_BY_CODE[code];
     this.retryAfterMs = options.retryAfterMs;
@@ -67,8 +67,8 @@ export class ArchiverError extends Error {
 }
 
 /** Whether a value thrown anywhere is one of ours, optionally with the given code. */
-export function isArchiverError(error: unknown, code?: ErrorCode): error is ArchiverError {
-  return error instanceof ArchiverError && (code === undefined || error.code === code);
+export function isVoicemailError(error: unknown, code?: ErrorCode): error is VoicemailError {
+  return error instanceof VoicemailError && (code === undefined || error.code === code);
 }
 
 /** Whether a text is one of {@link ERROR_CODES}. */

@@ -38,7 +38,7 @@ export type CallClass = 'live' | 'background';
 export interface CallLimit {
   /**
    * Resolves when one call may be made; waits a few seconds at most.
-   * @throws ArchiverError `KORE_RATE_LIMITED` with `retryAfterMs` when the wait would be longer.
+   * @throws VoicemailError `KORE_RATE_LIMITED` with `retryAfterMs` when the wait would be longer.
    */
   acquire(callClass: CallClass, signal: AbortSignal): Promise<void>;
   /** Kore itself said stop: nobody calls for so long (milliseconds). */

@@ -146,7 +146,7 @@ export class BackfillQueue {
   async get(id: string): Promise<BackfillJob | undefined> {
     const state = await this.#queue.getJobState(id);
     const job = (await this.#queue.getJob(id)) as BackfillBullJob | undefined;
-    return job && describe(job, state);
+    return job && backfillJobOf(job, state);
   }
 
   /** The backfills there are, those that have not ended first, the newest first. */
@@ -159,7 +159,7 @@ export class BackfillQueue {
       const some: BackfillJob[] = [];
       for (const state of states) {
         const jobs = (await this.#queue.getJobs([state], 0, limit - 1)) as BackfillBullJob[];
-        some.push(...jobs.flatMap((job) => describe(job, state) ?? []));
+        some.push(...jobs.flatMap((job) => backfillJobOf(job, state) ?? []));
       }
       found.push(...some.sort((a, b) => b.enqueuedAt - a.enqueuedAt));
     }
@@ -253,7 +253,7 @@ function isCollision(error: unknown): boolean {
 }
 
 /** `undefined` for what is no backfill: a schedule that is due. */
-function describe(job: BackfillBullJob, state: JobState | 'unknown'): BackfillJob | undefined {
+function backfillJobOf(job: BackfillBullJob, state: JobState | 'unknown'): BackfillJob | undefined {
   const ours = STATES[state];
   if (job.data.kind !== 'backfill' || ours === undefined || job.id === undefined) return undefined;
   const { kind: _, ...request } = job.data;

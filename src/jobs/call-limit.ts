@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Rate } from '../config/config.ts';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { CallClass, CallLimit } from '../domain/voicemail.ts';
 import type { Backend } from './backends/backend.ts';
 
@@ -52,7 +52,7 @@ export function createCallLimit(
 }
 
 /** Our own limit, not Kore's word: there is nothing wrong, it is just not this session's turn. */
-export class CallLimitReached extends ArchiverError {
+export class CallLimitReached extends VoicemailError {
   /** Whose share is used up; where it is that of background work, live sessions may still call. */
   readonly callClass: CallClass;
 

@@ -19,7 +19,7 @@ export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> 
 }
 
 /** What the queue is to do with a job. */
-export type Verdict<Result = JobResult> =
+export type JobDecision<Result = JobResult> =
   /** It is done. */
   | { readonly kind: 'done'; readonly result: Result }
   /** There was nothing to do: the queue is to forget it. */
@@ -38,7 +38,7 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   /** Jobs in hand at a time. */
   readonly concurrency: number;
   /** Works on one job. It must not throw; `signal` aborts when there is no more time. */
-  handle(job: TakenJob<Data, Progress>, signal: AbortSignal): Promise<Verdict<Result>>;
+  handle(job: TakenJob<Data, Progress>, signal: AbortSignal): Promise<JobDecision<Result>>;
   readonly log: Logger;
   /** Each job is worked on within the trace that it was added with. */
   readonly telemetry?: QueueTelemetry | undefined;
@@ -88,7 +88,7 @@ export class Consumer<
 > {
   readonly #worker: JobWorker<Data, Progress, Result>;
   readonly #log: Logger;
-  readonly #inHand = new Set<Promise<Verdict<Result>>>();
+  readonly #inHand = new Set<Promise<JobDecision<Result>>>();
   #stopping = false;
   #lastTakenAt = Date.now();
   #heldUntil = 0;
@@ -200,7 +200,7 @@ export class Consumer<
   ): Promise<Result | null> {
     this.#lastTakenAt = Date.now();
     // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
-    const verdict: Promise<Verdict<Result>> =
+    const verdict: Promise<JobDecision<Result>> =
       this.#stopping || this.heldUntil !== undefined
         ? Promise.resolve({ kind: 'give-back' })
         : options.handle(takenJob(job), signal);
@@ -217,7 +217,7 @@ export class Consumer<
 async function settle<Data, Progress extends object, Result>(
   job: ConsumedJob<Data, Progress, Result>,
   token: string,
-  verdict: Verdict<Result>,
+  verdict: JobDecision<Result>,
 ): Promise<Result | null> {
   switch (verdict.kind) {
     case 'done':

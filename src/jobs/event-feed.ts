@@ -79,7 +79,7 @@ export class EventFeed {
       onClose: () => this.#leave(subscription),
     });
     this.#subscriptions.add(subscription);
-    this.#source ??= openSource(this.#backend, this.#queueName, this.#log, (event) => {
+    this.#source ??= openEventSource(this.#backend, this.#queueName, this.#log, (event) => {
       for (const one of this.#subscriptions) one.push(event);
     });
     const source = this.#source;
@@ -235,7 +235,7 @@ interface EventSource {
 }
 
 /** Starts reading a queue's events from its newest on, and goes on doing so whatever happens to the connection. */
-async function openSource(
+async function openEventSource(
   backend: Backend,
   queueName: string,
   log: Logger,

@@ -23,7 +23,7 @@ export interface SessionJobData extends SessionRef {
 export type JobResult = SessionResult | null;
 
 /** Since when and how often a session has been looked at without using up attempts. */
-export interface Looks {
+export interface Polls {
   /** Unix milliseconds of the first look. */
   readonly since: number;
   /** Looks before the last one. */
@@ -31,16 +31,16 @@ export interface Looks {
 }
 
 /** Why a session had to be looked at again; `CALL_LIMIT` is our own limit on calls, which is nobody's fault. */
-export type LookReason = ErrorCode | 'CALL_LIMIT';
+export type PollReason = ErrorCode | 'CALL_LIMIT';
 
 /** Looks by the reason why another one was needed. */
-export type LooksByReason = Readonly<Partial<Record<LookReason, Looks>>>;
+export type PollsByReason = Readonly<Partial<Record<PollReason, Polls>>>;
 
 /** What a job remembers between attempts, kept in BullMQ's `progress` field. */
 export interface SessionJobProgress {
   readonly transfer?: TransferProgress;
   /** By the reason why another look was needed. */
-  readonly looks?: LooksByReason;
+  readonly polls?: PollsByReason;
   /** ISO 8601 */
   readonly nextAttemptAt?: string;
   readonly error?: SessionError;

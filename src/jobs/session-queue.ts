@@ -18,9 +18,9 @@ import {
   type SessionView,
   type TranscriptState,
 } from '../domain/views.ts';
-import { inLanes, shareResult, Turns } from '../util/async.ts';
+import { forEachLimit, KeyedMutex, shareResult } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import type { Backend, JobQueue, JobStanding, MinuteCounts, QueueTelemetry } from './backends/backend.ts';
+import type { Backend, JobQueue, JobStatus, MinuteCounts, QueueTelemetry } from './backends/backend.ts';
 import {
   BACKFILL_PRIORITY,
   jobId,
@@ -102,7 +102,7 @@ export class SessionQueue {
    * Requests for the same session take turns, so that only the first of them says that it queued it, and none waits in
    * PostgreSQL for what another one has inserted while that one waits for it.
    */
-  readonly #turns = new Turns();
+  readonly #turns = new KeyedMutex();
   readonly #failuresByCode: () => Promise<QueueActivity['failuresByCode']>;
 
   /**
@@ -150,16 +150,16 @@ export class SessionQueue {
   }
 
   /** How the jobs of sessions stand, by their job ids; sessions without a job are left out. */
-  async standings(sessions: readonly SessionRef[]): Promise<ReadonlyMap<string, JobStanding>> {
-    return this.#backend.standings(this.#sessions, sessions.map(jobId));
+  async statuses(sessions: readonly SessionRef[]): Promise<ReadonlyMap<string, JobStatus>> {
+    return this.#backend.statuses(this.#sessions, sessions.map(jobId));
   }
 
   /** Looks for the transcript of an archived session after `delayMs`; once per session however often called. */
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
-    const standing = (await this.#backend.standings(this.#transcripts, [id])).get(id);
+    const status = (await this.#backend.statuses(this.#transcripts, [id])).get(id);
     // A finished look belongs to an earlier archiving of this session.
-    if (standing === 'completed' || standing === 'failed') await this.#transcripts.remove(id);
+    if (status === 'completed' || status === 'failed') await this.#transcripts.remove(id);
     await this.#transcripts.add('transcript', ids(session), {
       ...JOB_OPTIONS,
       jobId: id,
@@ -225,9 +225,9 @@ export class SessionQueue {
   /** Runs a failed session again from the start. */
   async retry(session: SessionRef): Promise<RetryOutcome> {
     const id = jobId(session);
-    const standing = (await this.#backend.standings(this.#sessions, [id])).get(id);
-    if (standing === undefined) return 'unknown';
-    if (standing !== 'failed') return 'not-failed';
+    const status = (await this.#backend.statuses(this.#sessions, [id])).get(id);
+    if (status === undefined) return 'unknown';
+    if (status !== 'failed') return 'not-failed';
     return (await this.#runAgain(id, 'failed', undefined)) === 'requeued' ? 'requeued' : 'not-failed';
   }
 
@@ -246,7 +246,7 @@ export class SessionQueue {
       cursor = page.nextCursor;
     } while (cursor);
     let requeued = 0;
-    await inLanes(failed, LANES, async (session) => {
+    await forEachLimit(failed, LANES, async (session) => {
       if ((await this.retry(session)) === 'requeued') requeued += 1;
     });
     return requeued;
@@ -330,20 +330,20 @@ export class SessionQueue {
     requests: ReadonlyMap<string, EnqueueRequest>,
     isArchived: (session: SessionRef) => Promise<boolean>,
   ): Promise<Map<string, EnqueueOutcome>> {
-    const standings = await this.#backend.standings(this.#sessions, [...requests.keys()]);
+    const statuses = await this.#backend.statuses(this.#sessions, [...requests.keys()]);
     const outcomes = new Map<string, EnqueueOutcome>();
     const fresh: { id: string; request: EnqueueRequest }[] = [];
     const changes: (() => Promise<void>)[] = [];
     for (const [id, request] of requests) {
-      const standing = standings.get(id);
-      if (standing === 'failed' || (standing === 'completed' && (request.force || request.missing))) {
+      const status = statuses.get(id);
+      if (status === 'failed' || (status === 'completed' && (request.force || request.missing))) {
         changes.push(async () => {
-          outcomes.set(id, await this.#runAgain(id, standing, request));
+          outcomes.set(id, await this.#runAgain(id, status, request));
         });
-      } else if (standing === 'completed') {
+      } else if (status === 'completed') {
         outcomes.set(id, 'already-archived');
-      } else if (standing === 'ahead' || standing === 'behind') {
-        const isUrgent = standing === 'behind' && request.priority !== 'backfill';
+      } else if (status === 'live' || status === 'backfill') {
+        const isUrgent = status === 'backfill' && request.priority !== 'backfill';
         if (isUrgent || request.force) changes.push(() => this.#adjust(id, request));
         outcomes.set(id, 'already-queued');
       } else if (!request.force && (await isArchived(request))) {
@@ -353,7 +353,7 @@ export class SessionQueue {
         outcomes.set(id, 'queued');
       }
     }
-    await inLanes(changes, LANES, (change) => change());
+    await forEachLimit(changes, LANES, (change) => change());
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
@@ -365,7 +365,7 @@ export class SessionQueue {
   /** Puts a finished session back into the queue, with a clean slate. */
   async #runAgain(
     id: string,
-    standing: 'completed' | 'failed',
+    status: 'completed' | 'failed',
     request: EnqueueRequest | undefined,
   ): Promise<EnqueueOutcome> {
     const job = await this.#sessions.getJob(id);
@@ -381,11 +381,11 @@ export class SessionQueue {
     }
     await job.updateProgress({});
     try {
-      await job.retry(standing, { resetAttemptsMade: true, resetAttemptsStarted: true });
+      await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });
     } catch (error) {
       // Somebody else put it back first.
-      const now = (await this.#backend.standings(this.#sessions, [id])).get(id);
-      if (now === 'ahead' || now === 'behind') return 'already-queued';
+      const now = (await this.#backend.statuses(this.#sessions, [id])).get(id);
+      if (now === 'live' || now === 'backfill') return 'already-queued';
       throw error;
     }
     return 'requeued';

@@ -1,11 +1,11 @@
 import type { KoreConfig } from '../config/config.ts';
-import { ArchiverError, type ErrorCode, isArchiverError } from '../domain/errors.ts';
+import { type ErrorCode, isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { isValidId, type SessionRef } from '../domain/session.ts';
 import type { CallClass, CallLimit, KoreDocument, Voicemail } from '../domain/voicemail.ts';
 import type { Logger } from '../util/log.ts';
 import type { Listing, ListingPage, PageQuery } from './listings/listing.ts';
 import { signToken } from './token.ts';
-import { createExchange, type ExchangeLimits, type KoreAnswer, type KoreRequest } from './transport.ts';
+import { createKoreTransport, type KoreAnswer, type KoreRequest, type TransportLimits } from './transport.ts';
 import { interpretVoicemail } from './voicemail.ts';
 
 /** How one request to Kore ended, for metrics. */
@@ -18,7 +18,7 @@ export interface CallOutcome {
   readonly milliseconds: number;
 }
 
-export interface KoreClientOptions extends ExchangeLimits {
+export interface KoreClientOptions extends TransportLimits {
   readonly config: KoreConfig;
   /** Asked before every request. */
   readonly limit: CallLimit;
@@ -32,14 +32,14 @@ export interface KoreClient {
   /**
    * What Kore has of a session now: recordings with fresh URLs, and transcription messages.
    *
-   * @throws ArchiverError with any of the `KORE_*` codes or `SESSION_NOT_FOUND`; the signal's own reason when
+   * @throws VoicemailError with any of the `KORE_*` codes or `SESSION_NOT_FOUND`; the signal's own reason when
    * aborted.
    */
   fetchVoicemail(session: SessionRef, callClass: CallClass, signal: AbortSignal): Promise<Voicemail>;
   /**
    * One page of a listing of sessions, as background work.
    *
-   * @throws ArchiverError with any of the `KORE_*` codes; the signal's own reason when aborted.
+   * @throws VoicemailError with any of the `KORE_*` codes; the signal's own reason when aborted.
    */
   listPage(listing: Listing, query: PageQuery, signal: AbortSignal): Promise<ListingPage>;
   /** Closes the connections once running calls have ended. */
@@ -56,7 +56,7 @@ export interface KoreClient {
  */
 export function createKoreClient(options: KoreClientOptions): KoreClient {
   const { config, limit, log, onCall } = options;
-  const exchange = createExchange(config.baseUrl, options);
+  const exchange = createKoreTransport(config.baseUrl, options);
 
   async function fetchVoicemail(
     session: SessionRef,
@@ -81,7 +81,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     try {
       return await sendSigned(request, read, callClass, signal);
     } catch (error) {
-      if (!isArchiverError(error, 'KORE_UNAUTHORIZED')) throw error;
+      if (!isVoicemailError(error, 'KORE_UNAUTHORIZED')) throw error;
       log.info({ reason: error.message }, 'Kore refused the credentials, signing once more');
       return await sendSigned(request, read, callClass, signal);
     }
@@ -103,8 +103,8 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
       status = answer.status;
       return read(answer);
     } catch (error) {
-      if (error instanceof ArchiverError) code = error.code;
-      if (isArchiverError(error, 'KORE_RATE_LIMITED')) await pauseAll(error);
+      if (error instanceof VoicemailError) code = error.code;
+      if (isVoicemailError(error, 'KORE_RATE_LIMITED')) await pauseAll(error);
       throw error;
     } finally {
       const milliseconds = performance.now() - started;
@@ -113,7 +113,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   }
 
   /** Kore said stop. That the others can't be told changes nothing about it, so it is only logged. */
-  async function pauseAll(limited: ArchiverError): Promise<void> {
+  async function pauseAll(limited: VoicemailError): Promise<void> {
     try {
       await limit.pause(limited.retryAfterMs ?? 0);
     } catch (error) {

@@ -1,4 +1,4 @@
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import { isObject } from '../util/json.ts';
 import { redact } from '../util/redact.ts';
 import { header, isSuccess, type KoreAnswer } from './transport.ts';
@@ -61,7 +61,7 @@ export function refusal(
   body: unknown,
   now: number,
   asked: Asked = VOICEMAIL,
-): ArchiverError | undefined {
+): VoicemailError | undefined {
   const envelope = readEnvelope(answer, body);
   const { text, code } = envelope;
   const status = isSuccess(answer) ? httpStatus(code) : answer.status;
@@ -70,31 +70,31 @@ export function refusal(
   if (status === 429 || tellsLimit(text)) {
     const waitMs = limitWaitMs(answer, text, now);
     const message = `Kore's rate limit is reached (${said}); calling again in ${Math.ceil(waitMs / 1000)} s`;
-    return new ArchiverError('KORE_RATE_LIMITED', message, { retryAfterMs: waitMs });
+    return new VoicemailError('KORE_RATE_LIMITED', message, { retryAfterMs: waitMs });
   }
   if (status !== undefined && (status >= 500 || status === 408 || status === 425)) {
     const waitMs = retryAfterMs(answer, now);
     const options = waitMs === undefined ? {} : { retryAfterMs: waitMs };
-    return new ArchiverError('KORE_UNAVAILABLE', `Kore is not available just now (${said})`, options);
+    return new VoicemailError('KORE_UNAVAILABLE', `Kore is not available just now (${said})`, options);
   }
   if (status === 401 || status === 403 || CREDENTIAL_TEXT.test(text)) {
     const hint = credentialHint(text, asked.scope);
-    return new ArchiverError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said}): ${hint}`);
+    return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said}): ${hint}`);
   }
   if (status === 404) {
     const { code: notFound, message } = asked.notFound;
-    return new ArchiverError(notFound, `${message} (${said})`, { retryable: false });
+    return new VoicemailError(notFound, `${message} (${said})`, { retryable: false });
   }
   if (status === 400 || status === 412 || status === 422) {
     const message = `Kore refused the request (${said}): check ${asked.check}`;
-    return new ArchiverError('KORE_BAD_RESPONSE', message, { retryable: false });
+    return new VoicemailError('KORE_BAD_RESPONSE', message, { retryable: false });
   }
   if (status !== undefined && status < 400) {
     const message = `Kore redirected the call ${sayWhere(answer)}(${said}): check KORE_HOST, redirects are not followed`;
-    return new ArchiverError('KORE_BAD_RESPONSE', message);
+    return new VoicemailError('KORE_BAD_RESPONSE', message);
   }
   if (status !== undefined || envelope.isError) {
-    return new ArchiverError('KORE_BAD_RESPONSE', `Kore answered with an error (${said})`);
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore answered with an error (${said})`);
   }
   return undefined;
 }

@@ -1,5 +1,5 @@
 import { type Dispatcher, errors, Pool } from 'undici';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import { VERSION } from '../util/version.ts';
 
 /** One request to Kore's API: a GET, or a POST where it has a body. */
@@ -12,7 +12,7 @@ export interface KoreRequest {
 }
 
 /** Bounds on time and size; each has a default that suits Kore. */
-export interface ExchangeLimits {
+export interface TransportLimits {
   /** Milliseconds to connect, TLS included; 10 s by default. */
   readonly connectTimeoutMs?: number;
   /** Milliseconds until the answer's headers have come; 30 s by default. */
@@ -26,11 +26,11 @@ export interface ExchangeLimits {
 }
 
 /** Carries requests to one host over connections that are kept. */
-export interface Exchange {
+export interface KoreTransport {
   /**
    * Sends a request and reads the whole answer, whatever its status. Follows no redirects.
    *
-   * @throws ArchiverError `KORE_UNAVAILABLE` when no whole answer came in time, `KORE_BAD_RESPONSE` when it
+   * @throws VoicemailError `KORE_UNAVAILABLE` when no whole answer came in time, `KORE_BAD_RESPONSE` when it
    * is too large; the signal's own reason when aborted.
    */
   send(request: KoreRequest, signal: AbortSignal): Promise<KoreAnswer>;
@@ -44,7 +44,7 @@ const KEEP_ALIVE_MS = 30_000;
 class BodyTooLarge extends Error {}
 
 /** An {@link Exchange} with the host of `baseUrl` (scheme, host and port). */
-export function createExchange(baseUrl: string, limits: ExchangeLimits): Exchange {
+export function createKoreTransport(baseUrl: string, limits: TransportLimits): KoreTransport {
   const maxBodyBytes = limits.maxBodyBytes ?? 8 * 1024 * 1024;
   const totalTimeoutMs = limits.totalTimeoutMs ?? 60_000;
   const host = new URL(baseUrl).host;
@@ -83,20 +83,20 @@ export function createExchange(baseUrl: string, limits: ExchangeLimits): Exchang
     }
   }
 
-  function asArchiverError(error: unknown, tookTooLong: boolean): ArchiverError {
+  function asArchiverError(error: unknown, tookTooLong: boolean): VoicemailError {
     if (error instanceof BodyTooLarge) {
-      return new ArchiverError('KORE_BAD_RESPONSE', `Kore's answer is larger than ${maxBodyBytes} bytes`);
+      return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer is larger than ${maxBodyBytes} bytes`);
     }
     if (tookTooLong) {
       const message = `Kore's answer was not complete after ${totalTimeoutMs} ms (${host})`;
-      return new ArchiverError('KORE_UNAVAILABLE', message);
+      return new VoicemailError('KORE_UNAVAILABLE', message);
     }
     if (error instanceof errors.HTTPParserError) {
       // Without a cause: this error carries the bytes it stumbled over, which may be a signed URL.
-      return new ArchiverError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
+      return new VoicemailError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
     }
     const message = `Kore could not be reached at ${host} (${sayCode(error)})`;
-    return new ArchiverError('KORE_UNAVAILABLE', message, { cause: error });
+    return new VoicemailError('KORE_UNAVAILABLE', message, { cause: error });
   }
 
   let closing: Promise<void> | undefined;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { KoreDocument, KoreRecording, Readiness, Voicemail } from '../domain/voicemail.ts';
 import { isObject, parseJson } from '../util/json.ts';
 import { cleanText, refusal } from './errors.ts';
@@ -37,7 +37,7 @@ const recordingSchema = z.object({ fileName: z.string().catch(''), fileUrl: z.st
  * What one HTTP answer of the voicemail API means. Pure: no calls, no logs.
  *
  * @param now milliseconds since 1970, against which a date in `Retry-After` is measured.
- * @throws ArchiverError `KORE_RATE_LIMITED` (with `retryAfterMs`), `KORE_UNAUTHORIZED`, `KORE_UNAVAILABLE`,
+ * @throws VoicemailError `KORE_RATE_LIMITED` (with `retryAfterMs`), `KORE_UNAUTHORIZED`, `KORE_UNAVAILABLE`,
  * `SESSION_NOT_FOUND` or `KORE_BAD_RESPONSE`.
  */
 export function interpretVoicemail(answer: KoreAnswer, now: number = Date.now()): Voicemail {
@@ -47,7 +47,7 @@ export function interpretVoicemail(answer: KoreAnswer, now: number = Date.now())
     const refused = refusal(answer, body, now);
     if (refused !== undefined) throw refused;
   }
-  if (body === undefined) throw new ArchiverError('KORE_BAD_RESPONSE', sayNotJson(answer));
+  if (body === undefined) throw new VoicemailError('KORE_BAD_RESPONSE', sayNotJson(answer));
   return readVoicemail(body);
 }
 
@@ -91,10 +91,10 @@ function readinessByStatus(status: unknown): Readiness | undefined {
 }
 
 /** Names the place only: neither zod's error nor the value, which may be a signed URL or a caller's words. */
-function wrongShape(error: z.ZodError, at: readonly PropertyKey[]): ArchiverError {
+function wrongShape(error: z.ZodError, at: readonly PropertyKey[]): VoicemailError {
   const place = [...at, ...(error.issues[0]?.path ?? [])].map(String).join(' > ');
   const where = place === '' ? 'it is no JSON object' : `at ${place}`;
-  return new ArchiverError('KORE_BAD_RESPONSE', `Kore's answer has an unexpected shape: ${where}`);
+  return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer has an unexpected shape: ${where}`);
 }
 
 function sayNotJson(answer: KoreAnswer): string {

@@ -1,4 +1,4 @@
-import { type ErrorCode, isArchiverError, isBug } from '../domain/errors.ts';
+import { type ErrorCode, isBug, isVoicemailError } from '../domain/errors.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { QueueHeldError } from '../jobs/backends/embedded.ts';
 import { InvalidEventIdError } from '../jobs/event-feed.ts';
@@ -59,7 +59,7 @@ export class ArchiverError extends Error {
 export function asArchiverError(error: unknown): ArchiverError {
   if (error instanceof ArchiverError) return error;
   const message = error instanceof Error ? error.message || error.name : String(error);
-  if (isArchiverError(error)) return failure(error.code, message, error.retryable);
+  if (isVoicemailError(error)) return failure(error.code, message, error.retryable);
   if (error instanceof InvalidCursorError || error instanceof InvalidEventIdError) {
     return failure('INVALID_REQUEST', message, false);
   }

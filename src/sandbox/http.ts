@@ -4,7 +4,7 @@ import type { CallProgress } from './call-log.ts';
 import type { LimitAnswer, SandboxSettings } from './spec.ts';
 
 /** One request and its answer on the way. */
-export interface Exchange {
+export interface HttpExchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   /** Path and query, byte for byte as they stood in the request. */
@@ -16,14 +16,14 @@ export interface Exchange {
 }
 
 /** The one value of a header, or `undefined` if it is missing or came several times. */
-export function headerOf(exchange: Exchange, name: string): string | undefined {
+export function headerOf(exchange: HttpExchange, name: string): string | undefined {
   const values = exchange.request.headersDistinct[name];
   return values?.length === 1 ? values[0] : undefined;
 }
 
 /** Begins an answer. */
 export function sendHead(
-  exchange: Exchange,
+  exchange: HttpExchange,
   status: number,
   headers: Readonly<Record<string, string>>,
 ): void {
@@ -33,7 +33,7 @@ export function sendHead(
 
 /** Sends a small answer, or its first bytes and then closes the connection. */
 export function sendAnswer(
-  exchange: Exchange,
+  exchange: HttpExchange,
   answer: Answer,
   breakAfterBytes = Number.POSITIVE_INFINITY,
 ): void {
@@ -54,12 +54,12 @@ export function sendAnswer(
 }
 
 /** Closes the connection in order: what was written arrives, and then nothing more. */
-export function dropConnection({ response }: Exchange): void {
+export function dropConnection({ response }: HttpExchange): void {
   response.socket?.destroySoon();
 }
 
 /** Waits until the caller, or the sandbox itself, has ended the connection. */
-export async function untilGone({ signal }: Exchange): Promise<void> {
+export async function untilGone({ signal }: HttpExchange): Promise<void> {
   if (!signal.aborted) await once(signal, 'abort');
 }
 

@@ -1,6 +1,6 @@
 import { creationTime } from '../domain/session.ts';
 import type { SandboxContext } from './context.ts';
-import { type Answer, type Exchange, errorAnswer, headerOf, jsonAnswer, sendAnswer } from './http.ts';
+import { type Answer, errorAnswer, type HttpExchange, headerOf, jsonAnswer, sendAnswer } from './http.ts';
 import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import type { SandboxSession } from './session-state.ts';
 
@@ -19,7 +19,7 @@ interface Asked {
 
 /** `POST /agentassist/api/public/analytics/account/{accountId}/v2/interactionDetails?offset=&limit=` */
 export async function answerCalls(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   accountId: string,
   query: URLSearchParams,
@@ -56,7 +56,7 @@ export async function answerCalls(
 
 /** `POST /api/public/bot/{botId}/getSessions` */
 export async function answerSessions(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   botId: string,
 ): Promise<void> {
@@ -86,7 +86,7 @@ export async function answerSessions(
 
 /** Sends one page of the sessions that there are in this moment, the newest first. */
 async function sendPage(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   { from, to, skip, limit }: Asked,
   describe: (rows: readonly SandboxSession[], total: number) => unknown,
@@ -140,7 +140,7 @@ function isoTime(value: unknown): number {
 }
 
 /** The body as an object; an empty one where it is none. */
-async function readBody({ request }: Exchange): Promise<Readonly<Record<string, unknown>>> {
+async function readBody({ request }: HttpExchange): Promise<Readonly<Record<string, unknown>>> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {

@@ -4,8 +4,8 @@ import type { AudioSource } from './audio/source.ts';
 import type { SandboxContext } from './context.ts';
 import {
   dropConnection,
-  type Exchange,
   errorAnswer,
+  type HttpExchange,
   headerOf,
   sendAnswer,
   sendHead,
@@ -62,7 +62,7 @@ const PORTIONS_PER_SECOND = 20;
  * side takes them, and in the way the fault says.
  */
 async function sendAudio(
-  exchange: Exchange,
+  exchange: HttpExchange,
   source: AudioSource,
   { start, end }: ByteRange,
   fault: MediaFault,
@@ -102,7 +102,7 @@ const PAGES = {
 } as const;
 
 /** `GET` and `HEAD` of a signed media URL, and of those in the storage that it may redirect to. */
-export async function answerMedia(exchange: Exchange, context: SandboxContext): Promise<void> {
+export async function answerMedia(exchange: HttpExchange, context: SandboxContext): Promise<void> {
   const envelope = context.settings.errorEnvelope;
   const path = exchange.target.replace(/\?.*/s, '');
   const recording = context.findRecording(recordingPathOf(path));
@@ -125,12 +125,12 @@ export async function answerMedia(exchange: Exchange, context: SandboxContext): 
   await answerRecording(exchange, context, recording, fault ?? {});
 }
 
-function carriesCredentials(exchange: Exchange): boolean {
+function carriesCredentials(exchange: HttpExchange): boolean {
   const { headers } = exchange.request;
   return 'auth' in headers || 'authorization' in headers;
 }
 
-function refuse(exchange: Exchange, { settings }: SandboxContext): void {
+function refuse(exchange: HttpExchange, { settings }: SandboxContext): void {
   const text = 'The link has expired or is not valid';
   sendAnswer(exchange, errorAnswer(settings.errorEnvelope, settings.refusedStatus, text));
 }
@@ -153,7 +153,7 @@ function redirectOf(
 }
 
 async function answerRecording(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   recording: SandboxRecording,
   fault: MediaFault,
@@ -180,7 +180,7 @@ async function answerRecording(
 }
 
 async function answerAudio(
-  exchange: Exchange,
+  exchange: HttpExchange,
   recording: SandboxRecording,
   source: AudioSource,
   contentType: string,
@@ -220,7 +220,7 @@ function shifted({ start, end }: ByteRange, by: number): ByteRange {
 
 /** Makes the answer's head tell the end of its body in that way. */
 function frame(
-  exchange: Exchange,
+  exchange: HttpExchange,
   headers: Record<string, string>,
   framing: Framing,
   range: ByteRange,

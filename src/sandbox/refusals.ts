@@ -1,10 +1,10 @@
 import type { SandboxContext } from './context.ts';
-import { type Answer, type Exchange, errorAnswer, headerOf, limitAnswer } from './http.ts';
+import { type Answer, errorAnswer, type HttpExchange, headerOf, limitAnswer } from './http.ts';
 import { INVALID_CREDENTIALS, WRONG_SCOPE } from './tokens.ts';
 
 /** What every call of the API is refused for: its token, the app's scopes, a bot that is not the app's. */
 export async function credentialsRefusal(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   botId: string,
   scope: string,

@@ -2,11 +2,11 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import { isValidId } from '../domain/session.ts';
 import { type Call, CallLog, type RouteName } from './call-log.ts';
 import { RateWindow, type SandboxContext } from './context.ts';
-import { type Exchange, errorAnswer, sendAnswer } from './http.ts';
+import { errorAnswer, type HttpExchange, sendAnswer } from './http.ts';
 import { answerCalls, answerSessions } from './listing-routes.ts';
 import { answerMedia } from './media-route.ts';
 import { MEDIA_PREFIX, MediaUrls, recordingPathOf, STORAGE_PREFIX } from './media-urls.ts';
@@ -85,7 +85,7 @@ interface Route {
   readonly path: RegExp;
   /** @param parts the groups of {@link path}. */
   answer(
-    exchange: Exchange,
+    exchange: HttpExchange,
     context: SandboxContext,
     parts: readonly string[],
     query: URLSearchParams,
@@ -130,7 +130,7 @@ const ROUTES: readonly Route[] = [
  * URLs that really expire. It is a second opinion of what Kore does, made from its documentation alone, and shares no code with
  * the client.
  *
- * @throws ArchiverError `INTERNAL` when it cannot listen.
+ * @throws VoicemailError `INTERNAL` when it cannot listen.
  *
  * @example
  * const sandbox = await startSandbox({ autoSessions: true, log: console.error });
@@ -210,7 +210,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       const message = `the sandbox cannot listen (${reason}): choose another port or host`;
-      throw new ArchiverError('INTERNAL', message, { cause, retryable: false });
+      throw new VoicemailError('INTERNAL', message, { cause, retryable: false });
     }
     this.#port = (this.#server.address() as AddressInfo).port;
   }
@@ -317,7 +317,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
     const gone = new AbortController();
     response.on('error', (error) => gone.abort(error));
     const closed = new Promise<void>((resolve) => response.once('close', resolve)).then(() => gone.abort());
-    const exchange: Exchange = { request, response, target, update, signal: gone.signal };
+    const exchange: HttpExchange = { request, response, target, update, signal: gone.signal };
     try {
       await this.#answer(exchange, route, path, query);
     } catch (error) {
@@ -332,7 +332,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
   }
 
   async #answer(
-    exchange: Exchange,
+    exchange: HttpExchange,
     route: Route | undefined,
     path: string,
     query: URLSearchParams,
@@ -346,7 +346,7 @@ class RunningSandbox implements Sandbox, SandboxContext {
   }
 
   /** A fault of the sandbox itself, or of a function handed to it: said aloud, and never a crash. */
-  #fail(exchange: Exchange, error: unknown): void {
+  #fail(exchange: HttpExchange, error: unknown): void {
     this.violation(
       `the sandbox failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
     );

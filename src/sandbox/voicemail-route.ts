@@ -4,8 +4,8 @@ import type { SandboxContext } from './context.ts';
 import {
   type Answer,
   dropConnection,
-  type Exchange,
   errorAnswer,
+  type HttpExchange,
   httpDateIn,
   jsonAnswer,
   limitAnswer,
@@ -22,7 +22,7 @@ const DATE_RETRY_AFTER_MS = 2000;
 
 /** `GET /api/public/bot/{botId}/voicemail?sessionId=&transcription=` */
 export async function answerVoicemail(
-  exchange: Exchange,
+  exchange: HttpExchange,
   context: SandboxContext,
   botId: string,
   query: URLSearchParams,
@@ -43,9 +43,10 @@ export async function answerVoicemail(
   if (fault?.stall === true) return untilGone(exchange);
   if (fault?.dropConnection === true) return dropConnection(exchange);
   const faulty =
-    fault && faultyAnswer(fault, context, () => describe(session, context, withTranscript, session.looks));
+    fault &&
+    faultyAnswer(fault, context, () => voicemailAnswer(session, context, withTranscript, session.looks));
   if (faulty !== undefined) return sendAnswer(exchange, faulty, fault?.breakAfterBytes);
-  sendAnswer(exchange, jsonAnswer(200, describe(session, context, withTranscript, session.look())));
+  sendAnswer(exchange, jsonAnswer(200, voicemailAnswer(session, context, withTranscript, session.look())));
 }
 
 function invalidArgument(query: URLSearchParams): string | undefined {
@@ -94,7 +95,7 @@ function retryAfterHeader(retryAfter: MetadataFault['retryAfter']): Record<strin
 }
 
 /** The documented answer, with fresh media URLs. */
-function describe(
+function voicemailAnswer(
   session: SandboxSession,
   context: SandboxContext,
   withTranscript: boolean,

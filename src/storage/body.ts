@@ -3,7 +3,7 @@
 import { unlessAborted } from '../util/async.ts';
 
 /** A body being read. One reader at a time. */
-export interface Source {
+export interface BodyReader {
   /** The next chunk, or `undefined` after the last. Throws the body's own error, or the signal's reason. */
   next(): Promise<Buffer | undefined>;
   /** Whether the body itself threw: that error belongs to whoever made the body, not to the store. */
@@ -13,7 +13,7 @@ export interface Source {
 }
 
 /** Opens a body. `signal` breaks off a pending {@link Source.next}, even of a body that hangs. */
-export function openSource(chunks: AsyncIterable<Buffer>, signal: AbortSignal): Source {
+export function openBody(chunks: AsyncIterable<Buffer>, signal: AbortSignal): BodyReader {
   const iterator = chunks[Symbol.asyncIterator]();
   let pending: Promise<IteratorResult<Buffer>> | undefined;
   let ended = false;

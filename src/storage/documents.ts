@@ -1,7 +1,7 @@
 /** The two documents of an archived session, `transcript.json` and `manifest.json`: their shapes, made and read. */
 
 import { z } from 'zod';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { RecordingView, SessionResult } from '../domain/views.ts';
@@ -167,7 +167,7 @@ export function serialize(document: Manifest | Transcript): Buffer {
 /**
  * Reads a manifest back. Fields it does not know are kept.
  * @param key where it lies, for the message.
- * @throws ArchiverError `ARCHIVE_CONFLICT` when it is not a manifest that this version understands.
+ * @throws VoicemailError `ARCHIVE_CONFLICT` when it is not a manifest that this version understands.
  */
 export function parseManifest(bytes: Buffer, key: string): Manifest {
   return parse(ManifestSchema, bytes, 'manifest', key);
@@ -176,7 +176,7 @@ export function parseManifest(bytes: Buffer, key: string): Manifest {
 /**
  * Reads a transcript back. Fields it does not know are kept.
  * @param key where it lies, for the message.
- * @throws ArchiverError `ARCHIVE_CONFLICT` when it is not a transcript that this version understands.
+ * @throws VoicemailError `ARCHIVE_CONFLICT` when it is not a transcript that this version understands.
  */
 export function parseTranscript(bytes: Buffer, key: string): Transcript {
   return parse(TranscriptSchema, bytes, 'transcript', key);
@@ -201,8 +201,8 @@ function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: strin
   return result.data;
 }
 
-function unreadable(what: string, key: string, why: string): ArchiverError {
-  return new ArchiverError(
+function unreadable(what: string, key: string, why: string): VoicemailError {
+  return new VoicemailError(
     'ARCHIVE_CONFLICT',
     `the ${what} at ${key} can't be read (${why}): move it away, or archive the session again with --force`,
   );

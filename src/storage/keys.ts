@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 
 /** The segment that the directory store keeps for files it has not finished. */
 export const TEMPORARY_SEGMENT = '.tmp';
@@ -12,7 +12,7 @@ export function compareKeys(a: string, b: string): number {
 /**
  * The last check before a key becomes a path or a URL: relative, `/`-separated, no empty, `.` or `..`
  * segments, no backslashes, no control characters, nothing below `.tmp`.
- * @throws ArchiverError `INTERNAL`: whoever made the key has a fault.
+ * @throws VoicemailError `INTERNAL`: whoever made the key has a fault.
  */
 export function assertKey(key: string): void {
   const segments = key.split('/');
@@ -21,7 +21,7 @@ export function assertKey(key: string): void {
     segments[0] === TEMPORARY_SEGMENT ||
     /[\\\p{Cc}]/u.test(key);
   if (bad) {
-    throw new ArchiverError('INTERNAL', 'a key that would leave the archive was refused', {
+    throw new VoicemailError('INTERNAL', 'a key that would leave the archive was refused', {
       retryable: false,
     });
   }
@@ -29,7 +29,7 @@ export function assertKey(key: string): void {
 
 /**
  * The same for the beginning of keys: empty, or whole segments with a `/` at the end.
- * @throws ArchiverError `INTERNAL`
+ * @throws VoicemailError `INTERNAL`
  */
 export function assertPrefix(prefix: string): void {
   if (prefix !== '') assertKey(prefix.endsWith('/') ? prefix.slice(0, -1) : '');
@@ -61,10 +61,10 @@ export function isProbeKey(key: string): boolean {
 /** What `read` takes into memory unless told otherwise. */
 export const DEFAULT_MAX_READ_BYTES = 64 * 1024 * 1024;
 
-/** @throws ArchiverError `ARCHIVE_CONFLICT`: a small document is expected there, this is something else. */
+/** @throws VoicemailError `ARCHIVE_CONFLICT`: a small document is expected there, this is something else. */
 export function assertReadable(key: string, bytes: number, maxBytes: number): void {
   if (bytes > maxBytes) {
-    throw new ArchiverError(
+    throw new VoicemailError(
       'ARCHIVE_CONFLICT',
       `${key} has ${bytes} bytes, where a document of at most ${maxBytes} belongs: look what it is and move it away`,
     );

@@ -5,7 +5,7 @@
  * recordings, so that archiving again finds what is already there.
  */
 
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import { creationTime, isValidId, type SessionRef } from '../domain/session.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 
@@ -32,7 +32,7 @@ const NOT_ALLOWED = /[^\p{L}\p{M}\p{Nd}._\-()+]/gu;
 export function sessionPrefix(session: SessionRef): string {
   for (const id of [session.botId, session.sessionId]) {
     if (!isValidId(id)) {
-      throw new ArchiverError('INTERNAL', 'an id with characters that no id may have reached the archive', {
+      throw new VoicemailError('INTERNAL', 'an id with characters that no id may have reached the archive', {
         retryable: false,
       });
     }

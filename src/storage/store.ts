@@ -1,4 +1,4 @@
-import type { Source } from './body.ts';
+import type { BodyReader } from './body.ts';
 
 /** The narrow interface between the archiver and wherever archives are kept. */
 
@@ -71,7 +71,7 @@ export interface StreamedBody {
  * prefix and {@link ArchiveStore.fullKey} tells the result.
  *
  * Nothing half-written is ever visible under a key: a write happens whole or not at all, whatever happens to
- * the process. All methods throw `ArchiverError` with `ARCHIVE_DENIED` (rights, credentials, missing bucket),
+ * the process. All methods throw `VoicemailError` with `ARCHIVE_DENIED` (rights, credentials, missing bucket),
  * `ARCHIVE_UNAVAILABLE` (passing faults) or `ARCHIVE_CONFLICT` (another object is already at that key), and
  * the signal's own reason when aborted.
  */
@@ -138,7 +138,7 @@ export async function guarded<Result>(
   translate: Translate,
   signal: AbortSignal,
   work: () => Promise<Result>,
-  source?: Source,
+  source?: BodyReader,
 ): Promise<Result> {
   try {
     signal.throwIfAborted();

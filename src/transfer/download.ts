@@ -1,7 +1,7 @@
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { MediaClient, MediaResponse } from './media-http.ts';
 import { createRequester } from './media-request.ts';
-import { assertSize, type ReceiveOptions, type Receiving, receive } from './resumable-body.ts';
+import { assertSize, openResumableBody, type ReceiveOptions, type ResumableBody } from './resumable-body.ts';
 
 /** What one transfer's download works with. */
 export interface DownloadOptions extends ReceiveOptions {
@@ -18,7 +18,7 @@ export interface Opened {
   readonly expiresAt: number | undefined;
   readonly openedAt: number;
   /** Reads it. */
-  receive(): Receiving;
+  receive(): ResumableBody;
   /** Lets go of it unread. */
   discard(): void;
 }
@@ -28,7 +28,7 @@ export interface Download {
   /**
    * Opens the recording from its first byte, with fresh URLs and after pauses where needed.
    * @param signal also breaks off what is received afterwards.
-   * @throws ArchiverError once trying has been enough.
+   * @throws VoicemailError once trying has been enough.
    */
   open(signal: AbortSignal): Promise<Opened>;
   /** Lets go of what was opened and never read. */
@@ -48,7 +48,7 @@ export function createDownload(options: DownloadOptions): Download {
       unread = undefined;
       if (response.contentEncoding !== undefined) {
         response.discard();
-        throw new ArchiverError(
+        throw new VoicemailError(
           'DOWNLOAD_FAILED',
           `${response.host} sent the recording with the content coding ${response.contentEncoding.slice(0, 32)}, ` +
             'which was not asked for',
@@ -66,7 +66,7 @@ export function createDownload(options: DownloadOptions): Download {
         expiresAt: signedUrl.expiresAt,
         openedAt: Date.now(),
         receive: () =>
-          receive(response, request, options, signal, (whole) => {
+          openResumableBody(response, request, options, signal, (whole) => {
             unread = whole;
           }),
         discard: response.discard,

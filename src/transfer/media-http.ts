@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { Agent, type Dispatcher } from 'undici';
 import type { MediaConfig } from '../config/config.ts';
-import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { VERSION } from '../util/version.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
 
@@ -35,7 +35,7 @@ export interface MediaResponse {
   readonly retryAfterMs: number | undefined;
   /**
    * The body, read as fast as it is consumed.
-   * @throws ArchiverError `RECORDING_TRUNCATED` when the connection ends before the body does,
+   * @throws VoicemailError `RECORDING_TRUNCATED` when the connection ends before the body does,
    *   `DOWNLOAD_FAILED` when nothing arrives for the idle timeout.
    */
   readonly body: AsyncIterable<Buffer>;
@@ -50,7 +50,7 @@ export interface MediaClient {
    * answer that is one more redirect is returned as it is.
    *
    * @param url sent byte for byte as given.
-   * @throws ArchiverError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had, or one in a
+   * @throws VoicemailError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had, or one in a
    *   transfer coding other than `chunked`; the signal's reason when aborted.
    */
   open(url: string, continuation: Continuation | undefined, signal: AbortSignal): Promise<MediaResponse>;
@@ -91,7 +91,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
     { origin, target, host }: Destination,
     continuation: Continuation | undefined,
     signal: AbortSignal,
-  ): Promise<{ response: Dispatcher.ResponseData; exchange: Exchange }> {
+  ): Promise<{ response: Dispatcher.ResponseData; exchange: MediaExchange }> {
     signal.throwIfAborted();
     const exchange = createExchange(host, idleTimeoutMs, signal);
     try {
@@ -118,8 +118,8 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
     } catch (error) {
       exchange.end();
       signal.throwIfAborted();
-      if (isArchiverError(error)) throw error;
-      throw new ArchiverError('DOWNLOAD_FAILED', `${host} could not be reached (${reasonOf(error)})`, {
+      if (isVoicemailError(error)) throw error;
+      throw new VoicemailError('DOWNLOAD_FAILED', `${host} could not be reached (${reasonOf(error)})`, {
         cause: error,
       });
     }
@@ -134,7 +134,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
         const { response, exchange } = await send(destination, continuation, signal);
         const location = redirectTarget(response, address);
         if (location === undefined || redirects === MAX_REDIRECTS) {
-          return describe(response, exchange, destination, source);
+          return mediaResponse(response, exchange, destination, source);
         }
         await drain(response, exchange);
         signal.throwIfAborted();
@@ -147,7 +147,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
 }
 
 /** One request's watchdog and abort signal. */
-interface Exchange {
+interface MediaExchange {
   /** Aborted by the caller's signal, by the watchdog, or by `end`. */
   readonly signal: AbortSignal;
   /** Waits for the other side, at most for the idle timeout. */
@@ -156,13 +156,13 @@ interface Exchange {
   end(): void;
 }
 
-function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal): Exchange {
+function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal): MediaExchange {
   const controller = new AbortController();
   let waiting = false;
   const timer = setTimeout(() => {
     if (!waiting) return;
     const message = `${host} delivered nothing for ${Math.round(idleTimeoutMs / 100) / 10} s`;
-    controller.abort(new ArchiverError('DOWNLOAD_FAILED', message));
+    controller.abort(new VoicemailError('DOWNLOAD_FAILED', message));
   }, idleTimeoutMs);
   const forward = (): void => controller.abort(outer.reason);
   outer.addEventListener('abort', forward, { once: true });
@@ -185,7 +185,7 @@ function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal)
 }
 
 /** Reads the few bytes of a redirect, so that its connection can be used again. */
-async function drain(response: Dispatcher.ResponseData, exchange: Exchange): Promise<void> {
+async function drain(response: Dispatcher.ResponseData, exchange: MediaExchange): Promise<void> {
   try {
     await exchange.wait(response.body.dump({ limit: MAX_REDIRECT_BODY_BYTES, signal: exchange.signal }));
   } catch {
@@ -202,9 +202,9 @@ function redirectTarget(response: Dispatcher.ResponseData, from: string): string
   return resolveRedirect(location, from);
 }
 
-function describe(
+function mediaResponse(
   response: Dispatcher.ResponseData,
-  exchange: Exchange,
+  exchange: MediaExchange,
   { host }: Destination,
   source: Destination,
 ): MediaResponse {
@@ -218,7 +218,7 @@ function describe(
   // Any other coding leaves the body compressed, or its end unknown: undici undoes no other.
   if (coding !== '' && !chunked && status >= 200 && status < 300) {
     discard();
-    throw new ArchiverError(
+    throw new VoicemailError(
       'DOWNLOAD_FAILED',
       `${host} sent the recording with a transfer coding that was not asked for`,
     );
@@ -242,7 +242,7 @@ function describe(
 
 async function* readBody(
   body: AsyncIterable<Buffer> & { destroy(): unknown },
-  exchange: Exchange,
+  exchange: MediaExchange,
   host: string,
 ): AsyncGenerator<Buffer, void, void> {
   const iterator = body[Symbol.asyncIterator]();
@@ -255,7 +255,7 @@ async function* readBody(
   } catch (error) {
     // The caller's own reason, or the watchdog's.
     exchange.signal.throwIfAborted();
-    throw new ArchiverError(
+    throw new VoicemailError(
       'RECORDING_TRUNCATED',
       `the connection to ${host} ended too early (${reasonOf(error)})`,
       { cause: error },

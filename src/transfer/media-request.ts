@@ -1,27 +1,27 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { Continuation, MediaClient, MediaResponse } from './media-http.ts';
 import type { SignedUrl } from './signed-url.ts';
 
 /** How often one transfer tries again by itself, and how long it pauses before that. */
-export interface Patience {
+export interface RetryPauses {
   /**
    * Pauses after a passing failure; returns when to try again.
    * @param gainedBytes what was received since the failure before.
    * @throws `error` once trying again has brought too little too often, or the other side asks for more time
    *   than a transfer waits.
    */
-  afterFailure(error: ArchiverError, gainedBytes: number, signal: AbortSignal): Promise<void>;
+  afterFailure(error: VoicemailError, gainedBytes: number, signal: AbortSignal): Promise<void>;
   /**
    * Pauses after an answer that is no recording, or a refusal: perhaps a gateway's glitch.
    * @throws `error` at the third time.
    */
-  afterUnusable(error: ArchiverError, signal: AbortSignal): Promise<void>;
+  afterUnusable(error: VoicemailError, signal: AbortSignal): Promise<void>;
   /**
    * Counts a download that has to begin anew.
    * @throws `error` once that has happened too often.
    */
-  beforeStartingAnew(error: ArchiverError): void;
+  beforeStartingAnew(error: VoicemailError): void;
 }
 
 /** Failures in a row that bring (almost) nothing. A download that gains ground goes on as long as it takes. */
@@ -39,7 +39,7 @@ const MAX_UNUSABLE = 2;
 const MAX_PAUSE_MS = 5000;
 
 /** @param firstPauseMs the first pause; later ones double up to 5 s. */
-export function createPatience(firstPauseMs: number): Patience {
+export function createRetryPauses(firstPauseMs: number): RetryPauses {
   let fruitless = 0;
   let unusable = 0;
   let freshStarts = 0;
@@ -94,14 +94,14 @@ const PASSING = [408, 425, 429];
 export interface RequesterOptions {
   readonly media: MediaClient;
   readonly signedUrl: SignedUrl;
-  readonly patience: Patience;
+  readonly patience: RetryPauses;
 }
 
 /**
  * Requests a recording, or the rest of it, until there is an answer to work with: 200, 203 or 204, and for a rest
  * also 206 and 416. An expired or refused URL is replaced, passing faults are waited out.
  *
- * @throws ArchiverError once trying has been enough.
+ * @throws VoicemailError once trying has been enough.
  */
 export type Requester = (
   continuation: Continuation | undefined,
@@ -113,13 +113,13 @@ export function createRequester({ media, signedUrl, patience }: RequesterOptions
   async function send(
     continuation: Continuation | undefined,
     signal: AbortSignal,
-  ): Promise<MediaResponse | ArchiverError> {
+  ): Promise<MediaResponse | VoicemailError> {
     await signedUrl.renewIfExpired(signal);
     try {
       return await media.open(signedUrl.url, continuation, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (isArchiverError(error, 'DOWNLOAD_FAILED')) return error;
+      if (isVoicemailError(error, 'DOWNLOAD_FAILED')) return error;
       throw error;
     }
   }
@@ -127,7 +127,7 @@ export function createRequester({ media, signedUrl, patience }: RequesterOptions
   return async (continuation, signal) => {
     for (;;) {
       const response = await send(continuation, signal);
-      if (response instanceof ArchiverError) {
+      if (response instanceof VoicemailError) {
         await patience.afterFailure(response, 0, signal);
         continue;
       }
@@ -146,17 +146,17 @@ export function createRequester({ media, signedUrl, patience }: RequesterOptions
   };
 }
 
-function refusal({ host, status }: MediaResponse, refreshes: number): ArchiverError {
+function refusal({ host, status }: MediaResponse, refreshes: number): VoicemailError {
   const fresh = refreshes === 0 ? '' : ', and those from fresh metadata';
-  return new ArchiverError(
+  return new VoicemailError(
     'RECORDING_URL_EXPIRED',
     `${host} refused the recording's URL (HTTP ${status})${fresh}`,
   );
 }
 
-function statusError({ host, status, retryAfterMs }: MediaResponse): ArchiverError {
+function statusError({ host, status, retryAfterMs }: MediaResponse): VoicemailError {
   const redirected = status >= 300 && status < 400 ? ', a redirect that leads no further,' : '';
-  return new ArchiverError(
+  return new VoicemailError(
     'DOWNLOAD_FAILED',
     `${host} answered with HTTP ${status}${redirected} in place of the recording`,
     retryAfterMs === undefined ? {} : { retryAfterMs },

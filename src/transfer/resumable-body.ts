@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { Conclusion } from './audio/container.ts';
 import { createInspector, type Identity, type Inspector } from './audio/inspector.ts';
 import type { MediaResponse } from './media-http.ts';
-import type { Patience, Requester } from './media-request.ts';
+import type { Requester, RetryPauses } from './media-request.ts';
 import type { SignedUrl } from './signed-url.ts';
 
 /** What happens during a download, for logs and metrics. */
@@ -11,21 +11,21 @@ export interface DownloadEvents {
   /** Bytes arrived; `received` counts them from the recording's first byte. */
   onBytes(count: number, received: number): void;
   /** A broken download goes on where it stopped. */
-  onResume(from: number, because: ArchiverError): void;
+  onResume(from: number, because: VoicemailError): void;
   /** A download cannot go on and begins anew. */
-  onStartAnew(because: ArchiverError): void;
+  onStartAnew(because: VoicemailError): void;
 }
 
 /** What receiving works with. */
 export interface ReceiveOptions {
   readonly signedUrl: SignedUrl;
-  readonly patience: Patience;
+  readonly patience: RetryPauses;
   readonly maxRecordingBytes: number;
   readonly events: DownloadEvents;
 }
 
 /** A recording on its way, from its first byte. */
-export interface Receiving {
+export interface ResumableBody {
   /** Reads the first bytes and tells what they are; they are part of `chunks` all the same. */
   identify(): Promise<Identity>;
   /**
@@ -37,7 +37,7 @@ export interface Receiving {
   /** Whether all bytes have been handed on and found to be the whole recording. */
   readonly whole: boolean;
   /** Why it had to begin anew, if that is how it ended. */
-  readonly startAnew: StartAnew | undefined;
+  readonly startAnew: Restart | undefined;
   /** Lowercase hex of all bytes so far. */
   sha256(): string;
   conclude(): Conclusion | undefined;
@@ -46,8 +46,8 @@ export interface Receiving {
 }
 
 /** Not a failure: what was received cannot be continued, so whoever took it in has to drop it. */
-export class StartAnew extends Error {
-  constructor(because: ArchiverError) {
+export class Restart extends Error {
+  constructor(because: VoicemailError) {
     super('the download has to begin anew', { cause: because });
     this.name = 'StartAnew';
   }
@@ -57,13 +57,13 @@ export class StartAnew extends Error {
  * Receives the recording that `first` is the answer with. What comes in place of a rest and is the whole
  * recording instead is handed to `keepWhole`, to begin anew with.
  */
-export function receive(
+export function openResumableBody(
   first: MediaResponse,
   request: Requester,
   options: ReceiveOptions,
   signal: AbortSignal,
   keepWhole: (response: MediaResponse) => void,
-): Receiving {
+): ResumableBody {
   const { signedUrl, patience, maxRecordingBytes, events } = options;
   const hash = createHash('sha256');
   const inspector = createInspector(first.contentType);
@@ -72,19 +72,19 @@ export function receive(
   let response = first;
   let receivedBytes = 0;
   let totalBytes = first.contentLength;
-  let startAnew: StartAnew | undefined;
+  let startAnew: Restart | undefined;
   let whole = false;
   const stream = receiveAll();
 
-  function beginAnew(because: ArchiverError): StartAnew {
+  function beginAnew(because: VoicemailError): Restart {
     patience.beforeStartingAnew(because);
     events.onStartAnew(because);
-    startAnew = new StartAnew(because);
+    startAnew = new Restart(because);
     return startAnew;
   }
 
   /** Perhaps a glitch: fresh metadata and another try, unless there have been enough of them. */
-  async function rejectAsUnusable(error: ArchiverError): Promise<never> {
+  async function rejectAsUnusable(error: VoicemailError): Promise<never> {
     response.discard();
     await patience.afterUnusable(error, signal);
     await signedUrl.renew(error, signal);
@@ -94,7 +94,7 @@ export function receive(
   async function* receiveAll(): AsyncGenerator<Buffer, void, void> {
     for (;;) {
       const startedAt = receivedBytes;
-      let broken: ArchiverError;
+      let broken: VoicemailError;
       try {
         for await (const chunk of response.body) {
           receivedBytes += chunk.length;
@@ -124,7 +124,7 @@ export function receive(
   }
 
   /** Asks for the rest; what comes must verifiably belong to what is already there. */
-  async function resume(broken: ArchiverError): Promise<MediaResponse> {
+  async function resume(broken: VoicemailError): Promise<MediaResponse> {
     const { validator } = first;
     if (validator === undefined || receivedBytes === 0 || receivedBytes > (totalBytes ?? Infinity)) {
       throw beginAnew(broken);
@@ -150,11 +150,11 @@ export function receive(
 
   async function assertUsable(): Promise<void> {
     if (receivedBytes === 0) {
-      await rejectAsUnusable(new ArchiverError('RECORDING_EMPTY', 'the recording has no bytes'));
+      await rejectAsUnusable(new VoicemailError('RECORDING_EMPTY', 'the recording has no bytes'));
     }
     if (inspector.conclude()?.verdict === 'short') {
       const message = `the recording ends after ${receivedBytes} bytes, earlier than its own header says`;
-      await rejectAsUnusable(new ArchiverError('RECORDING_TRUNCATED', message));
+      await rejectAsUnusable(new VoicemailError('RECORDING_TRUNCATED', message));
     }
   }
 
@@ -182,12 +182,12 @@ export function receive(
       if (identity.document !== undefined) {
         const what = identity.document === 'text' ? 'text' : `${identity.document} document`;
         const message = `${response.host} sent a ${what} in place of the recording`;
-        await rejectAsUnusable(new ArchiverError('RECORDING_NOT_AUDIO', message));
+        await rejectAsUnusable(new VoicemailError('RECORDING_NOT_AUDIO', message));
       }
       const minimum = identity.container?.minimumBytes;
       if (minimum !== undefined && totalBytes !== undefined && totalBytes < minimum) {
         const message = `the recording is sent with ${totalBytes} bytes, but its own header says ${minimum}`;
-        await rejectAsUnusable(new ArchiverError('RECORDING_TRUNCATED', message));
+        await rejectAsUnusable(new VoicemailError('RECORDING_TRUNCATED', message));
       }
       return identity;
     },
@@ -215,10 +215,10 @@ function provesSame(received: string | undefined, sent: string): boolean {
   return received === sent || (received === undefined && !sent.startsWith('"'));
 }
 
-/** @throws ArchiverError `RECORDING_TOO_LARGE` for more bytes than are allowed. */
+/** @throws VoicemailError `RECORDING_TOO_LARGE` for more bytes than are allowed. */
 export function assertSize(bytes: number | undefined, maxRecordingBytes: number): void {
   if (bytes === undefined || bytes <= maxRecordingBytes) return;
-  throw new ArchiverError(
+  throw new VoicemailError(
     'RECORDING_TOO_LARGE',
     `the recording is larger than the ${maxRecordingBytes} bytes that MAX_RECORDING_BYTES allows`,
   );
@@ -241,24 +241,25 @@ function isComplete(
 }
 
 /** @returns the failure to recover from; throws what is none. */
-function asBreak(error: unknown, receivedBytes: number, totalBytes: number | undefined): ArchiverError {
-  const isBreak = isArchiverError(error, 'RECORDING_TRUNCATED') || isArchiverError(error, 'DOWNLOAD_FAILED');
+function asBreak(error: unknown, receivedBytes: number, totalBytes: number | undefined): VoicemailError {
+  const isBreak =
+    isVoicemailError(error, 'RECORDING_TRUNCATED') || isVoicemailError(error, 'DOWNLOAD_FAILED');
   if (!isBreak) throw error;
   const message = `${error.message}, after ${progress(receivedBytes, totalBytes)}`;
-  return new ArchiverError(error.code, message, { cause: error.cause });
+  return new VoicemailError(error.code, message, { cause: error.cause });
 }
 
 /**
  * The failure of a body that ended without an error and is not whole. One without a length that has no bytes
  * may be a broken connection (undici ends such a body when the connection is reset), so it may pass.
  */
-function endedEarly(host: string, receivedBytes: number, totalBytes: number | undefined): ArchiverError {
+function endedEarly(host: string, receivedBytes: number, totalBytes: number | undefined): VoicemailError {
   if (receivedBytes === 0 && totalBytes === undefined) {
-    return new ArchiverError('RECORDING_EMPTY', `${host} sent no bytes before it closed the connection`, {
+    return new VoicemailError('RECORDING_EMPTY', `${host} sent no bytes before it closed the connection`, {
       retryable: true,
     });
   }
-  return new ArchiverError(
+  return new VoicemailError(
     'RECORDING_TRUNCATED',
     `${host} ended the recording after ${progress(receivedBytes, totalBytes)}`,
   );

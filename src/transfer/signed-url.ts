@@ -1,4 +1,4 @@
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import { urlExpiry } from '../kore/url-expiry.ts';
 import { unlessAborted } from '../util/async.ts';
@@ -17,7 +17,7 @@ export interface SignedUrl {
    * Replaces the URL by fresh metadata.
    * @param because thrown instead when that has been done too often.
    */
-  renew(because: ArchiverError, signal: AbortSignal): Promise<void>;
+  renew(because: VoicemailError, signal: AbortSignal): Promise<void>;
 }
 
 /** How often one transfer fetches fresh metadata; after that the session waits for its next attempt. */
@@ -42,7 +42,7 @@ export function createSignedUrl(
 
   const hasExpired = (): boolean => expiresAt !== undefined && expiresAt - Date.now() < EXPIRY_MARGIN_MS;
 
-  async function renew(because: ArchiverError, signal: AbortSignal): Promise<void> {
+  async function renew(because: VoicemailError, signal: AbortSignal): Promise<void> {
     if (refreshes === MAX_REFRESHES) throw because;
     pending ??= replace().finally(() => {
       pending = undefined;
@@ -71,7 +71,7 @@ export function createSignedUrl(
     async renewIfExpired(signal) {
       if (hasExpired() && !untried) {
         const message = "the recording's URL expired before its download could start, as did the fresh ones";
-        await renew(new ArchiverError('RECORDING_URL_EXPIRED', message), signal);
+        await renew(new VoicemailError('RECORDING_URL_EXPIRED', message), signal);
       }
       untried = false;
     },

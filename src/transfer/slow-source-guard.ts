@@ -5,7 +5,7 @@ const LEAST_BYTES_PER_SECOND = 64 * 1024;
 const LEAST_WAITING = 0.5;
 
 /** Why an attempt was broken off: not a failure, the transfer goes on when it is its turn again. */
-export class GivesWay extends Error {
+export class SlowSource extends Error {
   constructor() {
     super('its source is slow, and others wait for the memory');
     this.name = 'GivesWay';
@@ -13,7 +13,7 @@ export class GivesWay extends Error {
 }
 
 /** One attempt at a transfer, as long as it may hold memory. */
-export interface Turn {
+export interface SlowSourceGuard {
   /** Aborted when the attempt has to give way, and when the transfer is. */
   readonly signal: AbortSignal;
   readonly gaveWay: boolean;
@@ -24,7 +24,7 @@ export interface Turn {
 }
 
 /** What a turn is judged by. */
-export interface TurnOptions {
+export interface SlowSourceGuardOptions {
   /** Runs whenever the source is waited for. */
   readonly waiting: Stopwatch;
   receivedBytes(): number;
@@ -42,7 +42,7 @@ export interface TurnOptions {
  * fresh metadata) gives way to those who wait for memory: it drops what it has, waits behind them and begins anew.
  * It never does so while the archive is what is waited for. As its patience doubles, even the slowest ends.
  */
-export function createTurn(options: TurnOptions): Turn {
+export function createSlowSourceGuard(options: SlowSourceGuardOptions): SlowSourceGuard {
   const { waiting, lookMs, gaveWayBefore } = options;
   const controller = new AbortController();
   let timer: NodeJS.Timeout | undefined;
@@ -58,7 +58,7 @@ export function createTurn(options: TurnOptions): Turn {
     before = now;
     looksLeft -= 1;
     const slow = waitedMs >= LEAST_WAITING * lookMs && bytes < (LEAST_BYTES_PER_SECOND * waitedMs) / 1000;
-    if (looksLeft <= 0 && slow && waiting.running && options.isWanted()) controller.abort(new GivesWay());
+    if (looksLeft <= 0 && slow && waiting.running && options.isWanted()) controller.abort(new SlowSource());
   }
 
   return {

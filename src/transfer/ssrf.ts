@@ -3,7 +3,7 @@ import { lookup as systemLookup } from 'node:dns/promises';
 import { isIP, type LookupFunction } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import type { MediaConfig } from '../config/config.ts';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 
 /** IPv6's global unicast space; what lies outside is local, reserved, or an IPv4 address in disguise. */
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
@@ -61,8 +61,8 @@ export function createGuardedLookup(
 }
 
 /** The refusal of a host that is, or leads to, an address outside the public internet. */
-function privateAddressError(hostname: string): ArchiverError {
-  return new ArchiverError(
+function privateAddressError(hostname: string): VoicemailError {
+  return new VoicemailError(
     'RECORDING_HOST_NOT_ALLOWED',
     `the recording's host ${hostname} is not on the public internet; recordings are only fetched from there ` +
       '(KORE_ALLOW_PRIVATE_MEDIA=true lifts this, for tests)',
@@ -95,7 +95,7 @@ const AMBIGUOUS_AUTHORITY = /[@\\\s\p{Cc}]/u;
  * Only the authority is parsed and made canonical; path and query stay byte for byte as they came. Characters
  * that no HTTP request line can carry (spaces, non-ASCII letters) are percent-encoded, as every browser does.
  *
- * @throws ArchiverError `RECORDING_HOST_NOT_ALLOWED`, naming at most the host.
+ * @throws VoicemailError `RECORDING_HOST_NOT_ALLOWED`, naming at most the host.
  */
 export function parseDestination(url: string, policy: MediaConfig): Destination {
   const parts = URL_PARTS.exec(url);
@@ -136,6 +136,6 @@ function sendable(part: string): string {
   return part.replace(/[^\x21-\x7e]+/g, (characters) => encodeURIComponent(characters.toWellFormed()));
 }
 
-function notAllowed(message: string): ArchiverError {
-  return new ArchiverError('RECORDING_HOST_NOT_ALLOWED', message);
+function notAllowed(message: string): VoicemailError {
+  return new VoicemailError('RECORDING_HOST_NOT_ALLOWED', message);
 }

@@ -1,4 +1,4 @@
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { TransferredRecording } from '../domain/recording.ts';
 import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
@@ -6,11 +6,17 @@ import type { ArchiveStore, WriteMode } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { createDownload, type Download, type Opened } from './download.ts';
 import type { MediaClient } from './media-http.ts';
-import { createPatience } from './media-request.ts';
+import { createRetryPauses } from './media-request.ts';
 import { createReservation, type MemoryBudget, type Reservation } from './memory.ts';
-import type { DownloadEvents, Receiving } from './resumable-body.ts';
+import type { DownloadEvents, ResumableBody } from './resumable-body.ts';
 import { createSignedUrl } from './signed-url.ts';
-import { createStopwatch, createTurn, type Stopwatch, type Turn, timed } from './slow-source-guard.ts';
+import {
+  createSlowSourceGuard,
+  createStopwatch,
+  type SlowSourceGuard,
+  type Stopwatch,
+  timed,
+} from './slow-source-guard.ts';
 
 /** One recording to be carried into the archive. */
 interface TransferRequest {
@@ -19,7 +25,7 @@ interface TransferRequest {
   readonly recording: KoreRecording;
   /**
    * Fetches the session's metadata anew and returns the same recording with a fresh URL.
-   * @throws ArchiverError when it can't be had, or is no longer there.
+   * @throws VoicemailError when it can't be had, or is no longer there.
    */
   refresh(signal: AbortSignal): Promise<KoreRecording>;
   readonly mode: WriteMode;
@@ -83,7 +89,7 @@ const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
  * URL expires first goes first, and slow sources give way), download it across breaks and expired URLs, count, hash and inspect each
  * byte once as it passes, and store it whole or not at all.
  *
- * A transfer throws an `ArchiverError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
+ * A transfer throws an `VoicemailError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
  * store and `refresh` throw, and the signal's own reason when aborted.
  *
  * @example
@@ -113,7 +119,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
     const download = createDownload({
       media,
       signedUrl,
-      patience: createPatience(limits.retryPauseMs ?? DEFAULT_RETRY_PAUSE_MS),
+      patience: createRetryPauses(limits.retryPauseMs ?? DEFAULT_RETRY_PAUSE_MS),
       maxRecordingBytes: limits.maxRecordingBytes,
       events: downloadEvents(request, log, counts, observe),
     });
@@ -121,7 +127,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
     const downloading = createStopwatch();
     try {
       for (;;) {
-        const turn = createTurn({
+        const turn = createSlowSourceGuard({
           waiting: downloading,
           receivedBytes: () => counts.bytes,
           isWanted: () => memory.waiting > 0,
@@ -129,7 +135,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
           gaveWayBefore: counts.gaveWay,
           signal,
         });
-        let receiving: Receiving | undefined;
+        let receiving: ResumableBody | undefined;
         try {
           const slow = counts.gaveWay > 0;
           const opened = await openWithinBudget({ download, reservation, store, downloading, slow }, turn);
@@ -192,7 +198,7 @@ async function openWithinBudget(
     readonly downloading: Stopwatch;
     readonly slow: boolean;
   },
-  turn: Turn,
+  turn: SlowSourceGuard,
 ): Promise<Opened> {
   const { download, reservation, store, downloading, slow } = attempt;
   for (;;) {
@@ -211,7 +217,7 @@ async function openWithinBudget(
 
 /** Hands the bytes to the store; returns the content type they are stored with. */
 async function storeReceived(
-  receiving: Receiving,
+  receiving: ResumableBody,
   { expectedBytes, source }: Opened,
   context: Pick<TransferDeps, 'store' | 'log'> & {
     request: TransferRequest;
@@ -235,7 +241,7 @@ async function storeReceived(
   };
   await store.writeStream(request.key, body, { contentType }, request.mode, signal);
   if (!receiving.whole) {
-    throw new ArchiverError('INTERNAL', 'the archive did not read the recording to its end');
+    throw new VoicemailError('INTERNAL', 'the archive did not read the recording to its end');
   }
   return contentType;
 }

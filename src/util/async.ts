@@ -1,5 +1,5 @@
 /** Works on items in their order, so many of them at a time. */
-export async function inLanes<T>(
+export async function forEachLimit<T>(
   items: readonly T[],
   lanes: number,
   work: (item: T) => Promise<void>,
@@ -62,7 +62,7 @@ export async function withinTime(work: Promise<unknown>, milliseconds: number): 
   }
 }
 /** Lets what is about the same things happen one after the other, and everything else at the same time. */
-export class Turns {
+export class KeyedMutex {
   /** By key: the last of those under way that are about it. */
   readonly #last = new Map<string, Promise<unknown>>();
 

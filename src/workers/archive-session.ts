@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { SessionResult, TransferProgress } from '../domain/views.ts';
 import type { CallClass, KoreDocument, KoreRecording, Voicemail } from '../domain/voicemail.ts';
@@ -59,7 +59,7 @@ const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
  * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
  * is already there with the same bytes counts as done, and the first manifest stays.
  *
- * @throws ArchiverError with the code of whatever kept the session from being archived.
+ * @throws VoicemailError with the code of whatever kept the session from being archived.
  */
 export async function archiveSession(
   task: SessionTask,
@@ -100,7 +100,7 @@ async function readOldManifest(
     const isOwn = manifest?.sessionId === session.sessionId && manifest.botId === session.botId;
     return isOwn ? manifest : undefined;
   } catch (error) {
-    if (isArchiverError(error, 'ARCHIVE_CONFLICT')) return undefined;
+    if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
     throw error;
   }
 }
@@ -124,7 +124,7 @@ export async function archiveTranscript(
     await store.write(key, bytes, JSON_INFO, mode, signal);
     return describeTranscript(bytes, transcript.messages.length, store.fullKey(key));
   } catch (error) {
-    if (!isArchiverError(error, 'ARCHIVE_CONFLICT') || mode === 'replace') throw error;
+    if (!isVoicemailError(error, 'ARCHIVE_CONFLICT') || mode === 'replace') throw error;
     // An attempt before this one, or a worker beside it, saw other messages. Its transcript is whole, and it may
     // be about to be named in a manifest, so it stays and this manifest names it as well.
     const existing = await store.read(key, signal);
@@ -149,14 +149,14 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
       return voicemail;
     case 'later':
       if (task.isCandidate && isLongOver(task, voicemail, deps.now())) {
-        throw new ArchiverError('RECORDING_UNAVAILABLE', 'the session has no voicemail');
+        throw new VoicemailError('RECORDING_UNAVAILABLE', 'the session has no voicemail');
       }
-      throw new ArchiverError(
+      throw new VoicemailError(
         'RECORDING_NOT_READY',
         `Kore has no recording yet (status "${voicemail.status}")`,
       );
     case 'never':
-      throw new ArchiverError(
+      throw new VoicemailError(
         'RECORDING_UNAVAILABLE',
         `Kore has no recording of this session and will not have one (status "${voicemail.status}")`,
       );
@@ -233,8 +233,8 @@ function recordingAt(recordings: ReadonlyMap<string, KoreRecording>, key: string
 }
 
 /** Then the session is started over, so that its manifest names them all. */
-function otherRecordings(): ArchiverError {
-  return new ArchiverError(
+function otherRecordings(): VoicemailError {
+  return new VoicemailError(
     'RECORDING_NOT_READY',
     'Kore lists other recordings than a moment ago: looking again from the start',
   );
@@ -252,7 +252,7 @@ async function archiveManifest(
     await store.write(manifestKey(session), serialize(manifest), JSON_INFO, mode, signal);
     return manifest;
   } catch (error) {
-    if (!isArchiverError(error, 'ARCHIVE_CONFLICT')) throw error;
+    if (!isVoicemailError(error, 'ARCHIVE_CONFLICT')) throw error;
     const existing = await readManifest(session, store, signal);
     if (!existing) throw error;
     return existing;

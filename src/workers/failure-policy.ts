@@ -1,19 +1,19 @@
 import type { WorkConfig } from '../config/config.ts';
-import { ArchiverError } from '../domain/errors.ts';
+import { VoicemailError } from '../domain/errors.ts';
 import type { SessionError } from '../domain/views.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
-import type { Verdict } from '../jobs/consumer.ts';
+import type { JobDecision } from '../jobs/consumer.ts';
 import {
   failureReason,
-  type LookReason,
-  type Looks,
-  type LooksByReason,
+  type PollReason,
+  type Polls,
+  type PollsByReason,
   type SessionJobProgress,
 } from '../jobs/session-job.ts';
 import { redact } from '../util/redact.ts';
 
 /** The times of {@link WorkConfig} that decide what becomes of a failure. */
-export type Patience = Pick<
+export type WaitLimits = Pick<
   WorkConfig,
   'recordingWaitMs' | 'pollDelayMs' | 'retryDelayMs' | 'retryWaitMs' | 'unauthorizedPauseMs'
 >;
@@ -30,8 +30,8 @@ export interface FailedAttempt {
 
 /** What becomes of a failed attempt. */
 export interface Outcome {
-  readonly verdict: Verdict;
-  readonly error: ArchiverError;
+  readonly verdict: JobDecision;
+  readonly error: VoicemailError;
   /** What the job is to remember. */
   readonly progress: SessionJobProgress;
   /** Every other session would fail the same way: take none for so long. */
@@ -43,7 +43,7 @@ const MAX_PAUSE_MS = 60 * 60 * 1000;
 /** A pause is this much shorter or longer than planned, so that what failed together does not return together. */
 const JITTER = 0.2;
 /** Kore has to refuse a session this often, and for all of `RETRY_WAIT`, before it counts as failed. */
-const MIN_RATE_LIMITED_LOOKS = 10;
+const MIN_RATE_LIMITED_POLLS = 10;
 /** For a limit that does not say how long it lasts: the documented one is by the minute. */
 const RATE_LIMIT_PAUSE_MS = 60_000;
 
@@ -59,20 +59,20 @@ const RATE_LIMIT_PAUSE_MS = 60_000;
  */
 export function decideOutcome(
   attempt: FailedAttempt,
-  patience: Patience,
+  patience: WaitLimits,
   random: () => number = Math.random,
 ): Outcome {
-  const error = asArchiverError(attempt.error);
+  const error = asVoicemailError(attempt.error);
   const jittered = (milliseconds: number) => withJitter(milliseconds, random);
 
   switch (error.code) {
     case 'RECORDING_NOT_READY': {
-      const looks = nextLook(attempt, error.code);
-      const deadline = looks.since + patience.recordingWaitMs;
+      const polls = nextPoll(attempt, error.code);
+      const deadline = polls.since + patience.recordingWaitMs;
       if (attempt.now >= deadline) return failed(attempt, error);
-      const pause = jittered(growingPause(patience.pollDelayMs, looks.count));
+      const pause = jittered(growingPause(patience.pollDelayMs, polls.count));
       // The last look is at the deadline itself.
-      return waits(attempt, error, Math.min(attempt.now + pause, deadline), { [error.code]: looks });
+      return waits(attempt, error, Math.min(attempt.now + pause, deadline), { [error.code]: polls });
     }
     case 'KORE_RATE_LIMITED': {
       const holdMs = error.retryAfterMs ?? RATE_LIMIT_PAUSE_MS;
@@ -81,15 +81,15 @@ export function decideOutcome(
       if (error instanceof CallLimitReached) {
         if (error.callClass === 'live') return { ...waits(attempt, error, until), holdMs };
         // Live sessions go on. The others come back spread out over a time that grows with their number.
-        const looks = nextLook(attempt, 'CALL_LIMIT');
-        const spread = random() * growingPause(holdMs, looks.count);
-        return waits(attempt, error, until + spread, { CALL_LIMIT: looks });
+        const polls = nextPoll(attempt, 'CALL_LIMIT');
+        const spread = random() * growingPause(holdMs, polls.count);
+        return waits(attempt, error, until + spread, { CALL_LIMIT: polls });
       }
-      const looks = nextLook(attempt, error.code);
+      const polls = nextPoll(attempt, error.code);
       const isHopeless =
-        attempt.now - looks.since >= patience.retryWaitMs && looks.count >= MIN_RATE_LIMITED_LOOKS;
+        attempt.now - polls.since >= patience.retryWaitMs && polls.count >= MIN_RATE_LIMITED_POLLS;
       if (isHopeless) return failed(attempt, error);
-      return { ...waits(attempt, error, until, { [error.code]: looks }), holdMs };
+      return { ...waits(attempt, error, until, { [error.code]: polls }), holdMs };
     }
     case 'KORE_UNAUTHORIZED': {
       const holdMs = error.retryAfterMs ?? patience.unauthorizedPauseMs;
@@ -113,7 +113,7 @@ export function decideOutcome(
 export function maxAttempts({
   retryDelayMs,
   retryWaitMs,
-}: Pick<Patience, 'retryDelayMs' | 'retryWaitMs'>): number {
+}: Pick<WaitLimits, 'retryDelayMs' | 'retryWaitMs'>): number {
   let attempts = 1;
   for (let total = 0; total < retryWaitMs; attempts += 1) {
     total += Math.max(1, growingPause(retryDelayMs, attempts - 1));
@@ -132,21 +132,21 @@ export function withJitter(milliseconds: number, random: () => number = Math.ran
 }
 
 /** Any thrown value as an error of ours; what nobody foresaw is `INTERNAL`. */
-export function asArchiverError(error: unknown): ArchiverError {
-  if (error instanceof ArchiverError) return error;
+export function asVoicemailError(error: unknown): VoicemailError {
+  if (error instanceof VoicemailError) return error;
   const message = error instanceof Error ? error.message : String(error);
-  return new ArchiverError('INTERNAL', redact(message), { cause: error });
+  return new VoicemailError('INTERNAL', redact(message), { cause: error });
 }
 
-function waits(attempt: FailedAttempt, error: ArchiverError, until: number, looks?: LooksByReason): Outcome {
+function waits(attempt: FailedAttempt, error: VoicemailError, until: number, polls?: PollsByReason): Outcome {
   return {
     error,
     verdict: { kind: 'wait', until },
-    progress: remembered(attempt, error, { nextAttemptAt: until, ...(looks && { looks }) }),
+    progress: remembered(attempt, error, { nextAttemptAt: until, ...(polls && { polls }) }),
   };
 }
 
-function failed(attempt: FailedAttempt, error: ArchiverError): Outcome {
+function failed(attempt: FailedAttempt, error: VoicemailError): Outcome {
   return {
     error,
     verdict: { kind: 'fail', reason: failureReason(error.code, error.message) },
@@ -155,26 +155,26 @@ function failed(attempt: FailedAttempt, error: ArchiverError): Outcome {
 }
 
 /** Counts one more look for this reason. */
-export function nextLook(attempt: Pick<FailedAttempt, 'progress' | 'now'>, reason: LookReason): Looks {
-  const looks = attempt.progress.looks?.[reason];
-  return looks ? { ...looks, count: looks.count + 1 } : { since: attempt.now, count: 0 };
+export function nextPoll(attempt: Pick<FailedAttempt, 'progress' | 'now'>, reason: PollReason): Polls {
+  const polls = attempt.progress.polls?.[reason];
+  return polls ? { ...polls, count: polls.count + 1 } : { since: attempt.now, count: 0 };
 }
 
 function remembered(
   attempt: FailedAttempt,
-  error: ArchiverError,
-  next: { readonly nextAttemptAt?: number; readonly looks?: LooksByReason },
+  error: VoicemailError,
+  next: { readonly nextAttemptAt?: number; readonly polls?: PollsByReason },
 ): SessionJobProgress {
-  const { transfer, looks } = attempt.progress;
+  const { transfer, polls } = attempt.progress;
   return {
     ...(transfer && { transfer }),
-    ...((looks || next.looks) && { looks: { ...looks, ...next.looks } }),
+    ...((polls || next.polls) && { polls: { ...polls, ...next.polls } }),
     ...(next.nextAttemptAt !== undefined && { nextAttemptAt: new Date(next.nextAttemptAt).toISOString() }),
     error: sessionError(error, attempt.now),
   };
 }
 
-function sessionError(error: ArchiverError, now: number): SessionError {
+function sessionError(error: VoicemailError, now: number): SessionError {
   return {
     code: error.code,
     message: redact(error.message),

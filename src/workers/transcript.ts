@@ -1,4 +1,4 @@
-import { type ArchiverError, isArchiverError } from '../domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { TranscriptState } from '../domain/views.ts';
 import type { KoreDocument } from '../domain/voicemail.ts';
@@ -11,7 +11,7 @@ import { type ArchiveDeps, archiveTranscript } from './archive-session.ts';
 export type TranscriptDeps = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'now'>;
 
 /** How long to look for a transcript (milliseconds). */
-export interface TranscriptPatience {
+export interface TranscriptWait {
   /** From the archiving of the session on. */
   readonly waitMs: number;
   /** So much longer while Kore can't be asked. */
@@ -19,7 +19,7 @@ export interface TranscriptPatience {
 }
 
 /** What a look for a transcript came to. */
-export interface TranscriptLook {
+export interface TranscriptPoll {
   readonly state: TranscriptState;
   /** When to stop looking; a look at or after that time settles it. */
   readonly deadline: Date;
@@ -29,14 +29,14 @@ export interface TranscriptLook {
  * Looks once more for the transcript of an archived session. Rewrites the manifest when the transcript has
  * come, or when it has not come in time; otherwise nothing changes.
  *
- * @throws ArchiverError with what kept it from looking, to be tried again.
+ * @throws VoicemailError with what kept it from looking, to be tried again.
  */
 export async function awaitTranscript(
   session: SessionRef,
-  { waitMs, extraMs }: TranscriptPatience,
+  { waitMs, extraMs }: TranscriptWait,
   deps: TranscriptDeps,
   signal: AbortSignal,
-): Promise<TranscriptLook> {
+): Promise<TranscriptPoll> {
   const manifest = await readManifest(session, deps.store, signal);
   // Removed from the archive in the meantime: there is nothing to add a transcript to.
   if (!manifest) return { state: 'absent', deadline: deps.now() };
@@ -73,12 +73,12 @@ async function lookForMessages(
   session: SessionRef,
   deps: TranscriptDeps,
   signal: AbortSignal,
-  endsLooking: (error: ArchiverError) => boolean,
+  endsLooking: (error: VoicemailError) => boolean,
 ): Promise<readonly KoreDocument[]> {
   try {
     return (await deps.fetchVoicemail(session, 'background', signal)).transcriptions;
   } catch (error) {
-    if (isArchiverError(error) && !(error instanceof CallLimitReached) && endsLooking(error)) return [];
+    if (isVoicemailError(error) && !(error instanceof CallLimitReached) && endsLooking(error)) return [];
     throw error;
   }
 }

@@ -1,8 +1,8 @@
 import type { WorkConfig } from '../config/config.ts';
-import { ArchiverError, type ErrorCode } from '../domain/errors.ts';
+import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { TranscriptState, TransferProgress } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
-import { Consumer, type TakenJob, type Verdict } from '../jobs/consumer.ts';
+import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
 import type { SessionJobProgress } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
 import type { Logger } from '../util/log.ts';
@@ -11,7 +11,7 @@ import {
   decideOutcome,
   type FailedAttempt,
   growingPause,
-  nextLook,
+  nextPoll,
   type Outcome,
   withJitter,
 } from './failure-policy.ts';
@@ -19,7 +19,7 @@ import type { WorkerActivity } from './liveness.ts';
 import { awaitTranscript } from './transcript.ts';
 
 /** A session that has been dealt with: its manifest is there. */
-export interface ArchivedSession {
+export interface ArchivedWork {
   /** From taking the job to its end. */
   readonly seconds: number;
   /** The archive had it before, so nothing was transferred. */
@@ -43,7 +43,7 @@ export interface FailedWork {
 /** Told of how the work goes, for metrics. */
 export interface WorkerObserver {
   /** A session is archived. */
-  onArchived?(session: ArchivedSession): void;
+  onArchived?(session: ArchivedWork): void;
   /** An attempt failed; jobs given back at a shutdown are no failures. */
   onAttemptFailed?(failed: FailedWork): void;
   /** A transcript awaited has come, or has been given up. */
@@ -94,7 +94,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     job: TakenJob,
     thrown: unknown,
     signal: AbortSignal,
-  ): Promise<Verdict> => {
+  ): Promise<JobDecision> => {
     // Cancelled by us: whatever the attempt died of, it is no fault of the session's.
     if (signal.aborted) return { kind: 'give-back' };
     const { attemptsMade, progress, data } = job;
@@ -119,8 +119,8 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     return verdict;
   };
   const guarded =
-    (about: Work, handle: (job: TakenJob, signal: AbortSignal) => Promise<Verdict>) =>
-    async (job: TakenJob, signal: AbortSignal): Promise<Verdict> => {
+    (about: Work, handle: (job: TakenJob, signal: AbortSignal) => Promise<JobDecision>) =>
+    async (job: TakenJob, signal: AbortSignal): Promise<JobDecision> => {
       try {
         refusedBots.check(job.data.botId);
         return await handle(job, signal);
@@ -159,7 +159,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   };
 }
 
-async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<Verdict> {
+async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
   const { data } = job;
   const began = performance.now();
   const progress = new ProgressWriter(job, deps.log);
@@ -197,7 +197,7 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
   return { kind: 'done', result: stored };
 }
 
-async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<Verdict> {
+async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
   const { data, progress } = job;
   const { transcriptWaitMs, retryWaitMs, pollDelayMs } = deps.work;
   const patience = { waitMs: transcriptWaitMs, extraMs: retryWaitMs };
@@ -208,15 +208,15 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
     deps.log.info({ session: data.sessionId, bot: data.botId, transcript: state }, 'transcript settled');
     return { kind: 'done', result: null };
   }
-  const next = nextTranscriptLook({ progress, now: deps.now().getTime() }, pollDelayMs);
+  const next = nextTranscriptPoll({ progress, now: deps.now().getTime() }, pollDelayMs);
   const until = Math.min(next.until, deadline.getTime());
-  await job.saveProgress({ looks: next.looks, nextAttemptAt: new Date(until).toISOString() });
+  await job.saveProgress({ polls: next.polls, nextAttemptAt: new Date(until).toISOString() });
   return { kind: 'wait', until };
 }
 
 /**
  * A look for a transcript that failed is made again, however often: nobody would see a failed one, and
- * {@link awaitTranscript} ends the looking in time. What a person has to mend in the archive fails.
+ * {@link awaitTranscript} ends the looking in time. What a person has to fix in the archive fails.
  */
 function keepLooking(
   outcome: Outcome,
@@ -226,23 +226,23 @@ function keepLooking(
   const { verdict, error } = outcome;
   const goesOn = verdict.kind === 'retry' || (verdict.kind === 'fail' && error.code !== 'ARCHIVE_CONFLICT');
   if (!goesOn) return outcome;
-  const { until, looks } = nextTranscriptLook(attempt, pollDelayMs);
+  const { until, polls } = nextTranscriptPoll(attempt, pollDelayMs);
   return {
     error,
     verdict: { kind: 'wait', until },
     progress: {
       ...outcome.progress,
-      looks: { ...outcome.progress.looks, ...looks },
+      polls: { ...outcome.progress.polls, ...polls },
       nextAttemptAt: new Date(until).toISOString(),
     },
   };
 }
 
 /** When to look for a transcript again, with pauses that grow each time. */
-function nextTranscriptLook(attempt: Pick<FailedAttempt, 'progress' | 'now'>, pollDelayMs: number) {
-  const looks = nextLook(attempt, 'RECORDING_NOT_READY');
-  const until = attempt.now + withJitter(growingPause(pollDelayMs, looks.count));
-  return { until, looks: { RECORDING_NOT_READY: looks } };
+function nextTranscriptPoll(attempt: Pick<FailedAttempt, 'progress' | 'now'>, pollDelayMs: number) {
+  const polls = nextPoll(attempt, 'RECORDING_NOT_READY');
+  const until = attempt.now + withJitter(growingPause(pollDelayMs, polls.count));
+  return { until, polls: { RECORDING_NOT_READY: polls } };
 }
 
 /** Writes a session's progress to its job, not more often than makes sense: most are done before the first time. */
@@ -281,11 +281,11 @@ class RefusedBots {
     this.#refusedUntil.set(botId, Date.now() + milliseconds);
   }
 
-  /** @throws ArchiverError `KORE_UNAUTHORIZED` while sessions of that bot are to wait. */
+  /** @throws VoicemailError `KORE_UNAUTHORIZED` while sessions of that bot are to wait. */
   check(botId: string): void {
     const left = (this.#refusedUntil.get(botId) ?? 0) - Date.now();
     if (left > 0) {
-      throw new ArchiverError(
+      throw new VoicemailError(
         'KORE_UNAUTHORIZED',
         'Kore refused the credentials for another session of this bot: check the bot id, and that the Kore app belongs to that bot',
         { retryAfterMs: left },
@@ -317,8 +317,8 @@ function report(
     log.error(
       { ...about, pauseSeconds: Math.ceil((holdMs ?? 0) / 1000) },
       isOneBotsFault
-        ? 'Kore refuses the credentials for this bot: NONE OF ITS SESSIONS IS BEING ARCHIVED until that is mended; trying again after a pause'
-        : 'Kore refuses the credentials: NO SESSION IS BEING ARCHIVED until that is mended; trying again after a pause',
+        ? 'Kore refuses the credentials for this bot: NONE OF ITS SESSIONS IS BEING ARCHIVED until that is fixed; trying again after a pause'
+        : 'Kore refuses the credentials: NO SESSION IS BEING ARCHIVED until that is fixed; trying again after a pause',
     );
   } else if (verdict.kind === 'fail') {
     log.error(about, 'session failed');

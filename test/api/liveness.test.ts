@@ -72,7 +72,7 @@ describe('a worker', () => {
     expect(await check()).toEqual({ alive: true });
   });
 
-  it('is alive while the queue cannot be reached, which another start would not mend', async () => {
+  it('is alive while the queue cannot be reached, which another start would not fix', async () => {
     const askLater = watch();
 
     expect((await askLater(10, { waiting: new Error('connection refused') })).alive).toBe(true);

@@ -40,7 +40,7 @@ async function verify(store: ArchiveStore, scope: Scope, signal = never) {
 
 /** What was found, without the words. */
 const short = ({ kind, key, repairable }: Finding) =>
-  `${kind} ${key}${repairable ? '' : ' (not to be mended)'}`;
+  `${kind} ${key}${repairable ? '' : ' (not to be fixed)'}`;
 
 describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
   let archive: TestArchive;
@@ -194,7 +194,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     });
     expect(found).toEqual(
       ['more/notes.txt', 'notes.txt'].map(
-        (name) => `orphaned ${full(`${sessionPrefix(archived.session)}${name}`)} (not to be mended)`,
+        (name) => `orphaned ${full(`${sessionPrefix(archived.session)}${name}`)} (not to be fixed)`,
       ),
     );
   });
@@ -303,7 +303,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     expect(whole.sessions).toHaveLength(8);
   });
 
-  it('takes back what is mended or finished while it looks', async () => {
+  it('takes back what is fixed or finished while it looks', async () => {
     const botId = `busy-${randomUUID()}`;
     const session = newSession(3, botId);
     const { manifest, manifestKey: key } = await archiveDirectly(store, session);
@@ -454,7 +454,7 @@ describe('what can not be read', () => {
     await allowAll(join(directory, '..'));
 
     expect(findings.map(short).sort()).toEqual(
-      [...shut, ...linked.recordingKeys].map((key) => `unreadable ${key} (not to be mended)`).sort(),
+      [...shut, ...linked.recordingKeys].map((key) => `unreadable ${key} (not to be fixed)`).sort(),
     );
     expect(findings.find(({ key }) => key === shut[0])).toMatchObject(closed.session);
     expect(further).not.toContain(shut[0]);
@@ -474,8 +474,8 @@ describe('what can not be read', () => {
     execFileSync('mkfifo', [recordingKeys[0], `${sessionPrefix(session)}pipe`], { cwd: directory });
     const { findings } = await verify(archive.store, { kind: 'archive' });
     expect(findings.map(short)).toEqual([
-      `unreadable ${recordingKeys[0]} (not to be mended)`,
-      `orphaned ${sessionPrefix(session)}pipe (not to be mended)`,
+      `unreadable ${recordingKeys[0]} (not to be fixed)`,
+      `orphaned ${sessionPrefix(session)}pipe (not to be fixed)`,
     ]);
   });
 
@@ -506,13 +506,13 @@ describe('what can not be read', () => {
     const isOf = (key: string) => (request: SeenRequest) =>
       request.stage === 'get' && decodeURIComponent(request.path).endsWith(key);
 
-    it('is told of a single object, as something a right or a restoring mends', async () => {
+    it('is told of a single object, as something a right or a restoring fixes', async () => {
       const botId = `denied-${randomUUID()}`;
       const { recordingKeys } = await archiveDirectly(store, newSession(3, botId));
       const isDenied = isOf(recordingKeys[0]);
       decide = (request) => (isDenied(request) ? { status: 403, code: 'AccessDenied' } : undefined);
       const { findings } = await verify(store, { kind: 'archive', botId });
-      expect(findings.map(short)).toEqual([`unreadable ${recordingKeys[0]} (not to be mended)`]);
+      expect(findings.map(short)).toEqual([`unreadable ${recordingKeys[0]} (not to be fixed)`]);
     });
 
     it('is tried again before it is told', async () => {

@@ -200,7 +200,7 @@ describe('verify --repair', () => {
     await vi.waitUntil(isSo, { interval: 20, timeout: 20_000 });
   };
 
-  it('mends all that Kore still has, and leaves the rest as it is', { timeout: 90_000 }, async () => {
+  it('fixes all that Kore still has, and leaves the rest as it is', { timeout: 90_000 }, async () => {
     const { botId } = sandbox;
     const ids = Array.from({ length: 6 }, () =>
       sandbox.addSession({ recordings: [{ content: wavOf(2_000) }], transcription: 'Please call me back.' }),
@@ -250,9 +250,9 @@ describe('verify --repair', () => {
     expect(await readFile(at(gone.manifestKey))).toEqual(before);
     expect(await readFile(at(gone.recordingKeys[0]), 'utf8')).toBe('changed');
     for (const [index, manifest] of manifests.entries()) {
-      const mended = parseManifest(await readFile(manifestOf(index)), manifest.key);
-      expect(mended.recordings).toMatchObject(manifest.recordings.map(({ sha256 }) => ({ sha256 })));
-      expect(mended.transcript).toEqual(manifest.transcript);
+      const fixed = parseManifest(await readFile(manifestOf(index)), manifest.key);
+      expect(fixed.recordings).toMatchObject(manifest.recordings.map(({ sha256 }) => ({ sha256 })));
+      expect(fixed.transcript).toEqual(manifest.transcript);
     }
   });
 });

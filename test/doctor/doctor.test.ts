@@ -72,8 +72,8 @@ async function examine(
 const status = (results: Readonly<Record<string, CheckResult>>) =>
   Object.fromEntries(Object.values(results).map((result) => [result.name, result.status]));
 
-/** What a result says, with its mend. */
-const text = (result: CheckResult | undefined) => `${result?.status}: ${result?.message} -> ${result?.mend}`;
+/** What a result says, with its fix. */
+const text = (result: CheckResult | undefined) => `${result?.status}: ${result?.message} -> ${result?.fix}`;
 
 describe('doctor', () => {
   it('finds nothing wrong where nothing is, and leaves nothing behind', async () => {
@@ -519,7 +519,7 @@ describe('doctor on an archive in a bucket', () => {
     expect(left).toMatch(/^voice\/mail\/_doctor-[0-9a-f-]{36}\/probe$/);
     expect(archive?.status).toBe('warning');
     expect(archive?.message).toContain(left);
-    expect(archive?.mend).toMatch(/s3:DeleteObject on arn:aws:s3:::.*\/voice\/mail\/_doctor-\*/);
+    expect(archive?.fix).toMatch(/s3:DeleteObject on arn:aws:s3:::.*\/voice\/mail\/_doctor-\*/);
     await server.close();
     server = await openTestBucket();
   });
@@ -550,10 +550,10 @@ describe('doctor on an archive in a bucket', () => {
     expect(text(archive)).toMatch(/^failed: .*ECONNREFUSED.* -> look at the network/);
   });
 
-  it.skipIf(!REAL_S3)(`gives a lifecycle rule that mends what it found (${NEEDS_REAL_S3})`, async () => {
+  it.skipIf(!REAL_S3)(`gives a lifecycle rule that fixes what it found (${NEEDS_REAL_S3})`, async () => {
     const before = (await examineBucket())['archive lifecycle'];
     expect(text(before)).toMatch(/^warning: no rule/);
-    const [, rules = ''] = /--lifecycle-configuration '(.*)'$/.exec(before?.mend ?? '') ?? [];
+    const [, rules = ''] = /--lifecycle-configuration '(.*)'$/.exec(before?.fix ?? '') ?? [];
     await server.client.send(
       new PutBucketLifecycleConfigurationCommand({
         Bucket: server.bucket,
@@ -713,7 +713,7 @@ describe('the command doctor', () => {
     expect(good).toMatchObject({ code: 0, stderr: '' });
     expect(good.stdout).toMatch(/^ok +queue +redis \d+\S* at redis:\/\/127\.0\.0\.1:\d+: a key was written/m);
     expect(bad).toMatchObject({ code: 1, stderr: 'error: 1 check of 10 failed\n' });
-    expect(bad.stdout).toMatch(/^failed +kore +Kore refused the credentials.*\n {2}mend: check/m);
+    expect(bad.stdout).toMatch(/^failed +kore +Kore refused the credentials.*\n {2}fix: check/m);
     expect(json.code).toBe(1);
     const { ok, checks } = JSON.parse(json.stdout);
     expect(ok).toBe(false);
@@ -721,7 +721,7 @@ describe('the command doctor', () => {
       name: 'configuration',
       status: 'failed',
       message: 'POLL_DELAY: "30" has no unit',
-      mend: expect.stringContaining('the units are'),
+      fix: expect.stringContaining('the units are'),
     });
     for (const { stdout, stderr } of [good, bad, json]) {
       for (const secret of [...secrets, sandbox.clientSecret]) expect(stdout + stderr).not.toContain(secret);

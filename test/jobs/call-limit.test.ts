@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Rate } from '../../src/config/config.ts';
-import { isArchiverError } from '../../src/domain/errors.ts';
+import { isVoicemailError } from '../../src/domain/errors.ts';
 import type { CallClass, CallLimit } from '../../src/domain/voicemail.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
@@ -94,7 +94,7 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
     await limit.acquire('live', never);
     const error = await limit.acquire('live', never).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(CallLimitReached);
-    expect(isArchiverError(error, 'KORE_RATE_LIMITED') && error.retryAfterMs).toSatisfy(
+    expect(isVoicemailError(error, 'KORE_RATE_LIMITED') && error.retryAfterMs).toSatisfy(
       (wait: number) => wait > MINUTE_MS / 2 && wait <= MINUTE_MS + 250,
     );
   });
@@ -134,7 +134,7 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
       const limit = createCallLimit(here, name, rate);
       await limit.pause(MINUTE_MS);
       const error = await limit.acquire('live', never).catch((thrown: unknown) => thrown);
-      expect(isArchiverError(error, 'KORE_RATE_LIMITED') && error.retryAfterMs).toSatisfy(
+      expect(isVoicemailError(error, 'KORE_RATE_LIMITED') && error.retryAfterMs).toSatisfy(
         (wait: number) => wait > MINUTE_MS / 2 && wait <= MINUTE_MS,
       );
     });

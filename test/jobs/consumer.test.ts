@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { EnqueueRequest } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
-import { Consumer, type TakenJob, type Verdict } from '../../src/jobs/consumer.ts';
+import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
@@ -41,7 +41,7 @@ describeOnEachQueue('a consumer', (kind) => {
   const enqueue = (...ids: string[]) => queue.enqueue(ids.map(session));
   const viewOf = (id: string) => queue.view(session(id));
 
-  type Handle = (job: TakenJob, signal: AbortSignal) => Promise<Verdict>;
+  type Handle = (job: TakenJob, signal: AbortSignal) => Promise<JobDecision>;
   function start(handle: Handle, concurrency = 1): Consumer {
     const consumer = new Consumer(backend, name, { concurrency, handle, log: silent });
     running.push(consumer);
@@ -52,7 +52,7 @@ describeOnEachQueue('a consumer', (kind) => {
     await consumer.stop(graceMs);
   }
   /** Takes the one session that is there as many times as there are verdicts, and returns what it saw each time. */
-  async function takeOnce(...verdicts: (() => Verdict)[]) {
+  async function takeOnce(...verdicts: (() => JobDecision)[]) {
     const seen: { attemptsMade: number; progress: unknown; at: number }[] = [];
     await workOff(backend, name, verdicts.length, ({ attemptsMade, progress }) => {
       const verdict = verdicts[seen.length];

@@ -115,7 +115,7 @@ async function expectAway(): Promise<void> {
   for (const [index, { status, body }] of answers.entries()) {
     expect([routes[index]?.[0], status, body.code]).toEqual([routes[index]?.[0], 503, 'QUEUE_UNAVAILABLE']);
   }
-  // To start the process again would mend nothing.
+  // To start the process again would fix nothing.
   expect((await ask(url, '/livez')).status).toBe(200);
   expect((await ask(url, '/metrics')).text).toMatch(/^voicemail_queue_up 0$/m);
 }

@@ -13,7 +13,7 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { type JWTPayload, jwtVerify } from 'jose';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { KoreConfig } from '../../src/config/config.ts';
-import { ArchiverError } from '../../src/domain/errors.ts';
+import { VoicemailError } from '../../src/domain/errors.ts';
 import type { CallClass, CallLimit } from '../../src/domain/voicemail.ts';
 import {
   type CallOutcome,
@@ -105,11 +105,11 @@ function signal(): AbortSignal {
   return new AbortController().signal;
 }
 
-async function failure(call: Promise<unknown>): Promise<ArchiverError> {
+async function failure(call: Promise<unknown>): Promise<VoicemailError> {
   try {
     await call;
   } catch (error) {
-    if (error instanceof ArchiverError) return error;
+    if (error instanceof VoicemailError) return error;
     throw error;
   }
   throw new Error('expected a failure');
@@ -346,7 +346,7 @@ describe('a limit', () => {
       reply(200, SAMPLE)(response);
     });
     const pauses: number[] = [];
-    const own = new ArchiverError('KORE_RATE_LIMITED', 'not your turn', { retryAfterMs: 5 });
+    const own = new VoicemailError('KORE_RATE_LIMITED', 'not your turn', { retryAfterMs: 5 });
     const limit: CallLimit = {
       acquire: () => Promise.reject(own),
       pause: (milliseconds) => Promise.resolve(void pauses.push(milliseconds)),

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { ArchiverError, type ErrorCode } from '../../src/domain/errors.ts';
+import { type ErrorCode, VoicemailError } from '../../src/domain/errors.ts';
 import type { Readiness } from '../../src/domain/voicemail.ts';
 import type { KoreAnswer } from '../../src/kore/transport.ts';
 import { interpretVoicemail } from '../../src/kore/voicemail.ts';
@@ -14,11 +14,11 @@ function answer(status: number, body: unknown, headers: KoreAnswer['headers'] = 
   return { status, headers, body: typeof body === 'string' ? body : JSON.stringify(body) };
 }
 
-function refused(given: KoreAnswer): ArchiverError {
+function refused(given: KoreAnswer): VoicemailError {
   try {
     interpretVoicemail(given, NOW);
   } catch (error) {
-    if (error instanceof ArchiverError) return error;
+    if (error instanceof VoicemailError) return error;
     throw error;
   }
   throw new Error('expected a refusal');

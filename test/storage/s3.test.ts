@@ -6,7 +6,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { S3Config } from '../../src/config/config.ts';
-import { isArchiverError } from '../../src/domain/errors.ts';
+import { isVoicemailError } from '../../src/domain/errors.ts';
 import { toArchiveS3Error } from '../../src/storage/s3/errors.ts';
 import { createS3Store, type S3StoreOptions } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
@@ -73,7 +73,7 @@ async function failureOf(promise: Promise<unknown>): Promise<{ code: string; mes
     () => new Error('it succeeded'),
     (reason: unknown) => reason,
   );
-  return isArchiverError(error)
+  return isVoicemailError(error)
     ? { code: error.code, message: error.message }
     : { code: 'none', message: String(error) };
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type ArchiverError, isArchiverError } from '../../src/domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import type { WriteMode } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { NEEDS_REAL_S3, REAL_S3 } from '../support/s3.ts';
@@ -27,7 +27,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
       () => undefined,
       (reason: unknown) => reason,
     );
-    return isArchiverError(error) ? error.code : `not an ArchiverError: ${String(error)}`;
+    return isVoicemailError(error) ? error.code : `not an VoicemailError: ${String(error)}`;
   }
 
   test('reads and finds nothing where nothing is', async () => {
@@ -142,7 +142,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
         await other.close();
         const won = outcomes.findIndex((outcome) => outcome.status === 'fulfilled');
         const lost = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
-        expect(lost.map((error: ArchiverError) => error.code)).toEqual(['ARCHIVE_CONFLICT']);
+        expect(lost.map((error: VoicemailError) => error.code)).toEqual(['ARCHIVE_CONFLICT']);
         expect(sha256(await archive.get(archive.store.fullKey(key)))).toBe(sha256(bytesOf(length, won + 1)));
         expect(await archive.leftovers()).toEqual([]);
       },

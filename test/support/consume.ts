@@ -1,12 +1,12 @@
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { Consumer, type TakenJob, type Verdict } from '../../src/jobs/consumer.ts';
+import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
 import { silent } from './queues.ts';
 
 /** Long enough for anything that is going to finish. */
 const GRACE_MS = 20_000;
 
 /** What to do with a job. */
-export type Decide = (job: TakenJob) => Verdict | Promise<Verdict>;
+export type Decide = (job: TakenJob) => JobDecision | Promise<JobDecision>;
 
 /**
  * Takes jobs one after another, tells each what `decide` says, and ends once `count` have been decided on.
@@ -53,4 +53,4 @@ export const ARCHIVED = {
     recordings: [{ key: 'a/b.wav', bytes: 3, sha256: '00', contentType: 'audio/wav', durationSeconds: 1 }],
     manifestKey: 'a/manifest.json',
   },
-} as const satisfies Verdict;
+} as const satisfies JobDecision;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isArchiverError } from '../../src/domain/errors.ts';
+import { isVoicemailError } from '../../src/domain/errors.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wav } from '../support/audio.ts';
 import { type MediaServer, serve, startMediaServer } from '../support/media-server.ts';
@@ -75,7 +75,7 @@ describe.each(ARCHIVE_KINDS)('whatever a server does, in the archive (%s)', (kin
         await harness.close();
         if (store !== archive.store) await store.close();
         expect(harness.memory.usedBytes).toBe(0);
-        if (isArchiverError(outcome)) {
+        if (isVoicemailError(outcome)) {
           // Nothing but itself tells where noise ends that has no length.
           expect([outcome.code, isWav, serving.framing]).toEqual(['RECORDING_TRUNCATED', false, 'close']);
         } else {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type ArchiverError, isArchiverError } from '../../src/domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { flac, mp3, oggOpus, wav, wavOf } from '../support/audio.ts';
@@ -102,12 +102,12 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     return result;
   }
 
-  async function failed(run: Partial<TransferRun> = {}): Promise<ArchiverError> {
+  async function failed(run: Partial<TransferRun> = {}): Promise<VoicemailError> {
     const error: unknown = await harness.run({ key, urls: [url()], ...run }).then(
       (result) => result,
       (reason: unknown) => reason,
     );
-    if (!isArchiverError(error)) throw new Error('no ArchiverError', { cause: error });
+    if (!isVoicemailError(error)) throw new Error('no VoicemailError', { cause: error });
     expect(error.message).not.toContain('signature');
     return error;
   }

@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { ArchiverError, ERROR_CODES, type ErrorCode } from '../../src/domain/errors.ts';
+import { ERROR_CODES, type ErrorCode, VoicemailError } from '../../src/domain/errors.ts';
 import { CallLimitReached } from '../../src/jobs/call-limit.ts';
 import type { SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { registerSecret } from '../../src/util/redact.ts';
 import {
-  asArchiverError,
+  asVoicemailError,
   decideOutcome,
   growingPause,
   maxAttempts,
-  nextLook,
-  type Patience,
+  nextPoll,
+  type WaitLimits,
   withJitter,
 } from '../../src/workers/failure-policy.ts';
 
@@ -19,7 +19,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 /** The documented defaults. */
-const PATIENCE: Patience = {
+const PATIENCE: WaitLimits = {
   recordingWaitMs: DAY,
   pollDelayMs: 30 * SECOND,
   retryDelayMs: 2 * SECOND,
@@ -42,7 +42,7 @@ function decide(error: unknown, { attemptsMade = 0, progress = {}, random = even
 }
 
 const errorOf = (code: ErrorCode, options?: { retryable?: boolean; retryAfterMs?: number }) =>
-  new ArchiverError(code, 'it went wrong', options);
+  new VoicemailError(code, 'it went wrong', options);
 
 describe('what becomes of a failed attempt', () => {
   const EXPECTED: Readonly<Record<ErrorCode, 'retry' | 'wait' | 'fail'>> = {
@@ -96,17 +96,17 @@ describe('what becomes of a failed attempt', () => {
     });
   });
 
-  it('keeps how far the transfer had come and the other looks', () => {
+  it('keeps how far the transfer had come and the other polls', () => {
     const progress: SessionJobProgress = {
       transfer: { recordings: 2, recordingsDone: 1, bytes: 5 },
-      looks: { RECORDING_NOT_READY: { since: NOW - DAY / 2, count: 3 } },
+      polls: { RECORDING_NOT_READY: { since: NOW - DAY / 2, count: 3 } },
       nextAttemptAt: at(0),
       error: { code: 'INTERNAL', message: 'old', retryable: true, at: at(0) },
     };
-    const { transfer, looks, nextAttemptAt, error } = decide(errorOf('DOWNLOAD_FAILED'), {
+    const { transfer, polls, nextAttemptAt, error } = decide(errorOf('DOWNLOAD_FAILED'), {
       progress,
     }).progress;
-    expect({ transfer, looks }).toEqual({ transfer: progress.transfer, looks: progress.looks });
+    expect({ transfer, polls }).toEqual({ transfer: progress.transfer, polls: progress.polls });
     expect(nextAttemptAt).toBe(at(NOW + 2 * SECOND));
     expect(error?.code).toBe('DOWNLOAD_FAILED');
   });
@@ -114,14 +114,14 @@ describe('what becomes of a failed attempt', () => {
 
 describe('a recording that is not ready', () => {
   const looked = (since: number, count: number): Situation => ({
-    progress: { looks: { RECORDING_NOT_READY: { since, count } } },
+    progress: { polls: { RECORDING_NOT_READY: { since, count } } },
   });
 
   it('is looked at again after the first pause', () => {
     const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'));
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 30 * SECOND });
     expect(progress).toMatchObject({
-      looks: { RECORDING_NOT_READY: { since: NOW, count: 0 } },
+      polls: { RECORDING_NOT_READY: { since: NOW, count: 0 } },
       nextAttemptAt: at(NOW + 30 * SECOND),
     });
   });
@@ -132,11 +132,11 @@ describe('a recording that is not ready', () => {
     [5, 32 * MINUTE],
     [6, HOUR],
     [500, HOUR],
-  ])('is looked at after pauses that grow to an hour (%i looks before: %i ms)', (count, pause) => {
+  ])('is looked at after pauses that grow to an hour (%i polls before: %i ms)', (count, pause) => {
     const since = NOW - MINUTE;
     const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(since, count));
     expect(verdict).toEqual({ kind: 'wait', until: NOW + pause });
-    expect(progress.looks).toEqual({ RECORDING_NOT_READY: { since, count: count + 1 } });
+    expect(progress.polls).toEqual({ RECORDING_NOT_READY: { since, count: count + 1 } });
   });
 
   it('is looked at for the last time when the wait is over', () => {
@@ -174,29 +174,29 @@ describe('a rate limit', () => {
     ['for all of the time, but seldom', DAY, 8, 'wait'],
     ['often, but not for all of the time', DAY - 1, 1_000, 'wait'],
   ] as const)('that is met %s: %s', (_, ago, count, kind) => {
-    const progress = { looks: { KORE_RATE_LIMITED: { since: NOW - ago, count } } };
+    const progress = { polls: { KORE_RATE_LIMITED: { since: NOW - ago, count } } };
     const { verdict, holdMs } = decide(errorOf('KORE_RATE_LIMITED'), { progress });
     expect(verdict.kind).toBe(kind);
     expect(holdMs).toBe(kind === 'fail' ? undefined : MINUTE);
   });
 
   it('of our own never counts against a session', () => {
-    const looks = { KORE_RATE_LIMITED: { since: NOW - 10 * DAY, count: 1_000 } };
+    const polls = { KORE_RATE_LIMITED: { since: NOW - 10 * DAY, count: 1_000 } };
     const { verdict, holdMs, progress } = decide(new CallLimitReached(4_000, 'live'), {
-      progress: { looks },
+      progress: { polls },
     });
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 4_000 + PATIENCE.retryDelayMs });
     expect(holdMs).toBe(4_000);
-    expect(progress.looks).toEqual(looks);
+    expect(progress.polls).toEqual(polls);
   });
 
   it('of our own on background work lets live sessions go on, and spreads the others out', () => {
     const first = decide(new CallLimitReached(4_000, 'background'), {});
     expect(first.holdMs).toBeUndefined();
     expect(first.verdict.kind).toBe('wait');
-    expect(first.progress.looks).toEqual({ CALL_LIMIT: { since: NOW, count: 0 } });
+    expect(first.progress.polls).toEqual({ CALL_LIMIT: { since: NOW, count: 0 } });
     const later = decide(new CallLimitReached(4_000, 'background'), {
-      progress: { looks: { CALL_LIMIT: { since: 0, count: 1_000 } } },
+      progress: { polls: { CALL_LIMIT: { since: 0, count: 1_000 } } },
     });
     const latest = NOW + 4_000 + PATIENCE.retryDelayMs + 60 * MINUTE;
     expect(later.verdict).toMatchObject({ kind: 'wait' });
@@ -208,7 +208,7 @@ describe('refused credentials', () => {
   it('make everything wait, for as long as it takes, and use up nothing', () => {
     const situation = {
       attemptsMade: 1_000_000,
-      progress: { looks: { KORE_UNAUTHORIZED: { since: 0, count: 1e6 } } },
+      progress: { polls: { KORE_UNAUTHORIZED: { since: 0, count: 1e6 } } },
     };
     const { verdict, holdMs } = decide(errorOf('KORE_UNAUTHORIZED'), situation);
     expect(verdict).toEqual({ kind: 'wait', until: NOW + MINUTE });
@@ -304,11 +304,11 @@ describe('pauses', () => {
   });
 });
 
-describe('looks', () => {
+describe('polls', () => {
   it('are counted by their reason', () => {
-    const progress: SessionJobProgress = { looks: { KORE_RATE_LIMITED: { since: 5, count: 2 } } };
-    expect(nextLook({ progress, now: NOW }, 'KORE_RATE_LIMITED')).toEqual({ since: 5, count: 3 });
-    expect(nextLook({ progress, now: NOW }, 'RECORDING_NOT_READY')).toEqual({ since: NOW, count: 0 });
+    const progress: SessionJobProgress = { polls: { KORE_RATE_LIMITED: { since: 5, count: 2 } } };
+    expect(nextPoll({ progress, now: NOW }, 'KORE_RATE_LIMITED')).toEqual({ since: 5, count: 3 });
+    expect(nextPoll({ progress, now: NOW }, 'RECORDING_NOT_READY')).toEqual({ since: NOW, count: 0 });
   });
 });
 
@@ -326,9 +326,9 @@ describe('what nobody foresaw', () => {
 
   it('keeps its cause', () => {
     const cause = new Error('underneath');
-    expect(asArchiverError(cause).cause).toBe(cause);
+    expect(asVoicemailError(cause).cause).toBe(cause);
     const known = errorOf('RECORDING_EMPTY');
-    expect(asArchiverError(known)).toBe(known);
+    expect(asVoicemailError(known)).toBe(known);
   });
 
   it('shows no secret, signed URL or token', () => {

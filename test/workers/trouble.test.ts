@@ -15,8 +15,8 @@ describeOnEachSetup('a worker', (start, setup) => {
       ['a missing scope', { scopes: [] as string[] }, { scopes: ['SmartAssist Voicemail'] }],
       ['a rotated secret', { signingSecret: 'another-secret' }, { signingSecret: undefined }],
     ])(
-      '(%s) takes no sessions, burns no attempts, says so, and goes on when that is mended',
-      async (_, broken, mended) => {
+      '(%s) takes no sessions, burns no attempts, says so, and goes on when that is fixed',
+      async (_, broken, fixed) => {
         const concurrency = 2;
         const pipeline = await start({
           work: { concurrency, unauthorizedPauseMs: PAUSE_MS },
@@ -48,7 +48,7 @@ describeOnEachSetup('a worker', (start, setup) => {
         expect(await pipeline.archived()).toEqual([]);
         expect(loud(pipeline.log)).toContain('NO SESSION IS BEING ARCHIVED');
 
-        pipeline.sandbox.configure(mended);
+        pipeline.sandbox.configure(fixed);
         for (const id of ids) {
           expect(await pipeline.ends(id)).toMatchObject({ state: 'archived', attempts: 1 });
         }

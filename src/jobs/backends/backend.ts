@@ -26,10 +26,10 @@ export type JobWorker<
 export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
 
 /**
- * How a job stands: still to be worked on, `ahead` with the live ones or `behind` them with a priority, or
- * finished one way or the other.
+ * The status of a job: not finished (`live`, or `backfill` for a job that runs behind the live ones), or finished
+ * (`completed` or `failed`).
  */
-export type JobStanding = 'ahead' | 'behind' | 'completed' | 'failed';
+export type JobStatus = 'live' | 'backfill' | 'completed' | 'failed';
 
 /**
  * Workers count what they finish for so many minutes. Twice of what is shown: BullMQ puts what it counted before
@@ -70,8 +70,8 @@ export interface Backend {
    * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
    */
   options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
-  /** How the jobs with these ids stand, in one round trip; ids without a job are left out. */
-  standings(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStanding>>;
+  /** The status of each of these jobs, in one round trip; ids without a job are left out. */
+  statuses(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStatus>>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */
   lastEventId(name: string): Promise<string>;
   /** The oldest events after the one with id `after`, as far as the backend still has them. */

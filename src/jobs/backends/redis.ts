@@ -5,7 +5,7 @@ import { Cluster, Redis, type RedisOptions } from 'ioredis';
 import type { QueueTarget } from '../../config/config.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
-import { type Backend, type JobQueue, type JobStanding, MINUTES_KEPT } from './backend.ts';
+import { type Backend, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
 
 /** A queue on Redis: a single server, Sentinel or a cluster. */
 export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
@@ -91,7 +91,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       connection: connect(role === 'listener' ? 'consumer' : role),
       prefix: keyPrefix,
     }),
-    standings: (queue, ids) => readStandings(connect('producer'), queue, ids),
+    statuses: (queue, ids) => readStatuses(connect('producer'), queue, ids),
     async lastEventId(name) {
       const [newest] = await connect('producer').xrevrange(eventsKey(name), '+', '-', 'COUNT', 1);
       return newest?.[0] ?? '0-0';
@@ -189,11 +189,11 @@ async function untilConnected(client: Redis | Cluster): Promise<void> {
 }
 
 /** BullMQ keeps finished jobs in one sorted set per outcome; a job in neither is still to be worked on. */
-async function readStandings(
+async function readStatuses(
   client: Redis | Cluster,
   queue: JobQueue,
   ids: readonly string[],
-): Promise<Map<string, JobStanding>> {
+): Promise<Map<string, JobStatus>> {
   const pipeline = client.pipeline();
   for (const id of ids) {
     pipeline.hmget(queue.toKey(id), 'timestamp', 'priority');
@@ -201,18 +201,18 @@ async function readStandings(
     pipeline.zscore(queue.toKey('failed'), id);
   }
   const replies = (await pipeline.exec()) ?? [];
-  const standings = new Map<string, JobStanding>();
+  const statuses = new Map<string, JobStatus>();
   for (const [index, id] of ids.entries()) {
     const [fields, completed, failed] = replies.slice(index * 3, index * 3 + 3).map(([error, value]) => {
       if (error) throw error;
       return value;
     });
     const [timestamp, priority] = fields as (string | null)[];
-    if (failed !== null) standings.set(id, 'failed');
-    else if (completed !== null) standings.set(id, 'completed');
-    else if (typeof timestamp === 'string') standings.set(id, Number(priority) > 0 ? 'behind' : 'ahead');
+    if (failed !== null) statuses.set(id, 'failed');
+    else if (completed !== null) statuses.set(id, 'completed');
+    else if (typeof timestamp === 'string') statuses.set(id, Number(priority) > 0 ? 'backfill' : 'live');
   }
-  return standings;
+  return statuses;
 }
 
 /** BullMQ keeps failed jobs in a sorted set by when they failed, and each one's reason with it. */

@@ -5,7 +5,7 @@ import {
   type PgPool,
   runMigrations,
 } from 'bullmq';
-import { type Backend, type JobStanding, MINUTES_KEPT } from './backend.ts';
+import { type Backend, type JobStatus, MINUTES_KEPT } from './backend.ts';
 
 /** Where BullMQ keeps its tables. */
 export const QUEUE_SCHEMA = 'bullmq';
@@ -52,7 +52,7 @@ insert into voicemail_archiver.call_limit (name, paused_until)
 values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint)
 on conflict (name) do update set paused_until = greatest(call_limit.paused_until, excluded.paused_until)`;
 
-const STANDINGS = `
+const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
 const LAST_EVENT = `select coalesce(max(id), 0)::text as id from ${QUEUE_SCHEMA}.event where queue = $1`;
@@ -126,12 +126,12 @@ export function sqlBackend(
     factory: createPostgresBackend as unknown as BackendFactory<IQueueBackend, unknown>,
     queueName,
     options: (role) => ({ connection: role === 'listener' ? listenerPool(pool) : pool }),
-    async standings(queue, ids) {
-      const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STANDINGS, [
+    async statuses(queue, ids) {
+      const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STATUSES, [
         queue.name,
         ids,
       ]);
-      return new Map(rows.map(({ id, state, priority }) => [id, standing(state, priority)]));
+      return new Map(rows.map(({ id, state, priority }) => [id, status(state, priority)]));
     },
     async lastEventId(name) {
       const { rows } = await pool.query<{ id: string }>(LAST_EVENT, [queueName(name)]);
@@ -206,7 +206,7 @@ function listenerPool(pool: PgPool): PgPool {
   return part;
 }
 
-function standing(state: string, priority: number): JobStanding {
+function status(state: string, priority: number): JobStatus {
   if (state === 'completed' || state === 'failed') return state;
-  return priority > 0 ? 'behind' : 'ahead';
+  return priority > 0 ? 'backfill' : 'live';
 }

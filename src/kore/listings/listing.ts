@@ -4,7 +4,7 @@
  */
 
 import { z } from 'zod';
-import { ArchiverError } from '../../domain/errors.ts';
+import { VoicemailError } from '../../domain/errors.ts';
 import { isValidId } from '../../domain/session.ts';
 import { parseJson } from '../../util/json.ts';
 import { type Asked, refusal } from '../errors.ts';
@@ -56,7 +56,7 @@ export interface ListingLimits {
 export interface Listing {
   readonly limits: ListingLimits;
   request(query: PageQuery): KoreRequest;
-  /** @throws ArchiverError with any of the `KORE_*` codes. */
+  /** @throws VoicemailError with any of the `KORE_*` codes. */
   read(answer: KoreAnswer): ListingPage;
 }
 
@@ -74,7 +74,7 @@ export const rowSchema = z.object({
 
 /**
  * The body of a listing's answer, checked.
- * @throws ArchiverError with any of the `KORE_*` codes.
+ * @throws VoicemailError with any of the `KORE_*` codes.
  */
 export function readListing<Body>(
   answer: KoreAnswer,
@@ -91,7 +91,7 @@ export function readListing<Body>(
   // Neither zod's error nor the value: it may hold callers' names.
   const place = checked.error?.issues[0]?.path.join(' > ') ?? '';
   const what = body === undefined ? 'it is no JSON' : place === '' ? 'it is no object' : `at ${place}`;
-  throw new ArchiverError('KORE_BAD_RESPONSE', `Kore's listing has an unexpected shape: ${what}`);
+  throw new VoicemailError('KORE_BAD_RESPONSE', `Kore's listing has an unexpected shape: ${what}`);
 }
 
 /** The rows that are voice sessions; a row without a channel counts as one. */

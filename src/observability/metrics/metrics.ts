@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { QueueStats } from '../../domain/requests.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
-import { createQueueLook, createQueueMetrics } from './queue.ts';
+import { createQueueMetrics, createQueueSnapshot } from './queue.ts';
 import {
   createKoreMetrics,
   createSessionMetrics,
@@ -58,7 +58,7 @@ const QUEUE_FRESH_MS = 2_000;
  */
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
-  const look = createQueueLook(options.stats, {
+  const look = createQueueSnapshot(options.stats, {
     timeoutMs: options.queueTimeoutMs ?? QUEUE_TIMEOUT_MS,
     freshMs: options.queueFreshMs ?? QUEUE_FRESH_MS,
   });

@@ -4,12 +4,12 @@ import { SESSION_STATES } from '../../domain/views.ts';
 import type { Logger } from '../../util/log.ts';
 
 /** What a look at the queue came to. */
-type QueueLook =
+type QueueSnapshot =
   | { readonly kind: 'reached'; readonly stats: QueueStats }
   | { readonly kind: 'unreachable'; readonly error: unknown };
 
 /** Times of {@link createQueueLook}, in milliseconds. */
-export interface LookTimes {
+export interface SnapshotTimes {
   /** The queue has to answer within this time. */
   readonly timeoutMs: number;
   /** So long a look counts for everybody who asks. */
@@ -21,14 +21,14 @@ export interface LookTimes {
  * queue that does not answer is not asked again before it has: so however often metrics are read, the queue is
  * asked one thing at a time.
  */
-export function createQueueLook(
+export function createQueueSnapshot(
   stats: () => Promise<QueueStats>,
-  { timeoutMs, freshMs }: LookTimes,
-): () => Promise<QueueLook> {
-  let running: Promise<QueueLook> | undefined;
-  let latest: { readonly look: QueueLook; readonly staleAt: number } | undefined;
+  { timeoutMs, freshMs }: SnapshotTimes,
+): () => Promise<QueueSnapshot> {
+  let running: Promise<QueueSnapshot> | undefined;
+  let latest: { readonly look: QueueSnapshot; readonly staleAt: number } | undefined;
 
-  async function look(): Promise<QueueLook> {
+  async function look(): Promise<QueueSnapshot> {
     const found = await reach(stats);
     latest = { look: found, staleAt: performance.now() + freshMs };
     running = undefined;
@@ -42,7 +42,7 @@ export function createQueueLook(
   };
 }
 
-async function reach(stats: () => Promise<QueueStats>): Promise<QueueLook> {
+async function reach(stats: () => Promise<QueueStats>): Promise<QueueSnapshot> {
   try {
     return { kind: 'reached', stats: await stats() };
   } catch (error) {
@@ -50,9 +50,9 @@ async function reach(stats: () => Promise<QueueStats>): Promise<QueueLook> {
   }
 }
 
-async function withinTime(look: Promise<QueueLook>, timeoutMs: number): Promise<QueueLook> {
+async function withinTime(look: Promise<QueueSnapshot>, timeoutMs: number): Promise<QueueSnapshot> {
   let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<QueueLook>((resolve) => {
+  const timeout = new Promise<QueueSnapshot>((resolve) => {
     timer = setTimeout(() => {
       resolve({ kind: 'unreachable', error: new Error(`the queue did not answer within ${timeoutMs} ms`) });
     }, timeoutMs);
@@ -71,7 +71,7 @@ const SHARED = 'The same from every process of a queue: aggregate with max.';
  * Gauges of the queue, brought up to date by the function returned. When the queue can't be reached, that is
  * what they say; the numbers of a queue that nobody can see are left out, not repeated.
  */
-export function createQueueMetrics(registry: Registry, log: Logger): (look: QueueLook) => void {
+export function createQueueMetrics(registry: Registry, log: Logger): (look: QueueSnapshot) => void {
   const registers = [registry];
   const up = new Gauge({
     name: 'voicemail_queue_up',
@@ -106,7 +106,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
   }
 
   /** At every change only: metrics are read every few seconds. */
-  function logChange(look: QueueLook): void {
+  function logChange(look: QueueSnapshot): void {
     const isUp = look.kind === 'reached';
     if (look.kind === 'unreachable' && wasUp) {
       log.warn({ err: look.error }, 'metrics: the queue cannot be reached, so its numbers are left out');

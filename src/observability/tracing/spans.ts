@@ -21,7 +21,7 @@ import { type BullMQOTelSpan, BullMQOtel } from 'bullmq-otel';
 import type { QueueTelemetry } from '../../jobs/backends/backend.ts';
 import { failureReason, sessionOfJob } from '../../jobs/session-job.ts';
 import { redact } from '../../util/redact.ts';
-import { asArchiverError } from '../../workers/failure-policy.ts';
+import { asVoicemailError } from '../../workers/failure-policy.ts';
 import type { RequestTracer } from './tracing.ts';
 
 /** Names of our own attributes; those of others come from OpenTelemetry's conventions. */
@@ -64,7 +64,7 @@ export async function inSpan<T>(
 
 /** Marks a span as failed, by the error's code and what may be told of it anywhere. */
 function failSpan(span: Span, thrown: unknown): void {
-  const { code, message } = asArchiverError(thrown);
+  const { code, message } = asVoicemailError(thrown);
   span.setAttribute(ATTR_ERROR_TYPE, code);
   span.setStatus({ code: SpanStatusCode.ERROR, message: redact(failureReason(code, message)) });
 }

@@ -1,4 +1,4 @@
-import { ArchiverError, type ErrorCode, systemCode } from '../../domain/errors.ts';
+import { type ErrorCode, systemCode, VoicemailError } from '../../domain/errors.ts';
 
 interface Meaning {
   readonly code: ErrorCode;
@@ -38,10 +38,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
  */
 export function toArchiveFileError(error: unknown, location: string): unknown {
   const system = systemCode(error);
-  if (error instanceof ArchiverError || system === undefined) return error;
+  if (error instanceof VoicemailError || system === undefined) return error;
   const { code, words } = MEANINGS[system] ?? {
     code: 'ARCHIVE_UNAVAILABLE',
     words: "the disk reports a fault: look at the system's log",
   };
-  return new ArchiverError(code, `${location}: ${words} (${system})`, { cause: error });
+  return new VoicemailError(code, `${location}: ${words} (${system})`, { cause: error });
 }

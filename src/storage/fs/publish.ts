@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { link, lstat, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ArchiverError, systemCode } from '../../domain/errors.ts';
+import { systemCode, VoicemailError } from '../../domain/errors.ts';
 import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
 
 /** What `link` answers on file systems without hard links (FAT, some network mounts). */
@@ -73,7 +73,7 @@ async function withLock<Result>(final: string, root: string, use: () => Promise<
   const lock = await inTemporaryDirectory(root, name, async (path) => {
     const handle = await open(path, 'wx', FILE_MODE).catch((error: unknown) => {
       if (systemCode(error) !== 'EEXIST') throw error;
-      throw new ArchiverError(
+      throw new VoicemailError(
         'ARCHIVE_UNAVAILABLE',
         'another process is storing the same file at this moment',
         {

@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto';
 import { constants, type Dirent, type Stats } from 'node:fs';
 import { access, type FileHandle, lstat, open, readdir, realpath, rename } from 'node:fs/promises';
 import { dirname, join, resolve, sep } from 'node:path';
-import { ArchiverError, systemCode } from '../../domain/errors.ts';
+import { systemCode, VoicemailError } from '../../domain/errors.ts';
 import { directoryTransferMemory } from '../../domain/transfer-memory.ts';
-import { openSource, type Source } from '../body.ts';
+import { type BodyReader, openBody } from '../body.ts';
 import {
   assertKey,
   assertPrefix,
@@ -75,7 +75,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     const path = join(root, ...key.split('/'));
     const [real, realRoot] = await Promise.all([nearestRealPath(dirname(path)), nearestRealPath(root)]);
     if (real !== realRoot && !real.startsWith(realRoot.endsWith(sep) ? realRoot : realRoot + sep)) {
-      throw new ArchiverError(
+      throw new VoicemailError(
         'ARCHIVE_DENIED',
         `${location}: a symbolic link leads out of the archive: remove it`,
       );
@@ -197,7 +197,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       );
     },
     async writeStream(key, body, _info, mode, signal) {
-      const source = openSource(body.chunks, signal);
+      const source = openBody(body.chunks, signal);
       return guarded(
         translate,
         signal,
@@ -224,7 +224,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
   };
 }
 
-async function writeAll(handle: FileHandle, source: Source, body: StreamedBody): Promise<Content> {
+async function writeAll(handle: FileHandle, source: BodyReader, body: StreamedBody): Promise<Content> {
   let bytes = 0;
   for (let chunk = await source.next(); chunk; chunk = await source.next()) {
     await writeFully(handle, chunk);
@@ -341,16 +341,16 @@ function isNotThere(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
 }
 
-/** @throws ArchiverError `ARCHIVE_CONFLICT` unless the file at `path` holds these very bytes. */
+/** @throws VoicemailError `ARCHIVE_CONFLICT` unless the file at `path` holds these very bytes. */
 async function assertSameFile(path: string, key: string, content: Content): Promise<void> {
   const handle = await openIfThere(path);
   if (!handle) {
-    throw new ArchiverError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was looked at`);
+    throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was looked at`);
   }
   await using _closed = handle;
   const same = (await handle.stat()).size === content.bytes && (await sha256Of(handle)) === content.sha256();
   if (!same) {
-    throw new ArchiverError('ARCHIVE_CONFLICT', `another file is already at ${key}; it was left as it is`);
+    throw new VoicemailError('ARCHIVE_CONFLICT', `another file is already at ${key}; it was left as it is`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** What S3 and the SDK answer when something is wrong, in our codes and in words. */
 
-import { ArchiverError, type ErrorCode } from '../../domain/errors.ts';
+import { type ErrorCode, VoicemailError } from '../../domain/errors.ts';
 
 /** The HTTP status of an error that is a store's answer. */
 export function statusOf(error: unknown): number | undefined {
@@ -54,8 +54,8 @@ export function isNoSuchKey(error: unknown): boolean {
 }
 
 /** A write was answered as done, but not by a store, which names what it stored: some proxies answer 200 to anything. */
-export function unconfirmed(): ArchiverError {
-  return new ArchiverError(
+export function unconfirmed(): VoicemailError {
+  return new VoicemailError(
     'ARCHIVE_UNAVAILABLE',
     'the bucket answered a write without an ETag: look at what stands between here and the store',
   );
@@ -164,7 +164,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
  * already, or a plain fault in the program, is returned as it is.
  */
 export function toArchiveS3Error(error: unknown, bucket: string): unknown {
-  if (error instanceof ArchiverError || !(error instanceof Error)) return error;
+  if (error instanceof VoicemailError || !(error instanceof Error)) return error;
   const meaning = meaningOf(error);
   if (!meaning) return error;
   const { code, words } = meaning;
@@ -173,7 +173,7 @@ export function toArchiveS3Error(error: unknown, bucket: string): unknown {
     (part) => part !== undefined && part !== 'Error',
   );
   const detail = shown.length > 0 ? ` (${shown.join(', ')})` : '';
-  return new ArchiverError(code, `${words(bucket)}${detail}`, { cause: error });
+  return new VoicemailError(code, `${words(bucket)}${detail}`, { cause: error });
 }
 
 function meaningOf(error: Error): Meaning | undefined {

@@ -8,7 +8,7 @@ import { HttpRequest } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
 
 /** An object to be put. */
-export interface ShortCutObject {
+export interface FastPathObject {
   readonly bytes: Buffer;
   /** Lowercase hex. */
   readonly sha256: string;
@@ -18,7 +18,7 @@ export interface ShortCutObject {
 }
 
 /** An object being read. Its body has to be read to the end or destroyed. */
-export interface ShortCutAnswer {
+export interface FastPathAnswer {
   readonly bytes: number;
   readonly body: Readable;
 }
@@ -29,15 +29,15 @@ export interface ShortCutAnswer {
  * with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
  * the signature and the sending together, and each session makes four requests.
  */
-export interface ShortCut {
+export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
-  get(key: string, signal: AbortSignal): Promise<ShortCutAnswer | null | undefined>;
+  get(key: string, signal: AbortSignal): Promise<FastPathAnswer | null | undefined>;
   /** Whether the object is stored; otherwise the SDK has to do it. */
-  put(key: string, object: ShortCutObject, signal: AbortSignal): Promise<boolean>;
+  put(key: string, object: FastPathObject, signal: AbortSignal): Promise<boolean>;
 }
 
 /** How the SDK sends requests of a kind: where to, what all of them say, and with whose signature. */
-interface Course {
+interface RequestTemplate {
   readonly protocol: string;
   readonly hostname: string;
   readonly port: number | undefined;
@@ -67,8 +67,8 @@ const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4959
 const MAX_PAUSE_MS = 100;
 
 /** @param client whose requests are learned from, and whose connections and credentials are used. */
-export function createShortCut(client: S3Client): ShortCut {
-  const courses: { [Kind in Method]?: Course | undefined } = {};
+export function createFastPath(client: S3Client): FastPath {
+  const courses: { [Kind in Method]?: RequestTemplate | undefined } = {};
   client.middlewareStack.add(
     (next, { commandName = '' }) =>
       (args) => {
@@ -85,7 +85,7 @@ export function createShortCut(client: S3Client): ShortCut {
 
   async function send(
     method: Method,
-    course: Course,
+    course: RequestTemplate,
     key: string,
     headers: Readonly<Record<string, string>>,
     body: Buffer | undefined,
@@ -173,8 +173,8 @@ function courseOf(
   request: HttpRequest,
   key: string,
   client: S3Client,
-  known: Course | undefined,
-): Course | undefined {
+  known: RequestTemplate | undefined,
+): RequestTemplate | undefined {
   const { protocol, hostname, port, path } = request;
   const headers = new Map(
     Object.entries(request.headers).map(([name, value]) => [name.toLowerCase(), value]),

@@ -10,9 +10,9 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { type Options, Upload } from '@aws-sdk/lib-storage';
-import { ArchiverError } from '../../domain/errors.ts';
+import { VoicemailError } from '../../domain/errors.ts';
 import type { Logger } from '../../util/log.ts';
-import type { Source } from '../body.ts';
+import type { BodyReader } from '../body.ts';
 import { withUnsignedPayload } from './client.ts';
 import { attemptsOf, isNoSuchUpload, isNotImplemented, statusOf, unconfirmed } from './errors.ts';
 
@@ -37,7 +37,7 @@ export interface Remainder {
  * @param expectedBytes a hint: a body of just that size is held once, without copies.
  */
 export async function collectFirstPart(
-  source: Source,
+  source: BodyReader,
   partBytes: number,
   expectedBytes: number | undefined,
 ): Promise<FirstPart> {
@@ -58,7 +58,7 @@ export async function collectFirstPart(
   return { whole: true, bytes: buffer.subarray(0, length) };
 }
 
-function remainder(read: Buffer[], source: Source): Remainder {
+function remainder(read: Buffer[], source: BodyReader): Remainder {
   let given = 0;
   return {
     async next() {
@@ -192,7 +192,7 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
       trace.uploadId = answer.UploadId;
       return answer;
     } catch (error) {
-      if (error instanceof ArchiverError) throw error;
+      if (error instanceof VoicemailError) throw error;
       const status = statusOf(error);
       trace.answerLost = status === undefined || status >= 500 || attemptsOf(error) > 1;
       throw error;
@@ -236,15 +236,15 @@ function clientFor(upload: PartsUpload, trace: Trace, progress: Progress, signal
   });
 }
 
-/** @throws ArchiverError unless the answer names what was stored. */
+/** @throws VoicemailError unless the answer names what was stored. */
 function confirmed<Answer extends { ETag?: string | undefined }>(answer: Answer): Answer {
   if (answer.ETag === undefined) throw unconfirmed();
   return answer;
 }
 
 /** Some proxies answer 200 with a page of their own. */
-function withoutId(): ArchiverError {
-  return new ArchiverError(
+function withoutId(): VoicemailError {
+  return new VoicemailError(
     'ARCHIVE_UNAVAILABLE',
     'the bucket answered the start of an upload without its id: look at what stands between here and the store',
   );

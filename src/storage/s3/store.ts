@@ -5,10 +5,10 @@ import { addAbortSignal } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import type { ArchiveTarget } from '../../config/config.ts';
-import { ArchiverError } from '../../domain/errors.ts';
+import { VoicemailError } from '../../domain/errors.ts';
 import { MIN_PART_BYTES, partBytesFor, s3TransferMemory } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
-import { openSource } from '../body.ts';
+import { openBody } from '../body.ts';
 import { assertKey, assertPrefix, assertReadable, DEFAULT_MAX_READ_BYTES } from '../keys.ts';
 import {
   type ArchiveStore,
@@ -37,7 +37,7 @@ import {
   toArchiveS3Error,
   unconfirmed,
 } from './errors.ts';
-import { createShortCut } from './fast-path.ts';
+import { createFastPath } from './fast-path.ts';
 import {
   compareObject,
   findObject,
@@ -87,7 +87,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   watchHosts(client, (hostname) => {
     if (isAmazonS3(hostname)) conditional.works();
   });
-  const shortCut = createShortCut(client);
+  const shortCut = createFastPath(client);
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
   const owner = ownerParameters(s3);
   const base = prefix === '' ? '' : `${prefix}/`;
@@ -141,7 +141,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     const found = await compare(key, bytes, sha256, signal);
     if (found === 'same') return 'exists';
     if (found === 'nothing') throw error;
-    throw new ArchiverError(
+    throw new VoicemailError(
       'ARCHIVE_CONFLICT',
       `another object is already at ${fullKey(key)}; it was left as it is`,
       { cause: error },
@@ -295,7 +295,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return guarded(translate, signal, () => put(key, { bytes: body, sha256 }, info, mode, signal));
     },
     async writeStream(key, body, info, mode, signal) {
-      const source = openSource(body.chunks, signal);
+      const source = openBody(body.chunks, signal);
       return guarded(
         translate,
         signal,

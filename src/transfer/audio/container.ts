@@ -4,12 +4,12 @@ import type { AudioFacts } from '../../domain/recording.ts';
  * What a container says about the completeness of a body: all there, certainly cut short, or nothing either
  * way.
  */
-export type Verdict = 'whole' | 'short' | 'unknown';
+export type AudioVerdict = 'whole' | 'short' | 'unknown';
 
 /** What is known of a recording once all its bytes have passed. */
 export interface Conclusion {
   readonly facts: AudioFacts;
-  readonly verdict: Verdict;
+  readonly verdict: AudioVerdict;
 }
 
 /** A recognised audio container. */

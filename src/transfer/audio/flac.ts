@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container, Verdict } from './container.ts';
+import type { AudioVerdict, Container } from './container.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
 export interface StreamInfo {
@@ -73,9 +73,9 @@ function largestFrame(info: StreamInfo): number {
  * cut; if one does, and its checksum closes exactly at the end, it is whole. If it closes earlier, something unknown
  * was appended, which says nothing for certain; if it closes nowhere, the last frame itself is cut.
  */
-function judge(info: StreamInfo, tail: Buffer): Verdict {
+function judge(info: StreamInfo, tail: Buffer): AudioVerdict {
   let framesFound = false;
-  let verdict: Verdict = 'short';
+  let verdict: AudioVerdict = 'short';
   const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
   const end = tagged ? tail.length - ID3V1_BYTES : tail.length;
   for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {

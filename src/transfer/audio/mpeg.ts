@@ -37,7 +37,7 @@ export function recogniseMpeg(head: Buffer): Container | undefined {
     contentType: 'audio/mpeg',
     tailBytes: 0,
     conclude: (totalBytes) => ({
-      facts: { container: 'mp3', ...describe(frame, summary) },
+      facts: { container: 'mp3', ...mpegFacts(frame, summary) },
       // Tools that cut files leave the old summary in: being shorter than it says proves nothing.
       verdict: end !== undefined && totalBytes >= end ? 'whole' : 'unknown',
     }),
@@ -87,7 +87,7 @@ function readSummary(head: Buffer, at: number): Summary {
   };
 }
 
-function describe(frame: Frame, { frames }: Summary) {
+function mpegFacts(frame: Frame, { frames }: Summary) {
   const { layer, sampleRate, channels, samples } = frame;
   const seconds = frames === undefined ? {} : { durationSeconds: (frames * samples) / sampleRate };
   return { codec: `mp${layer}`, sampleRate, channels, ...seconds };

@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container, Verdict } from './container.ts';
+import type { AudioVerdict, Container } from './container.ts';
 import { describeStreamInfo, readStreamInfo } from './flac.ts';
 
 /** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
@@ -81,7 +81,7 @@ function lastPage(tail: Buffer, serial?: number): Page | undefined {
  * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: many omit
  * it, and other streams (Skeleton's description of them all) have ends of their own.
  */
-function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): Verdict {
+function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): AudioVerdict {
   if (last === undefined) return 'unknown';
   if (last.end > tailLength) return 'short';
   const ended = lastOfAudio !== undefined && (lastOfAudio.flags & END_OF_STREAM) !== 0;

@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container, Verdict } from './container.ts';
+import type { AudioVerdict, Container } from './container.ts';
 
 /** Format tags of `fmt ` chunks, see https://www.iana.org/assignments/wave-avi-codec-registry */
 const CODECS: Readonly<Record<number, string>> = {
@@ -50,7 +50,7 @@ export function recogniseWav(head: Buffer): Container | undefined {
     ...(minimumBytes === undefined ? {} : { minimumBytes }),
     tailBytes: 0,
     conclude(totalBytes) {
-      return { facts: describe(format, data, totalBytes), verdict: judge(totalBytes, claims, data) };
+      return { facts: wavFacts(format, data, totalBytes), verdict: judge(totalBytes, claims, data) };
     },
   };
 }
@@ -146,7 +146,7 @@ function leastLength({ riffEnd, dataEnd }: Claims): number | undefined {
   return dataEnd >= riffEnd ? riffEnd : Math.max(dataEnd, riffEnd - MISCOUNTED_BYTES);
 }
 
-function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined): Verdict {
+function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined): AudioVerdict {
   const least = leastLength(claims);
   if (least === undefined) return 'unknown';
   if (totalBytes < least) return 'short';
@@ -161,7 +161,7 @@ function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined):
   return totalBytes >= riffEnd || unpadded ? 'whole' : 'unknown';
 }
 
-function describe(format: Format | undefined, data: DataChunk | undefined, totalBytes: number): AudioFacts {
+function wavFacts(format: Format | undefined, data: DataChunk | undefined, totalBytes: number): AudioFacts {
   if (format === undefined) return { container: 'wav' };
   const { bytesPerSecond, ...known } = format;
   if (data === undefined || bytesPerSecond === 0) return { container: 'wav', ...known };
