@@ -20,6 +20,10 @@ export interface KoreConfig extends KoreApp {
   readonly accountId: string | undefined;
   /** `KORE_RATE_LIMIT` */
   readonly rateLimit: Rate;
+  /** `KORE_MAX_ANSWER_BYTES` */
+  readonly maxAnswerBytes: number;
+  /** `KORE_RETENTION` (milliseconds): how long Kore keeps voicemails, where that is known. */
+  readonly retentionMs: number | undefined;
 }
 
 /** What a `fileUrl` may name. */
@@ -28,6 +32,8 @@ export interface MediaConfig {
   readonly hosts: readonly string[];
   /** `KORE_ALLOW_PRIVATE_MEDIA` */
   readonly allowPrivate: boolean;
+  /** `KORE_PRIVATE_MEDIA_HOSTS`: hosts, by their full names, that may resolve to private addresses. */
+  readonly privateHosts: readonly string[];
 }
 
 /** Where the queue is (`QUEUE_URL`). `url` may hold a password and is a secret. */
@@ -92,6 +98,10 @@ export interface WorkConfig {
   readonly maxRecordingBytes: number;
   /** `RECORDING_WAIT` */
   readonly recordingWaitMs: number;
+  /** `SESSION_WAIT` */
+  readonly sessionWaitMs: number;
+  /** `SETTLE_WAIT`; 0 for never. */
+  readonly settleWaitMs: number;
   /** `TRANSCRIPT_WAIT` */
   readonly transcriptWaitMs: number;
   /** `POLL_DELAY` */
@@ -104,6 +114,8 @@ export interface WorkConfig {
   readonly unauthorizedPauseMs: number;
   /** `DOWNLOAD_IDLE_TIMEOUT` */
   readonly downloadIdleTimeoutMs: number;
+  /** `DOWNLOAD_MIN_RATE` (bytes a second): the least average speed of a download over its whole time. */
+  readonly downloadMinBytesPerSecond: number;
   /** `SHUTDOWN_GRACE` */
   readonly shutdownGraceMs: number;
 }

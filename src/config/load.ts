@@ -116,11 +116,17 @@ function loadKore(
   );
   const accountId = settings.optional('KORE_ACCOUNT_ID', parseId, '6530e7c8f1a2b3c4d5e6f708');
   const rateLimit = settings.withDefault('KORE_RATE_LIMIT', parseRate, '60/60s');
+  const maxAnswerBytes = settings.withDefault(
+    'KORE_MAX_ANSWER_BYTES',
+    between(parseSize, '64KiB', '1GiB'),
+    '64MiB',
+  );
+  const retentionMs = settings.optional('KORE_RETENTION', between(parseDuration, '1h', '10y'), '24h');
   if (clientSecret !== undefined) registerSecret(clientSecret);
   if (clientId === undefined || clientSecret === undefined) return { app: undefined, kore: undefined };
   const app = { clientId, clientSecret };
   if (baseUrl === undefined || botId === undefined) return { app, kore: undefined };
-  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit } };
+  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs } };
 }
 
 const PUBLIC_MEDIA_HOSTS = 'kore.ai,korebots.com,amazonaws.com';
@@ -129,7 +135,11 @@ function loadMedia(settings: Settings): MediaConfig {
   const allowPrivate = settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean, 'false');
   // Who tries things out on this machine should not have to name it twice; a list of one's own counts alone.
   const standard = allowPrivate ? `${PUBLIC_MEDIA_HOSTS},127.0.0.1,localhost` : PUBLIC_MEDIA_HOSTS;
-  return { hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, standard), allowPrivate };
+  return {
+    hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, standard),
+    allowPrivate,
+    privateHosts: settings.optional('KORE_PRIVATE_MEDIA_HOSTS', parseHosts, 'media.internal.example') ?? [],
+  };
 }
 
 function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {
@@ -201,12 +211,15 @@ function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
     transferMemoryBytes,
     maxRecordingBytes,
     recordingWaitMs: duration('RECORDING_WAIT', '24h', '0', '1y'),
+    sessionWaitMs: duration('SESSION_WAIT', '1h', '0', '1y'),
+    settleWaitMs: duration('SETTLE_WAIT', '1h', '0', '1y'),
     transcriptWaitMs: duration('TRANSCRIPT_WAIT', '24h', '0', '1y'),
     pollDelayMs: duration('POLL_DELAY', '30s', '1ms', '1h'),
     retryDelayMs: duration('RETRY_DELAY', '2s', '1ms', '1h'),
     retryWaitMs: duration('RETRY_WAIT', '24h', '0', '1y'),
     unauthorizedPauseMs: duration('UNAUTHORIZED_PAUSE', '60s', '1ms', '1d'),
     downloadIdleTimeoutMs: duration('DOWNLOAD_IDLE_TIMEOUT', '30s', '1ms', '1h'),
+    downloadMinBytesPerSecond: size('DOWNLOAD_MIN_RATE', '1KiB', '1B', '1GiB'),
     shutdownGraceMs: duration('SHUTDOWN_GRACE', '30s', '0', '1h'),
   };
 }

@@ -41,6 +41,10 @@ export interface VoicemailErrorOptions {
   retryable?: boolean;
   /** The other side asked to be left alone for so long (milliseconds from now). */
   retryAfterMs?: number;
+  /** What to do about it, as an imperative without a full stop: "set S3_FORCE_PATH_STYLE=true". */
+  hint?: string;
+  /** The host that failed, where it is not Kore's API, the bucket or the queue: a media host. */
+  host?: string;
 }
 
 /**
@@ -56,6 +60,8 @@ export class VoicemailError extends Error {
   readonly code: ErrorCode;
   readonly retryable: boolean;
   readonly retryAfterMs: number | undefined;
+  readonly hint: string | undefined;
+  readonly host: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: VoicemailErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -63,6 +69,8 @@ export class VoicemailError extends Error {
     this.code = code;
     this.retryable = options.retryable ?? RETRYABLE_BY_CODE[code];
     this.retryAfterMs = options.retryAfterMs;
+    this.hint = options.hint;
+    this.host = options.host;
   }
 }
 

@@ -10,8 +10,20 @@ export interface AudioFacts {
   readonly durationSeconds?: number;
 }
 
+/**
+ * How sure one can be of an archived recording. `verified`: its length was known and every byte came, or the container
+ * itself confirms its end; `unverified`: nothing told where it ends, and two downloads gave the same bytes; `suspect`:
+ * every byte came, and the audio disagrees with itself or is in no container known here. `notes` say why, in words.
+ */
+export interface Integrity {
+  readonly state: 'verified' | 'unverified' | 'suspect';
+  readonly notes: readonly string[];
+}
+
 /** One recording as it lies in the archive. */
 export interface TransferredRecording {
+  /** How sure one can be that this is the whole recording, and sound. */
+  readonly integrity: Integrity;
   readonly bytes: number;
   /** Lowercase hex. */
   readonly sha256: string;

@@ -44,8 +44,20 @@ export interface ListOptions {
   readonly withOthers?: boolean;
 }
 
-/** `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically. */
-export type WriteMode = 'absent' | 'replace';
+/**
+ * `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically; `over`: only while
+ * the object is still the version that was read (see {@link ArchiveStore.readVersion}).
+ */
+export type WriteMode = 'absent' | 'replace' | { readonly over: ObjectVersion };
+
+/** What tells one content of an object from another: an ETag, or a hash of its bytes. */
+export type ObjectVersion = string;
+
+/** An object as it was read. */
+export interface ReadObject {
+  readonly bytes: Buffer;
+  readonly version: ObjectVersion;
+}
 
 /**
  * The outcome of a write. `exists`: an object with the very same bytes was already there (one's own earlier
@@ -82,6 +94,11 @@ export interface ArchiveStore {
   fullKey(key: string): string;
   /** The whole object, or `undefined` when there is none. For small objects: at most `maxBytes` (default 64 MiB). */
   read(key: string, signal: AbortSignal, maxBytes?: number): Promise<Buffer | undefined>;
+  /**
+   * Like {@link ArchiveStore.read}, with the version that was read. A write `over` that version fails with
+   * `ARCHIVE_CONFLICT` when the object was changed or removed since.
+   */
+  readVersion(key: string, signal: AbortSignal, maxBytes?: number): Promise<ReadObject | undefined>;
   /** Size, and hash where known, or `undefined` when there is no such object. */
   head(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
   /**

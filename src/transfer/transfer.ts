@@ -152,6 +152,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
             uploadSeconds: (performance.now() - began - waitedForSource) / 1000,
           });
           return {
+            integrity: { state: receiving.conclude() ? 'verified' : 'suspect', notes: [] },
             bytes: receiving.receivedBytes,
             sha256: receiving.sha256(),
             contentType,

@@ -72,6 +72,8 @@ function setUp(baseUrl: string, options: Partial<KoreClientOptions> = {}): Setup
     clientSecret: CLIENT_SECRET,
     accountId: undefined,
     rateLimit: { calls: 60, windowMs: 60_000 },
+    maxAnswerBytes: 64 * 2 ** 20,
+    retentionMs: undefined,
   };
   const limit = new RecordingLimit();
   const outcomes: CallOutcome[] = [];

@@ -26,6 +26,8 @@ beforeAll(async () => {
       clientSecret: sandbox.clientSecret,
       accountId: sandbox.accountId,
       rateLimit: { calls: 60, windowMs: 60_000 },
+      maxAnswerBytes: 64 * 2 ** 20,
+      retentionMs: undefined,
     },
     limit: { acquire: async () => {}, pause: async () => {} },
     log: silent,

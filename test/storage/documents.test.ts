@@ -108,6 +108,7 @@ describe('a transcript', () => {
 describe('a manifest', () => {
   const fileUrl = 'https://media.example/x/f.wav?e=1739359482&n=3&s=SECRETSIGNATURE';
   const transferred: TransferredRecording = {
+    integrity: { state: 'verified', notes: [] },
     bytes: 44,
     sha256: 'a'.repeat(64),
     contentType: 'audio/wav',

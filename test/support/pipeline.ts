@@ -36,6 +36,9 @@ const WORK: WorkConfig = {
   retryWaitMs: 600 * SECOND,
   unauthorizedPauseMs: 300,
   downloadIdleTimeoutMs: 5 * SECOND,
+  sessionWaitMs: 0,
+  settleWaitMs: 0,
+  downloadMinBytesPerSecond: 1,
   shutdownGraceMs: 10 * SECOND,
 };
 
@@ -149,12 +152,14 @@ export async function startPipeline(
     clientSecret: sandbox.clientSecret,
     accountId: undefined,
     rateLimit: { calls: 10_000, windowMs: SECOND },
+    maxAnswerBytes: 64 * 2 ** 20,
+    retentionMs: undefined,
     ...options.kore,
   };
   const config: Config = {
     kore,
     defaultBotId: botId,
-    media: { hosts: ['127.0.0.1', 'localhost'], allowPrivate: true },
+    media: { hosts: ['127.0.0.1', 'localhost'], allowPrivate: true, privateHosts: [] },
     // A queue of its own on the server that the tests of a file share.
     queue: { ...queue.config, name: `sessions-${randomUUID()}` },
     archive: archive.target,

@@ -44,7 +44,11 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
   const lines: string[] = [];
   const memory = createMemoryBudget(setup.memoryBytes ?? 64 * 1024 * 1024);
   const media = createMediaClient({
-    media: { hosts: setup.hosts ?? ['127.0.0.1', 'media.test'], allowPrivate: setup.allowPrivate ?? true },
+    media: {
+      hosts: setup.hosts ?? ['127.0.0.1', 'media.test'],
+      allowPrivate: setup.allowPrivate ?? true,
+      privateHosts: [],
+    },
     idleTimeoutMs: setup.idleTimeoutMs ?? 10_000,
     resolve: setup.resolve ?? (async () => [{ address: '127.0.0.1', family: 4 }]),
   });

@@ -3,11 +3,11 @@ import { createGuardedLookup, isPublicAddress, parseDestination } from '../../sr
 import { HOSTILE_ADDRESSES, HOSTILE_NAMES } from '../support/hostile-hosts.ts';
 
 const HOSTS = ['kore.ai', 'korebots.com', 'amazonaws.com'];
-const STRICT = { hosts: HOSTS, allowPrivate: false };
+const STRICT = { hosts: HOSTS, allowPrivate: false, privateHosts: [] };
 
 function refusalOf(
   url: string,
-  policy: { hosts: readonly string[]; allowPrivate: boolean } = STRICT,
+  policy: { hosts: readonly string[]; allowPrivate: boolean; privateHosts: readonly string[] } = STRICT,
 ): unknown {
   try {
     return parseDestination(url, policy);
@@ -20,7 +20,11 @@ describe('where recordings may come from', () => {
   it.each(HOSTILE_ADDRESSES)('refuses the address %s, even were it listed as a host', (literal) => {
     const url = `https://${literal}/recording?s=secret`;
     const { hostname } = new URL(url);
-    const listed = { hosts: [hostname, hostname.replace(/^\[|\]$/g, '')], allowPrivate: false };
+    const listed = {
+      hosts: [hostname, hostname.replace(/^\[|\]$/g, '')],
+      allowPrivate: false,
+      privateHosts: [],
+    };
     for (const policy of [STRICT, listed]) {
       expect(refusalOf(url, policy)).toMatchObject({
         code: 'RECORDING_HOST_NOT_ALLOWED',
@@ -55,7 +59,7 @@ describe('where recordings may come from', () => {
   });
 
   it('tells a private address by what is wrong with it, not by the list of hosts', () => {
-    const policy = { hosts: ['127.0.0.1'], allowPrivate: false };
+    const policy = { hosts: ['127.0.0.1'], allowPrivate: false, privateHosts: [] };
     expect(refusalOf('https://0x7f.1/x', policy)).toMatchObject({
       message: expect.stringContaining('127.0.0.1 is not on the public internet'),
     });
@@ -73,7 +77,7 @@ describe('where recordings may come from', () => {
   });
 
   it('allows listed loopback addresses and plain http only where private media is allowed', () => {
-    const policy = { hosts: ['127.0.0.1', '::1'], allowPrivate: true };
+    const policy = { hosts: ['127.0.0.1', '::1'], allowPrivate: true, privateHosts: [] };
     expect(parseDestination('http://127.0.0.1:8123/x', policy).origin).toBe('http://127.0.0.1:8123');
     expect(parseDestination('http://[::1]:8123/x', policy).origin).toBe('http://[::1]:8123');
     expect(refusalOf('http://127.0.0.2/x', policy)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });

@@ -19,6 +19,7 @@ import {
   type ArchiveStore,
   guarded,
   type ListedObject,
+  type ObjectVersion,
   type StreamedBody,
   type WriteMode,
   type WriteOutcome,
@@ -105,6 +106,9 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       const firstMade = await makeDirectories(parent);
       if (mode === 'replace') {
         await rename(temporary.path, final);
+      } else if (mode !== 'absent') {
+        await assertVersion(final, key, mode.over);
+        await rename(temporary.path, final);
       } else if (!(await publishIfAbsent(temporary.path, final, { root }))) {
         await assertSameFile(final, key, content);
         return 'exists';
@@ -139,6 +143,10 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         assertReadable(key, (await handle.stat()).size, maxBytes);
         return await handle.readFile({ signal });
       });
+    },
+    async readVersion(key, signal, maxBytes) {
+      const bytes = await this.read(key, signal, maxBytes);
+      return bytes && { bytes, version: versionOf(bytes) };
     },
     async head(key, signal) {
       return guarded(translate, signal, async () => {
@@ -358,4 +366,17 @@ async function sha256Of(handle: FileHandle): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk);
   return hash.digest('hex');
+}
+
+/** Files have no ETag: their bytes tell one version from another. */
+function versionOf(bytes: Buffer): ObjectVersion {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** @throws VoicemailError `ARCHIVE_CONFLICT` when the file is not the version that was read. */
+async function assertVersion(path: string, key: string, version: ObjectVersion): Promise<void> {
+  const handle = await openIfThere(path);
+  await using _closed = handle;
+  if (handle && versionOf(await handle.readFile()) === version) return;
+  throw new VoicemailError('ARCHIVE_CONFLICT', `${key} was changed since it was read; it was left as it is`);
 }

@@ -18,6 +18,8 @@ export interface ObjectAddress {
 export interface OpenObject {
   readonly bytes: number;
   readonly body: Readable;
+  /** Tells this content from any other. */
+  readonly etag: string;
 }
 
 /** Size of an object, and its hash where the store keeps one of the whole; `undefined` when there is none. */
@@ -45,9 +47,11 @@ export async function openObject(
   abortSignal: AbortSignal,
 ): Promise<OpenObject | undefined> {
   try {
-    const { Body, ContentLength } = await client.send(new GetObjectCommand({ ...address }), { abortSignal });
+    const { Body, ContentLength, ETag } = await client.send(new GetObjectCommand({ ...address }), {
+      abortSignal,
+    });
     if (!(Body instanceof Readable)) throw new Error('the SDK answered without a body');
-    return { bytes: ContentLength ?? 0, body: Body };
+    return { bytes: ContentLength ?? 0, body: Body, etag: ETag ?? '' };
   } catch (error) {
     if (isNoSuchKey(error)) return undefined;
     throw error;

@@ -16,6 +16,7 @@ import {
   type ListedDirectory,
   type ListedObject,
   type ObjectInfo,
+  type ReadObject,
   type StoredObject,
   type WriteMode,
   type WriteOutcome,
@@ -34,6 +35,7 @@ import {
   isConditionalConflict,
   isNotImplemented,
   isPreconditionFailed,
+  statusOf,
   toArchiveS3Error,
   unconfirmed,
 } from './errors.ts';
@@ -164,9 +166,10 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
           ChecksumSHA256: Buffer.from(body.sha256, 'hex').toString('base64'),
         } as const)
       : {};
-    const send = async (condition: { IfNoneMatch?: string }) => {
+    const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }) => {
       const ifAbsent = condition.IfNoneMatch !== undefined;
-      if (await shortCut.put(fullKey(key), { ...body, ...info, ifAbsent }, signal)) return;
+      const isPlain = condition.IfMatch === undefined;
+      if (isPlain && (await shortCut.put(fullKey(key), { ...body, ...info, ifAbsent }, signal))) return;
       const { ETag } = await client.send(
         withPayloadHash(
           new PutObjectCommand({
@@ -186,10 +189,22 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       if (ETag !== undefined) return;
       if ((await compare(key, body.bytes.length, body.sha256, signal)) !== 'same') throw unconfirmed();
     };
+    /** A second answer of 412 may mean that the first try was stored and its answer lost. */
+    const putOver = async (version: string): Promise<WriteOutcome> => {
+      try {
+        await whileConflicting(() => send({ IfMatch: version }), signal);
+        return 'stored';
+      } catch (error) {
+        if (!isPreconditionFailed(error) && !isConditionalConflict(error) && statusOf(error) !== 404)
+          throw error;
+        return settle(key, body.bytes.length, body.sha256, error, signal);
+      }
+    };
     if (mode === 'replace') {
       await send({});
       return 'stored';
     }
+    if (mode !== 'absent') return putOver(mode.over);
     const sendIfAbsent = () => send(conditional.send ? { IfNoneMatch: '*' } : {});
     try {
       await whileConflicting(sendIfAbsent, signal);
@@ -258,16 +273,14 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return guarded(translate, signal, async () => {
         const quick = await shortCut.get(fullKey(key), signal);
         const object = quick === undefined ? await openObject(client, address(key), signal) : quick;
+        return object ? await readBody(key, object, maxBytes) : undefined;
+      });
+    },
+    async readVersion(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
+      return guarded(translate, signal, async (): Promise<ReadObject | undefined> => {
+        const object = await openObject(client, address(key), signal);
         if (!object) return undefined;
-        const chunks: Buffer[] = [];
-        let bytes = 0;
-        // Leaving the loop early destroys the body and its connection.
-        for await (const chunk of object.body as AsyncIterable<Buffer>) {
-          bytes += chunk.length;
-          assertReadable(key, Math.max(object.bytes, bytes), maxBytes);
-          chunks.push(chunk);
-        }
-        return Buffer.concat(chunks, bytes);
+        return { bytes: await readBody(key, object, maxBytes), version: object.etag };
       });
     },
     async head(key, signal) {
@@ -359,4 +372,21 @@ function withPayloadHash(command: PutObjectCommand, sha256: string): PutObjectCo
 /** What the store would have answered, had it known the condition. */
 function preconditionFailed(): Error {
   return Object.assign(new Error('an object is already there'), { name: 'PreconditionFailed' });
+}
+
+/** The whole body of an object. */
+async function readBody(
+  key: string,
+  object: { readonly bytes: number; readonly body: AsyncIterable<Buffer> },
+  maxBytes: number,
+): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  // Leaving the loop early destroys the body and its connection.
+  for await (const chunk of object.body) {
+    bytes += chunk.length;
+    assertReadable(key, Math.max(object.bytes, bytes), maxBytes);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, bytes);
 }
