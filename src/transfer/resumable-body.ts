@@ -152,7 +152,7 @@ export function openResumableBody(
     if (receivedBytes === 0) {
       await rejectAsUnusable(new VoicemailError('RECORDING_EMPTY', 'the recording has no bytes'));
     }
-    if (inspector.conclude()?.verdict === 'short') {
+    if (inspector.conclude()?.end === 'missing') {
       const message = `the recording ends after ${receivedBytes} bytes, earlier than its own header says`;
       await rejectAsUnusable(new VoicemailError('RECORDING_TRUNCATED', message));
     }
@@ -183,11 +183,6 @@ export function openResumableBody(
         const what = identity.document === 'text' ? 'text' : `${identity.document} document`;
         const message = `${response.host} sent a ${what} in place of the recording`;
         await rejectAsUnusable(new VoicemailError('RECORDING_NOT_AUDIO', message));
-      }
-      const minimum = identity.container?.minimumBytes;
-      if (minimum !== undefined && totalBytes !== undefined && totalBytes < minimum) {
-        const message = `the recording is sent with ${totalBytes} bytes, but its own header says ${minimum}`;
-        await rejectAsUnusable(new VoicemailError('RECORDING_TRUNCATED', message));
       }
       return identity;
     },
@@ -237,7 +232,7 @@ function isComplete(
   if (totalBytes !== undefined) return receivedBytes === totalBytes;
   if (delimiter !== 'close') return true;
   // An error page is refused as such, however it ends.
-  return inspector.conclude()?.verdict === 'whole' || inspector.identify().document !== undefined;
+  return inspector.conclude()?.end === 'confirmed' || inspector.identify().document !== undefined;
 }
 
 /** @returns the failure to recover from; throws what is none. */

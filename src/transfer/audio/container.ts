@@ -1,22 +1,29 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 
 /**
- * What a container says about the completeness of a body: all there, certainly cut short, or nothing either
- * way.
+ * What a container says about the end of a body. `confirmed`: the container itself shows that all of it is there;
+ * `missing`: it claims more bytes than came; `open`: it cannot tell where it ends.
  */
-export type AudioVerdict = 'whole' | 'short' | 'unknown';
+export type AudioEnd = 'confirmed' | 'missing' | 'open';
+
+/** What a container says about its end, and where it disagrees with the bytes that came. */
+export interface EndOfAudio {
+  readonly end: AudioEnd;
+  /**
+   * Short remarks in plain English, one for each place where the audio disagrees with itself or with the number of
+   * bytes that came. Whatever `end` is, audio without notes is sound as far as its container tells.
+   */
+  readonly notes: readonly string[];
+}
 
 /** What is known of a recording once all its bytes have passed. */
-export interface Conclusion {
+export interface Conclusion extends EndOfAudio {
   readonly facts: AudioFacts;
-  readonly verdict: AudioVerdict;
 }
 
 /** A recognised audio container. */
 export interface Container {
   readonly contentType: string;
-  /** The shortest body that its header allows, where it tells a size. */
-  readonly minimumBytes?: number;
   /** How many of the body's last bytes {@link Container.conclude} needs. */
   readonly tailBytes: number;
   /**
@@ -24,4 +31,9 @@ export interface Container {
    * @param tail the body's last bytes: `tailBytes` of them, or the whole body if that is shorter.
    */
   conclude(totalBytes: number, tail: Buffer): Conclusion;
+}
+
+/** An end with the one note that belongs to what is missing. */
+export function withNotes(end: AudioEnd): EndOfAudio {
+  return { end, notes: end === 'missing' ? ['the audio is cut: it ends before its own end'] : [] };
 }

@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { AudioVerdict, Container } from './container.ts';
+import { type AudioEnd, type Container, withNotes } from './container.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
 export interface StreamInfo {
@@ -31,7 +31,7 @@ export function recogniseFlac(head: Buffer): Container | undefined {
     tailBytes: searchable ? TAIL_BYTES : 0,
     conclude: (_totalBytes, tail) => ({
       facts: { container: 'flac', codec: 'flac', ...describeStreamInfo(info) },
-      verdict: searchable ? judge(info, tail) : 'unknown',
+      ...withNotes(searchable ? judge(info, tail) : 'open'),
     }),
   };
 }
@@ -73,9 +73,9 @@ function largestFrame(info: StreamInfo): number {
  * cut; if one does, and its checksum closes exactly at the end, it is whole. If it closes earlier, something unknown
  * was appended, which says nothing for certain; if it closes nowhere, the last frame itself is cut.
  */
-function judge(info: StreamInfo, tail: Buffer): AudioVerdict {
+function judge(info: StreamInfo, tail: Buffer): AudioEnd {
   let framesFound = false;
-  let verdict: AudioVerdict = 'short';
+  let verdict: AudioEnd = 'missing';
   const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
   const end = tagged ? tail.length - ID3V1_BYTES : tail.length;
   for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {
@@ -84,10 +84,10 @@ function judge(info: StreamInfo, tail: Buffer): AudioVerdict {
     framesFound = true;
     if (lastSample < info.totalSamples) continue;
     const closed = checksumCloses(tail.subarray(at, end));
-    if (closed === 'at the end') return 'whole';
-    if (closed === 'earlier') verdict = 'unknown';
+    if (closed === 'at the end') return 'confirmed';
+    if (closed === 'earlier') verdict = 'open';
   }
-  return framesFound ? verdict : 'unknown';
+  return framesFound ? verdict : 'open';
 }
 
 /**

@@ -108,10 +108,8 @@ function recognise(head: Buffer): Container | undefined {
 
 /** The container as it is with so many bytes before it. */
 function shifted(container: Container, start: number): Container {
-  const { minimumBytes } = container;
   return {
     contentType: container.contentType,
-    ...(minimumBytes === undefined ? {} : { minimumBytes: start + minimumBytes }),
     tailBytes: container.tailBytes,
     conclude(totalBytes, tail) {
       const ownBytes = totalBytes - start;

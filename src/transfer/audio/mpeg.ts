@@ -39,7 +39,8 @@ export function recogniseMpeg(head: Buffer): Container | undefined {
     conclude: (totalBytes) => ({
       facts: { container: 'mp3', ...mpegFacts(frame, summary) },
       // Tools that cut files leave the old summary in: being shorter than it says proves nothing.
-      verdict: end !== undefined && totalBytes >= end ? 'whole' : 'unknown',
+      notes: [],
+      end: end !== undefined && totalBytes >= end ? 'confirmed' : 'open',
     }),
   };
 }

@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { AudioVerdict, Container } from './container.ts';
+import { type AudioEnd, type Container, withNotes } from './container.ts';
 import { describeStreamInfo, readStreamInfo } from './flac.ts';
 
 /** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
@@ -44,7 +44,7 @@ export function recogniseOgg(head: Buffer): Container | undefined {
       const lastOfAudio = lastPage(tail, stream.serial);
       return {
         facts: { container: 'ogg', ...stream.facts, ...duration(stream, lastOfAudio) },
-        verdict: judge(lastPage(tail), lastOfAudio, tail.length),
+        ...withNotes(judge(lastPage(tail), lastOfAudio, tail.length)),
       };
     },
   };
@@ -81,11 +81,11 @@ function lastPage(tail: Buffer, serial?: number): Page | undefined {
  * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: many omit
  * it, and other streams (Skeleton's description of them all) have ends of their own.
  */
-function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): AudioVerdict {
-  if (last === undefined) return 'unknown';
-  if (last.end > tailLength) return 'short';
+function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): AudioEnd {
+  if (last === undefined) return 'open';
+  if (last.end > tailLength) return 'missing';
   const ended = lastOfAudio !== undefined && (lastOfAudio.flags & END_OF_STREAM) !== 0;
-  return last.end === tailLength && ended ? 'whole' : 'unknown';
+  return last.end === tailLength && ended ? 'confirmed' : 'open';
 }
 
 function duration(stream: Stream, last: Page | undefined): { durationSeconds?: number } {

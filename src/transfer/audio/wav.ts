@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { AudioVerdict, Container } from './container.ts';
+import { type AudioEnd, type Container, withNotes } from './container.ts';
 
 /** Format tags of `fmt ` chunks, see https://www.iana.org/assignments/wave-avi-codec-registry */
 const CODECS: Readonly<Record<number, string>> = {
@@ -44,13 +44,11 @@ export function recogniseWav(head: Buffer): Container | undefined {
   const reader = createReader(head, bigEndian);
   const { riffBytes, format, data } = readChunks(head, reader, bigEndian);
   const claims = readClaims(riffBytes, data);
-  const minimumBytes = leastLength(claims);
   return {
     contentType: 'audio/wav',
-    ...(minimumBytes === undefined ? {} : { minimumBytes }),
     tailBytes: 0,
     conclude(totalBytes) {
-      return { facts: wavFacts(format, data, totalBytes), verdict: judge(totalBytes, claims, data) };
+      return { facts: wavFacts(format, data, totalBytes), ...withNotes(judge(totalBytes, claims, data)) };
     },
   };
 }
@@ -146,19 +144,19 @@ function leastLength({ riffEnd, dataEnd }: Claims): number | undefined {
   return dataEnd >= riffEnd ? riffEnd : Math.max(dataEnd, riffEnd - MISCOUNTED_BYTES);
 }
 
-function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined): AudioVerdict {
+function judge(totalBytes: number, claims: Claims, data: DataChunk | undefined): AudioEnd {
   const least = leastLength(claims);
-  if (least === undefined) return 'unknown';
-  if (totalBytes < least) return 'short';
+  if (least === undefined) return 'open';
+  if (totalBytes < least) return 'missing';
   const { riffEnd = 0, dataEnd } = claims;
   if (dataEnd === undefined) {
     // A header that was written before the samples and never again: it confirms nothing.
-    return data !== undefined && totalBytes > least ? 'unknown' : 'whole';
+    return data !== undefined && totalBytes > least ? 'open' : 'confirmed';
   }
   // Its samples are not all there: cut, unless the file ends just where the other size says.
-  if (totalBytes < dataEnd) return totalBytes === riffEnd ? 'unknown' : 'short';
+  if (totalBytes < dataEnd) return totalBytes === riffEnd ? 'open' : 'missing';
   const unpadded = dataEnd % 2 === 1 && riffEnd === dataEnd + 1;
-  return totalBytes >= riffEnd || unpadded ? 'whole' : 'unknown';
+  return totalBytes >= riffEnd || unpadded ? 'confirmed' : 'open';
 }
 
 function wavFacts(format: Format | undefined, data: DataChunk | undefined, totalBytes: number): AudioFacts {
