@@ -1,0 +1,72 @@
+import { execFile } from 'node:child_process';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+/** What may not be imported, where, and what the linter says of it. */
+const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: string, message: string])[] = [
+  ['domain imports nothing', 'src/domain/x.ts', '../util/json.ts', 'domain imports nothing of ours'],
+  ['kore does not know the archive', 'src/kore/x.ts', '../storage/store.ts', 'kore imports'],
+  ['storage does not know transfers', 'src/storage/s3/x.ts', '../../transfer/transfer.ts', 'storage imports'],
+  ['jobs does not know backfills', 'src/jobs/x.ts', '../backfills/run.ts', 'jobs imports'],
+  ['workers does not know the API', 'src/workers/x.ts', '../api/server.ts', 'workers imports'],
+  ['only the program puts its parts together', 'src/api/x.ts', '../runtime.ts', 'api imports'],
+  ['only jobs talks to Redis', 'src/backfills/x.ts', 'ioredis', 'may import it'],
+  ['only storage talks to S3', 'src/transfer/x.ts', '@aws-sdk/client-s3', 'may import it'],
+];
+
+/** Imports that are fine. */
+const ALLOWED = [
+  ['src/kore/y.ts', '../domain/errors.ts'],
+  ['src/transfer/y.ts', '../storage/store.ts'],
+  ['src/storage/s3/y.ts', '@aws-sdk/client-s3'],
+] as const;
+
+describe('the dependency rules', () => {
+  let directory: string;
+  let complaints: readonly string[];
+
+  beforeAll(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'dependency-rules-'));
+    for (const file of ['biome.json', 'dependency-rules.json', '.gitignore']) {
+      await copyFile(join(ROOT, file), join(directory, file));
+    }
+    for (const [file, specifier] of [...FORBIDDEN.map(([, ...rest]) => rest), ...ALLOWED]) {
+      await mkdir(dirname(join(directory, file)), { recursive: true });
+      await writeFile(join(directory, file), `import { x } from '${specifier}';\n\nexport const y = x;\n`);
+    }
+    const cycle = (other: string) =>
+      `import { ${other} } from './${other}.ts';\n\nexport const z = ${other};\n`;
+    await writeFile(join(directory, 'src/a.ts'), cycle('b'));
+    await writeFile(join(directory, 'src/b.ts'), cycle('a'));
+    complaints = await lint(directory);
+  }, 120_000);
+
+  afterAll(() => rm(directory, { recursive: true, force: true }));
+
+  it.each(FORBIDDEN)('%s', (_title, file, _specifier, message) => {
+    expect(complaints.filter((line) => line.includes(`/${file},`)).join()).toContain(message);
+  });
+
+  it('refuse a circle of imports', () => {
+    expect(complaints.filter((line) => line.includes('noImportCycles')).join()).toContain('/src/a.ts,');
+  });
+
+  it.each(ALLOWED)('let %s import %s', (file) => {
+    expect(complaints.filter((line) => line.includes(`/${file},`))).toEqual([]);
+  });
+});
+
+/** Every complaint of the project's linter about the files in a directory, one a line. */
+function lint(cwd: string): Promise<string[]> {
+  const biome = join(ROOT, 'node_modules/@biomejs/biome/bin/biome');
+  return new Promise((resolve, reject) => {
+    execFile(process.execPath, [biome, 'lint', '--reporter=github', '.'], { cwd }, (error, stdout) => {
+      if (error && error.code !== 1) reject(error);
+      else resolve(stdout.split('\n').filter((line) => line.startsWith('::error')));
+    });
+  });
+}
