@@ -305,15 +305,10 @@ describe('the reader of queries that these tests read with', () => {
     expect(groupings.map(({ labels }) => labels)).toEqual([['a', 'b'], []]);
   });
 
-  it.each([
-    ['sum(x) by (a)'],
-    ['sum without (a) (x)'],
-    ['sum(x'],
-    ['sum(x))'],
-    ['x{a}'],
-    ['x{a="1"'],
-    ['x ? y'],
-  ])('refuses %s', (query) => {
-    expect(() => readPromql(query)).toThrow();
-  });
+  it.each([['sum without (a) (x)'], ['sum(x'], ['sum(x))'], ['x{a}'], ['x{a="1"'], ['x ? y']])(
+    'refuses %s',
+    (query) => {
+      expect(() => readPromql(query)).toThrow();
+    },
+  );
 });

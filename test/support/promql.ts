@@ -1,3 +1,6 @@
+import type { SyntaxNode, SyntaxNodeRef } from '@lezer/common';
+import { parser } from '@prometheus-io/lezer-promql';
+
 /** What a query reads. */
 export interface Selector {
   readonly metric: string;
@@ -26,96 +29,65 @@ export interface Promql {
   readonly groupings: readonly Grouping[];
 }
 
-const TOKEN =
-  /\s*("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[A-Za-z_:][\w:]*|\d[\d.]*(?:e[-+]?\d+)?[a-z]*|=~|!~|!=|==|>=|<=|[-+*/%^<>=(){},])/y;
-const AGGREGATIONS = ['sum', 'min', 'max', 'avg', 'count', 'topk', 'bottomk', 'quantile', 'stddev', 'group'];
-const LABEL_LISTS = ['on', 'ignoring', 'group_left', 'group_right'];
-const OPERATORS = ['and', 'or', 'unless', 'bool'];
-const MATCHER_OPS: readonly string[] = ['=', '!=', '=~', '!~'];
-
 /**
- * Reads from a query what it reads: its selectors and groupings. It knows as much of PromQL as dashboards and
- * rules use here, and refuses what it does not know, `without` and `sum(...) by (...)` among it.
+ * Reads from a query what it reads: its selectors and groupings, by Prometheus' own grammar.
+ * @throws Error for what is no PromQL, and for `without`, which no dashboard or rule here uses.
  */
 export function readPromql(query: string): Promql {
-  const tokens = tokenize(query);
-  const groupings: Grouping[] = [];
-  let at = 0;
-  const peek = () => tokens[at] ?? '';
-  const take = () => tokens[at++] ?? refuse('it ends early');
-  const expect = (token: string) => take() === token || refuse(`there is no "${token}" where one is due`);
-  const refuse = (why: string): never => {
-    throw new Error(`cannot read the query "${query}": ${why} (after "${tokens.slice(0, at).join(' ')}")`);
-  };
+  const selectors: Selector[] = [];
+  const groupings: { labels: string[]; selectors: Selector[] }[] = [];
+  const textOf = ({ from, to }: SyntaxNodeRef) => query.slice(from, to);
 
-  function labelList(): string[] {
-    const labels: string[] = [];
-    expect('(');
-    while (peek() !== ')') {
-      labels.push(take());
-      if (peek() === ',') take();
+  function visit(
+    node: SyntaxNode,
+    within: readonly string[],
+    around: readonly (typeof groupings)[number][],
+  ): void {
+    if (node.name === 'VectorSelector') {
+      const selector = {
+        metric: textOf(node.getChild('Identifier') ?? node),
+        matchers: matchersOf(node),
+        hasRange: node.parent?.name === 'MatrixSelector',
+        within,
+      };
+      selectors.push(selector);
+      for (const grouping of around) grouping.selectors.push(selector);
+      return;
     }
-    expect(')');
-    return labels;
-  }
-
-  function grouping(): string[] {
-    if (peek() !== 'by') return [];
-    take();
-    return labelList();
-  }
-
-  function matchers(): Matcher[] {
-    const found: Matcher[] = [];
-    if (peek() !== '{') return found;
-    take();
-    while (peek() !== '}') {
-      const [label, op, value] = [take(), take(), take()];
-      if (!MATCHER_OPS.includes(op) || !value.startsWith('"')) refuse('there is a strange matcher');
-      found.push({ label, op: op as Matcher['op'], value: JSON.parse(value) as string });
-      if (peek() === ',') take();
+    const caller = node.getChild('FunctionIdentifier') ?? node.getChild('AggregateOp');
+    const inside = caller ? [textOf(caller), ...within] : within;
+    let groups = around;
+    if (node.name === 'AggregateExpr') {
+      const labels =
+        node.getChild('AggregateModifier')?.getChild('GroupingLabels')?.getChildren('LabelName') ?? [];
+      const grouping = { labels: labels.map(textOf), selectors: [] };
+      groupings.push(grouping);
+      groups = [grouping, ...around];
     }
-    expect('}');
-    return found;
+    for (let child = node.firstChild; child; child = child.nextSibling) visit(child, inside, groups);
   }
 
-  /** Reads up to a closing parenthesis or the end. */
-  function expression(within: readonly string[]): Selector[] {
-    const selectors: Selector[] = [];
-    while (at < tokens.length && peek() !== ')') {
-      const token = take();
-      if (token === '(') {
-        selectors.push(...expression(within));
-        expect(')');
-      } else if (LABEL_LISTS.includes(token)) {
-        labelList();
-      } else if (AGGREGATIONS.includes(token)) {
-        const labels = grouping();
-        expect('(');
-        const inner = expression([token, ...within]);
-        expect(')');
-        groupings.push({ labels, selectors: inner });
-        selectors.push(...inner);
-      } else if (token === 'by' || token === 'without') {
-        refuse('write "by" right after the aggregation, and no "without"');
-      } else if (/^[A-Za-z_:]/.test(token) && !OPERATORS.includes(token)) {
-        if (peek() === '(') {
-          take();
-          selectors.push(...expression([token, ...within]));
-          expect(')');
-        } else {
-          const found = { metric: token, matchers: matchers(), within };
-          const hasRange = peek().startsWith('[');
-          if (hasRange) take();
-          selectors.push({ ...found, hasRange });
-        }
+  function matchersOf(selector: SyntaxNode): Matcher[] {
+    const list = selector.getChild('LabelMatchers')?.getChildren('UnquotedLabelMatcher') ?? [];
+    return list.map((matcher) => {
+      const [label, op, value] = ['LabelName', 'MatchOp', 'StringLiteral'].map((name) => {
+        const part = matcher.getChild(name);
+        if (!part) throw new Error(`cannot read the query "${query}" at character ${matcher.from}`);
+        return textOf(part);
+      });
+      return { label: label ?? '', op: op as Matcher['op'], value: JSON.parse(value ?? '') as string };
+    });
+  }
+
+  const tree = parser.parse(query);
+  tree.iterate({
+    enter({ type, name, from }) {
+      if (type.isError || name === 'Without') {
+        throw new Error(`cannot read the query "${query}" at character ${from}`);
       }
-    }
-    return selectors;
-  }
-
-  const selectors = expression([]);
-  if (at < tokens.length) refuse('there is a parenthesis too many');
+    },
+  });
+  visit(tree.topNode, [], []);
   return { selectors, groupings };
 }
 
@@ -131,17 +103,4 @@ export function matches({ op, value }: Matcher, given: string): boolean {
     case '!~':
       return !new RegExp(`^(?:${value})$`).test(given);
   }
-}
-
-function tokenize(query: string): string[] {
-  const tokens: string[] = [];
-  TOKEN.lastIndex = 0;
-  const text = query.trimEnd();
-  while (TOKEN.lastIndex < text.length) {
-    const from = TOKEN.lastIndex;
-    const token = TOKEN.exec(text)?.[1];
-    if (token === undefined) throw new Error(`cannot read the query "${query}" from "${text.slice(from)}"`);
-    tokens.push(token);
-  }
-  return tokens;
 }
