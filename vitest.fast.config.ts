@@ -1,0 +1,32 @@
+import { defineConfig } from 'vitest/config';
+
+/** Tests that start no server and no program, for the time between two edits: `npm run test:fast`. */
+const WITHOUT_SERVERS = [
+  'config/*',
+  'docs/dependency-rules',
+  'domain/*',
+  'kore/*',
+  'sandbox/*',
+  'util/*',
+  'cli/owner',
+  'cli/session-list',
+  'observability/deploy',
+  'observability/metrics',
+  'storage/documents',
+  'storage/layout',
+  'transfer/audio*',
+  'transfer/destination',
+  'transfer/integrity',
+  'transfer/memory',
+  'transfer/redirect',
+  'workers/failure-policy',
+];
+
+export default defineConfig({
+  test: {
+    include: WITHOUT_SERVERS.map((name) => `test/${name}.test.ts`),
+    testTimeout: 30_000,
+    expect: { poll: { timeout: 15_000 } },
+    reporters: ['default'],
+  },
+});
