@@ -1,6 +1,11 @@
+import { boundedNumber, boundedTime } from '../util/numbers.ts';
+
 /** Unix seconds and unix milliseconds between September 2001 and the year 5138, which never overlap. */
 const MIN_SECONDS = 1e9;
 const MAX_SECONDS = 1e11;
+
+/** 31 years; Amazon itself allows a week. */
+const MAX_AMAZON_SECONDS = 1e9 - 1;
 
 /**
  * When a signed URL stops working, as far as its query tells: Kore's `e`, `X-Amz-Date` with `X-Amz-Expires`
@@ -11,13 +16,19 @@ const MAX_SECONDS = 1e11;
  * @see https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
  */
 export function urlExpiry(fileUrl: string): Date | undefined {
-  const query = queryOf(fileUrl);
-  const times = [
-    ...query.getAll('e').map(unixTime),
-    ...query.getAll('Expires').map(unixTime),
-    amazonExpiry(query),
-  ].filter((time) => time !== undefined);
-  return times.length === 0 ? undefined : new Date(Math.min(...times));
+  if (/^data:/i.test(fileUrl)) return undefined;
+  const values = new Map<string, string>();
+  let earliest = Number.POSITIVE_INFINITY;
+  const consider = (time: number | undefined): void => {
+    if (time !== undefined && time < earliest) earliest = time;
+  };
+  // One pass, and no array of times: a query may hold hundreds of thousands of parameters.
+  for (const [name, value] of queryOf(fileUrl)) {
+    if (name === 'e' || name === 'Expires') consider(unixTime(value));
+    else if (/^x-amz-(date|expires)$/i.test(name)) values.set(name.toLowerCase(), value);
+  }
+  consider(amazonExpiry(values));
+  return earliest === Number.POSITIVE_INFINITY ? undefined : new Date(earliest);
 }
 
 /** The query as it stands between the first `?` and the `#`; unlike with `URL`, the rest may be anything. */
@@ -36,15 +47,14 @@ function unixTime(text: string): number | undefined {
 }
 
 /** Milliseconds since 1970 from `X-Amz-Date=20250212T112442Z` and `X-Amz-Expires=900`, in any case. */
-function amazonExpiry(query: URLSearchParams): number | undefined {
-  const values = new Map([...query].map(([name, value]) => [name.toLowerCase(), value]));
-  const seconds = values.get('x-amz-expires') ?? '';
+function amazonExpiry(values: ReadonlyMap<string, string>): number | undefined {
+  const seconds = boundedNumber(values.get('x-amz-expires'), MAX_AMAZON_SECONDS);
   const signed = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z$/i.exec(values.get('x-amz-date') ?? '');
-  if (signed === null || !/^\d{1,9}$/.test(seconds)) return undefined;
+  if (signed === null || seconds === undefined) return undefined;
   const [, year, month, day, hour, minute, second] = signed;
   const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`;
   const time = Date.parse(iso);
   // Date.parse takes the 31st of any month; what it made of it then reads differently.
   if (Number.isNaN(time) || new Date(time).toISOString() !== iso) return undefined;
-  return time + Number(seconds) * 1000;
+  return boundedTime(time + seconds * 1000);
 }

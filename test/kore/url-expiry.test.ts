@@ -44,6 +44,15 @@ describe('urlExpiry', () => {
     expect(urlExpiry(url)?.toISOString()).toBe(expected);
   });
 
+  test('takes the earliest of hundreds of thousands of parameters', () => {
+    const many = Array.from({ length: 500_000 }, () => 'e=1739359482').join('&');
+    expect(urlExpiry(`${HOST}?${many}&e=1739359480`)?.toISOString()).toBe('2025-02-12T11:24:40.000Z');
+  });
+
+  test('looks for nothing in a data: URI', () => {
+    expect(urlExpiry('data:audio/wav,?e=1739359482')).toBeUndefined();
+  });
+
   /** Any UTF-16, halves of characters included. */
   const anyText = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units));
 
