@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CallProgress } from './call-log.ts';
-import type { LimitAnswer, SandboxSettings } from './spec.ts';
+import type { ExtraHeaders, LimitAnswer, PageKind, SandboxSettings } from './spec.ts';
 
 /** One request and its answer on the way. */
 export interface HttpExchange {
@@ -22,12 +22,9 @@ export function headerOf(exchange: HttpExchange, name: string): string | undefin
 }
 
 /** Begins an answer. */
-export function sendHead(
-  exchange: HttpExchange,
-  status: number,
-  headers: Readonly<Record<string, string>>,
-): void {
-  exchange.response.writeHead(status, headers);
+export function sendHead(exchange: HttpExchange, status: number, headers: ExtraHeaders): void {
+  for (const [name, value] of Object.entries(headers)) exchange.response.setHeader(name, value);
+  exchange.response.writeHead(status);
   exchange.update({ status });
 }
 
@@ -66,7 +63,7 @@ export async function untilGone({ signal }: HttpExchange): Promise<void> {
 /** A small answer, whole in memory. */
 export interface Answer {
   readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: ExtraHeaders;
   readonly body: string;
 }
 
@@ -141,3 +138,18 @@ export function limitAnswer(envelope: Envelope, form: LimitAnswer, waitMs: numbe
 export function httpDateIn(milliseconds: number): string {
   return new Date(Math.ceil((Date.now() + milliseconds) / 1000) * 1000).toUTCString();
 }
+
+const RETRY_AFTER_DATE_MS = 2000;
+
+/** A `Retry-After` as a fault tells it: seconds, `date`, or any text. */
+export function retryAfterHeader(retryAfter: number | string | undefined): Readonly<Record<string, string>> {
+  if (retryAfter === undefined) return {};
+  return { 'retry-after': retryAfter === 'date' ? httpDateIn(RETRY_AFTER_DATE_MS) : String(retryAfter) };
+}
+
+/** What stands in the place of an answer when something before the real server speaks. */
+export const PAGES: Readonly<Record<PageKind, string>> = {
+  html: '<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n',
+  xml: '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
+  json: '{"errors":[{"msg":"Media is not available","code":4002}]}',
+};

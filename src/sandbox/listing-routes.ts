@@ -107,9 +107,9 @@ function startOf(sessionId: string, { sessions }: SandboxContext): number {
 }
 
 function voicemailFlag(
-  flag: string | boolean | null | undefined,
+  flag: string | boolean | number | null | undefined,
   hasRecordings: boolean,
-): { readonly isVoicemail?: string | boolean } {
+): { readonly isVoicemail?: string | boolean | number } {
   if (flag === null) return {};
   return { isVoicemail: flag ?? (hasRecordings ? 'YES' : 'NO') };
 }

@@ -1,12 +1,14 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AudioSource } from './audio/source.ts';
+import { type AudioSource, bufferSource } from './audio/source.ts';
 import type { SandboxContext } from './context.ts';
 import {
   dropConnection,
   errorAnswer,
   type HttpExchange,
   headerOf,
+  PAGES,
+  retryAfterHeader,
   sendAnswer,
   sendHead,
   untilGone,
@@ -94,13 +96,6 @@ async function sendAudio(
   else dropConnection(exchange);
 }
 
-/** What stands in the place of a recording when something before the real server answers. */
-const PAGES = {
-  html: '<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n',
-  xml: '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',
-  json: '{"errors":[{"msg":"Media is not available","code":4002}]}',
-} as const;
-
 /** `GET` and `HEAD` of a signed media URL, and of those in the storage that it may redirect to. */
 export async function answerMedia(exchange: HttpExchange, context: SandboxContext): Promise<void> {
   const envelope = context.settings.errorEnvelope;
@@ -121,7 +116,8 @@ export async function answerMedia(exchange: HttpExchange, context: SandboxContex
   if (redirect !== undefined) {
     return sendAnswer(exchange, { status: 302, headers: { location: redirect }, body: '' });
   }
-  const fault = exchange.request.method === 'GET' ? recording.faults.next() : undefined;
+  const outage = context.settings.mediaOutage;
+  const fault = outage ?? (exchange.request.method === 'GET' ? recording.faults.next() : undefined);
   await answerRecording(exchange, context, recording, fault ?? {});
 }
 
@@ -163,18 +159,17 @@ async function answerRecording(
     context.urls.revoke(recording.path);
     return refuse(exchange, context);
   }
-  if (fault.status !== undefined) {
-    const headers: Record<string, string> =
-      fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) };
-    const envelope = context.settings.errorEnvelope;
-    return sendAnswer(exchange, errorAnswer(envelope, fault.status, undefined, headers));
+  const extra = { ...retryAfterHeader(fault.retryAfter), ...fault.headers };
+  if (fault.status !== undefined && fault.page === undefined) {
+    const { headers, ...error } = errorAnswer(context.settings.errorEnvelope, fault.status);
+    return sendAnswer(exchange, { ...error, headers: { ...headers, ...extra } });
   }
   if (fault.replaced === true) recording.replace();
-  const source = recording.audio;
-  const contentType = fault.contentType ?? recording.spec.contentType ?? source.contentType;
+  const source = fault.content === undefined ? recording.audio : bufferSource(fault.content);
+  const contentType = fault.contentType ?? recording.spec.contentType ?? recording.audio.contentType;
   if (fault.page !== undefined) {
-    const headers = { 'content-type': contentType };
-    return sendAnswer(exchange, { status: 200, headers, body: PAGES[fault.page] });
+    const headers = { 'content-type': contentType, ...extra };
+    return sendAnswer(exchange, { status: fault.status ?? 200, headers, body: PAGES[fault.page] });
   }
   await answerAudio(exchange, recording, source, contentType, fault);
 }
@@ -207,9 +202,10 @@ async function answerAudio(
     });
   }
   const range = asked === 'whole' ? { start: 0, end: bytes } : shifted(asked, fault.shiftRangeBy ?? 0);
-  if (asked !== 'whole') headers['content-range'] = `bytes ${range.start}-${range.end - 1}/${bytes}`;
+  const isPartial = asked !== 'whole' || (fault.alwaysPartial ?? recording.spec.alwaysPartial ?? false);
+  if (isPartial) headers['content-range'] = `bytes ${range.start}-${range.end - 1}/${bytes}`;
   frame(exchange, headers, fault.framing ?? recording.spec.framing ?? 'length', range);
-  sendHead(exchange, asked === 'whole' ? 200 : 206, headers);
+  sendHead(exchange, isPartial ? 206 : 200, { ...headers, ...recording.spec.headers, ...fault.headers });
   if (exchange.request.method === 'HEAD') exchange.response.end();
   else await sendAudio(exchange, source, range, fault);
 }

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, randomInt } from 'node:crypto';
 
-/** Where recordings lie; what follows is the path of one. */
+/** Where recordings lie; what follows is the path of one, perhaps behind the number of a copy. */
 export const MEDIA_PREFIX = '/api/getMediaStream/';
 /** Where redirects lead to: hops left, then the path of the recording. */
 export const STORAGE_PREFIX = '/storage/';
@@ -97,10 +97,18 @@ export class MediaUrls {
   }
 }
 
-/** The path under which the recording was issued, for a path below the storage too. */
+/** The path of the recording that an issued path belongs to, for those below the storage and of copies too. */
 export function recordingPathOf(path: string): string {
-  return path.startsWith(STORAGE_PREFIX) ? path.replace(/^\/storage\/\d+/, '') : path;
+  const issued = path.startsWith(STORAGE_PREFIX) ? path.replace(/^\/storage\/\d+/, '') : path;
+  return issued.replace(COPY, MEDIA_PREFIX);
 }
+
+/** Another path for the same recording. */
+export function copyOf(recordingPath: string, number: number): string {
+  return recordingPath.replace(MEDIA_PREFIX, `${MEDIA_PREFIX}copy-${number}/`);
+}
+
+const COPY = new RegExp(`^${MEDIA_PREFIX}copy-\\d+/`);
 
 function amzTime(date: string): number {
   return Date.parse(date.replace(/^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z'));

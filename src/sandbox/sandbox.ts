@@ -67,6 +67,7 @@ const DEFAULT_SETTINGS: SandboxSettings = {
   scopes: ['SmartAssist Voicemail', 'SmartAssist Analytics', 'Bot Sessions'],
   signingSecret: undefined,
   outage: undefined,
+  mediaOutage: undefined,
   errorEnvelope: 'errors',
   autoSessions: false,
   beforeListing: undefined,
@@ -221,8 +222,11 @@ class RunningSandbox implements Sandbox, SandboxContext {
     if (this.sessions.has(sessionId)) throw new RangeError(`session ${sessionId} is there already`);
     const session = new SandboxSession(sessionId, spec, this, this.now());
     this.sessions.set(sessionId, session);
-    for (const recording of session.recordings) this.#recordings.set(recording.path, recording);
     return sessionId;
+  }
+
+  adopt(recording: SandboxRecording): void {
+    this.#recordings.set(recording.path, recording);
   }
 
   session(sessionId: string): SandboxSession {

@@ -1,7 +1,7 @@
 import { creationTime } from '../domain/session.ts';
 import { FILE_EXTENSIONS, makeAudio } from './audio/audio.ts';
 import { type AudioSource, bufferSource, sha256Of } from './audio/source.ts';
-import { MEDIA_PREFIX } from './media-urls.ts';
+import { copyOf, MEDIA_PREFIX } from './media-urls.ts';
 import { seededRandom, seededUuid } from './seeded.ts';
 import type {
   MediaFault,
@@ -16,18 +16,23 @@ import type {
 export interface MediaOwner {
   readonly accountId: string;
   readonly botId: string;
+  /** Serves the recording from now on. */
+  adopt(recording: SandboxRecording): void;
 }
 
 /** A session of the sandbox, with what has become of it. */
 export class SandboxSession {
   readonly sessionId: string;
   readonly spec: SessionSpec;
-  readonly recordings: readonly SandboxRecording[];
   /** What still goes wrong with its metadata; more can be added at any time. */
   readonly faults: FaultSequence<MetadataFault>;
   /** When it was added, by the sandbox's clock. */
   readonly addedAtMs: number;
   readonly transcription: TranscriptionSpec;
+  readonly #recordings: SandboxRecording[] = [];
+  readonly #addedTexts: string[] = [];
+  readonly #createdAt: Date;
+  readonly #owner: MediaOwner;
   #looks = 0;
 
   constructor(sessionId: string, spec: SessionSpec, owner: MediaOwner, addedAtMs: number) {
@@ -36,10 +41,40 @@ export class SandboxSession {
     this.addedAtMs = addedAtMs;
     this.faults = new FaultSequence(spec.metadataFaults);
     this.transcription = transcriptionOf(spec.transcription);
-    const createdAt = creationTime(sessionId) ?? new Date(addedAtMs);
-    this.recordings = (spec.recordings ?? [{}]).map(
-      (recording, index) => new SandboxRecording(sessionId, index, recording, owner, createdAt),
-    );
+    this.#createdAt = creationTime(sessionId) ?? new Date(addedAtMs);
+    this.#owner = owner;
+    for (const recording of spec.recordings ?? [{}]) this.addRecording(recording);
+  }
+
+  /** All of them, listed yet or not. The same array for as long as the session lives. */
+  get recordings(): readonly SandboxRecording[] {
+    return this.#recordings;
+  }
+
+  /** Adds a recording behind the others, from the next look on. */
+  addRecording(spec: RecordingSpec = {}): SandboxRecording {
+    const index = this.#recordings.length;
+    const recording = new SandboxRecording(this.sessionId, index, spec, this.#owner, this.#createdAt);
+    this.#recordings.push(recording);
+    this.#owner.adopt(recording);
+    return recording;
+  }
+
+  /** Adds a message behind those of the transcript, from the next look on. */
+  addMessage(text: string): void {
+    this.#addedTexts.push(text);
+  }
+
+  /**
+   * The texts of the transcript's messages.
+   * @param looks how many good looks there were before.
+   * @param now by the sandbox's clock.
+   */
+  texts(looks: number, now: number): readonly string[] {
+    const { texts, afterLooks = 0, afterMs = 0, later = [] } = this.transcription;
+    const ready = looks >= afterLooks && now >= this.addedAtMs + afterMs;
+    const due = later.filter((message) => looks >= message.afterLooks);
+    return [...(ready ? texts : []), ...due.map(({ text }) => text), ...this.#addedTexts];
   }
 
   /** How many looks went well so far. */
@@ -59,14 +94,15 @@ export class SandboxRecording {
   /** Its position in the session. */
   readonly index: number;
   readonly spec: RecordingSpec;
-  readonly fileName: string;
-  /** The path of all its URLs. */
+  /** The path of all its URLs, unless that changes. */
   readonly path: string;
   /** What still goes wrong with its download; more can be added at any time. */
   readonly faults: FaultSequence<MediaFault>;
   readonly #lifetimes: number[];
+  readonly #fileNames: string[];
   readonly #createdAt: Date;
   #version = 1;
+  #copies = 0;
   #audio: AudioSource;
 
   constructor(sessionId: string, index: number, spec: RecordingSpec, owner: MediaOwner, createdAt: Date) {
@@ -74,8 +110,9 @@ export class SandboxRecording {
     this.sessionId = sessionId;
     this.index = index;
     this.spec = spec;
-    this.fileName =
-      spec.fileName ?? `voicemail_${sessionId}${index === 0 ? '' : `_${index + 1}`}.${extension}`;
+    const usualName = `voicemail_${sessionId}${index === 0 ? '' : `_${index + 1}`}.${extension}`;
+    const { fileName = usualName } = spec;
+    this.#fileNames = typeof fileName === 'string' ? [fileName] : [...fileName];
     const [year = '', month = '', day = ''] = createdAt.toISOString().slice(0, 10).split('-');
     const file = `f-${seededUuid(`${sessionId} ${index}`)}.${extension}`;
     this.path =
@@ -120,6 +157,16 @@ export class SandboxRecording {
   /** How long the next URL is good for, where the recording has a mind of its own about that. */
   nextLifetimeSeconds(): number | undefined {
     return this.#lifetimes.length > 1 ? this.#lifetimes.shift() : this.#lifetimes[0];
+  }
+
+  /** Its name in the next answer. */
+  nextFileName(): string | undefined {
+    return this.#fileNames.length > 1 ? this.#fileNames.shift() : this.#fileNames[0];
+  }
+
+  /** The path of the next URL. */
+  nextPath(): string {
+    return this.spec.changingPath === true ? copyOf(this.path, ++this.#copies) : this.path;
   }
 
   #make(): AudioSource {

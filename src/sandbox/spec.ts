@@ -22,6 +22,7 @@ import type { AudioSource } from './audio/source.ts';
  *   transcription: { texts: ['Please call me back.'], afterLooks: 2 },
  * });
  * await sandbox.waitFor((calls) => calls.some((call) => call.route === 'media' && call.bytesSent > 1_000_000));
+ * sandbox.session(sessionId).addRecording({ content: readFileSync('late.m4a'), contentType: 'audio/mp4' });
  * await sandbox.close();
  */
 
@@ -82,6 +83,8 @@ export interface SandboxSettings {
    * set to `undefined`; its `times` does not count.
    */
   readonly outage: MetadataFault | undefined;
+  /** The same for each download with a good URL, whichever recording it is of. */
+  readonly mediaOutage: MediaFault | undefined;
   /** The shape of error answers: `{errors: [{msg, code}]}` (default) or `{code, message}`. */
   readonly errorEnvelope: 'errors' | 'message';
   /**
@@ -131,8 +134,18 @@ export interface SessionSpec {
   readonly notReadyAs?: 'empty' | 'absent' | 'null';
   /** Default `voicemail recording`. */
   readonly recordingsKey?: 'voicemail recording' | 'voicemail_recording' | 'recording';
+  /**
+   * What stands there: a list of objects (default); the first one's object without a list; a list of URLs; a list of
+   * `data:` URIs with the whole audio in each.
+   */
+  readonly recordingsAs?: 'objects' | 'object' | 'urls' | 'data-uris';
   /** The transcript's text, or one text per message, or when and how it comes. Default: there is none. */
   readonly transcription?: string | readonly string[] | TranscriptionSpec;
+  /**
+   * JSON text that stands at `transcriptions` byte for byte, for what no transcript should be: `{}`, `[null]`,
+   * numbers beyond 2^53, lists 5,000 deep. It is there from the first look on, instead of {@link transcription}.
+   */
+  readonly transcriptionsJson?: string;
   /** How listings show it. */
   readonly listing?: ListingSpec;
   /**
@@ -149,7 +162,7 @@ export interface ListingSpec {
   /** Default: the time in its id, else when it was added. */
   readonly startedAt?: Date;
   /** As call details tell it; `null`: the field is missing. Default: `YES` where it has recordings, else `NO`. */
-  readonly isVoicemail?: string | boolean | null;
+  readonly isVoicemail?: string | boolean | number | null;
   /** Default `voice` in call details, `korevg` in the sessions history. */
   readonly channel?: string;
   /** How many rows it has. Default 1. */
@@ -166,20 +179,29 @@ export interface TranscriptionSpec {
   readonly afterLooks?: number;
   /** It is missing for so long after the session was added. Default 0. */
   readonly afterMs?: number;
+  /** Messages that come later than the others: each only after so many good looks. */
+  readonly later?: readonly { readonly text: string; readonly afterLooks: number }[];
 }
 
 /**
  * One recording: by default a WAV of 3 seconds. `bytes` and `seconds` as in {@link AudioLength}.
  */
 export interface RecordingSpec extends AudioLength {
-  /** As the API tells it, hostile ones included. Default `voicemail_<session id>.wav`, or as the format ends. */
-  readonly fileName?: string;
+  /**
+   * As the API tells it, hostile ones included. Default `voicemail_<session id>.wav`, or as the format ends. A list
+   * holds for one answer after the other, and its last one stays.
+   */
+  readonly fileName?: string | readonly string[];
+  /** It is listed only after so many good looks. Default 0. */
+  readonly afterLooks?: number;
+  /** Its URLs have another path in each answer. Default false: always the same. */
+  readonly changingPath?: boolean;
   /** Default `wav`. */
   readonly format?: AudioFormat;
   /** Recordings with the same seed, format and length are alike. Default: the session id and the position. */
   readonly seed?: string;
   /**
-   * Serves this instead of audio made up by format, seed and length. Thousands of recordings can share one
+   * Serves this instead of audio made up by format, seed and length: bytes read from a file, for example. Thousands of recordings can share one
    * source, which saves making and keeping a tune for each.
    */
   readonly content?: Buffer | AudioSource;
@@ -190,8 +212,8 @@ export interface RecordingSpec extends AudioLength {
    * one issued URL after the other, and its last one stays: `[-10, -10, 300]`.
    */
   readonly lifetimeSeconds?: number | readonly number[];
-  /** A `fileUrl` that leads elsewhere, for URLs that must not be followed. */
-  readonly fileUrl?: string;
+  /** A `fileUrl` that leads elsewhere, for URLs that must not be followed; `null`: it has none. */
+  readonly fileUrl?: string | null;
   /**
    * The signed URL answers 302 to: `storage`, a URL on the sandbox signed as S3 does; `itself`, the same URL for
    * ever; or the given URL.
@@ -207,12 +229,19 @@ export interface RecordingSpec extends AudioLength {
   readonly lastModified?: boolean;
   /** How the end of the body is told: by `Content-Length` (default), by chunks, or by closing the connection. */
   readonly framing?: Framing;
+  /** Headers added to its answers, such as `Content-Encoding`; they win over those that the sandbox makes. */
+  readonly headers?: ExtraHeaders;
+  /** Answers a request without a `Range` with 206 and a `Content-Range` of the whole file. Default false. */
+  readonly alwaysPartial?: boolean;
   /**
    * Downloads (GET requests that would deliver bytes) that go wrong, in this order, each used up by one request
    * (or by `times`) before the next one; then all is well.
    */
   readonly mediaFaults?: readonly MediaFault[];
 }
+
+/** Headers by their lower-case names; a list is sent as one line each. */
+export type ExtraHeaders = Readonly<Record<string, string | readonly string[]>>;
 
 /** How the end of a body is told. */
 export type Framing = 'length' | 'chunked' | 'close';
@@ -223,6 +252,9 @@ export interface Repeated {
   readonly times?: number;
 }
 
+/** What stands in place of an answer when something before the real server speaks. */
+export type PageKind = 'html' | 'xml' | 'json';
+
 /** What goes wrong with a voicemail call. The fields can be combined where that makes sense. */
 export interface MetadataFault extends Repeated {
   /** Waits first. Alone, the call is then answered as if nothing had been, and counts as a look. */
@@ -231,12 +263,16 @@ export interface MetadataFault extends Repeated {
   readonly status?: number;
   /** The text in that envelope. Default: the one known of Kore for that status, else a general one. */
   readonly message?: string;
-  /** Adds `Retry-After` to the answer with {@link status}: seconds, or `date` for a date 2 seconds away. */
-  readonly retryAfter?: number | 'date';
-  /** Answers as if a limit had been exceeded; where it has a `Retry-After`, it is {@link retryAfter} or 1 second. */
+  /**
+   * Adds `Retry-After` to the answer with {@link status}, {@link limit} or {@link body}: seconds, `date` for a date
+   * 2 seconds away, or any other text as it is.
+   */
+  readonly retryAfter?: number | string;
+  /** Answers as if a limit had been exceeded; its `Retry-After`, where it has one, says 1 second. */
   readonly limit?: LimitAnswer;
-  /** Answers with this body and status 200 (or {@link status}). */
+  /** Answers with this body, or the named page of a load balancer, and status 200 (or {@link status}). */
   readonly body?: string;
+  readonly page?: PageKind;
   /** Of such a body. Default `application/json`. */
   readonly contentType?: string;
   /** Half of the good answer, framed as if it were whole. */
@@ -259,13 +295,19 @@ export interface MediaFault extends Repeated {
   readonly expireNow?: boolean;
   /** Answers so, with an error envelope. */
   readonly status?: number;
-  /** Adds `Retry-After` in seconds to that. */
-  readonly retryAfter?: number;
+  /** Adds `Retry-After` to that, or to a {@link page}: seconds, `date` for a date 2 seconds away, or any text. */
+  readonly retryAfter?: number | string;
   /**
-   * Answers 200 with a page of that kind instead of audio. Its `Content-Type` still speaks of audio, unless
-   * {@link contentType} says otherwise.
+   * Answers 200 (or {@link status}) with a page of that kind instead of audio. Its `Content-Type` still speaks of
+   * audio, unless {@link contentType} says otherwise.
    */
-  readonly page?: 'html' | 'xml' | 'json';
+  readonly page?: PageKind;
+  /** Serves these bytes instead of the recording, with its validators. */
+  readonly content?: Buffer;
+  /** Adds headers, after those of the recording. */
+  readonly headers?: ExtraHeaders;
+  /** Overrides `alwaysPartial` of the recording. */
+  readonly alwaysPartial?: boolean;
   /** Overrides the `Content-Type`. */
   readonly contentType?: string;
   /**

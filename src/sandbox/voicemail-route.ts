@@ -1,24 +1,29 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { creationTime, isValidId } from '../domain/session.ts';
+import type { AudioSource } from './audio/source.ts';
 import type { SandboxContext } from './context.ts';
 import {
   type Answer,
   dropConnection,
   errorAnswer,
   type HttpExchange,
-  httpDateIn,
   jsonAnswer,
   limitAnswer,
+  PAGES,
+  retryAfterHeader,
   sendAnswer,
   untilGone,
 } from './http.ts';
 import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import { seededUuid } from './seeded.ts';
-import type { SandboxSession } from './session-state.ts';
+import type { SandboxRecording, SandboxSession } from './session-state.ts';
 import type { MetadataFault } from './spec.ts';
 
 const VOICEMAIL_SCOPE = 'SmartAssist Voicemail';
-const DATE_RETRY_AFTER_MS = 2000;
+
+/** Stands in an answer where JSON text is put in its place; nobody else writes a text like it. */
+const VERBATIM = `verbatim ${randomUUID()}`;
 
 /** `GET /api/public/bot/{botId}/voicemail?sessionId=&transcription=` */
 export async function answerVoicemail(
@@ -44,9 +49,24 @@ export async function answerVoicemail(
   if (fault?.dropConnection === true) return dropConnection(exchange);
   const faulty =
     fault &&
-    faultyAnswer(fault, context, () => voicemailAnswer(session, context, withTranscript, session.looks));
+    faultyAnswer(fault, context, (filling) => {
+      const built = voicemailAnswer(session, context, withTranscript, session.looks);
+      return goodAnswer(session, filling === undefined ? built : { ...Object(built), filling });
+    });
   if (faulty !== undefined) return sendAnswer(exchange, faulty, fault?.breakAfterBytes);
-  sendAnswer(exchange, jsonAnswer(200, voicemailAnswer(session, context, withTranscript, session.look())));
+  sendAnswer(
+    exchange,
+    goodAnswer(session, voicemailAnswer(session, context, withTranscript, session.look())),
+  );
+}
+
+/** The answer as JSON, with the session's own JSON text in it where it has some. */
+function goodAnswer({ spec }: SandboxSession, value: unknown): Answer {
+  const answer = jsonAnswer(200, value);
+  const { transcriptionsJson } = spec;
+  if (transcriptionsJson === undefined) return answer;
+  // A function, since `$` in a text would be read as a pattern.
+  return { ...answer, body: answer.body.replace(JSON.stringify(VERBATIM), () => transcriptionsJson) };
 }
 
 function invalidArgument(query: URLSearchParams): string | undefined {
@@ -61,38 +81,28 @@ function invalidArgument(query: URLSearchParams): string | undefined {
 function faultyAnswer(
   fault: MetadataFault,
   { settings }: SandboxContext,
-  describeAnyway: () => unknown,
+  answerAnyway: (filling?: string) => Answer,
 ): Answer | undefined {
-  const { status, body, limit, retryAfter } = fault;
+  const { status, limit, page } = fault;
+  const retryAfter = retryAfterHeader(fault.retryAfter);
   if (limit !== undefined) {
-    return limitAnswer(
-      settings.errorEnvelope,
-      limit,
-      typeof retryAfter === 'number' ? retryAfter * 1000 : 1000,
-    );
+    const answer = limitAnswer(settings.errorEnvelope, limit, 1000);
+    return { ...answer, headers: { ...answer.headers, ...retryAfter } };
   }
+  const body = page === undefined ? fault.body : PAGES[page];
   if (body !== undefined) {
-    return {
-      status: status ?? 200,
-      headers: { 'content-type': fault.contentType ?? 'application/json' },
-      body,
-    };
+    const usualType = page === undefined ? 'application/json' : PAGE_TYPES[page];
+    const headers = { 'content-type': fault.contentType ?? usualType, ...retryAfter };
+    return { status: status ?? 200, headers, body };
   }
-  if (status !== undefined) {
-    return errorAnswer(settings.errorEnvelope, status, fault.message, retryAfterHeader(retryAfter));
-  }
-  if (fault.fillBytes !== undefined) {
-    return jsonAnswer(200, { ...Object(describeAnyway()), filling: 'x'.repeat(fault.fillBytes) });
-  }
+  if (status !== undefined) return errorAnswer(settings.errorEnvelope, status, fault.message, retryAfter);
+  if (fault.fillBytes !== undefined) return answerAnyway('x'.repeat(fault.fillBytes));
   if (fault.cutJson !== true && fault.breakAfterBytes === undefined) return undefined;
-  const good = jsonAnswer(200, describeAnyway());
+  const good = answerAnyway();
   return fault.cutJson === true ? { ...good, body: good.body.slice(0, good.body.length / 2) } : good;
 }
 
-function retryAfterHeader(retryAfter: MetadataFault['retryAfter']): Record<string, string> {
-  if (retryAfter === undefined) return {};
-  return { 'retry-after': retryAfter === 'date' ? httpDateIn(DATE_RETRY_AFTER_MS) : String(retryAfter) };
-}
+const PAGE_TYPES = { html: 'text/html', xml: 'application/xml', json: 'application/json' } as const;
 
 /** The documented answer, with fresh media URLs. */
 function voicemailAnswer(
@@ -101,43 +111,57 @@ function voicemailAnswer(
   withTranscript: boolean,
   looks: number,
 ): unknown {
-  const { spec, transcription } = session;
+  const { spec } = session;
   const statuses = spec.statuses ?? ['success'];
   const status = statuses[Math.min(looks, statuses.length - 1)] ?? 'success';
   const key = spec.recordingsKey ?? 'voicemail recording';
   const built: Record<string, unknown> = { status };
 
   if (status !== 'success') built[key] = [];
-  else if (looks >= (spec.notReadyLooks ?? 0)) built[key] = describeRecordings(session, context);
+  else if (looks >= (spec.notReadyLooks ?? 0)) built[key] = describeRecordings(session, context, looks);
   else if (spec.notReadyAs !== 'absent') built[key] = spec.notReadyAs === 'null' ? null : [];
 
   if (withTranscript) {
-    const ready =
-      looks >= (transcription.afterLooks ?? 0) &&
-      context.now() >= session.addedAtMs + (transcription.afterMs ?? 0);
     const createdAt = creationTime(session.sessionId) ?? new Date(session.addedAtMs);
-    built.transcriptions = ready ? transcriptionMessages(session, createdAt) : [];
+    const messages = transcriptionMessages(session, session.texts(looks, context.now()), createdAt);
+    built.transcriptions = spec.transcriptionsJson === undefined ? messages : VERBATIM;
   }
   return spec.answer === undefined ? built : spec.answer(built);
 }
 
-function describeRecordings(session: SandboxSession, context: SandboxContext): unknown[] {
-  return session.recordings.map((recording) => {
-    const lifetimeSeconds = recording.nextLifetimeSeconds() ?? context.settings.urlLifetimeSeconds;
-    return {
-      fileName: recording.fileName,
-      fileUrl:
-        recording.spec.fileUrl ?? context.mediaOrigin() + context.urls.issue(recording.path, lifetimeSeconds),
-    };
+/** The recordings that a look sees, in the form that the session wants. */
+function describeRecordings(session: SandboxSession, context: SandboxContext, looks: number): unknown {
+  const listed = session.recordings.filter(({ spec }) => looks >= (spec.afterLooks ?? 0));
+  const form = session.spec.recordingsAs ?? 'objects';
+  if (form === 'data-uris') return listed.map(({ audio }) => dataUriOf(audio));
+  if (form === 'urls') return listed.map((recording) => fileUrlOf(recording, context));
+  const objects = listed.map((recording) => {
+    const fileUrl = fileUrlOf(recording, context);
+    return { fileName: recording.nextFileName(), ...(fileUrl !== null && { fileUrl }) };
   });
+  return form === 'object' ? objects[0] : objects;
+}
+
+function fileUrlOf(recording: SandboxRecording, context: SandboxContext): string | null {
+  const lifetimeSeconds = recording.nextLifetimeSeconds() ?? context.settings.urlLifetimeSeconds;
+  if (recording.spec.fileUrl !== undefined) return recording.spec.fileUrl;
+  return context.mediaOrigin() + context.urls.issue(recording.nextPath(), lifetimeSeconds);
+}
+
+function dataUriOf(audio: AudioSource): string {
+  return `data:${audio.contentType};base64,${audio.slice(0, audio.bytes).toString('base64')}`;
 }
 
 /**
  * The messages of a transcript as Kore writes them, with all the fields that nobody asked for. As in Kore's
  * sample, `botId` and `sessionId` in them are not those that were asked for.
  */
-function transcriptionMessages(session: SandboxSession, createdAt: Date): Record<string, unknown>[] {
-  const { texts, language = 'en' } = session.transcription;
+function transcriptionMessages(
+  session: SandboxSession,
+  texts: readonly string[],
+  createdAt: Date,
+): Record<string, unknown>[] {
+  const { language = 'en' } = session.transcription;
   return texts.map((text, index) => {
     const id = (kind: string) => seededUuid(`${kind} ${session.sessionId} ${index}`);
     const userId = `u-${seededUuid(`user ${session.sessionId}`)}`;

@@ -91,3 +91,22 @@ describe('the sandbox lists sessions as they are in that moment', () => {
     expect((await sessions()).body).toMatchObject({ total: 4 });
   });
 });
+
+describe('listings have channels and flags of any kind', () => {
+  it.each(['IVR', 'audiocodes'])('the channel %s', async (channel) => {
+    const sessionId = sandbox.addSession({
+      sessionId: makeSessionId(new Date(Date.UTC(2026, 4, 5))),
+      listing: { channel },
+    });
+    expect((await calls({})).body.data).toContainEqual(expect.objectContaining({ sessionId, channel }));
+    expect((await sessions()).body.sessions).toContainEqual(expect.objectContaining({ sessionId, channel }));
+  });
+
+  it.each(['Y', 1, 'true', true])('isVoicemail %j', async (isVoicemail) => {
+    const sessionId = sandbox.addSession({
+      sessionId: makeSessionId(new Date(Date.UTC(2026, 4, 5))),
+      listing: { isVoicemail },
+    });
+    expect((await calls({})).body.data).toContainEqual(expect.objectContaining({ sessionId, isVoicemail }));
+  });
+});
