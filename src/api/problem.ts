@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import { isBug, isVoicemailError } from '../domain/errors.ts';
-import { InvalidCursorError } from '../jobs/session-queue.ts';
+import { InvalidCursorError } from '../jobs/session-listing.ts';
 import { redact } from '../util/redact.ts';
 import type { Problem, ProblemCode } from './schemas/sessions.ts';
 

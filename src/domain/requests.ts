@@ -4,7 +4,7 @@ import type { ErrorCode } from './errors.ts';
 import type { SessionRef } from './session.ts';
 import type { SessionState, SessionView } from './views.ts';
 
-/** What became of a session that was to be queued. */
+/** The outcome of queueing a session. */
 export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
 
 /** A session to be queued. */
@@ -19,7 +19,7 @@ export interface EnqueueRequest extends SessionRef {
   readonly missing?: boolean;
 }
 
-/** What became of it. */
+/** A session with the outcome of queueing it. */
 export interface EnqueueResult extends SessionRef {
   readonly outcome: EnqueueOutcome;
 }
@@ -43,9 +43,11 @@ export interface SessionPage {
 /** How many sessions are in each state. */
 export type StateCounts = Readonly<Record<SessionState, number>>;
 
-/** What the queue as a whole looks like. */
+/** Counts over the whole queue. */
 export interface QueueStats {
   readonly states: StateCounts;
+  /** Whether no session is taken by any worker until somebody resumes the queue. */
+  readonly paused: boolean;
   /** Archived sessions whose transcript is still awaited. */
   readonly transcriptsPending: number;
   /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
@@ -64,12 +66,25 @@ export interface Throughput {
 export interface QueueActivity {
   /** The last hour, minute by minute, the oldest first; the last one is not over yet. */
   readonly throughput: readonly Throughput[];
-  /** The failed sessions by their error codes; only the latest 10,000 are looked at. */
+  /** The failed sessions by their error codes; only the latest 10,000 are counted. */
   readonly failuresByCode: Readonly<Partial<Record<ErrorCode, number>>>;
 }
 
 /** What the queue looks like, and what it has been doing. */
 export interface ArchiverStats extends QueueStats, QueueActivity {}
 
-/** What became of a session that was to be retried. */
+/** The outcome of a retry. */
 export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';
+
+/** The outcome of a cancellation: `not-waiting` where a worker has the session in hand or it has ended. */
+export type CancelOutcome = 'cancelled' | 'not-waiting' | 'unknown';
+
+/** Which of the queued and waiting sessions to cancel; all of them unless it says otherwise. */
+export interface CancelQuery {
+  /** Only those whose last error has this code. */
+  readonly code?: ErrorCode;
+  /** Only those that wait behind live sessions. */
+  readonly backfills?: boolean;
+  /** Only count them. */
+  readonly dryRun?: boolean;
+}

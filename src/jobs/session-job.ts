@@ -1,3 +1,4 @@
+import type { JobState } from 'bullmq';
 import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type {
@@ -86,6 +87,15 @@ const STATE_BY_BULLMQ_STATE: Readonly<Record<string, SessionState>> = {
   delayed: 'waiting',
   completed: 'archived',
   failed: 'failed',
+};
+
+/** The states of BullMQ in which sessions of each state of ours are. */
+export const BULLMQ_STATES: Readonly<Record<SessionState, readonly JobState[]>> = {
+  queued: ['waiting', 'prioritized'],
+  active: ['active'],
+  waiting: ['delayed'],
+  archived: ['completed'],
+  failed: ['failed'],
 };
 
 /** Our name of a BullMQ state; `undefined` when there is no such job. */

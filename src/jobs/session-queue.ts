@@ -1,6 +1,7 @@
-import { type JobState, type JobsOptions, Queue } from 'bullmq';
-import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
+import { type JobsOptions, Queue } from 'bullmq';
 import type {
+  CancelOutcome,
+  CancelQuery,
   EnqueueOutcome,
   EnqueueRequest,
   EnqueueResult,
@@ -9,18 +10,12 @@ import type {
   QueueStats,
   RetryOutcome,
   SessionPage,
-  StateCounts,
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import {
-  SESSION_STATES,
-  type SessionState,
-  type SessionView,
-  type TranscriptState,
-} from '../domain/views.ts';
-import { forEachLimit, KeyedMutex, shareResult } from '../util/async.ts';
+import type { SessionState, SessionView, TranscriptState } from '../domain/views.ts';
+import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import type { Backend, JobQueue, JobStatus, MinuteCounts, QueueTelemetry } from './backends/backend.ts';
+import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import {
   BACKFILL_PRIORITY,
   jobId,
@@ -28,26 +23,14 @@ import {
   type SessionJob,
   type SessionJobData,
   sessionState,
-  viewOfJob,
 } from './session-job.ts';
-
-/** A list query that makes no sense. */
-export class InvalidCursorError extends Error {
-  constructor() {
-    super('the cursor is not one of this list: start again without one');
-    this.name = 'InvalidCursorError';
-  }
-}
+import { findSessions, listSessions, readView } from './session-listing.ts';
+import { SessionStats } from './session-stats.ts';
 
 /** Finished sessions stay in the queue for status queries; the archive remembers the others. */
 const KEEP_ARCHIVED = { age: 7 * 24 * 60 * 60, count: 100_000 } as const;
 /** Attempts are bounded by time, in the worker; BullMQ wants a number all the same. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
-const DEFAULT_PAGE_SIZE = 100;
-const MAX_PAGE_SIZE = 1_000;
-/** How many jobs are looked through at once when a list is filtered by error code. */
-const SCAN_SIZE = 500;
-
 /**
  * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
  * what receives traces drops those of tens of thousands of spans.
@@ -57,18 +40,11 @@ const MAX_IN_ONE_TRACE = 100;
 /** For sessions that are not to belong to the trace in which they are queued. */
 const OWN_TRACE = { telemetry: { omitContext: true } } as const satisfies JobsOptions;
 
-/** How many minutes are shown. */
-const THROUGHPUT_MINUTES = 60;
-const MINUTE_MS = 60_000;
-/** However many sessions have failed, so many are looked at, and not more often than this. */
-const MAX_FAILURES_COUNTED = 10_000;
-const FAILURES_FRESH_MS = 5_000;
+/** The states in which a session can be taken out of the queue. */
+const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
 const LANES = 10;
-
-/** A job that changes state while it is read is read again, up to so often. */
-const MAX_READS = 5;
 
 /** Options every job of ours is added with. */
 const JOB_OPTIONS = {
@@ -80,14 +56,6 @@ const JOB_OPTIONS = {
   removeOnFail: false,
   stackTraceLimit: 1,
 } as const satisfies JobsOptions;
-
-const BULLMQ_STATES: Readonly<Record<SessionState, readonly JobState[]>> = {
-  queued: ['waiting', 'prioritized'],
-  active: ['active'],
-  waiting: ['delayed'],
-  archived: ['completed'],
-  failed: ['failed'],
-};
 
 /**
  * The sessions in the queue. A session has one job, whose id is made of its ids: so it can't be queued twice,
@@ -103,7 +71,7 @@ export class SessionQueue {
    * PostgreSQL for what another one has inserted while that one waits for it.
    */
   readonly #turns = new KeyedMutex();
-  readonly #failuresByCode: () => Promise<QueueActivity['failuresByCode']>;
+  readonly #stats: SessionStats;
 
   /**
    * @param name of the queue (`QUEUE_NAME`).
@@ -114,7 +82,7 @@ export class SessionQueue {
     this.#isTraced = telemetry !== undefined;
     this.#sessions = openQueue(backend, name, log, telemetry);
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
-    this.#failuresByCode = shareResult(() => this.#countFailures(), FAILURES_FRESH_MS);
+    this.#stats = new SessionStats({ backend, sessions: this.#sessions, transcripts: this.#transcripts });
   }
 
   /** For people and logs; without passwords. */
@@ -177,49 +145,12 @@ export class SessionQueue {
 
   /** The view of a session, or `undefined` when the queue does not know it. */
   async view(session: SessionRef): Promise<SessionView | undefined> {
-    let view: SessionView | undefined;
-    for (let read = 0; read < MAX_READS; read += 1) {
-      // BullMQ tells a job and its state one after the other.
-      const state = sessionState(await this.#sessions.getJobState(jobId(session)));
-      const job = state && (await this.#job(session));
-      if (!job) return undefined;
-      view = viewOfJob(job, state);
-      const isFinished = state === 'archived' || state === 'failed';
-      if (isFinished === Boolean(job.finishedOn)) break;
-    }
-    return view;
+    return readView(this.#sessions, session);
   }
 
   /** A page of sessions, newest first within each state. @throws InvalidCursorError */
   async list(query: ListQuery = {}): Promise<SessionPage> {
-    const limit = Math.min(query.limit ?? DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
-    const states = query.state ? [query.state] : SESSION_STATES;
-    const kinds = states.flatMap((state) => BULLMQ_STATES[state]);
-    let { kind, offset } = parseCursor(query.cursor, kinds);
-    const sessions: SessionView[] = [];
-    while (kind < kinds.length) {
-      const size = query.code ? SCAN_SIZE : limit - sessions.length;
-      const bullmqState = kinds[kind] as JobState;
-      const jobs = (await this.#sessions.getJobs(
-        [bullmqState],
-        offset,
-        offset + size - 1,
-        false,
-      )) as SessionJob[];
-      for (const job of jobs) {
-        offset += 1;
-        const view = viewOfJob(job, sessionState(bullmqState) ?? 'queued');
-        if (query.code && view.error?.code !== query.code) continue;
-        sessions.push(view);
-        if (sessions.length === limit) return { sessions, nextCursor: `${kinds[kind]}:${offset}` };
-      }
-      // Not at the first short page: BullMQ leaves out jobs that went away between its two reads.
-      if (jobs.length === 0) {
-        kind += 1;
-        offset = 0;
-      }
-    }
-    return { sessions };
+    return listSessions(this.#sessions, query);
   }
 
   /** Runs a failed session again from the start. */
@@ -233,18 +164,11 @@ export class SessionQueue {
 
   /** Runs all failed sessions again, or those with a code. @returns how many. */
   async retryAll(code?: string): Promise<number> {
-    const failed: SessionRef[] = [];
-    let cursor: string | undefined;
-    do {
-      const page: SessionPage = await this.list({
-        state: 'failed',
-        limit: MAX_PAGE_SIZE,
-        ...(code && { code }),
-        ...(cursor && { cursor }),
-      });
-      failed.push(...page.sessions);
-      cursor = page.nextCursor;
-    } while (cursor);
+    const failed = await findSessions(
+      this.#sessions,
+      ['failed'],
+      ({ error }) => code === undefined || error?.code === code,
+    );
     let requeued = 0;
     await forEachLimit(failed, LANES, async (session) => {
       if ((await this.retry(session)) === 'requeued') requeued += 1;
@@ -252,52 +176,63 @@ export class SessionQueue {
     return requeued;
   }
 
+  /**
+   * Takes a session out of the queue that is queued or waiting. What is archived of it stays, and so does one that a
+   * worker has in hand or that has ended.
+   */
+  async cancel(session: SessionRef): Promise<CancelOutcome> {
+    const state = sessionState(await this.#sessions.getJobState(jobId(session)));
+    if (state === undefined) return 'unknown';
+    if (!CANCELLABLE.includes(state)) return 'not-waiting';
+    try {
+      return (await this.#sessions.remove(jobId(session))) === 1 ? 'cancelled' : 'not-waiting';
+    } catch (error) {
+      // A worker took it in this moment, and BullMQ removes no job that is locked.
+      const now = sessionState(await this.#sessions.getJobState(jobId(session)));
+      if (now !== undefined && !CANCELLABLE.includes(now)) return 'not-waiting';
+      throw error;
+    }
+  }
+
+  /** Takes all queued and waiting sessions out of the queue, or those that the query names. @returns how many. */
+  async cancelAll({ code, backfills, dryRun }: CancelQuery = {}): Promise<number> {
+    const found = await findSessions(
+      this.#sessions,
+      CANCELLABLE,
+      ({ error }, { data }) =>
+        (code === undefined || error?.code === code) && (!backfills || data.backfill === true),
+    );
+    if (dryRun) return found.length;
+    let cancelled = 0;
+    await forEachLimit(found, LANES, async (session) => {
+      if ((await this.cancel(session)) === 'cancelled') cancelled += 1;
+    });
+    return cancelled;
+  }
+
+  /** No worker takes a session until {@link SessionQueue.resume}; those in work go on. Awaited transcripts wait as well. */
+  async pause(): Promise<void> {
+    await Promise.all([this.#sessions.pause(), this.#transcripts.pause()]);
+  }
+
+  /** Workers take sessions again. */
+  async resume(): Promise<void> {
+    await Promise.all([this.#sessions.resume(), this.#transcripts.resume()]);
+  }
+
   /** How many sessions a worker could take now: none while the queue is paused. */
   async takeable(): Promise<number> {
-    if (await this.#sessions.isPaused()) return 0;
-    return sum(Object.values(await this.#sessions.getJobCounts(...BULLMQ_STATES.queued)));
+    return this.#stats.takeable();
   }
 
   /** Counts by state and the age of the queue. */
   async stats(): Promise<QueueStats> {
-    const [counts, transcripts] = await Promise.all([
-      this.#sessions.getJobCounts(...Object.values(BULLMQ_STATES).flat()),
-      this.#transcripts.getJobCounts('waiting', 'prioritized', 'active', 'delayed'),
-    ]);
-    // From the end of the list: BullMQ's PostgreSQL backend has no ascending order of waiting jobs.
-    const last = BULLMQ_STATES.queued.map((kind) => ({ kind, index: (counts[kind] ?? 0) - 1 }));
-    const oldest = await Promise.all(
-      last.map(({ kind, index }) => (index < 0 ? [] : this.#sessions.getJobs([kind], index, index))),
-    );
-    const states = Object.fromEntries(
-      SESSION_STATES.map((state) => [state, sum(BULLMQ_STATES[state].map((kind) => counts[kind] ?? 0))]),
-    ) as StateCounts;
-    const oldestAt = Math.min(...oldest.flat().map((job) => job.timestamp));
-    return {
-      states,
-      transcriptsPending: sum(Object.values(transcripts)),
-      ...(Number.isFinite(oldestAt) && { oldestQueuedAt: new Date(oldestAt).toISOString() }),
-    };
+    return this.#stats.current();
   }
 
   /** What ended in the last hour, and why sessions failed. */
   async activity(): Promise<QueueActivity> {
-    const [archived, failed, failuresByCode] = await Promise.all([
-      this.#backend.minuteCounts(this.#sessions, 'completed'),
-      this.#backend.minuteCounts(this.#sessions, 'failed'),
-      this.#failuresByCode(),
-    ]);
-    const inMinute = { archived: byMinute(archived), failed: byMinute(failed) };
-    const now = Math.floor(Date.now() / MINUTE_MS);
-    const throughput = Array.from({ length: THROUGHPUT_MINUTES }, (_, index) => {
-      const minute = now - THROUGHPUT_MINUTES + 1 + index;
-      return {
-        minute: new Date(minute * MINUTE_MS).toISOString(),
-        archived: inMinute.archived(minute),
-        failed: inMinute.failed(minute),
-      };
-    });
-    return { throughput, failuresByCode };
+    return this.#stats.activity();
   }
 
   /** @throws when the queue can't be reached. */
@@ -308,17 +243,6 @@ export class SessionQueue {
   /** Lets go of the queue; the backend stays open. */
   async close(): Promise<void> {
     await Promise.all([this.#sessions.close(), this.#transcripts.close()]);
-  }
-
-  async #countFailures(): Promise<QueueActivity['failuresByCode']> {
-    const counts = await this.#backend.failureCounts(this.#sessions, MAX_FAILURES_COUNTED);
-    const failures: Partial<Record<ErrorCode, number>> = {};
-    for (const [reason, count] of counts) {
-      // What BullMQ failed by itself bears no code.
-      const code = isErrorCode(reason) ? reason : 'INTERNAL';
-      failures[code] = (failures[code] ?? 0) + count;
-    }
-    return failures;
   }
 
   async #job(session: SessionRef): Promise<SessionJob | undefined> {
@@ -424,13 +348,6 @@ function openQueue(backend: Backend, name: string, log: Logger, telemetry?: Queu
   return queue;
 }
 
-/** How many jobs ended in a minute, minutes being counted from the epoch. */
-function byMinute({ latestAt, latest, earlier }: MinuteCounts): (minute: number) => number {
-  if (latestAt === undefined) return () => 0;
-  const latestMinute = Math.floor(latestAt / MINUTE_MS);
-  return (minute) => (minute === latestMinute ? latest : (earlier[latestMinute - 1 - minute] ?? 0));
-}
-
 function newJob(id: string, request: EnqueueRequest, trace: Pick<JobsOptions, 'telemetry'> = {}) {
   return {
     name: 'session',
@@ -460,19 +377,4 @@ function dataOf(request: EnqueueRequest): SessionJobData {
 
 function ids({ sessionId, botId }: SessionRef): SessionRef {
   return { sessionId, botId };
-}
-
-function parseCursor(
-  cursor: string | undefined,
-  kinds: readonly JobState[],
-): { kind: number; offset: number } {
-  if (cursor === undefined) return { kind: 0, offset: 0 };
-  const [, name = '', offset = ''] = /^([a-z]+):(\d{1,9})$/.exec(cursor) ?? [];
-  const kind = kinds.indexOf(name as JobState);
-  if (kind === -1) throw new InvalidCursorError();
-  return { kind, offset: Number(offset) };
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

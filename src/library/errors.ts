@@ -2,7 +2,7 @@ import { type ErrorCode, isBug, isVoicemailError } from '../domain/errors.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { QueueHeldError } from '../jobs/backends/embedded.ts';
 import { InvalidEventIdError } from '../jobs/event-feed.ts';
-import { InvalidCursorError } from '../jobs/session-queue.ts';
+import { InvalidCursorError } from '../jobs/session-listing.ts';
 import { redact } from '../util/redact.ts';
 import { inOptionNames } from './options.ts';
 

@@ -205,7 +205,13 @@ describe('commands beside a start that holds the embedded queue', () => {
       /^queued +0\nactive +0\nwaiting +0\narchived +[1-9]\d*\nfailed +[1-9]\d*\n/,
     );
     const stats = JSON.parse((await run(['status', '--json'])).stdout);
-    expect(Object.keys(stats)).toEqual(['states', 'transcriptsPending', 'throughput', 'failuresByCode']);
+    expect(Object.keys(stats)).toEqual([
+      'states',
+      'paused',
+      'transcriptsPending',
+      'throughput',
+      'failuresByCode',
+    ]);
     expect(stats.failuresByCode.SESSION_NOT_FOUND).toBeGreaterThan(0);
     expect(counts.stdout).toMatch(/\nfailed for: .*SESSION_NOT_FOUND \d/);
     const list = await run([

@@ -7,7 +7,8 @@ import type { SessionView } from '../../src/domain/views.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
-import { InvalidCursorError, SessionQueue, transcriptQueueName } from '../../src/jobs/session-queue.ts';
+import { InvalidCursorError } from '../../src/jobs/session-listing.ts';
+import { SessionQueue, transcriptQueueName } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
 
@@ -527,10 +528,70 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
+  describe('cancels', () => {
+    it('a queued and a waiting session, which then can be queued anew', async () => {
+      await enqueue(session('a'));
+      await work(1, () => ({ kind: 'wait', until: Date.now() + 3_600_000 }));
+      await enqueue(session('b'));
+      expect(await queue.cancel(session('a'))).toBe('cancelled');
+      expect(await queue.cancel(session('b'))).toBe('cancelled');
+      expect(await queue.view(session('a'))).toBeUndefined();
+      expect(await queue.cancel(session('a'))).toBe('unknown');
+      expect(await enqueue(session('a'))).toEqual(['queued']);
+    });
+
+    it('no session that has ended, nor one that a worker has in hand', async () => {
+      await enqueue(session('a'), session('b'));
+      const inHand: string[] = [];
+      await work(2, async (job) => {
+        inHand.push(await queue.cancel({ botId: BOT, sessionId: job.data.sessionId }));
+        return job.data.sessionId === 'a' ? ARCHIVED : { kind: 'fail', reason: 'RECORDING_EMPTY: empty' };
+      });
+      expect(inHand).toEqual(['not-waiting', 'not-waiting']);
+      expect(await queue.cancel(session('a'))).toBe('not-waiting');
+      expect(await queue.cancel(session('b'))).toBe('not-waiting');
+      expect((await queue.stats()).states).toMatchObject({ archived: 1, failed: 1 });
+    });
+
+    it('all of them, or those of backfills, or those with a code; a dry run only counts', async () => {
+      await enqueue(session('w'));
+      await work(1, () => ({ kind: 'wait', until: Date.now() + 3_600_000 }));
+      await enqueue(session('a'), session('b'), { ...session('c'), priority: 'backfill' });
+      expect(await queue.cancelAll({ dryRun: true })).toBe(4);
+      expect(await queue.cancelAll({ code: 'RECORDING_EMPTY' })).toBe(0);
+      expect(await queue.cancelAll({ backfills: true, dryRun: true })).toBe(1);
+      expect(await queue.cancelAll({ backfills: true })).toBe(1);
+      expect((await queue.stats()).states).toMatchObject({ queued: 2, waiting: 1 });
+      expect(await queue.cancelAll()).toBe(3);
+      expect((await queue.stats()).states).toMatchObject({ queued: 0, waiting: 0 });
+    });
+  });
+
+  describe('pauses', () => {
+    it('until it is resumed, and tells so', async () => {
+      await enqueue(session('a'));
+      await queue.pause();
+      await queue.pause();
+      const { enqueuedAt } = await viewOf('a');
+      expect(await queue.stats()).toMatchObject({
+        paused: true,
+        states: { queued: 1 },
+        oldestQueuedAt: enqueuedAt,
+      });
+      expect((await queue.list({ state: 'queued' })).sessions).toMatchObject([{ sessionId: 'a' }]);
+      expect(await queue.takeable()).toBe(0);
+      await enqueue(session('b'));
+      await queue.resume();
+      expect(await queue.stats()).toMatchObject({ paused: false, states: { queued: 2 } });
+      expect((await archive(2)).sort()).toEqual(['a', 'b']);
+    });
+  });
+
   describe('counts', () => {
     it('nothing in an empty queue', async () => {
       expect(await queue.stats()).toEqual({
         states: { queued: 0, active: 0, waiting: 0, archived: 0, failed: 0 },
+        paused: false,
         transcriptsPending: 0,
       });
     });

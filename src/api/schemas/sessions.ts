@@ -130,6 +130,7 @@ export const RetryAllAnswer = z
 export const Stats = z
   .object({
     states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
+    paused: z.boolean().describe('whether no session is taken until somebody resumes the queue'),
     transcriptsPending: Count,
     oldestQueuedAt: Time.exactOptional(),
     /** The age of the session that has waited longest, in seconds. */
@@ -147,6 +148,7 @@ export const Stats = z
     examples: [
       {
         states: { queued: 2, active: 1, waiting: 0, archived: 40, failed: 1 },
+        paused: false,
         transcriptsPending: 3,
         oldestQueuedAt: '2026-01-05T09:29:30.000Z',
         oldestQueuedSeconds: 31,
