@@ -1,4 +1,4 @@
-/** The archive as a table: the query that the README shows, run by DuckDB over an archive that the program made. */
+/** The archive as a table: the query that docs/archive.md shows, run by DuckDB over an archive that the program made. */
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { transcriptKey } from '../../src/storage/layout.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
 
-const README = join(import.meta.dirname, '../../README.md');
+const GUIDE = join(import.meta.dirname, '../../docs/archive.md');
 const BOT = 'st-first';
 const OTHER_BOT = 'st-second';
 
@@ -51,10 +51,10 @@ afterAll(async () => {
   await setup.close();
 });
 
-/** The query of the README, over this archive and about this bot; other changes are for the caller to make. */
+/** The query of docs/archive.md, over this archive and about this bot; other changes are for the caller to make. */
 async function readmeQuery(botId: string): Promise<string> {
   const [, query = ''] =
-    /### Search the transcripts\n.*?```sql\n(.*?)```/s.exec(await readFile(README, 'utf8')) ?? [];
+    /## Search the transcripts\n.*?```sql\n(.*?)```/s.exec(await readFile(GUIDE, 'utf8')) ?? [];
   expect(query).toContain("'data/archive/");
   expect(query).toContain("'st-...'");
   if (setup.archive.target.kind !== 'file') throw new Error('an archive in a directory was asked for');
@@ -74,7 +74,7 @@ async function ask(query: string): Promise<Record<string, Json>[]> {
   }
 }
 
-test('the query of the README finds what was said to a bot between two dates', async () => {
+test('the query of docs/archive.md finds what was said to a bot between two dates', async () => {
   const rows = await ask(await readmeQuery(BOT));
 
   const at = expect.stringMatching(/^\d{4}-\d\d-\d\dT/);
