@@ -44,13 +44,18 @@ export interface ListOptions {
   readonly withOthers?: boolean;
 }
 
-/**
- * `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically; `over`: only while
- * the object is still the version that was read (see {@link ArchiveStore.readVersion}).
- */
-export type WriteMode = 'absent' | 'replace' | { readonly over: ObjectVersion };
+/** `absent`: never overwrite; `replace`: the new object takes the place of the old one, atomically. */
+export type WriteMode = 'absent' | 'replace';
 
-/** What tells one content of an object from another: an ETag, or a hash of its bytes. */
+/**
+ * Replace an object only while it still is the version that was read (see {@link ArchiveStore.readVersion}). For
+ * documents: streams have no such mode.
+ */
+export interface OverVersion {
+  readonly over: ObjectVersion;
+}
+
+/** What tells one content of an object from another: an ETag, or a hash of its bytes. Opaque outside the store. */
 export type ObjectVersion = string;
 
 /** An object as it was read. */
@@ -96,7 +101,12 @@ export interface ArchiveStore {
   read(key: string, signal: AbortSignal, maxBytes?: number): Promise<Buffer | undefined>;
   /**
    * Like {@link ArchiveStore.read}, with the version that was read. A write `over` that version fails with
-   * `ARCHIVE_CONFLICT` when the object was changed or removed since.
+   * `ARCHIVE_CONFLICT` when the object was changed or removed since; of many such writes at once one wins. It holds
+   * against writes in mode `replace` as well.
+   *
+   * A directory keeps that by itself, and so does a bucket whose store knows `If-Match`. In other buckets the store
+   * reads, compares and writes: between these steps nobody but the caller's own lock keeps others out. Nor should a
+   * caller rest on `If-Match` alone: Ceph let several conditional writes at once win in buckets with versions.
    */
   readVersion(key: string, signal: AbortSignal, maxBytes?: number): Promise<ReadObject | undefined>;
   /** Size, and hash where known, or `undefined` when there is no such object. */
@@ -122,7 +132,7 @@ export interface ArchiveStore {
     key: string,
     body: Buffer,
     info: ObjectInfo,
-    mode: WriteMode,
+    mode: WriteMode | OverVersion,
     signal: AbortSignal,
   ): Promise<WriteOutcome>;
   /**

@@ -1,10 +1,9 @@
 /** Giving a finished file its final name, in one step that either happens or does not. */
 
-import { createHash } from 'node:crypto';
 import { link, lstat, open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { systemCode, VoicemailError } from '../../domain/errors.ts';
-import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
+import { dirname, relative } from 'node:path';
+import { systemCode } from '../../domain/errors.ts';
+import { withLock } from './lock.ts';
 
 /** What `link` answers on file systems without hard links (FAT, some network mounts). */
 const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
@@ -12,6 +11,7 @@ const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLI
 /** `hardLinks: false` goes straight to the way that needs none. */
 export interface PublishOptions {
   readonly root: string;
+  readonly signal: AbortSignal;
   readonly hardLinks?: boolean;
 }
 
@@ -19,7 +19,7 @@ export interface PublishOptions {
  * Gives `temporary` the name `final` unless something has that name already.
  *
  * `link` is the one call that does this in a single step; `rename` overwrites. Without hard links, writers
- * keep each other out with a lock file.
+ * keep each other out with a lock.
  *
  * @returns whether the name was free. `temporary` may or may not be left over.
  */
@@ -38,7 +38,8 @@ export async function publishIfAbsent(
       if (!NO_HARD_LINKS.has(code)) throw error;
     }
   }
-  return withLock(final, options.root, async () => {
+  const name = relative(options.root, final);
+  return withLock(options.root, name, options.signal, async () => {
     if (await exists(final)) return false;
     await rename(temporary, final);
     return true;
@@ -66,29 +67,6 @@ export async function syncDirectory(directory: string): Promise<void> {
 /** Windows and some network file systems can't sync a directory; there the name's fate is up to them. */
 function isUnsupportedSync(error: unknown): boolean {
   return ['EPERM', 'EISDIR', 'EINVAL', 'ENOTSUP'].includes(systemCode(error) ?? '');
-}
-
-async function withLock<Result>(final: string, root: string, use: () => Promise<Result>): Promise<Result> {
-  const name = `${createHash('sha256').update(final).digest('hex')}.lock`;
-  const lock = await inTemporaryDirectory(root, name, async (path) => {
-    const handle = await open(path, 'wx', FILE_MODE).catch((error: unknown) => {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      throw new VoicemailError(
-        'ARCHIVE_UNAVAILABLE',
-        'another process is storing the same file at this moment',
-        {
-          cause: error,
-        },
-      );
-    });
-    await handle.close();
-    return path;
-  });
-  try {
-    return await use();
-  } finally {
-    await removeTemporaryFile(root, lock);
-  }
 }
 
 async function exists(path: string): Promise<boolean> {

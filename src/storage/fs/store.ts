@@ -20,12 +20,14 @@ import {
   guarded,
   type ListedObject,
   type ObjectVersion,
+  type OverVersion,
   type StreamedBody,
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
 import { makeDirectories } from './directories.ts';
 import { toArchiveFileError } from './errors.ts';
+import { withLock } from './lock.ts';
 import { directoriesUpTo, publishIfAbsent, syncDirectory } from './publish.ts';
 import { createTemporaryFile, removeLeftovers, removeTemporaryFile } from './temporary-files.ts';
 
@@ -86,7 +88,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
 
   async function store(
     key: string,
-    mode: WriteMode,
+    mode: WriteMode | OverVersion,
     fill: (handle: FileHandle) => Promise<Content>,
     signal: AbortSignal,
   ): Promise<WriteOutcome> {
@@ -104,14 +106,19 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       signal.throwIfAborted();
       const parent = dirname(final);
       const firstMade = await makeDirectories(parent);
-      if (mode === 'replace') {
-        await rename(temporary.path, final);
-      } else if (mode !== 'absent') {
-        await assertVersion(final, key, mode.over);
-        await rename(temporary.path, final);
-      } else if (!(await publishIfAbsent(temporary.path, final, { root }))) {
-        await assertSameFile(final, key, content);
-        return 'exists';
+      if (mode === 'absent') {
+        if (!(await publishIfAbsent(temporary.path, final, { root, signal }))) {
+          await assertSameFile(final, key, content);
+          return 'exists';
+        }
+      } else {
+        // The lock keeps a replacement from coming between the comparison and the rename of another one.
+        const replaced = await withLock(root, key, signal, async () => {
+          if (mode !== 'replace' && !(await isVersion(final, mode.over))) return false;
+          await rename(temporary.path, final);
+          return true;
+        });
+        if (!replaced) return await settleOver(final, key, content);
       }
       // A new directory is a name in the one above it, which has to be kept as well.
       for (const changed of directoriesUpTo(parent, firstMade ? dirname(firstMade) : parent)) {
@@ -373,10 +380,15 @@ function versionOf(bytes: Buffer): ObjectVersion {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** @throws VoicemailError `ARCHIVE_CONFLICT` when the file is not the version that was read. */
-async function assertVersion(path: string, key: string, version: ObjectVersion): Promise<void> {
+async function isVersion(path: string, version: ObjectVersion): Promise<boolean> {
   const handle = await openIfThere(path);
+  if (!handle) return false;
   await using _closed = handle;
-  if (handle && versionOf(await handle.readFile()) === version) return;
+  return (await sha256Of(handle)) === version;
+}
+
+/** Ends a write that did not find the version it was to replace. */
+async function settleOver(path: string, key: string, content: Content): Promise<WriteOutcome> {
+  if (await isVersion(path, content.sha256())) return 'exists';
   throw new VoicemailError('ARCHIVE_CONFLICT', `${key} was changed since it was read; it was left as it is`);
 }

@@ -1,4 +1,4 @@
-/** Whether a store keeps `If-None-Match: *`, which, Amazon's own aside, only trying tells. */
+/** Whether a store keeps the conditions of writes, which, Amazon's own aside, only trying tells. */
 
 import type { Logger } from '../../util/log.ts';
 import { isNotImplemented, isPreconditionFailed } from './errors.ts';
@@ -22,9 +22,13 @@ export function isAmazonS3(hostname: string): boolean {
 export interface ConditionalWrites {
   /** Whether to look for an existing object before a write. */
   readonly mustLook: boolean;
-  /** Whether to send the condition. */
+  /** Whether to send conditions. */
   readonly send: boolean;
-  /** The store refused a conditional write as it should, or is known to. */
+  /** Whether the store is known to keep `If-Match` as well. */
+  readonly keepsIfMatch: boolean;
+  /** The store is Amazon's. */
+  isAmazon(): void;
+  /** The store refused a conditional write as it should. */
   works(): void;
   /** The store said that it does not know the condition. */
   missing(): void;
@@ -42,12 +46,13 @@ export interface ConditionalWrites {
 export function createConditionalWrites(logger: Logger | undefined): ConditionalWrites {
   let state: 'unknown' | 'works' | 'missing' = 'unknown';
   let proving = false;
+  let keepsIfMatch = false;
 
   function missing(): void {
     if (state === 'missing') return;
     state = 'missing';
     logger?.warn(
-      'this store does not know If-None-Match: existing objects are looked up before each write, and two workers ' +
+      'this store does not know conditional writes: existing objects are looked up before each write, and two workers ' +
         'on the same session at the same moment may write both',
     );
   }
@@ -62,6 +67,13 @@ export function createConditionalWrites(logger: Logger | undefined): Conditional
     },
     get send() {
       return state !== 'missing';
+    },
+    get keepsIfMatch() {
+      return keepsIfMatch;
+    },
+    isAmazon() {
+      keepsIfMatch = true;
+      works();
     },
     works,
     missing,

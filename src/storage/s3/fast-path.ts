@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { HttpRequest } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
+import { systemCode } from '../../domain/errors.ts';
 
 /** An object to be put. */
 export interface FastPathObject {
@@ -13,21 +14,28 @@ export interface FastPathObject {
   /** Lowercase hex. */
   readonly sha256: string;
   readonly contentType: string;
-  /** Send `If-None-Match: *`. */
-  readonly ifAbsent: boolean;
+  readonly condition: PutCondition;
+}
+
+/** The condition of a write, in the SDK's names: `If-None-Match: *`, `If-Match: <etag>`, or neither. */
+export interface PutCondition {
+  readonly IfNoneMatch?: '*';
+  readonly IfMatch?: string;
 }
 
 /** An object being read. Its body has to be read to the end or destroyed. */
 export interface FastPathAnswer {
   readonly bytes: number;
   readonly body: Readable;
+  /** `undefined` where something on the way takes it out. */
+  readonly etag: string | undefined;
 }
 
 /**
- * Takes the one common course: a request that the store fulfils at once, or a look at what is not there. Whatever
- * else comes of it (another answer, none, or nothing learned yet) is for the SDK, which then sends the request anew
- * with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
- * the signature and the sending together, and each session makes four requests.
+ * Handles the common case: a request that the store fulfils at once, or a look at what is not there. Any other
+ * outcome (another answer, none, or no template yet) is left to the SDK, which sends the request again with all it
+ * knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as signing and
+ * sending together, and each session makes four requests.
  */
 export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
@@ -66,110 +74,131 @@ const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4959
 /** As long as the SDK waits at the most before it sends a request for the second time. */
 const MAX_PAUSE_MS = 100;
 
-/** @param client whose requests are learned from, and whose connections and credentials are used. */
-export function createFastPath(client: S3Client): FastPath {
-  const courses: { [Kind in Method]?: RequestTemplate | undefined } = {};
+/** A request of the fast path that the SDK has to send again. */
+export interface Fallback {
+  readonly method: 'GET' | 'PUT';
+  /** Why: the store's status, or the error's name. */
+  readonly reason: string;
+}
+
+/**
+ * @param client whose requests are the templates, and whose connections and credentials are used.
+ * @param onFallback hears of each request that has to be sent again.
+ */
+export function createFastPath(client: S3Client, onFallback: (fallback: Fallback) => void): FastPath {
+  const templates: { [Kind in Method]?: RequestTemplate | undefined } = {};
   client.middlewareStack.add(
     (next, { commandName = '' }) =>
       (args) => {
         const method = METHODS[commandName];
         if (method !== undefined && HttpRequest.isInstance(args.request)) {
           const { Key: key } = args.input as { readonly Key?: string };
-          courses[method] = courseOf(args.request, key ?? '', client, courses[method]);
+          templates[method] = templateOf(args.request, key ?? '', client, templates[method]);
         }
         return next(args);
       },
     // After the signature.
-    { name: 'learnCourse', step: 'finalizeRequest', priority: 'low' },
+    { name: 'learnTemplate', step: 'finalizeRequest', priority: 'low' },
   );
 
   async function send(
     method: Method,
-    course: RequestTemplate,
+    template: RequestTemplate,
     key: string,
     headers: Readonly<Record<string, string>>,
     body: Buffer | undefined,
     signal: AbortSignal,
   ) {
-    const { protocol, hostname, port, path } = course;
+    const { protocol, hostname, port, path } = template;
     const request = new HttpRequest({
       method,
       protocol,
       hostname,
       ...(port !== undefined && { port }),
       path: path + encodeKey(key),
-      headers: { ...course.headers, ...headers },
+      headers: { ...template.headers, ...headers },
       body,
     });
     const signingDate = new Date(Date.now() + client.config.systemClockOffset);
-    const signed = HttpRequest.clone(await course.signer.sign(request, { signingDate }));
+    const signed = HttpRequest.clone(await template.signer.sign(request, { signingDate }));
     const { response } = await client.config.requestHandler.handle(signed, { abortSignal: signal });
     return response as { statusCode: number; headers: Record<string, string>; body: Readable };
   }
 
   return {
     async get(key, signal) {
-      const course = courses.GET;
-      if (!course) return undefined;
-      return orElse(undefined, signal, async () => {
+      const template = templates.GET;
+      if (!template) return undefined;
+      return orElse(undefined, 'GET', signal, async () => {
         const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
-        const { statusCode, headers, body } = await send('GET', course, key, own, undefined, signal);
+        const { statusCode, headers, body } = await send('GET', template, key, own, undefined, signal);
         if (statusCode === 200) {
           const length = headers['content-length'];
-          if (length !== undefined) return { bytes: Number(length), body };
+          if (length !== undefined) return { bytes: Number(length), body, etag: headers.etag };
           body.destroy();
-          throw new Error('the store did not say how long the object is');
+          throw new UnfitAnswer('no length');
         }
         const said = await text(body);
         if (statusCode === 404 && said.includes('<Code>NoSuchKey</Code>')) return null;
-        throw new Error(`the store answered ${statusCode}`);
+        throw new UnfitAnswer(String(statusCode));
       });
     },
-    async put(key, { bytes, sha256, contentType, ifAbsent }, signal) {
-      const course = courses.PUT;
-      if (!course) return false;
-      return orElse(false, signal, async () => {
+    async put(key, { bytes, sha256, contentType, condition }, signal) {
+      const template = templates.PUT;
+      if (!template) return false;
+      return orElse(false, 'PUT', signal, async () => {
         const own = {
           'content-length': String(bytes.length),
           'content-type': contentType,
           // By which the store verifies the body.
           'x-amz-content-sha256': sha256,
           'x-amz-meta-sha256': sha256,
-          ...(course.sendsChecksum && {
+          ...(template.sendsChecksum && {
             'x-amz-checksum-sha256': Buffer.from(sha256, 'hex').toString('base64'),
           }),
-          ...(ifAbsent && { 'if-none-match': '*' }),
+          ...(condition.IfNoneMatch !== undefined && { 'if-none-match': condition.IfNoneMatch }),
+          ...(condition.IfMatch !== undefined && { 'if-match': condition.IfMatch }),
         };
-        const { statusCode, headers, body } = await send('PUT', course, key, own, bytes, signal);
+        const { statusCode, headers, body } = await send('PUT', template, key, own, bytes, signal);
         const said = await text(body);
         // S3 may find out too late for another status that it failed, and a proxy's own page has no ETag.
         if (statusCode === 200 && headers.etag !== undefined && !said.includes('</Error>')) return true;
-        throw new Error(`the store answered ${statusCode}`);
+        throw new UnfitAnswer(String(statusCode));
       });
     },
   };
+
+  /** What `work` returns; `otherwise` when it fails, after a pause: the same request is about to be sent again. */
+  async function orElse<Result>(
+    otherwise: Result,
+    method: Method,
+    signal: AbortSignal,
+    work: () => Promise<Result>,
+  ): Promise<Result> {
+    try {
+      return await work();
+    } catch (error) {
+      // If the trouble lasts, the SDK meets it as well, and says what it is.
+      if (!signal.aborted) onFallback({ method, reason: reasonOf(error) });
+      await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
+      return otherwise;
+    }
+  }
 }
 
-/** What `work` returns; `otherwise` when it fails, after a pause: the same request is about to be sent again. */
-async function orElse<Result>(
-  otherwise: Result,
-  signal: AbortSignal,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  try {
-    return await work();
-  } catch {
-    // If the trouble lasts, the SDK meets it as well, and says what it is.
-    await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
-    return otherwise;
-  }
+/** An answer that is not handled here; its message is the reason. */
+class UnfitAnswer extends Error {}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof UnfitAnswer) return error.message;
+  return systemCode(error) ?? (error instanceof Error ? error.name : 'unknown');
 }
 
 /**
  * How a signed request of the SDK's was sent; `undefined` where requests for other objects can't be made of it.
  * @param known that of the request before.
  */
-function courseOf(
+function templateOf(
   request: HttpRequest,
   key: string,
   client: S3Client,
@@ -190,7 +219,7 @@ function courseOf(
     hostname,
     port,
     path: path.slice(0, -keyPath.length),
-    headers: Object.fromEntries([...headers].filter(([name]) => isSaidByAll(name))),
+    headers: Object.fromEntries([...headers].filter(([name]) => isSharedHeader(name))),
     sendsChecksum: headers.has('x-amz-checksum-sha256'),
     region,
     signer: known?.region === region ? known.signer : signerFor(region, client),
@@ -209,7 +238,7 @@ function signerFor(region: string, { config }: S3Client): SignatureV4 {
   });
 }
 
-function isSaidByAll(name: string): boolean {
+function isSharedHeader(name: string): boolean {
   return name === 'host' || name === 'user-agent' || (name.startsWith('x-amz-') && !OWN_HEADERS.has(name));
 }
 

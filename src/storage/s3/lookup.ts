@@ -18,8 +18,8 @@ export interface ObjectAddress {
 export interface OpenObject {
   readonly bytes: number;
   readonly body: Readable;
-  /** Tells this content from any other. */
-  readonly etag: string;
+  /** Tells this content from any other; not every proxy lets it through. */
+  readonly etag: string | undefined;
 }
 
 /** Size of an object, and its hash where the store keeps one of the whole; `undefined` when there is none. */
@@ -40,6 +40,20 @@ export async function findObject(
   }
 }
 
+/** The ETag of an object; `undefined` when there is none. */
+export async function findEtag(
+  client: S3Client,
+  address: ObjectAddress,
+  abortSignal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    return (await client.send(new HeadObjectCommand({ ...address }), { abortSignal })).ETag;
+  } catch (error) {
+    if (isNoSuchKey(error)) return undefined;
+    throw error;
+  }
+}
+
 /** Opens an object for reading; `undefined` when there is none. */
 export async function openObject(
   client: S3Client,
@@ -51,7 +65,7 @@ export async function openObject(
       abortSignal,
     });
     if (!(Body instanceof Readable)) throw new Error('the SDK answered without a body');
-    return { bytes: ContentLength ?? 0, body: Body, etag: ETag ?? '' };
+    return { bytes: ContentLength ?? 0, body: Body, etag: ETag };
   } catch (error) {
     if (isNoSuchKey(error)) return undefined;
     throw error;

@@ -2,8 +2,6 @@
 
 import { createHash } from 'node:crypto';
 import { addAbortSignal } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
-import { PutObjectCommand } from '@aws-sdk/client-s3';
 import type { ArchiveTarget } from '../../config/config.ts';
 import { VoicemailError } from '../../domain/errors.ts';
 import { MIN_PART_BYTES, partBytesFor, s3TransferMemory } from '../../domain/transfer-memory.ts';
@@ -23,7 +21,6 @@ import {
 } from '../store.ts';
 import {
   createS3Client,
-  hasHeaders,
   objectParameters,
   ownerParameters,
   type S3Connection,
@@ -31,28 +28,11 @@ import {
   watchHosts,
 } from './client.ts';
 import { createConditionalWrites, isAmazonS3 } from './conditional-writes.ts';
-import {
-  isConditionalConflict,
-  isNotImplemented,
-  isPreconditionFailed,
-  statusOf,
-  toArchiveS3Error,
-  unconfirmed,
-} from './errors.ts';
-import { createFastPath } from './fast-path.ts';
-import {
-  compareObject,
-  findObject,
-  type ListAddress,
-  listObjects,
-  type ObjectAddress,
-  openObject,
-} from './lookup.ts';
+import { isConditionalConflict, isPreconditionFailed, toArchiveS3Error } from './errors.ts';
+import { createFastPath, type Fallback } from './fast-path.ts';
+import { findObject, type ListAddress, listObjects, type ObjectAddress, openObject } from './lookup.ts';
 import { CLEAN_UP_MS, collectFirstPart, type Progress, uploadInParts } from './multipart.ts';
-
-/** How often a write that met another one is tried again, and the first pause; pauses double. */
-const CONFLICT_ATTEMPTS = 5;
-const CONFLICT_DELAY_MS = 50;
+import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
 
 /** An S3 archive. */
 export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
@@ -63,17 +43,12 @@ export interface S3StoreOptions {
   readonly maxObjectBytes?: number;
   /** How long a failed or cancelled upload may take to remove what it left in the bucket (milliseconds). */
   readonly cleanUpMs?: number;
+  /** Hears of each request that the SDK has to send again, because the fast path did not bring it to its end. */
+  readonly onFallback?: (fallback: Fallback) => void;
   /** Hears of what could not be cleaned up, and of stores without conditional writes. */
   readonly logger?: Logger;
   /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
   readonly connection?: S3Connection;
-}
-
-/** A body whose hash is known. */
-interface HashedBody {
-  readonly bytes: Buffer;
-  /** Lowercase hex. */
-  readonly sha256: string;
 }
 
 /**
@@ -87,10 +62,20 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   const client = createS3Client(s3, options.connection ?? {});
   const conditional = createConditionalWrites(options.logger);
   watchHosts(client, (hostname) => {
-    if (isAmazonS3(hostname)) conditional.works();
+    if (isAmazonS3(hostname)) conditional.isAmazon();
   });
-  const shortCut = createFastPath(client);
+  let fellBack = false;
+  const fastPath = createFastPath(client, (fallback) => {
+    options.onFallback?.(fallback);
+    if (fellBack) return;
+    fellBack = true;
+    options.logger?.info(
+      fallback,
+      'a request to the bucket was not fulfilled at the first try and is left to the SDK; further ones are counted',
+    );
+  });
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
+  const archive: Bucket = { client, s3, conditional, fastPath };
   const owner = ownerParameters(s3);
   const base = prefix === '' ? '' : `${prefix}/`;
   const translate = (error: unknown) => toArchiveS3Error(error, bucket);
@@ -128,98 +113,10 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     return findObject(client, address(key), await sendsChecksums(client, s3), signal);
   }
 
-  async function compare(key: string, bytes: number, sha256: string, signal: AbortSignal) {
-    return compareObject(client, address(key), { bytes, sha256 }, await sendsChecksums(client, s3), signal);
-  }
-
-  /** Ends a write that found something at its key. */
-  async function settle(
-    key: string,
-    bytes: number,
-    sha256: string,
-    error: unknown,
-    signal: AbortSignal,
-  ): Promise<WriteOutcome> {
-    const found = await compare(key, bytes, sha256, signal);
-    if (found === 'same') return 'exists';
-    if (found === 'nothing') throw error;
-    throw new VoicemailError(
-      'ARCHIVE_CONFLICT',
-      `another object is already at ${fullKey(key)}; it was left as it is`,
-      { cause: error },
-    );
-  }
-
-  async function put(
-    key: string,
-    body: HashedBody,
-    info: ObjectInfo,
-    mode: WriteMode,
-    signal: AbortSignal,
-  ): Promise<WriteOutcome> {
-    if (mode === 'absent' && conditional.mustLook && (await find(key, signal))) {
-      return settle(key, body.bytes.length, body.sha256, preconditionFailed(), signal);
-    }
-    const checksum = (await sendsChecksums(client, s3))
-      ? ({
-          ChecksumAlgorithm: 'SHA256',
-          ChecksumSHA256: Buffer.from(body.sha256, 'hex').toString('base64'),
-        } as const)
-      : {};
-    const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }) => {
-      const ifAbsent = condition.IfNoneMatch !== undefined;
-      const isPlain = condition.IfMatch === undefined;
-      if (isPlain && (await shortCut.put(fullKey(key), { ...body, ...info, ifAbsent }, signal))) return;
-      const { ETag } = await client.send(
-        withPayloadHash(
-          new PutObjectCommand({
-            ...address(key),
-            ...objectParameters(s3, Date.now()),
-            ...checksum,
-            ...condition,
-            Body: body.bytes,
-            ContentLength: body.bytes.length,
-            ContentType: info.contentType,
-            Metadata: { sha256: body.sha256 },
-          }),
-          body.sha256,
-        ),
-        { abortSignal: signal },
-      );
-      if (ETag !== undefined) return;
-      if ((await compare(key, body.bytes.length, body.sha256, signal)) !== 'same') throw unconfirmed();
-    };
-    /** A second answer of 412 may mean that the first try was stored and its answer lost. */
-    const putOver = async (version: string): Promise<WriteOutcome> => {
-      try {
-        await whileConflicting(() => send({ IfMatch: version }), signal);
-        return 'stored';
-      } catch (error) {
-        if (!isPreconditionFailed(error) && !isConditionalConflict(error) && statusOf(error) !== 404)
-          throw error;
-        return settle(key, body.bytes.length, body.sha256, error, signal);
-      }
-    };
-    if (mode === 'replace') {
-      await send({});
-      return 'stored';
-    }
-    if (mode !== 'absent') return putOver(mode.over);
-    const sendIfAbsent = () => send(conditional.send ? { IfNoneMatch: '*' } : {});
-    try {
-      await whileConflicting(sendIfAbsent, signal);
-    } catch (error) {
-      if (isPreconditionFailed(error)) conditional.works();
-      if (isPreconditionFailed(error) || isConditionalConflict(error)) {
-        return settle(key, body.bytes.length, body.sha256, error, signal);
-      }
-      if (!conditional.send || !isNotImplemented(error)) throw error;
-      conditional.missing();
-      await sendIfAbsent();
-      return 'stored';
-    }
-    await conditional.prove(body.bytes.length, sendIfAbsent);
-    return 'stored';
+  /** By the fast path where that can; `null` or `undefined` when there is no such object. */
+  async function openForReading(key: string, signal: AbortSignal) {
+    const object = await fastPath.get(fullKey(key), signal);
+    return object === undefined ? openObject(client, address(key), signal) : object;
   }
 
   async function putInParts(
@@ -231,6 +128,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   ): Promise<WriteOutcome> {
     const progress: Progress = { completing: false };
     const absent = mode === 'absent';
+    const written = () => ({ bytes: body.bytesRead(), sha256: body.sha256() });
     try {
       await uploadInParts(
         {
@@ -257,11 +155,11 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return 'stored';
     } catch (error) {
       if (absent && (isPreconditionFailed(error) || (progress.completing && isConditionalConflict(error)))) {
-        return settle(key, body.bytesRead(), body.sha256(), error, signal);
+        return settle(archive, address(key), written(), error, signal);
       }
       // The answer may have been lost on its way: then the object is there, and whole.
       if (!progress.completing) throw error;
-      if ((await compare(key, body.bytesRead(), body.sha256(), signal)) === 'same') return 'stored';
+      if ((await compare(archive, address(key), written(), signal)) === 'same') return 'stored';
       throw error;
     }
   }
@@ -271,16 +169,17 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     fullKey,
     async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
       return guarded(translate, signal, async () => {
-        const quick = await shortCut.get(fullKey(key), signal);
-        const object = quick === undefined ? await openObject(client, address(key), signal) : quick;
+        const object = await openForReading(key, signal);
         return object ? await readBody(key, object, maxBytes) : undefined;
       });
     },
     async readVersion(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
       return guarded(translate, signal, async (): Promise<ReadObject | undefined> => {
-        const object = await openObject(client, address(key), signal);
+        const object = await openForReading(key, signal);
         if (!object) return undefined;
-        return { bytes: await readBody(key, object, maxBytes), version: object.etag };
+        const bytes = await readBody(key, object, maxBytes);
+        if (object.etag === undefined) throw withoutVersion();
+        return { bytes, version: object.etag };
       });
     },
     async head(key, signal) {
@@ -305,7 +204,9 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     listDirectory: (keyPrefix, signal) => listPages(keyPrefix, { Delimiter: '/' }, signal),
     async write(key, body, info, mode, signal) {
       const sha256 = createHash('sha256').update(body).digest('hex');
-      return guarded(translate, signal, () => put(key, { bytes: body, sha256 }, info, mode, signal));
+      return guarded(translate, signal, () =>
+        putObject(archive, address(key), { bytes: body, sha256 }, info, mode, signal),
+      );
     },
     async writeStream(key, body, info, mode, signal) {
       const source = openBody(body.chunks, signal);
@@ -316,7 +217,8 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
           try {
             const first = await collectFirstPart(source, partBytes, body.expectedBytes);
             if (first.whole) {
-              return await put(key, { bytes: first.bytes, sha256: body.sha256() }, info, mode, signal);
+              const whole = { bytes: first.bytes, sha256: body.sha256() };
+              return await putObject(archive, address(key), whole, info, mode, signal);
             }
             return await putInParts(key, { ...first.rest, sha256: () => body.sha256() }, info, mode, signal);
           } finally {
@@ -341,37 +243,11 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   };
 }
 
-/** Sends again while the store says that another write of the same key is under way. */
-async function whileConflicting(send: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await send();
-      return;
-    } catch (error) {
-      if (!isConditionalConflict(error) || attempt === CONFLICT_ATTEMPTS) throw error;
-    }
-    await delay(CONFLICT_DELAY_MS * 2 ** (attempt - 1), undefined, { signal });
-  }
-}
-
-/**
- * Signs a request with the hash that its body is known to have, so that the store itself verifies the body
- * and the SDK does not hash it again: its signer takes the header as it finds it.
- */
-function withPayloadHash(command: PutObjectCommand, sha256: string): PutObjectCommand {
-  command.middlewareStack.add(
-    (next) => async (args) => {
-      if (hasHeaders(args.request)) args.request.headers['x-amz-content-sha256'] = sha256;
-      return next(args);
-    },
-    { name: 'knownPayloadHash', step: 'build' },
-  );
-  return command;
-}
-
-/** What the store would have answered, had it known the condition. */
-function preconditionFailed(): Error {
-  return Object.assign(new Error('an object is already there'), { name: 'PreconditionFailed' });
+/** Without an ETag a write over this version could not be conditional. */
+function withoutVersion(): VoicemailError {
+  return new VoicemailError('ARCHIVE_UNAVAILABLE', 'the bucket answered a read without an ETag', {
+    hint: 'look at what stands between here and the store, and let it pass the ETag header on',
+  });
 }
 
 /** The whole body of an object. */

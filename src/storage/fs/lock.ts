@@ -1,0 +1,100 @@
+/** Keeping the writers of one file apart, within this process and between processes. */
+
+import { createHash, randomUUID } from 'node:crypto';
+import { open, readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { systemCode, VoicemailError } from '../../domain/errors.ts';
+import { hasEnded, ownMark } from './process-mark.ts';
+import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
+
+/** A lock is held for a comparison and a rename. Who waits for longer is told to come back. */
+const MAX_WAIT_MS = 10_000;
+const MAX_PAUSE_MS = 20;
+
+/**
+ * Runs `use` while no other process has the lock of that name.
+ *
+ * The lock is a file that only one can create. It holds the mark of its process, so that a lock whose process has ended
+ * is removed at once where that can be told (see `process-mark.ts`); elsewhere it goes with the leftovers, after an hour.
+ *
+ * @param name of what is locked; the same for every process, wherever it has the archive mounted.
+ * @throws VoicemailError `ARCHIVE_UNAVAILABLE` when others have it for too long; the signal's reason when aborted.
+ */
+export async function withLock<Result>(
+  root: string,
+  name: string,
+  signal: AbortSignal,
+  use: () => Promise<Result>,
+): Promise<Result> {
+  const token = `${(await ownMark()) ?? ''}-${randomUUID()}`;
+  const lock = await acquire(root, `${hashOf(name)}.lock`, token, signal);
+  try {
+    return await use();
+  } finally {
+    // After an hour others may have taken it for a leftover, and have one of their own.
+    if ((await holderOf(lock)) === token) await removeTemporaryFile(root, lock);
+  }
+}
+
+async function acquire(root: string, name: string, token: string, signal: AbortSignal): Promise<string> {
+  const giveUpAt = performance.now() + MAX_WAIT_MS;
+  for (;;) {
+    signal.throwIfAborted();
+    const lock = await createFile(root, name, token);
+    if (lock.isNew) return lock.path;
+    const holder = await holderOf(lock.path);
+    if (holder === undefined) continue;
+    if (await hasEnded(holder.split('-', 1)[0] ?? '')) {
+      await breakLock(root, lock.path, holder);
+    } else if (performance.now() > giveUpAt) {
+      throw new VoicemailError('ARCHIVE_UNAVAILABLE', 'others write the same file at this moment');
+    }
+    await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
+  }
+}
+
+/**
+ * Removes the lock of a process that has ended. Of several that find it, one alone may do so: the others might remove
+ * the lock that somebody has taken since.
+ */
+async function breakLock(root: string, lock: string, holder: string): Promise<void> {
+  const right = await createFile(root, `${hashOf(holder)}.break`, '');
+  if (!right.isNew) return;
+  try {
+    if ((await holderOf(lock)) === holder) await removeTemporaryFile(root, lock);
+  } finally {
+    await removeTemporaryFile(root, right.path);
+  }
+}
+
+async function createFile(
+  root: string,
+  name: string,
+  content: string,
+): Promise<{ readonly path: string; readonly isNew: boolean }> {
+  return inTemporaryDirectory(root, name, async (path) => {
+    try {
+      const handle = await open(path, 'wx', FILE_MODE);
+      await using _closed = handle;
+      await handle.writeFile(content);
+      return { path, isNew: true };
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      return { path, isNew: false };
+    }
+  });
+}
+
+/** The token in a lock: empty while it is being written, `undefined` when there is no lock (any more). */
+async function holderOf(lock: string): Promise<string | undefined> {
+  try {
+    return await readFile(lock, 'utf8');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
