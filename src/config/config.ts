@@ -1,5 +1,6 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
+import type { ProxySettings } from '../util/http-proxy.ts';
 import type { LogLevel } from '../util/log.ts';
 
 /** The Kore app: who signs our tokens, and those that Kore's BotKit sends. */
@@ -24,6 +25,8 @@ export interface KoreConfig extends KoreApp {
   readonly maxAnswerBytes: number;
   /** `KORE_RETENTION` (milliseconds): how long Kore keeps voicemails, where that is known. */
   readonly retentionMs: number | undefined;
+  /** As in {@link Config}; here for whoever has only this part. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** What a `fileUrl` may name. */
@@ -34,6 +37,8 @@ export interface MediaConfig {
   readonly allowPrivate: boolean;
   /** `KORE_PRIVATE_MEDIA_HOSTS`: hosts, by their full names, that may resolve to private addresses. */
   readonly privateHosts: readonly string[];
+  /** As in {@link Config}; here for whoever has only this part. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** Where the queue is (`QUEUE_URL`). `url` may hold a password and is a secret. */
@@ -81,6 +86,8 @@ export interface S3Config {
   readonly objectLock: ObjectLock | undefined;
   /** `S3_EXPECTED_BUCKET_OWNER` */
   readonly expectedBucketOwner: string | undefined;
+  /** As in {@link Config}; here for whoever has only this part. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** Where archives go (`ARCHIVE_URL`). `prefix` has no slash at either end and may be empty. */
@@ -161,6 +168,8 @@ export interface HttpConfig {
  * the environment itself.
  */
 export interface TracesConfig {
+  /** `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT`: what decides which proxy is used. */
+  readonly endpoint: string;
   /** `OTEL_EXPORTER_OTLP_PROTOCOL` */
   readonly protocol: 'http/protobuf' | 'http/json';
   /** `OTEL_TRACES_SAMPLER` */
@@ -173,6 +182,8 @@ export interface TracesConfig {
     | 'parentbased_traceidratio';
   /** `OTEL_TRACES_SAMPLER_ARG`: the part of all traces that is kept, 0 to 1. */
   readonly samplerRatio: number;
+  /** As in {@link Config}; here for whoever has only this part. */
+  readonly proxy?: ProxySettings | undefined;
 }
 
 /** Everything. `kore` is there only for the commands that call Kore. */
@@ -189,6 +200,8 @@ export interface Config {
   readonly schedules: readonly ScheduleSpec[];
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;
+  /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`; `undefined` where neither of the first two is set. */
+  readonly proxy?: ProxySettings | undefined;
   readonly logLevel: LogLevel;
 }
 

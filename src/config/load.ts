@@ -1,4 +1,5 @@
 import { leastTransferMemory } from '../domain/transfer-memory.ts';
+import type { ProxySettings } from '../util/http-proxy.ts';
 import { registerSecret } from '../util/redact.ts';
 import type {
   ArchiveTarget,
@@ -37,6 +38,7 @@ import {
   parseTokens,
   visible,
 } from './parsers.ts';
+import { loadProxy } from './proxy.ts';
 import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
 import { loadTraces } from './traces.ts';
@@ -72,18 +74,20 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     EXAMPLE_BOT,
     needs.has('kore') || needs.has('bot'),
   );
-  const { app, kore } = loadKore(settings, defaultBotId, needs.has('kore'));
-  const archive = loadArchive(settings);
+  const proxy = loadProxy(settings);
+  const { app, kore } = loadKore(settings, defaultBotId, needs.has('kore'), proxy);
+  const archive = loadArchive(settings, proxy);
   const config: Config = {
     kore: needs.has('kore') ? kore : undefined,
     defaultBotId,
-    media: loadMedia(settings),
+    media: loadMedia(settings, proxy),
     queue: loadQueue(settings, needs.has('shared-queue')),
     archive,
     work: loadWork(settings, archive),
     http: loadHttp(settings, app, needs.has('api')),
     schedules: settings.optional('SCHEDULES', parseSchedules, 'nightly=0 3 * * *|48h') ?? [],
-    traces: loadTraces(settings),
+    traces: loadTraces(settings, proxy),
+    proxy,
     logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel, 'info'),
   };
   for (const secret of [environment.AWS_SECRET_ACCESS_KEY, environment.AWS_SESSION_TOKEN]) {
@@ -100,6 +104,7 @@ function loadKore(
   settings: Settings,
   botId: string | undefined,
   isNeeded: boolean,
+  proxy: ProxySettings | undefined,
 ): { app: KoreApp | undefined; kore: KoreConfig | undefined } {
   const baseUrl = settings.required('KORE_HOST', parseKoreHost, 'https://platform.kore.ai', isNeeded);
   const clientId = settings.required(
@@ -126,12 +131,12 @@ function loadKore(
   if (clientId === undefined || clientSecret === undefined) return { app: undefined, kore: undefined };
   const app = { clientId, clientSecret };
   if (baseUrl === undefined || botId === undefined) return { app, kore: undefined };
-  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs } };
+  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs, proxy } };
 }
 
 const PUBLIC_MEDIA_HOSTS = 'kore.ai,korebots.com,amazonaws.com';
 
-function loadMedia(settings: Settings): MediaConfig {
+function loadMedia(settings: Settings, proxy: ProxySettings | undefined): MediaConfig {
   const allowPrivate = settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean, 'false');
   // Who tries things out on this machine should not have to name it twice; a list of one's own counts alone.
   const standard = allowPrivate ? `${PUBLIC_MEDIA_HOSTS},127.0.0.1,localhost` : PUBLIC_MEDIA_HOSTS;
@@ -139,6 +144,7 @@ function loadMedia(settings: Settings): MediaConfig {
     hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, standard),
     allowPrivate,
     privateHosts: settings.optional('KORE_PRIVATE_MEDIA_HOSTS', parseHosts, 'media.internal.example') ?? [],
+    proxy,
   };
 }
 
@@ -166,12 +172,12 @@ function isCluster(target: QueueTarget): boolean {
   return target.kind === 'redis' && target.cluster;
 }
 
-function loadArchive(settings: Settings): ArchiveTarget {
-  const s3 = loadS3(settings);
+function loadArchive(settings: Settings, proxy: ProxySettings | undefined): ArchiveTarget {
+  const s3 = loadS3(settings, proxy);
   return settings.withDefault('ARCHIVE_URL', (text) => parseArchiveUrl(text, s3), 'file:./data/archive');
 }
 
-function loadS3(settings: Settings): S3Config {
+function loadS3(settings: Settings, proxy: ProxySettings | undefined): S3Config {
   const sse = settings.optional('S3_SSE', parseSse, 'aws:kms');
   const kmsKeyId = settings.optional('S3_KMS_KEY_ID', visible('key id', 2048), 'alias/voicemail');
   if (kmsKeyId !== undefined && !sse?.startsWith('aws:kms') && !settings.isFaulty('S3_SSE')) {
@@ -185,6 +191,7 @@ function loadS3(settings: Settings): S3Config {
     tags: settings.optional('S3_TAGS', parseTags, 'team=voice&kind=voicemail'),
     objectLock: settings.optional('S3_OBJECT_LOCK', parseObjectLock, 'GOVERNANCE:365d'),
     expectedBucketOwner: settings.optional('S3_EXPECTED_BUCKET_OWNER', parseAwsAccount, '123456789012'),
+    proxy,
   };
 }
 

@@ -1,3 +1,4 @@
+import type { ProxySettings } from '../util/http-proxy.ts';
 import { registerSecret } from '../util/redact.ts';
 import type { TracesConfig } from './config.ts';
 import { between, oneOf } from './parsers.ts';
@@ -6,6 +7,7 @@ import { InvalidValue, type Settings } from './settings.ts';
 const PROTOCOL = 'OTEL_EXPORTER_OTLP_PROTOCOL';
 const TRACES_PROTOCOL = 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL';
 const ENDPOINTS = ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT'] as const;
+const DEFAULT_ENDPOINT = 'http://localhost:4318';
 const HEADERS = ['OTEL_EXPORTER_OTLP_TRACES_HEADERS', 'OTEL_EXPORTER_OTLP_HEADERS'] as const;
 
 const parseProtocol = oneOf('http/protobuf', 'http/json');
@@ -24,11 +26,11 @@ const parseSampler = oneOf(
  *
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
-export function loadTraces(settings: Settings): TracesConfig | undefined {
+export function loadTraces(settings: Settings, proxy: ProxySettings | undefined): TracesConfig | undefined {
   const isDisabled = settings.withDefault('OTEL_SDK_DISABLED', isTrue, 'false');
   const exporter = settings.withDefault('OTEL_TRACES_EXPORTER', (text) => text, 'otlp');
   if (isDisabled || exporter === 'none') return undefined;
-  const endpoints = ENDPOINTS.map((name) => settings.optional(name, parseEndpoint, 'http://localhost:4318'));
+  const endpoints = ENDPOINTS.map((name) => settings.optional(name, parseEndpoint, DEFAULT_ENDPOINT));
   const isNamed =
     endpoints.some((url) => url !== undefined) || ENDPOINTS.some((name) => settings.isFaulty(name));
   if (!isNamed) return undefined;
@@ -37,6 +39,8 @@ export function loadTraces(settings: Settings): TracesConfig | undefined {
     for (const credential of credentials) registerSecret(credential);
   }
   return {
+    endpoint: endpoints.find((url) => url !== undefined) ?? DEFAULT_ENDPOINT,
+    proxy,
     protocol:
       settings.optional(TRACES_PROTOCOL, parseProtocol, 'http/protobuf') ??
       settings.withDefault(PROTOCOL, parseProtocol, 'http/protobuf'),

@@ -56,7 +56,7 @@ export interface KoreClient {
  */
 export function createKoreClient(options: KoreClientOptions): KoreClient {
   const { config, limit, log, onCall } = options;
-  const exchange = createKoreTransport(config.baseUrl, options);
+  const exchange = createKoreTransport(config.baseUrl, options, config.proxy);
 
   async function fetchVoicemail(
     session: SessionRef,

@@ -1,5 +1,6 @@
-import { type Dispatcher, errors, Pool } from 'undici';
+import { type Dispatcher, errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
+import { createDispatcher, type ProxySettings, sayProxyFault } from '../util/http-proxy.ts';
 import { VERSION } from '../util/version.ts';
 
 /** One request to Kore's API: a GET, or a POST where it has a body. */
@@ -44,18 +45,25 @@ const KEEP_ALIVE_MS = 30_000;
 class BodyTooLarge extends Error {}
 
 /** An {@link Exchange} with the host of `baseUrl` (scheme, host and port). */
-export function createKoreTransport(baseUrl: string, limits: TransportLimits): KoreTransport {
+export function createKoreTransport(
+  baseUrl: string,
+  limits: TransportLimits,
+  proxy?: ProxySettings,
+): KoreTransport {
   const maxBodyBytes = limits.maxBodyBytes ?? 8 * 1024 * 1024;
   const totalTimeoutMs = limits.totalTimeoutMs ?? 60_000;
   const host = new URL(baseUrl).host;
-  const pool = new Pool(baseUrl, {
-    connect: { timeout: limits.connectTimeoutMs ?? 10_000 },
-    headersTimeout: limits.headersTimeoutMs ?? 30_000,
-    bodyTimeout: limits.bodyTimeoutMs ?? 15_000,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    // A few calls a second gain nothing from HTTP/2, whose timeouts are other ones.
-    allowH2: false,
-  });
+  const dispatcher = createDispatcher(
+    {
+      connect: { timeout: limits.connectTimeoutMs ?? 10_000 },
+      headersTimeout: limits.headersTimeoutMs ?? 30_000,
+      bodyTimeout: limits.bodyTimeoutMs ?? 15_000,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      // A few calls a second gain nothing from HTTP/2, whose timeouts are other ones.
+      allowH2: false,
+    },
+    proxy,
+  );
 
   async function send(request: KoreRequest, signal: AbortSignal): Promise<KoreAnswer> {
     signal.throwIfAborted();
@@ -65,7 +73,8 @@ export function createKoreTransport(baseUrl: string, limits: TransportLimits): K
     signal.addEventListener('abort', onAbort, { once: true });
     const timer = setTimeout(() => ending.abort(), totalTimeoutMs);
     try {
-      const response = await pool.request({
+      const response = await dispatcher.request({
+        origin: baseUrl,
         method: request.body === undefined ? 'GET' : 'POST',
         path: request.path,
         headers: { 'user-agent': `voicemail-archiver/${VERSION}`, ...request.headers },
@@ -95,13 +104,13 @@ export function createKoreTransport(baseUrl: string, limits: TransportLimits): K
       // Without a cause: this error carries the bytes it stumbled over, which may be a signed URL.
       return new VoicemailError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
     }
-    const message = `Kore could not be reached at ${host} (${sayCode(error)})`;
+    const message = `Kore could not be reached at ${host} (${sayProxyFault(error) ?? sayCode(error)})`;
     return new VoicemailError('KORE_UNAVAILABLE', message, { cause: error });
   }
 
   let closing: Promise<void> | undefined;
   function close(): Promise<void> {
-    closing ??= pool.close();
+    closing ??= dispatcher.close();
     return closing;
   }
 

@@ -333,6 +333,55 @@ describe('good values', () => {
   });
 });
 
+describe('proxies', () => {
+  test('come by the variables that curl reads, of which lower case wins, and go to all parts that send requests', () => {
+    const environment = {
+      ...KORE,
+      ARCHIVE_URL: 's3://voicemails',
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'https://collector.example',
+      HTTP_PROXY: 'http://ignored.example:1',
+      http_proxy: 'plain.example:3128',
+      HTTPS_PROXY: 'https://secure.example/',
+      no_proxy: 'localhost,.internal.example',
+    };
+    const proxy = {
+      http: 'http://plain.example:3128',
+      https: 'https://secure.example',
+      noProxy: 'localhost,.internal.example',
+    };
+    const config = load(environment, 'kore');
+    expect(config.proxy).toEqual(proxy);
+    expect(config.kore?.proxy).toEqual(proxy);
+    expect(config.media.proxy).toEqual(proxy);
+    expect(config.archive).toMatchObject({ s3: { proxy } });
+    expect(config.traces?.proxy).toEqual(proxy);
+  });
+
+  test('are none where only the exceptions are named', () => {
+    expect(load({ NO_PROXY: '*' }).proxy).toBeUndefined();
+  });
+
+  test('a password in a proxy’s URL is redacted', () => {
+    load({ HTTPS_PROXY: 'http://user:proxy%2Fpassword@proxy.example' });
+    expect(redact('it was proxy/password, written proxy%2Fpassword')).toBe(
+      'it was [redacted], written [redacted]',
+    );
+  });
+
+  test.each<[string, string, RegExp]>([
+    ['HTTPS_PROXY', 'socks5://user:hunter22@proxy.example', /neither with http/],
+    ['https_proxy', 'http://proxy.example/path', /more than a host/],
+    ['HTTP_PROXY', 'http://user:hunter22#@proxy.example', /no URL of a proxy|more than a host/],
+    ['HTTP_PROXY', 'http://user:hunter22%@proxy.example', /%25/],
+    ['NO_PROXY', 'höst.example', /no list of hosts/],
+  ])('%s=%s is refused without being quoted', (variable, value, message) => {
+    const [fault, ...others] = faults({ [variable]: value });
+    expect(others).toEqual([]);
+    expect(fault).toMatchObject({ variable, message: expect.stringMatching(message) });
+    expect(fault?.message).not.toContain('hunter22');
+  });
+});
+
 describe('bad values', () => {
   const longTags = Array.from({ length: 11 }, (_, index) => `k${index}=v`).join('&');
 

@@ -375,7 +375,12 @@ describe('the configuration', () => {
       { sampler: 'parentbased_traceidratio', samplerRatio: 0.25 },
     ],
   ])('takes %s', (_, environment, expected) => {
-    const standard = { protocol: 'http/protobuf', sampler: 'parentbased_always_on', samplerRatio: 1 };
+    const standard = {
+      endpoint: 'https://collector.example',
+      protocol: 'http/protobuf',
+      sampler: 'parentbased_always_on',
+      samplerRatio: 1,
+    };
     expect(load({ ...ENDPOINT, ...environment })).toEqual({ ...standard, ...expected });
   });
 

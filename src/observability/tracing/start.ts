@@ -25,6 +25,7 @@ import {
 import { ATTR_SERVICE_NAME, ATTR_SERVICE_VERSION } from '@opentelemetry/semantic-conventions';
 import type { TracesConfig } from '../../config/config.ts';
 import { withinTime } from '../../util/async.ts';
+import { createProxyAgents, proxyFor } from '../../util/http-proxy.ts';
 import type { Logger } from '../../util/log.ts';
 import { VERSION } from '../../util/version.ts';
 import { traceObservers, traceParts } from './observers.ts';
@@ -111,8 +112,14 @@ interface WatchedExporter {
  * Sends spans where the environment says. That they can't be sent is told once, and once more when they can be
  * again: traces are for onlookers, and archiving goes on without them.
  */
-function createExporter({ protocol }: TracesConfig, log: Logger): WatchedExporter {
-  const exporter: SpanExporter = protocol === 'http/json' ? new JsonExporter() : new ProtobufExporter();
+function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger): WatchedExporter {
+  const via = proxyFor(endpoint, proxy);
+  const agents = via === undefined ? undefined : createProxyAgents(via, { keepAlive: true });
+  const options = agents && {
+    httpAgentOptions: (scheme: string) => (scheme === 'http:' ? agents.httpAgent : agents.httpsAgent),
+  };
+  const exporter: SpanExporter =
+    protocol === 'http/json' ? new JsonExporter(options) : new ProtobufExporter(options);
   let isFailing = false;
   const fail = (reason: string | undefined) => {
     if (isFailing) return;

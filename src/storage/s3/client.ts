@@ -8,18 +8,11 @@ import {
   type StorageClass,
   type UploadPartCommand,
 } from '@aws-sdk/client-s3';
-import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { S3Config } from '../../config/config.ts';
 import { VERSION } from '../../util/version.ts';
 import { isDamaged } from './errors.ts';
+import { createRequestHandler } from './request-handler.ts';
 
-const CONNECTION_TIMEOUT_MS = 5_000;
-/** A connection on which nothing moves. */
-const SOCKET_TIMEOUT_MS = 30_000;
-/** A whole request up to the answer's headers: a part of 5 MiB at half a megabit a second. */
-const REQUEST_TIMEOUT_MS = 90_000;
-/** More than any worker has uploads at once: waiting for a socket counts as time spent on connecting. */
-const MAX_SOCKETS = 512;
 /** With pauses that double from 50 ms (1 s when the store says slow down). */
 const MAX_ATTEMPTS = 5;
 
@@ -31,7 +24,6 @@ export type S3Connection = Pick<
 
 /** Makes a client whose every wait is bounded; the SDK's own defaults wait for ever. */
 export function createS3Client(s3: S3Config, connection: S3Connection): S3Client {
-  const agent = { keepAlive: true, maxSockets: MAX_SOCKETS };
   const client = new S3Client({
     maxAttempts: MAX_ATTEMPTS,
     retryMode: 'standard',
@@ -39,14 +31,7 @@ export function createS3Client(s3: S3Config, connection: S3Connection): S3Client
     forcePathStyle: s3.forcePathStyle,
     // The SDK opens a connection of its own for each request that it sends `Expect: 100-continue` with.
     expectContinueHeader: false,
-    requestHandler: new NodeHttpHandler({
-      connectionTimeout: CONNECTION_TIMEOUT_MS,
-      socketTimeout: SOCKET_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      throwOnRequestTimeout: true,
-      httpAgent: agent,
-      httpsAgent: agent,
-    }),
+    requestHandler: createRequestHandler(s3.proxy),
   });
   lighten(client);
   resendDamaged(client);

@@ -99,6 +99,9 @@ const DAMAGED = unavailable('the bytes were damaged between here and the bucket,
 const UNREACHABLE = unavailable(
   'the bucket can not be reached: look at the network, and at AWS_ENDPOINT_URL_S3 if it is set',
 );
+const PROXY_REFUSES = unavailable(
+  'the proxy does not let the bucket through: look at HTTPS_PROXY (user, password, its rules), or name the bucket in NO_PROXY',
+);
 const BAD_CERTIFICATE = denied(
   () => "the store's certificate is not trusted: name its authority in NODE_EXTRA_CA_CERTS",
 );
@@ -151,6 +154,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENETUNREACH: UNREACHABLE,
   ENOTFOUND: UNREACHABLE,
   EAI_AGAIN: UNREACHABLE,
+  ERR_PROXY_TUNNEL: PROXY_REFUSES,
   SELF_SIGNED_CERT_IN_CHAIN: BAD_CERTIFICATE,
   DEPTH_ZERO_SELF_SIGNED_CERT: BAD_CERTIFICATE,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_CERTIFICATE,
