@@ -3,11 +3,9 @@
  * the program decide by {@link proxyFor}, as each library reads `NO_PROXY` in another way.
  */
 
-import type { ClientRequest, Agent as HttpAgent, AgentOptions as HttpAgentOptions } from 'node:http';
-import type { Agent as HttpsAgent } from 'node:https';
-import { BlockList, isIP, isIPv6, type LookupFunction, type Socket } from 'node:net';
-import { HttpProxyAgent } from 'http-proxy-agent';
-import { HttpsProxyAgent } from 'https-proxy-agent';
+import { Agent as HttpAgent, type AgentOptions as HttpAgentOptions } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { BlockList, isIP, isIPv6, type LookupFunction } from 'node:net';
 import { Agent, type buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 
 /** The proxies, as URLs (`http://user:password@proxy.example:3128`), and what goes past them. */
@@ -118,62 +116,45 @@ function createTunnels(uri: string, options: DispatcherOptions): Dispatcher {
 
 /** What a proxy's refusal is, where an error of a request is one: `the proxy answered 407`. */
 export function sayProxyFault(error: unknown): string | undefined {
-  if (error instanceof ProxyRefusedError) return error.message;
   if (!(error instanceof Error)) return undefined;
-  // undici's own errors of a tunnel and of a forwarded request; both bear codes that mean other things as well.
-  const [, tunnel] = /^Proxy response \((\d{3})\)/.exec(error.message) ?? [];
-  const [, forward] = /^Proxy Authentication Required \((407)\)$/.exec(error.message) ?? [];
-  const status = tunnel ?? forward;
-  if (status !== undefined) return refusal(Number(status));
-  const isLost = 'code' in error && (error.code === 'UND_ERR_PRX_CONN' || error.code === 'UND_ERR_PRX_TLS');
-  return isLost ? 'the connection to the proxy was lost' : undefined;
-}
-
-function refusal(status: number): string {
-  const fix = status === 407 ? '; give user and password in its URL' : '';
+  const code = 'code' in error ? error.code : undefined;
+  if (code === 'UND_ERR_PRX_CONN' || code === 'UND_ERR_PRX_TLS')
+    return 'the connection to the proxy was lost';
+  const status = REFUSALS.map((words) => words.exec(error.message)?.[1]).find((found) => found !== undefined);
+  if (status === undefined) return code === NODE_REFUSAL ? 'the proxy refused' : undefined;
+  const fix = status === '407' ? '; give user and password in its URL' : '';
   return `the proxy answered ${status}${fix}`;
 }
 
-/** A proxy did not open the tunnel that it was asked for. `code` is what Node's own agents call it. */
-export class ProxyRefusedError extends Error {
-  readonly code = 'ERR_PROXY_TUNNEL';
-
-  constructor(status: number) {
-    super(refusal(status));
-    this.name = 'ProxyRefusedError';
-  }
-}
+/** Node's code of a tunnel that was not opened. */
+const NODE_REFUSAL = 'ERR_PROXY_TUNNEL';
+/** How undici (of a tunnel, of a forwarded request) and Node say it; undici's codes mean other things as well. */
+const REFUSALS = [
+  /^Proxy response \((\d{3})\)/,
+  /^Proxy Authentication Required \((407)\)$/,
+  /^Failed to establish tunnel to .* HTTP\/1\.\d (\d{3})/,
+];
 
 /**
- * Agents of Node's `http` and `https` through a proxy: https through a tunnel, http as it is.
+ * Whether this Node's `http` and `https` know proxies: from 22.21 and 24.5 on. An older one would ignore them and
+ * connect directly.
+ */
+export const HAS_PROXY_AGENTS = process.allowedNodeEnvironmentFlags.has('--use-env-proxy');
+
+/**
+ * Agents of Node's `http` and `https` through a proxy: https through a tunnel, http as it is. A refused tunnel fails
+ * the request with an error of the code `ERR_PROXY_TUNNEL`.
  *
- * Whether a request goes through it is for whoever chooses between agents to decide, by {@link proxyFor}. An https
- * request whose tunnel is refused fails with {@link ProxyRefusedError}.
+ * Whether a request goes through it is for whoever chooses between agents to decide, by {@link proxyFor}.
  */
 export function createProxyAgents(
   proxy: string,
   options: HttpAgentOptions,
 ): { readonly httpAgent: HttpAgent; readonly httpsAgent: HttpsAgent } {
+  if (!HAS_PROXY_AGENTS) throw new Error('HTTP proxies need Node 22.21, 24.5 or newer');
+  const proxyEnv = { http_proxy: proxy, https_proxy: proxy, no_proxy: '' };
   return {
-    httpAgent: new HttpProxyAgent(proxy, options),
-    // It has what an agent of https has, and does not say so in its types.
-    httpsAgent: new TunnelAgent(proxy, options) as unknown as HttpsAgent,
+    httpAgent: new HttpAgent({ ...options, proxyEnv }),
+    httpsAgent: new HttpsAgent({ ...options, proxyEnv }),
   };
-}
-
-/** Tells a proxy's refusal apart from an answer of the server's, which its parent class passes it off as. */
-class TunnelAgent extends HttpsProxyAgent<string> {
-  override async connect(
-    request: ClientRequest,
-    options: Parameters<HttpsProxyAgent<string>['connect']>[1],
-  ): Promise<Socket> {
-    let status = 200;
-    request.once('proxyConnect', (answer: { readonly statusCode: number }) => {
-      status = answer.statusCode;
-    });
-    const socket = await super.connect(request, options);
-    if (status === 200) return socket;
-    socket.destroy();
-    throw new ProxyRefusedError(status);
-  }
 }
