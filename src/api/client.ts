@@ -199,9 +199,11 @@ function succeed<T extends object>(answer: T | Problem): T {
   return answer;
 }
 
-function errorOf({ code, detail }: Problem): Error {
+function errorOf({ code, detail, hint }: Problem): Error {
   if (code === 'QUEUE_UNAVAILABLE') return new QueueUnavailableError(detail);
-  return isErrorCode(code) ? new VoicemailError(code, detail) : new RemoteError(detail, code);
+  return isErrorCode(code)
+    ? new VoicemailError(code, detail, { ...(hint !== undefined && { hint }) })
+    : new RemoteError(detail, code);
 }
 
 function parseJson(text: string): unknown {

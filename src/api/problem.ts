@@ -1,5 +1,7 @@
 import { STATUS_CODES } from 'node:http';
-import { isBug, isVoicemailError } from '../domain/errors.ts';
+import { isVoicemailError } from '../domain/errors.ts';
+import { QueueUnavailableError } from '../jobs/backends/backend.ts';
+import { asQueueError } from '../jobs/backends/driver-errors.ts';
 import { InvalidCursorError } from '../jobs/session-listing.ts';
 import { redact } from '../util/redact.ts';
 import type { Problem, ProblemCode } from './schemas/sessions.ts';
@@ -16,6 +18,8 @@ const RETRY_AFTER_S = 5;
 export interface ApiErrorOptions extends ErrorOptions {
   /** Headers that belong to the answer, by their names in lower case. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** What to do, as an imperative. */
+  readonly hint?: string | undefined;
 }
 
 /** An error that says to the client what is wrong. `message` becomes the problem's `detail`. */
@@ -23,25 +27,28 @@ export class ApiError extends Error {
   readonly status: number;
   readonly code: ProblemCode;
   readonly headers: Readonly<Record<string, string>>;
+  readonly hint: string | undefined;
 
   constructor(status: number, code: ProblemCode, message: string, options: ApiErrorOptions = {}) {
-    const { headers = {}, ...rest } = options;
+    const { headers = {}, hint, ...rest } = options;
     super(message, rest);
     this.name = 'ApiError';
     this.status = status;
     this.code = code;
+    this.hint = hint;
     this.headers = { ...(status === 503 && { 'retry-after': String(RETRY_AFTER_S) }), ...headers };
   }
 }
 
 /** The problem document of an error. */
-export function problemOf({ status, code, message }: ApiError): Problem {
+export function problemOf({ status, code, message, hint }: ApiError): Problem {
   return {
     // RFC 9457: no page to read about it, the title is the status' own text.
     type: 'about:blank',
     title: STATUS_CODES[status] ?? 'Error',
     status,
     detail: redact(message),
+    ...(hint !== undefined && { hint: redact(hint) }),
     code,
   };
 }
@@ -56,16 +63,24 @@ const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
 /**
  * Whatever a route threw, as an error for the client.
  *
- * Fastify's own complaints about a request carry a status. What is neither such a complaint nor one of ours nor a
- * bug was thrown by the queue's driver, in its own terms for each kind of queue: the queue can't be reached. Then
- * nothing is promised to the sender, who tries again.
+ * Fastify's own complaints about a request carry a status. What nobody foresaw is a bug of this program: a 500, which
+ * tells the client nothing more; the log has it with its stack.
  */
-export function asApiError(error: unknown): ApiError {
+export function asApiError(thrown: unknown): ApiError {
+  const error = asQueueError(thrown);
   if (error instanceof ApiError) return error;
   if (error instanceof InvalidCursorError) return new ApiError(400, 'INVALID_REQUEST', error.message);
+  if (error instanceof QueueUnavailableError) {
+    return new ApiError(503, 'QUEUE_UNAVAILABLE', 'the queue cannot be reached; try again in a moment', {
+      cause: thrown,
+    });
+  }
   if (isVoicemailError(error)) {
     const isArchiveAway = error.code === 'ARCHIVE_UNAVAILABLE' || error.code === 'ARCHIVE_DENIED';
-    return new ApiError(isArchiveAway ? 503 : 500, error.code, error.message, { cause: error });
+    return new ApiError(isArchiveAway ? 503 : 500, error.code, error.message, {
+      cause: error,
+      hint: error.hint,
+    });
   }
   if (error instanceof Error && 'statusCode' in error) {
     const status = Number(error.statusCode);
@@ -74,12 +89,7 @@ export function asApiError(error: unknown): ApiError {
       return new ApiError(status, code, error.message, { cause: error });
     }
   }
-  if (isBug(error)) {
-    return new ApiError(500, 'INTERNAL', 'something went wrong in this program; its log says what', {
-      cause: error,
-    });
-  }
-  return new ApiError(503, 'QUEUE_UNAVAILABLE', 'the queue cannot be reached; try again in a moment', {
+  return new ApiError(500, 'INTERNAL', 'something went wrong in this program; its log says what', {
     cause: error,
   });
 }

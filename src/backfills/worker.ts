@@ -225,11 +225,10 @@ async function work(
 function listingOf(source: ListingSource, accountId: string | undefined): Listing {
   if (source === 'sessions') return sessionsListing;
   if (accountId !== undefined) return callsListing(accountId);
-  throw new VoicemailError(
-    'INTERNAL',
-    'call details are listed by account: set KORE_ACCOUNT_ID for the workers, or use the source "sessions"',
-    { retryable: false },
-  );
+  throw new VoicemailError('INTERNAL', 'call details are listed by account, and KORE_ACCOUNT_ID is not set', {
+    retryable: false,
+    hint: 'set KORE_ACCOUNT_ID for the workers, or use the source "sessions"',
+  });
 }
 
 function tally(results: readonly EnqueueResult[]): Queued {

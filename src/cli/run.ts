@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { passSdkSettings, readEnvironment } from '../config/environment.ts';
-import { ConfigError } from '../config/settings.ts';
+import { ConfigError, sayFault } from '../config/settings.ts';
+import { isVoicemailError } from '../domain/errors.ts';
 import { createLogger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
 import { VERSION } from '../util/version.ts';
@@ -103,7 +104,7 @@ function tell(thrown: unknown, isDebugging: boolean, write: (text: string) => vo
   // Commander has said it already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
   if (error instanceof ConfigError) {
-    const faults = error.faults.map(({ variable, message }) => `  ${variable}: ${message}\n`).join('');
+    const faults = error.faults.map((fault) => `  ${sayFault(fault)}\n`).join('');
     write(redact(`error: the configuration is not right\n${faults}`));
     return EXIT_USAGE;
   }
@@ -113,6 +114,8 @@ function tell(thrown: unknown, isDebugging: boolean, write: (text: string) => vo
   }
   const message = error instanceof Error ? error.message || error.name : String(error);
   write(`error: ${redact(message)}\n`);
+  const hint = isVoicemailError(error) ? error.hint : undefined;
+  if (hint !== undefined) write(`hint: ${redact(hint)}\n`);
   if (isDebugging && !(error instanceof CommandFailed)) {
     createLogger('debug').debug({ err: error }, 'where it came from');
   }

@@ -164,6 +164,7 @@ function sessionLines(view: SessionView): string[] {
         : undefined,
     ],
     ['last error', error && `${error.code}: ${error.message} (${error.at})`],
+    ['what to do', error?.hint],
     ...(view.recordings ?? []).map(({ key, bytes, durationSeconds }): [string, string] => [
       'recording',
       `${key} (${count(bytes, 'byte')}${durationSeconds === undefined ? '' : `, ${durationSeconds.toFixed(1)} s`})`,

@@ -42,7 +42,8 @@ function readDotEnv(directory: string): Environment {
     throw new ConfigError([
       {
         variable: '.env',
-        message: `the file in the working directory can't be read (${code}); fix or remove it`,
+        message: `the file in the working directory can't be read (${code})`,
+        hint: 'fix or remove it',
       },
     ]);
   }

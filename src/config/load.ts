@@ -154,13 +154,15 @@ function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {
   if (mustBeShared && target.kind === 'embedded' && !settings.isFaulty('QUEUE_URL')) {
     settings.addFault(
       'QUEUE_URL',
-      'an embedded queue belongs to one process, and this command shares it with others; for example redis://localhost:6379',
+      'an embedded queue belongs to one process, and this command shares it with others',
+      { example: 'redis://localhost:6379' },
     );
   }
   if (isCluster(target) && prefix !== undefined && !/\{[^{}]+\}/.test(prefix)) {
     settings.addFault(
       'QUEUE_PREFIX',
-      'needs braces on a Redis cluster, which keep all keys of the queue on one node; for example {archive}',
+      'needs braces on a Redis cluster, which keep all keys of the queue on one node',
+      { example: '{archive}' },
     );
   }
   const password = passwordIn(target);
@@ -181,7 +183,9 @@ function loadS3(settings: Settings, proxy: ProxySettings | undefined): S3Config 
   const sse = settings.optional('S3_SSE', parseSse, 'aws:kms');
   const kmsKeyId = settings.optional('S3_KMS_KEY_ID', visible('key id', 2048), 'alias/voicemail');
   if (kmsKeyId !== undefined && !sse?.startsWith('aws:kms') && !settings.isFaulty('S3_SSE')) {
-    settings.addFault('S3_KMS_KEY_ID', 'is of no use without encryption by KMS; set S3_SSE=aws:kms too');
+    settings.addFault('S3_KMS_KEY_ID', 'is of no use without encryption by KMS', {
+      hint: 'set S3_SSE=aws:kms too',
+    });
   }
   return {
     forcePathStyle: settings.withDefault('S3_FORCE_PATH_STYLE', parseBoolean, 'false'),
@@ -210,7 +214,8 @@ function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
     const leastMiB = Math.ceil(leastBytes / 2 ** 20);
     settings.addFault(
       'TRANSFER_MEMORY',
-      `is less than one recording of MAX_RECORDING_BYTES takes on its way; give at least ${leastMiB}MiB`,
+      'is less than one recording of MAX_RECORDING_BYTES takes on its way',
+      { hint: `give at least ${leastMiB}MiB` },
     );
   }
   return {
@@ -243,10 +248,9 @@ function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolea
   const hasCredentials = tokens.length > 0 || jwt !== undefined;
   const isUnclear = ['API_TOKEN', ...JWT_VARIABLES].some((name) => settings.isFaulty(name));
   if (isServed && !hasCredentials && !isUnclear && !isLoopback(host)) {
-    settings.addFault(
-      'HTTP_HOST',
-      `"${host}" would let other machines use the API without any credentials; set API_TOKEN (or API_JWKS_URL), or keep to 127.0.0.1`,
-    );
+    settings.addFault('HTTP_HOST', `"${host}" would let other machines use the API without any credentials`, {
+      hint: 'set API_TOKEN (or API_JWKS_URL), or keep to 127.0.0.1',
+    });
   }
   const isPortDefault = ownPort === undefined || undefined;
   return { host, port, isPortDefault, tokens, jwt, webhook: loadWebhook(settings, app) };

@@ -41,7 +41,7 @@ export class Settings {
     const value = this.optional(variable, parse, example);
     if (value === undefined && isNeeded && !this.isFaulty(variable)) {
       const alternative = SECRETS.has(variable) ? ` (or ${variable}_FILE)` : '';
-      this.addFault(variable, `is required${alternative}; for example ${example}`);
+      this.addFault(variable, `is required${alternative}`, { example });
     }
     return value;
   }
@@ -54,13 +54,14 @@ export class Settings {
       return parse(source.text);
     } catch (error) {
       if (!(error instanceof InvalidValue)) throw error;
-      this.addFault(source.variable, `${error.message}; for example ${example}`);
+      this.addFault(source.variable, error.message, { example });
       return undefined;
     }
   }
 
-  addFault(variable: string, message: string): void {
-    this.#faults.push({ variable, message });
+  /** @param advice what would be right, apart from what is wrong. */
+  addFault(variable: string, message: string, advice: Pick<Fault, 'hint' | 'example'> = {}): void {
+    this.#faults.push({ variable, message, ...advice });
   }
 
   /** Whether a fault of this variable, or of its file, is known already. */
@@ -84,7 +85,7 @@ export class Settings {
     const direct = this.#environment[variable] ?? '';
     const path = this.#environment[fileVariable] ?? '';
     if (direct !== '' && path !== '') {
-      this.addFault(variable, `is set, and so is ${fileVariable}; unset one of them`);
+      this.addFault(variable, `is set, and so is ${fileVariable}`, { hint: 'unset one of them' });
       return undefined;
     }
     if (path === '') return direct === '' ? undefined : { variable, text: direct };
@@ -98,10 +99,9 @@ export class Settings {
     try {
       text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
     } catch (error) {
-      this.addFault(
-        fileVariable,
-        `the file can't be read (${sayCode(error)}); give the path of a readable file`,
-      );
+      this.addFault(fileVariable, `the file can't be read (${sayCode(error)})`, {
+        hint: 'give the path of a readable file',
+      });
       return undefined;
     }
     if (text !== '' && text.length <= MAX_SECRET_CHARACTERS) return text;
@@ -118,8 +118,18 @@ export function sayCode(error: unknown): string {
 export interface Fault {
   /** The variable as it is to be fixed; its `_FILE` form where that is what was set. */
   readonly variable: string;
-  /** What is wrong and what would be right. Holds no secret. */
+  /** What is wrong. Holds no secret. */
   readonly message: string;
+  /** What to do, as an imperative. */
+  readonly hint?: string;
+  /** A value that would be right. */
+  readonly example?: string;
+}
+
+/** A fault on one line, for people: what is wrong, what to do and an example, as far as they are known. */
+export function sayFault({ variable, message, hint, example }: Fault): string {
+  const parts = [message, hint, example === undefined ? undefined : `for example ${example}`];
+  return `${variable}: ${parts.filter((part) => part !== undefined).join('; ')}`;
 }
 
 /** Everything that is wrong with the configuration, at once; the message has one line for each fault. */
@@ -127,7 +137,7 @@ export class ConfigError extends Error {
   readonly faults: readonly Fault[];
 
   constructor(faults: readonly Fault[]) {
-    super(faults.map(({ variable, message }) => `${variable}: ${message}`).join('\n'));
+    super(faults.map(sayFault).join('\n'));
     this.name = 'ConfigError';
     this.faults = faults;
   }

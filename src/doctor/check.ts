@@ -1,4 +1,6 @@
-/** What every check of `doctor` comes to: one line each, with the fix where something is wrong. */
+/** The results of the checks of `doctor`: one line each, with the fix where something is wrong. */
+
+import { isVoicemailError } from '../domain/errors.ts';
 
 /**
  * `ok`; `warning`: it works, and something may go wrong one day; `failed`: it will not work, or loses data;
@@ -44,27 +46,11 @@ export interface Fault {
 }
 
 /**
- * Takes the message of an error apart. Those of this project tell what happened, a colon, and what to do (`bucket x
- * does not exist: create it (NoSuchBucket, 404)`); what stands in brackets belongs to the first part.
- *
- * @param fix what to do where the message does not tell.
+ * What went wrong and what to do about it.
+ * @param fix what to do where the error has no hint of its own.
  */
 export function faultOf(error: unknown, fix: string): Fault {
-  const text = error instanceof Error ? error.message || error.name : String(error);
-  const colon = lastColonOutsideBrackets(text);
-  if (colon === -1) return { message: text, fix };
-  const [, advice = '', detail = ''] = /^(.*?)( \([^()]*\))?$/s.exec(text.slice(colon + 2)) ?? [];
-  return { message: text.slice(0, colon) + detail, fix: advice };
-}
-
-function lastColonOutsideBrackets(text: string): number {
-  let depth = 0;
-  let found = -1;
-  for (let index = 0; index < text.length; index += 1) {
-    const character = text[index];
-    if (character === '(') depth += 1;
-    else if (character === ')') depth -= 1;
-    else if (depth === 0 && text.startsWith(': ', index)) found = index;
-  }
-  return found;
+  const message = error instanceof Error ? error.message || error.name : String(error);
+  const hint = isVoicemailError(error) ? error.hint : undefined;
+  return { message, fix: hint ?? fix };
 }

@@ -70,12 +70,9 @@ function sayFaults(environment: Environment): CheckResult[] {
   ];
 }
 
-/** Faults tell what is wrong, a semicolon, and what would be right. */
-function inWords({ variable, message }: Fault): [message: string, fix: string] {
-  const [what = '', ...rest] = message.split('; ');
-  const fix = rest.join('; ');
-  if (fix === '') return [`${variable}: ${what}`, `correct ${variable}`];
-  return [`${variable}: ${what}`, fix.startsWith('for example') ? `set ${variable}, ${fix}` : fix];
+function inWords({ variable, message, hint, example }: Fault): [message: string, fix: string] {
+  const fix = hint ?? (example === undefined ? `correct ${variable}` : `set ${variable}`);
+  return [`${variable}: ${message}`, example === undefined ? fix : `${fix}, for example ${example}`];
 }
 
 function sayInsecure(kore: KoreConfig | undefined): CheckResult[] {

@@ -5,7 +5,7 @@
  * that throws says so with `retryable`.
  */
 
-/** What trying again can do, per code: `true` passes by itself, `false` needs a person or never changes. */
+/** Whether trying again can help, per code: `true` passes by itself, `false` needs a person or never changes. */
 const RETRYABLE_BY_CODE = {
   KORE_UNAUTHORIZED: true,
   KORE_RATE_LIMITED: true,
@@ -82,14 +82,6 @@ export function isVoicemailError(error: unknown, code?: ErrorCode): error is Voi
 /** Whether a text is one of {@link ERROR_CODES}. */
 export function isErrorCode(text: string): text is ErrorCode {
   return Object.hasOwn(RETRYABLE_BY_CODE, text);
-}
-
-/** Errors that JavaScript itself throws when a program is wrong. */
-const BUGS = [TypeError, RangeError, ReferenceError, SyntaxError] as const;
-
-/** Whether an error can only mean that this program is wrong. */
-export function isBug(error: unknown): boolean {
-  return BUGS.some((bug) => error instanceof bug);
 }
 
 /** The system's code (`ENOSPC`, ...) of an error, if it has one. */

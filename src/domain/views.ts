@@ -23,6 +23,8 @@ export interface SessionResult {
 export interface SessionError {
   readonly code: ErrorCode;
   readonly message: string;
+  /** What to do about it, where that is known. */
+  readonly hint?: string;
   readonly retryable: boolean;
   readonly at: string;
 }

@@ -79,19 +79,22 @@ export function refusal(
   }
   if (status === 401 || status === 403 || CREDENTIAL_TEXT.test(text)) {
     const hint = credentialHint(text, asked.scope);
-    return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said}): ${hint}`);
+    return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said})`, { hint });
   }
   if (status === 404) {
     const { code: notFound, message } = asked.notFound;
     return new VoicemailError(notFound, `${message} (${said})`, { retryable: false });
   }
   if (status === 400 || status === 412 || status === 422) {
-    const message = `Kore refused the request (${said}): check ${asked.check}`;
-    return new VoicemailError('KORE_BAD_RESPONSE', message, { retryable: false });
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore refused the request (${said})`, {
+      retryable: false,
+      hint: `check ${asked.check}`,
+    });
   }
   if (status !== undefined && status < 400) {
-    const message = `Kore redirected the call ${sayWhere(answer)}(${said}): check KORE_HOST, redirects are not followed`;
-    return new VoicemailError('KORE_BAD_RESPONSE', message);
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore redirected the call ${sayWhere(answer)}(${said})`, {
+      hint: 'check KORE_HOST: redirects are not followed',
+    });
   }
   if (status !== undefined || envelope.isError) {
     return new VoicemailError('KORE_BAD_RESPONSE', `Kore answered with an error (${said})`);

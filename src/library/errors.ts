@@ -1,5 +1,6 @@
-import { type ErrorCode, isBug, isVoicemailError } from '../domain/errors.ts';
+import { type ErrorCode, isVoicemailError } from '../domain/errors.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
+import { asQueueError } from '../jobs/backends/driver-errors.ts';
 import { QueueHeldError } from '../jobs/backends/embedded.ts';
 import { InvalidEventIdError } from '../jobs/event-feed.ts';
 import { InvalidCursorError } from '../jobs/session-listing.ts';
@@ -38,53 +39,48 @@ export class ArchiverError extends Error {
   readonly code: ArchiverErrorCode;
   /** Whether the same call may succeed later. */
   readonly retryable: boolean;
+  /** What to do about it, where that is known. */
+  readonly hint: string | undefined;
 
   constructor(
     code: ArchiverErrorCode,
     message: string,
-    { retryable, cause }: { readonly retryable: boolean; readonly cause?: unknown },
+    {
+      retryable,
+      hint,
+      cause,
+    }: { readonly retryable: boolean; readonly hint?: string; readonly cause?: unknown },
   ) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'ArchiverError';
     this.code = code;
     this.retryable = retryable;
+    this.hint = hint;
   }
 }
 
 /**
- * Whatever went wrong behind a call, as an error for the caller. What is neither one of ours nor a bug was thrown by
- * the queue's driver, in its own terms for each kind of queue: the queue can't be reached. Drivers put passwords
- * into their errors, so only what they say is passed on.
+ * Whatever went wrong behind a call, as an error for the caller. What nobody foresaw is a bug (`INTERNAL`). Drivers put
+ * passwords into their errors, so only what they say is passed on.
  */
-export function asArchiverError(error: unknown): ArchiverError {
+export function asArchiverError(thrown: unknown): ArchiverError {
+  const error = asQueueError(thrown);
   if (error instanceof ArchiverError) return error;
   const message = error instanceof Error ? error.message || error.name : String(error);
-  if (isVoicemailError(error)) return failure(error.code, message, error.retryable);
+  if (isVoicemailError(error)) return failure(error.code, message, error.retryable, error.hint);
   if (error instanceof InvalidCursorError || error instanceof InvalidEventIdError) {
     return failure('INVALID_REQUEST', message, false);
   }
   if (error instanceof QueueHeldError) {
-    return failure(
-      'QUEUE_HELD',
-      `${message}: an embedded queue belongs to one process at a time; share a queue on Redis or PostgreSQL instead`,
-      false,
-    );
+    return failure('QUEUE_HELD', message, false, 'share a queue on Redis or PostgreSQL instead');
   }
   if (error instanceof QueueUnavailableError) return failure('QUEUE_UNAVAILABLE', message, true);
-  if (isBug(error)) return new ArchiverError('INTERNAL', redact(message), { retryable: false, cause: error });
-  const reason = isConnectionLost(error) ? 'the connection is lost, and is made again by itself' : message;
-  return failure('QUEUE_UNAVAILABLE', `the queue cannot be reached: ${reason}`, true);
+  return new ArchiverError('INTERNAL', redact(message), { retryable: false, cause: error });
 }
 
-/** ioredis, whose own text is about an option of its own. */
-function isConnectionLost(error: unknown): boolean {
-  return error instanceof Error && error.name === 'MaxRetriesPerRequestError';
-}
-
-function failure(
-  code: ErrorCode | ArchiverError['code'],
-  message: string,
-  retryable: boolean,
-): ArchiverError {
-  return new ArchiverError(code, inOptionNames(redact(message)), { retryable });
+function failure(code: ArchiverErrorCode, message: string, retryable: boolean, hint?: string): ArchiverError {
+  return new ArchiverError(code, inOptionNames(redact(message)), {
+    retryable,
+    ...(hint !== undefined && { hint: inOptionNames(redact(hint)) }),
+  });
 }

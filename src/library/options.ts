@@ -108,9 +108,11 @@ function load(values: Values) {
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     throw new ConfigError(
-      error.faults.map(({ variable, message }) => ({
+      error.faults.map(({ variable, message, hint, example }) => ({
         variable: inOptionNames(variable),
         message: inOptionNames(message),
+        ...(hint !== undefined && { hint: inOptionNames(hint) }),
+        ...(example !== undefined && { example }),
       })),
     );
   }

@@ -202,10 +202,9 @@ function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: strin
 }
 
 function unreadable(what: string, key: string, why: string): VoicemailError {
-  return new VoicemailError(
-    'ARCHIVE_CONFLICT',
-    `the ${what} at ${key} can't be read (${why}): move it away, or archive the session again with --force`,
-  );
+  return new VoicemailError('ARCHIVE_CONFLICT', `the ${what} at ${key} can't be read (${why})`, {
+    hint: 'move it away, or archive the session again with --force',
+  });
 }
 
 function toMessage(document: KoreDocument): TranscriptMessage {

@@ -66,7 +66,8 @@ export function assertReadable(key: string, bytes: number, maxBytes: number): vo
   if (bytes > maxBytes) {
     throw new VoicemailError(
       'ARCHIVE_CONFLICT',
-      `${key} has ${bytes} bytes, where a document of at most ${maxBytes} belongs: look what it is and move it away`,
+      `${key} has ${bytes} bytes, where a document of at most ${maxBytes} belongs`,
+      { hint: 'move it away, once you know what it is' },
     );
   }
 }

@@ -178,6 +178,7 @@ function sessionError(error: VoicemailError, now: number): SessionError {
   return {
     code: error.code,
     message: redact(error.message),
+    ...(error.hint !== undefined && { hint: redact(error.hint) }),
     retryable: error.retryable,
     at: new Date(now).toISOString(),
   };

@@ -287,8 +287,11 @@ class RefusedBots {
     if (left > 0) {
       throw new VoicemailError(
         'KORE_UNAUTHORIZED',
-        'Kore refused the credentials for another session of this bot: check the bot id, and that the Kore app belongs to that bot',
-        { retryAfterMs: left },
+        'Kore refused the credentials for another session of this bot',
+        {
+          retryAfterMs: left,
+          hint: 'check the bot id, and that the Kore app belongs to that bot',
+        },
       );
     }
     this.#refusedUntil.delete(botId);

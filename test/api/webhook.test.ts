@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { WebhookConfig } from '../../src/config/config.ts';
+import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
@@ -244,7 +245,10 @@ it('a pointer reads only what was sent', () => {
 it('nothing of a notification is ever logged, whatever becomes of it', async () => {
   const lines: string[] = [];
   const log = createLogger('trace', (line) => lines.push(line));
-  const away = { ...setup.runtime.operations, enqueue: () => Promise.reject(new Error('connection lost')) };
+  const away = {
+    ...setup.runtime.operations,
+    enqueue: () => Promise.reject(new QueueUnavailableError('connection lost')),
+  };
   const failing = await setup.serve({ webhook: WEBHOOK }, { log, operations: away });
   const json = { sessionId: newId(), transcript: 'pineapple umbrella' };
 

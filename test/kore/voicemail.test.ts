@@ -273,7 +273,7 @@ describe('refusals', () => {
       answer(302, '', { location: 'https://login.kore.ai/x?token=abc' }),
       'KORE_BAD_RESPONSE',
       true,
-      /to login\.kore\.ai \(status 302\): check KORE_HOST/,
+      /to login\.kore\.ai \(status 302\).*check KORE_HOST/,
     ],
     [
       'an unknown error',
@@ -298,7 +298,7 @@ describe('refusals', () => {
     ['null', answer(200, 'null'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
   ])('%s', (_name, given, code, retryable, message) => {
     const error = refused(given);
-    expect(error.message).toMatch(message);
+    expect(`${error.message}; ${error.hint}`).toMatch(message);
     expect(error).toMatchObject({ code, retryable });
   });
 

@@ -6,7 +6,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { S3Config } from '../../src/config/config.ts';
-import { isVoicemailError } from '../../src/domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import { toArchiveS3Error } from '../../src/storage/s3/errors.ts';
 import { createS3Store, type S3StoreOptions } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
@@ -68,13 +68,15 @@ async function written(length: number, overrides: Overrides) {
   return { store, key, head, bytes, sent: proxy.seen.slice(before) };
 }
 
-async function failureOf(promise: Promise<unknown>): Promise<{ code: string; message: string }> {
+async function failureOf(
+  promise: Promise<unknown>,
+): Promise<{ code: string; message: string; hint?: string }> {
   const error = await promise.then(
     () => new Error('it succeeded'),
     (reason: unknown) => reason,
   );
   return isVoicemailError(error)
-    ? { code: error.code, message: error.message }
+    ? { code: error.code, message: error.message, ...(error.hint && { hint: error.hint }) }
     : { code: 'none', message: String(error) };
 }
 
@@ -212,7 +214,11 @@ test('says how much of a body it holds at most, whatever its size', () => {
 describe('what is wrong is told in words', () => {
   test('a bucket that does not exist', async () => {
     const store = open({ bucket: 'there-is-no-such-bucket' });
-    const expected = { code: 'ARCHIVE_DENIED', message: expect.stringMatching(/does not exist: create it/) };
+    const expected = {
+      code: 'ARCHIVE_DENIED',
+      message: expect.stringMatching(/does not exist/),
+      hint: expect.stringMatching(/^create it/),
+    };
     expect(await failureOf(store.check(never))).toEqual(expected);
     expect(await failureOf(store.write('a', bytesOf(1), WAV, 'absent', never))).toEqual(expected);
     const inParts = store.writeStream('a', bodyOf(bytesOf(PART + 1)), WAV, 'absent', never);
@@ -224,7 +230,8 @@ describe('what is wrong is told in words', () => {
     const failure = await failureOf(open({ options: { connection: { credentials } } }).check(never));
     expect(failure).toEqual({
       code: 'ARCHIVE_DENIED',
-      message: expect.stringMatching(/AWS_SECRET_ACCESS_KEY/),
+      message: expect.stringMatching(/signature/),
+      hint: expect.stringMatching(/AWS_SECRET_ACCESS_KEY/),
     });
     expect(failure.message).not.toContain('wrong-secret');
   });
@@ -233,7 +240,8 @@ describe('what is wrong is told in words', () => {
     const credentials = { ...server.credentials, accessKeyId: 'AKIDNOBODY' };
     expect(await failureOf(open({ options: { connection: { credentials } } }).check(never))).toEqual({
       code: 'ARCHIVE_DENIED',
-      message: expect.stringMatching(/AWS_ACCESS_KEY_ID/),
+      message: expect.stringMatching(/access key/),
+      hint: expect.stringMatching(/AWS_ACCESS_KEY_ID/),
     });
   });
 
@@ -244,6 +252,7 @@ describe('what is wrong is told in words', () => {
     expect(await failureOf(store.check(never))).toEqual({
       code: 'ARCHIVE_UNAVAILABLE',
       message: expect.stringMatching(/can not be reached.*ECONNREFUSED/),
+      hint: expect.stringMatching(/AWS_ENDPOINT_URL_S3/),
     });
     expect((await failureOf(store.write('a', bytesOf(1), WAV, 'absent', never))).code).toBe(
       'ARCHIVE_UNAVAILABLE',
@@ -274,11 +283,9 @@ describe('what is wrong is told in words', () => {
       name,
       $metadata: { httpStatusCode: status },
     });
-    expect(toArchiveS3Error(error, 'mail')).toMatchObject({
-      code,
-      message: expect.stringMatching(words),
-      cause: error,
-    });
+    const told = toArchiveS3Error(error, 'mail') as VoicemailError;
+    expect(told).toMatchObject({ code, cause: error });
+    expect(`${told.message}; ${told.hint}`).toMatch(words);
   });
 
   test('but a fault in the program stays what it is', () => {
@@ -289,7 +296,7 @@ describe('what is wrong is told in words', () => {
   test('a missing region', () => {
     expect(toArchiveS3Error(new Error('Region is missing'), 'mail')).toMatchObject({
       code: 'ARCHIVE_DENIED',
-      message: expect.stringMatching(/AWS_REGION/),
+      hint: expect.stringMatching(/AWS_REGION/),
     });
   });
 });

@@ -269,7 +269,7 @@ describe('the bucket', () => {
     cleanups.push(() => store.close());
     await expect(store.check(never)).rejects.toMatchObject({
       code: 'ARCHIVE_UNAVAILABLE',
-      message: expect.stringContaining('HTTPS_PROXY'),
+      hint: expect.stringContaining('HTTPS_PROXY'),
     });
   });
 });

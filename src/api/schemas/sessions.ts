@@ -41,6 +41,7 @@ const SessionError = z
   .object({
     code: Code,
     message: z.string(),
+    hint: z.string().exactOptional().describe('what to do about it'),
     retryable: z.boolean().describe('whether it is tried again by itself'),
     at: Time,
   })
@@ -205,7 +206,8 @@ export const Problem = z
     type: z.string(),
     title: z.string(),
     status: z.int(),
-    detail: z.string().describe('what is wrong and what to do, for people'),
+    detail: z.string().describe('what is wrong, for people'),
+    hint: z.string().exactOptional().describe('what to do about it'),
     code: z.enum([...API_CODES, ...ERROR_CODES]).describe('stable, for programs'),
   })
   .meta({

@@ -3,33 +3,53 @@ import { type ErrorCode, systemCode, VoicemailError } from '../../domain/errors.
 interface Meaning {
   readonly code: ErrorCode;
   readonly words: string;
+  /** What to do. */
+  readonly hint: string;
 }
 
-const DENIED = 'this program may not read or write there: give its user the rights to the archive directory';
-const NO_DIRECTORY = 'a file is where a directory belongs: move it away';
-const FULL = 'the disk is full: free some space or move the archive';
-const TOO_MANY_FILES = 'too many files are open: raise the limit (ulimit -n)';
+const DENIED = {
+  words: 'this program may not read or write there',
+  hint: 'give its user the rights to the archive directory',
+};
+const NO_DIRECTORY = {
+  words: 'a file is where a directory belongs',
+  hint: 'move it away',
+};
+const FULL = {
+  words: 'the disk is full',
+  hint: 'free some space or move the archive',
+};
+const TOO_MANY_FILES = {
+  words: 'too many files are open',
+  hint: 'raise the limit (ulimit -n)',
+};
 
 const MEANINGS: Readonly<Record<string, Meaning>> = {
-  EACCES: { code: 'ARCHIVE_DENIED', words: DENIED },
-  EPERM: { code: 'ARCHIVE_DENIED', words: DENIED },
+  EACCES: { code: 'ARCHIVE_DENIED', ...DENIED },
+  EPERM: { code: 'ARCHIVE_DENIED', ...DENIED },
   EROFS: {
     code: 'ARCHIVE_DENIED',
-    words: 'the file system is read-only: mount it writable or move the archive',
+    words: 'the file system is read-only',
+    hint: 'mount it writable or move the archive',
   },
-  ENOTDIR: { code: 'ARCHIVE_DENIED', words: NO_DIRECTORY },
-  EEXIST: { code: 'ARCHIVE_DENIED', words: NO_DIRECTORY }, // what mkdir says of it
-  EISDIR: { code: 'ARCHIVE_DENIED', words: 'a directory is where a file belongs: move it away' },
-  ELOOP: { code: 'ARCHIVE_DENIED', words: 'a symbolic link is where a file belongs: move it away' },
-  ENXIO: { code: 'ARCHIVE_DENIED', words: 'a pipe, socket or device is where a file belongs: move it away' },
+  ENOTDIR: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY },
+  EEXIST: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY }, // what mkdir says of it
+  EISDIR: { code: 'ARCHIVE_DENIED', words: 'a directory is where a file belongs', hint: 'move it away' },
+  ELOOP: { code: 'ARCHIVE_DENIED', words: 'a symbolic link is where a file belongs', hint: 'move it away' },
+  ENXIO: {
+    code: 'ARCHIVE_DENIED',
+    words: 'a pipe, socket or device is where a file belongs',
+    hint: 'move it away',
+  },
   ENAMETOOLONG: {
     code: 'ARCHIVE_DENIED',
-    words: 'the path is too long for this file system: use a shorter one',
+    words: 'the path is too long for this file system',
+    hint: 'use a shorter one',
   },
-  ENOSPC: { code: 'ARCHIVE_UNAVAILABLE', words: FULL },
-  EDQUOT: { code: 'ARCHIVE_UNAVAILABLE', words: FULL },
-  EMFILE: { code: 'ARCHIVE_UNAVAILABLE', words: TOO_MANY_FILES },
-  ENFILE: { code: 'ARCHIVE_UNAVAILABLE', words: TOO_MANY_FILES },
+  ENOSPC: { code: 'ARCHIVE_UNAVAILABLE', ...FULL },
+  EDQUOT: { code: 'ARCHIVE_UNAVAILABLE', ...FULL },
+  EMFILE: { code: 'ARCHIVE_UNAVAILABLE', ...TOO_MANY_FILES },
+  ENFILE: { code: 'ARCHIVE_UNAVAILABLE', ...TOO_MANY_FILES },
 };
 
 /**
@@ -39,9 +59,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 export function toArchiveFileError(error: unknown, location: string): unknown {
   const system = systemCode(error);
   if (error instanceof VoicemailError || system === undefined) return error;
-  const { code, words } = MEANINGS[system] ?? {
+  const { code, words, hint } = MEANINGS[system] ?? {
     code: 'ARCHIVE_UNAVAILABLE',
-    words: "the disk reports a fault: look at the system's log",
+    words: 'the disk reports a fault',
+    hint: "check the system's log",
   };
-  return new VoicemailError(code, `${location}: ${words} (${system})`, { cause: error });
+  return new VoicemailError(code, `${location}: ${words} (${system})`, { cause: error, hint });
 }

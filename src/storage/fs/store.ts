@@ -78,10 +78,9 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     const path = join(root, ...key.split('/'));
     const [real, realRoot] = await Promise.all([nearestRealPath(dirname(path)), nearestRealPath(root)]);
     if (real !== realRoot && !real.startsWith(realRoot.endsWith(sep) ? realRoot : realRoot + sep)) {
-      throw new VoicemailError(
-        'ARCHIVE_DENIED',
-        `${location}: a symbolic link leads out of the archive: remove it`,
-      );
+      throw new VoicemailError('ARCHIVE_DENIED', `${location}: a symbolic link leads out of the archive`, {
+        hint: 'remove the link',
+      });
     }
     return path;
   }

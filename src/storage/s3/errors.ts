@@ -55,10 +55,9 @@ export function isNoSuchKey(error: unknown): boolean {
 
 /** A write was answered as done, but not by a store, which names what it stored: some proxies answer 200 to anything. */
 export function unconfirmed(): VoicemailError {
-  return new VoicemailError(
-    'ARCHIVE_UNAVAILABLE',
-    'the bucket answered a write without an ETag: look at what stands between here and the store',
-  );
+  return new VoicemailError('ARCHIVE_UNAVAILABLE', 'the bucket answered a write without an ETag', {
+    hint: 'check what is between here and the store: some proxies answer 200 to anything',
+  });
 }
 
 /** A multipart upload that is not there (any more). */
@@ -69,41 +68,48 @@ export function isNoSuchUpload(error: unknown): boolean {
 interface Meaning {
   readonly code: ErrorCode;
   readonly words: (bucket: string) => string;
+  /** What to do. */
+  readonly hint: string | undefined;
 }
 
-function denied(words: (bucket: string) => string): Meaning {
-  return { code: 'ARCHIVE_DENIED', words };
+function denied(words: (bucket: string) => string, hint?: string): Meaning {
+  return { code: 'ARCHIVE_DENIED', words, hint };
 }
 
-function unavailable(words: string): Meaning {
-  return { code: 'ARCHIVE_UNAVAILABLE', words: () => words };
+function unavailable(words: string, hint?: string): Meaning {
+  return { code: 'ARCHIVE_UNAVAILABLE', words: () => words, hint };
 }
 
 const WRONG_REGION = denied(
-  (bucket) => `bucket ${bucket} is in another region: set AWS_REGION to the bucket's own`,
+  (bucket) => `bucket ${bucket} is in another region`,
+  "set AWS_REGION to the bucket's own",
 );
 const EXPIRED = denied(
-  () => 'the credentials have expired: renew them (AWS_SESSION_TOKEN, the profile or the role)',
+  () => 'the credentials have expired',
+  'renew them (AWS_SESSION_TOKEN, the profile or the role)',
 );
 const NO_CREDENTIALS = denied(
-  () =>
-    'no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role',
+  () => 'no credentials were found',
+  'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role',
 );
 const FORBIDDEN = denied(
-  (bucket) =>
-    `access to bucket ${bucket} is denied: the credentials need s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, ` +
+  (bucket) => `access to bucket ${bucket} is denied`,
+  'give the credentials s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, ' +
     's3:ListMultipartUploadParts, s3:ListBucket and s3:ListBucketMultipartUploads on it (without s3:ListBucket a missing object looks forbidden), s3:PutObjectTagging for ' +
     'S3_TAGS, s3:PutObjectRetention for S3_OBJECT_LOCK and the rights of the KMS key; S3_EXPECTED_BUCKET_OWNER, where set, must be the owner',
 );
 const DAMAGED = unavailable('the bytes were damaged between here and the bucket, which was noticed');
 const UNREACHABLE = unavailable(
-  'the bucket can not be reached: look at the network, and at AWS_ENDPOINT_URL_S3 if it is set',
+  'the bucket can not be reached',
+  'look at the network, and at AWS_ENDPOINT_URL_S3 if it is set',
 );
 const PROXY_REFUSES = unavailable(
-  'the proxy does not let the bucket through: look at HTTPS_PROXY (user, password, its rules), or name the bucket in NO_PROXY',
+  'the proxy does not let the bucket through',
+  'look at HTTPS_PROXY (user, password, its rules), or name the bucket in NO_PROXY',
 );
 const BAD_CERTIFICATE = denied(
-  () => "the store's certificate is not trusted: name its authority in NODE_EXTRA_CA_CERTS",
+  () => "the store's certificate is not trusted",
+  'name its authority in NODE_EXTRA_CA_CERTS',
 );
 const BUSY = unavailable('the bucket asks to slow down');
 const FAULT = unavailable('the bucket reports a passing fault');
@@ -111,29 +117,33 @@ const FAULT = unavailable('the bucket reports a passing fault');
 /** By the store's code, or by the system's (`ECONNREFUSED`). */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: denied(
-    (bucket) => `bucket ${bucket} does not exist: create it, or correct ARCHIVE_URL (or AWS_ENDPOINT_URL_S3)`,
+    (bucket) => `bucket ${bucket} does not exist`,
+    'create it, or correct ARCHIVE_URL (or AWS_ENDPOINT_URL_S3)',
   ),
-  InvalidBucketName: denied((bucket) => `${bucket} is no name of a bucket: correct ARCHIVE_URL`),
+  InvalidBucketName: denied((bucket) => `${bucket} is no name of a bucket`, 'correct ARCHIVE_URL'),
   InvalidAccessKeyId: denied(
-    () => 'the store does not know the access key: correct AWS_ACCESS_KEY_ID or the profile',
+    () => 'the store does not know the access key',
+    'correct AWS_ACCESS_KEY_ID or the profile',
   ),
   SignatureDoesNotMatch: denied(
-    () => 'the signature is refused: correct AWS_SECRET_ACCESS_KEY or the profile (and look at AWS_REGION)',
+    () => 'the signature is refused',
+    'correct AWS_SECRET_ACCESS_KEY or the profile (and look at AWS_REGION)',
   ),
   ExpiredToken: EXPIRED,
   ExpiredTokenException: EXPIRED,
   TokenRefreshRequired: EXPIRED,
-  InvalidToken: denied(() => 'the session token is refused: renew AWS_SESSION_TOKEN'),
-  RequestTimeTooSkewed: denied(() => "this machine's clock is wrong: set it"),
+  InvalidToken: denied(() => 'the session token is refused', 'renew AWS_SESSION_TOKEN'),
+  RequestTimeTooSkewed: denied(() => "this machine's clock is wrong", 'set it'),
   CredentialsProviderError: NO_CREDENTIALS,
   TokenProviderError: EXPIRED,
   AuthorizationHeaderMalformed: WRONG_REGION,
   PermanentRedirect: WRONG_REGION,
   IllegalLocationConstraintException: WRONG_REGION,
-  QuotaExceeded: denied((bucket) => `the quota of bucket ${bucket} is used up: raise it`),
+  QuotaExceeded: denied((bucket) => `the quota of bucket ${bucket} is used up`, 'raise it'),
   InvalidObjectState: denied(() => 'the object is in a class that has to be restored before it can be read'),
   NotImplemented: denied(
-    () => 'the store does not know one of the S3_* settings: leave out what it does not offer',
+    () => 'the store does not know one of the S3_* settings',
+    'leave out what it does not offer',
   ),
   BadDigest: DAMAGED,
   XAmzContentSHA256Mismatch: DAMAGED,
@@ -171,13 +181,16 @@ export function toArchiveS3Error(error: unknown, bucket: string): unknown {
   if (error instanceof VoicemailError || !(error instanceof Error)) return error;
   const meaning = meaningOf(error);
   if (!meaning) return error;
-  const { code, words } = meaning;
+  const { code, words, hint } = meaning;
   const status = statusOf(error);
   const shown = [nameOf(error), systemCode(error), status].filter(
     (part) => part !== undefined && part !== 'Error',
   );
   const detail = shown.length > 0 ? ` (${shown.join(', ')})` : '';
-  return new VoicemailError(code, `${words(bucket)}${detail}`, { cause: error });
+  return new VoicemailError(code, `${words(bucket)}${detail}`, {
+    cause: error,
+    ...(hint !== undefined && { hint }),
+  });
 }
 
 function meaningOf(error: Error): Meaning | undefined {
@@ -185,19 +198,20 @@ function meaningOf(error: Error): Meaning | undefined {
   if (known) return known;
   if (error.name.startsWith('KMS.')) {
     return denied(
-      () => 'the KMS key refuses: give the credentials kms:GenerateDataKey and kms:Decrypt on it',
+      () => 'the KMS key refuses',
+      'give the credentials kms:GenerateDataKey and kms:Decrypt on it',
     );
   }
   // The SDK throws these two as plain errors.
   if (/^Region (is missing|not accepted)/.test(error.message))
-    return denied(() => 'no region is set: set AWS_REGION');
+    return denied(() => 'no region is set', 'set AWS_REGION');
   if (error.message.startsWith('Checksum mismatch')) return DAMAGED;
   const status = statusOf(error);
   if (status === 401 || status === 403) return FORBIDDEN;
   if (status === 301 || status === 307) return WRONG_REGION;
   if (status === 429) return BUSY;
   if (status !== undefined && status >= 400 && status < 500) {
-    return denied((bucket) => `bucket ${bucket} refuses the request: look at the S3_* settings`);
+    return denied((bucket) => `bucket ${bucket} refuses the request`, 'look at the S3_* settings');
   }
   return status === undefined && systemCode(error) === undefined ? undefined : FAULT;
 }

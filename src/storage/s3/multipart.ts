@@ -246,7 +246,8 @@ function confirmed<Answer extends { ETag?: string | undefined }>(answer: Answer)
 function withoutId(): VoicemailError {
   return new VoicemailError(
     'ARCHIVE_UNAVAILABLE',
-    'the bucket answered the start of an upload without its id: look at what stands between here and the store',
+    'the bucket answered the start of an upload without its id',
+    { hint: 'check what is between here and the store: some proxies answer 200 to anything' },
   );
 }
 

@@ -1,0 +1,61 @@
+import { Redis } from 'ioredis';
+import { Client } from 'pg';
+import { describe, expect, inject, it } from 'vitest';
+import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
+import { asQueueError } from '../../src/jobs/backends/driver-errors.ts';
+import { whyMissing } from '../support/queues.ts';
+
+/** What a promise rejects with. */
+async function failureOf(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
+
+/** Nothing listens there. */
+const NOWHERE = '127.0.0.1:1';
+
+describe('what a driver throws', () => {
+  it('while Redis is away becomes QueueUnavailableError, without the password', async () => {
+    const redis = new Redis(`redis://:hunter22-secret@${NOWHERE}`, {
+      maxRetriesPerRequest: 0,
+      retryStrategy: () => null,
+    });
+    redis.on('error', () => undefined);
+    const error = asQueueError(await failureOf(redis.ping()));
+    redis.disconnect();
+    expect(error).toBeInstanceOf(QueueUnavailableError);
+    expect(`${(error as Error).message} ${(error as Error).cause}`).not.toContain('hunter22');
+  });
+
+  it('for a command that Redis does not know stays what it is: a fault of this program', async () => {
+    const redis = new Redis(inject('redisUrl'));
+    const error = await failureOf(redis.call('NOSUCHCOMMAND'));
+    await redis.quit();
+    expect(error).toBeInstanceOf(Error);
+    expect(asQueueError(error)).toBe(error);
+  });
+
+  it('while PostgreSQL is away becomes QueueUnavailableError', async () => {
+    const client = new Client(`postgres://user:hunter22-secret@${NOWHERE}/db`);
+    expect(asQueueError(await failureOf(client.connect()))).toBeInstanceOf(QueueUnavailableError);
+  });
+
+  it.skipIf(whyMissing('postgres'))('tells a server that ends from a wrong statement', async () => {
+    const client = new Client(inject('postgresUrl') as string);
+    client.on('error', () => undefined);
+    await client.connect();
+    const wrong = await failureOf(client.query('select * from there_is_no_such_table'));
+    const ended = await failureOf(client.query('select pg_terminate_backend(pg_backend_pid())'));
+    await client.end();
+    expect(asQueueError(wrong)).toBe(wrong);
+    expect(asQueueError(ended)).toBeInstanceOf(QueueUnavailableError);
+  });
+
+  it('by mistake stays what it is', () => {
+    const bug = new TypeError('x is not a function');
+    expect(asQueueError(bug)).toBe(bug);
+    expect(asQueueError('text')).toBe('text');
+  });
+});
