@@ -1,5 +1,6 @@
 # Build with: docker build -t voicemail-archiver .
-FROM node:24-slim AS build
+# Node.js 24.18, by digest: the tag moves, what was tested does not. Renew both lines together.
+FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # The image has the right Node already, so the one that npm would bring along is left out with the install scripts.
@@ -8,15 +9,16 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build && npm prune --omit=dev --ignore-scripts
 
-FROM node:24-slim
+FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d
 ENV NODE_ENV=production
 COPY --from=build /app/package.json /app/package.json
 COPY --from=build /app/node_modules /app/node_modules
 COPY --from=build /app/dist /app/dist
 # The defaults of QUEUE_URL and ARCHIVE_URL are below this directory: mount a volume here to keep them.
 WORKDIR /var/lib/voicemail-archiver
-RUN chown node:node .
-USER node
+RUN chown 1000:1000 .
+# By number: a kubelet can't tell whether a user that is a name is root. It is the image's user `node`.
+USER 1000:1000
 VOLUME /var/lib/voicemail-archiver
 EXPOSE 8080
 # start, api and worker answer here. A HTTP_HOST that is neither 0.0.0.0 nor loopback needs a check of its own.
