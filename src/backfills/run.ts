@@ -11,13 +11,13 @@ export interface BackfillTask extends Window {
   readonly dryRun: boolean;
 }
 
-/** A session to be archived. */
-export interface Candidate extends SessionRef {
+/** A session that the archive does not have. */
+export interface MissingSession extends SessionRef {
   /** Whether it is known to have a voicemail. */
   readonly isCertain: boolean;
 }
 
-/** What became of a batch of candidates. */
+/** What became of a batch of sessions. */
 export interface Queued {
   readonly queued: number;
   readonly alreadyQueued: number;
@@ -35,7 +35,7 @@ export interface BackfillDeps {
     signal: AbortSignal,
   ) => Promise<ReadonlySet<string>>;
   /** Queues sessions behind live ones, and notes that this backfill did. */
-  readonly enqueue: (candidates: readonly Candidate[]) => Promise<Queued>;
+  readonly enqueue: (missing: readonly MissingSession[]) => Promise<Queued>;
   /** Notes what a dry run found missing. */
   readonly noteMissing: (sessions: readonly SessionRef[]) => Promise<void>;
   /** Keeps what there is to go on from, whatever happens to this process. */
@@ -106,16 +106,16 @@ async function dealWith(
   deps: BackfillDeps,
   signal: AbortSignal,
 ): Promise<BackfillCounts> {
-  const candidates: Candidate[] = listed
+  const possible: MissingSession[] = listed
     .filter(({ hasVoicemail }) => hasVoicemail !== false)
     .map(({ sessionId, hasVoicemail }) => ({ botId, sessionId, isCertain: hasVoicemail === true }));
-  const archived = await deps.findArchived(candidates, signal);
-  const missing = candidates.filter((candidate) => !archived.has(manifestKey(candidate)));
+  const archived = await deps.findArchived(possible, signal);
+  const missing = possible.filter((session) => !archived.has(manifestKey(session)));
   const counts = {
     ...NOTHING,
     listed: listed.length,
-    withoutVoicemail: listed.length - candidates.length,
-    skipped: candidates.length - missing.length,
+    withoutVoicemail: listed.length - possible.length,
+    skipped: possible.length - missing.length,
   };
   if (dryRun) {
     if (missing.length > 0) await deps.noteMissing(missing);

@@ -198,14 +198,14 @@ async function work(
     limits: listing.limits,
     listPage: patiently((query, pageSignal) => deps.listPage(listing, { botId, ...query }, pageSignal)),
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
-    async enqueue(candidates) {
+    async enqueue(missing) {
       const results = await deps.sessions.enqueue(
-        candidates.map(({ sessionId, isCertain }) => ({
+        missing.map(({ sessionId, isCertain }) => ({
           botId,
           sessionId,
           priority: 'backfill' as const,
           missing: true,
-          ...(!isCertain && { candidate: true }),
+          ...(!isCertain && { maybe: true }),
         })),
       );
       await note(results.filter(({ outcome }) => outcome !== 'already-archived'));

@@ -13,8 +13,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly priority?: 'live' | 'backfill';
   /** Archive again although the archive has it. */
   readonly force?: boolean;
-  /** Nobody knows whether it has a voicemail; if it has none, the queue forgets it. */
-  readonly candidate?: boolean;
+  /** Nobody knows whether it has a voicemail: that it has none is counted and is no failure. */
+  readonly maybe?: boolean;
   /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
   readonly missing?: boolean;
 }

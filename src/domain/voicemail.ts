@@ -2,14 +2,31 @@
 
 /** One audio file of a session, where to get it and until when. */
 export interface KoreRecording {
-  /** As received; text from outside, never trusted as a path. May be empty. */
+  /**
+   * Text from outside, never trusted as a path, of at most 1,024 characters: printable, without parts of a signed
+   * query. May be empty.
+   */
   readonly fileName: string;
-  /** Signed URL, byte for byte as received. A secret: never logged, queued or stored with its query. */
+  /**
+   * Signed URL or `data:` URI, byte for byte as received. A secret: never logged, queued or stored with its query.
+   */
   readonly fileUrl: string;
 }
 
-/** A transcription message as received; unknown fields are kept. */
-export type KoreDocument = Readonly<Record<string, unknown>>;
+/** A recording that Kore lists without a URL that could be used: it can't be had yet. */
+export interface RecordingWithoutUrl {
+  /** As in {@link KoreRecording}. */
+  readonly fileName: string;
+  /** What is wrong with it, for an error `RECORDING_NOT_READY`. */
+  readonly message: string;
+}
+
+/**
+ * A transcription message as received; unknown fields are kept. It should be an object, and may be anything that JSON
+ * can hold. Numbers that JavaScript can't hold exactly are `JSON.rawJSON` objects, which `JSON.stringify` writes digit
+ * for digit.
+ */
+export type KoreDocument = unknown;
 
 /**
  * The state of a session's recordings upstream: `ready` to be downloaded, `later` (worth looking again) or
@@ -22,8 +39,10 @@ export interface Voicemail {
   readonly readiness: Readiness;
   /** The status text as received, for messages; at most 64 printable characters. */
   readonly status: string;
-  /** Not empty when `readiness` is `ready`. */
+  /** Those that can be had. Together with `withoutUrl` at most 1,000, and not both empty when `readiness` is `ready`. */
   readonly recordings: readonly KoreRecording[];
+  /** Those that are listed and can't be had yet. */
+  readonly withoutUrl: readonly RecordingWithoutUrl[];
   /** The transcription messages, in the order received. Empty while there are none. */
   readonly transcriptions: readonly KoreDocument[];
 }

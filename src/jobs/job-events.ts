@@ -84,7 +84,7 @@ export class EventReader {
       }
       case 'completed':
         this.#errors.delete(jobId);
-        // A backfill's candidate that turned out to have no voicemail: the queue has forgotten it.
+        // A maybe that turned out to have no voicemail: the queue has forgotten it.
         if (!event.result) return undefined;
         return {
           id,

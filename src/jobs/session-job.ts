@@ -16,7 +16,9 @@ export interface SessionJobData extends SessionRef {
   readonly force?: boolean;
   /** Found by a backfill: waits behind live sessions. */
   readonly backfill?: boolean;
-  /** Found in a listing that does not tell voicemails: that it has none is no failure. */
+  /** Nobody knew whether it has a voicemail when it was queued: that it has none is no failure. */
+  readonly maybe?: boolean;
+  /** What `maybe` was called before: jobs of that time may still be in the queue. */
   readonly candidate?: boolean;
 }
 
@@ -58,6 +60,12 @@ export function jobId(session: SessionRef): string {
 export function sessionOfJob(id: string): SessionRef | undefined {
   const [botId, sessionId, ...rest] = id.split('.');
   return botId && sessionId && rest.length === 0 ? { sessionId, botId } : undefined;
+}
+
+/** Whether nobody knows if the session of a job has a voicemail. */
+export function isMaybe({ maybe, candidate }: Pick<SessionJobData, 'maybe' | 'candidate'>): boolean {
+  // A flag that was cleared stands as false, and goes before the older name.
+  return maybe ?? candidate ?? false;
 }
 
 /** Jobs without priority run before all that have one: live sessions have none. */

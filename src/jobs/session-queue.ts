@@ -18,6 +18,7 @@ import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import {
   BACKFILL_PRIORITY,
+  isMaybe,
   jobId,
   jobProgress,
   type SessionJob,
@@ -45,6 +46,12 @@ const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
 const LANES = 10;
+
+/**
+ * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
+ * queued as a maybe; in larger requests only those that a backfill queued are.
+ */
+const MAX_CERTAINTY_LOOKUPS = 100;
 
 /** Options every job of ours is added with. */
 const JOB_OPTIONS = {
@@ -268,7 +275,9 @@ export class SessionQueue {
         outcomes.set(id, 'already-archived');
       } else if (status === 'live' || status === 'backfill') {
         const isUrgent = status === 'backfill' && request.priority !== 'backfill';
-        if (isUrgent || request.force) changes.push(() => this.#adjust(id, request));
+        // Whether a job is a maybe is not in its status, so of many sessions nobody looks.
+        const mayBecomeCertain = !request.maybe && requests.size <= MAX_CERTAINTY_LOOKUPS;
+        if (isUrgent || request.force || mayBecomeCertain) changes.push(() => this.#adjust(id, request));
         outcomes.set(id, 'already-queued');
       } else if (!request.force && (await isArchived(request))) {
         outcomes.set(id, 'already-archived');
@@ -299,7 +308,9 @@ export class SessionQueue {
       return 'queued';
     }
     if (request) {
-      await job.updateData(dataOf(request));
+      // Who knew that it has a voicemail knew more.
+      const staysCertain = request.maybe === true && !isMaybe(job.data);
+      await job.updateData({ ...dataOf(request), ...(staysCertain && { maybe: false }) });
       // A finished job is in no line; this is where it will stand in the one it is put back into.
       await job.changePriority({ priority: priorityOf(request) });
     }
@@ -315,17 +326,18 @@ export class SessionQueue {
     return 'requeued';
   }
 
-  /** What is asked for again may be asked for with more urgency, or by force. */
+  /** What is asked for again may be asked for with more urgency, by force, or by somebody who knows more. */
   async #adjust(id: string, request: EnqueueRequest): Promise<void> {
     const job = await this.#sessions.getJob(id);
     if (!job) return;
     const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
     const isForced = request.force === true && job.data.force !== true;
-    if (isUrgent || isForced) {
+    const isCertain = !request.maybe && isMaybe(job.data);
+    if (isUrgent || isForced || isCertain) {
       await job.updateData({
         ...job.data,
-        // Who asks for a session by its id means that it has a voicemail.
-        ...(isUrgent && { backfill: false, ...(job.data.candidate && { candidate: false }) }),
+        ...(isUrgent && { backfill: false }),
+        ...(isCertain && { maybe: false }),
         ...(isForced && { force: true }),
       });
     }
@@ -371,7 +383,7 @@ function dataOf(request: EnqueueRequest): SessionJobData {
     ...ids(request),
     ...(request.force && { force: true }),
     ...(request.priority === 'backfill' && { backfill: true }),
-    ...(request.candidate && { candidate: true }),
+    ...(request.maybe && { maybe: true }),
   };
 }
 

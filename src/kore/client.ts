@@ -2,6 +2,7 @@ import type { KoreConfig } from '../config/config.ts';
 import { type ErrorCode, isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { isValidId, type SessionRef } from '../domain/session.ts';
 import type { CallClass, CallLimit, KoreDocument, Voicemail } from '../domain/voicemail.ts';
+import { isObject } from '../util/json.ts';
 import type { Logger } from '../util/log.ts';
 import type { Listing, ListingPage, PageQuery } from './listings/listing.ts';
 import { signToken } from './token.ts';
@@ -56,7 +57,11 @@ export interface KoreClient {
  */
 export function createKoreClient(options: KoreClientOptions): KoreClient {
   const { config, limit, log, onCall } = options;
-  const exchange = createKoreTransport(config.baseUrl, options, config.proxy);
+  const exchange = createKoreTransport(
+    config.baseUrl,
+    { maxBodyBytes: config.maxAnswerBytes, ...options },
+    config.proxy,
+  );
 
   async function fetchVoicemail(
     session: SessionRef,
@@ -143,9 +148,17 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   };
 }
 
+/** Of messages with ids of their own each, the first few tell enough. */
+const MAX_IDS_LOGGED = 5;
+
 function otherIds(transcriptions: readonly KoreDocument[], field: string, expected: string): string[] {
-  const ids = transcriptions.map((message) => message[field]).filter((id) => typeof id === 'string');
-  return [...new Set(ids)].filter((id) => id !== expected).map((id) => (isValidId(id) ? id : '(no id)'));
+  const ids = transcriptions
+    .map((message) => (isObject(message) ? message[field] : undefined))
+    .filter((id) => typeof id === 'string');
+  return [...new Set(ids)]
+    .filter((id) => id !== expected)
+    .slice(0, MAX_IDS_LOGGED)
+    .map((id) => (isValidId(id) ? id : '(no id)'));
 }
 
 /** The request for a session's voicemail, without its token. */

@@ -1,10 +1,16 @@
 import { VoicemailError } from '../domain/errors.ts';
 import { isObject } from '../util/json.ts';
-import { redact } from '../util/redact.ts';
+import { parseRetryAfter } from '../util/numbers.ts';
+import { printable } from '../util/text.ts';
 import { header, isSuccess, type KoreAnswer } from './transport.ts';
 
-/** What Kore's two error envelopes hold: `{errors: [{msg, code}]}` and `{code, message}`. */
+/** What an answer says that is not what was asked for. */
 interface Envelope {
+  /**
+   * Who may have said it. `kore`: one of Kore's two error envelopes, `{errors: [{msg, code}]}` and `{code, message}`;
+   * `json`: other JSON with words, as gateways write it too; `none`: anything else, as proxies write it.
+   */
+  readonly shape: 'kore' | 'json' | 'none';
   /** Kore's words, not cleaned. */
   readonly text: string;
   /** An HTTP status or a number of Kore's own, such as 4002. */
@@ -13,6 +19,14 @@ interface Envelope {
   readonly isError: boolean;
 }
 
+/** Texts that tell that there is no such session, whatever the status they come with. */
+const NO_SESSION_TEXT =
+  /\b(?:session|voicemail|conversation)s?\b[^.;]{0,60}?\b(?:not found|(?:does not|doesn't|not) exist|unknown)|\bno such (?:session|voicemail)|\bunknown session/i;
+/** Texts of a gateway that does not know the path: they say nothing of a session. */
+const NO_ROUTE_TEXT = /\b(?:route|url|path|endpoint|resource|cannot get|cannot post)\b/i;
+/** Texts that tell that what was asked for can't be right, ever. */
+const BAD_ID_TEXT =
+  /\b(?:bad|invalid|malformed|incorrect|wrong)\b.{0,40}\bid\b|\bid\b.{0,40}\b(?:invalid|malformed|incorrect|not valid|wrong)\b/i;
 /** Texts that tell a fault of the credentials, whatever the status they come with. */
 const CREDENTIAL_TEXT = /invalid jwt token|permission denied|invalid sdk credentials/i;
 
@@ -50,6 +64,11 @@ function credentialHint(text: string, scope: string): string {
  * a refusal; a 2xx is one when its body is an error envelope, or tells in words that a limit is reached or the
  * credentials are wrong.
  *
+ * Only Kore's own words count as a word on the session or the credentials. What stands between here and Kore (a load
+ * balancer, a proxy, a firewall) answers with HTML, with nothing, or with JSON of its own; that is
+ * `KORE_UNAVAILABLE`, whatever its status. A 401 is believed unless it is a page for browsers, as it costs nothing
+ * but a wait; a 403 needs JSON.
+ *
  * Not to be asked about a 2xx whose body holds what was asked for: its texts may be a caller's.
  *
  * @param body the parsed body, `undefined` where it is no JSON.
@@ -65,35 +84,40 @@ export function refusal(
   const envelope = readEnvelope(answer, body);
   const { text, code } = envelope;
   const status = isSuccess(answer) ? httpStatus(code) : answer.status;
-  const said = `${sayStatus(answer, code)}${text === '' ? '' : `: "${cleanText(text)}"`}`;
+  const said = `${sayStatus(answer, code)}${text === '' ? '' : `: "${printable(text)}"`}`;
 
   if (status === 429 || tellsLimit(text)) {
     const waitMs = limitWaitMs(answer, text, now);
     const message = `Kore's rate limit is reached (${said}); calling again in ${Math.ceil(waitMs / 1000)} s`;
     return new VoicemailError('KORE_RATE_LIMITED', message, { retryAfterMs: waitMs });
   }
-  if (status !== undefined && (status >= 500 || status === 408 || status === 425)) {
-    const waitMs = retryAfterMs(answer, now);
-    const options = waitMs === undefined ? {} : { retryAfterMs: waitMs };
-    return new VoicemailError('KORE_UNAVAILABLE', `Kore is not available just now (${said})`, options);
+  if (status !== undefined && (status >= 500 || PASSING_STATUSES.has(status))) {
+    return unavailable(`Kore is not available just now (${said})`, answer, now);
   }
-  if (status === 401 || status === 403 || CREDENTIAL_TEXT.test(text)) {
-    const hint = credentialHint(text, asked.scope);
-    return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said})`, { hint });
+  if (
+    asked.notFound.code === 'SESSION_NOT_FOUND' &&
+    envelope.shape !== 'none' &&
+    NO_SESSION_TEXT.test(text)
+  ) {
+    return notFound(asked, said);
   }
-  if (status === 404) {
-    const { code: notFound, message } = asked.notFound;
-    return new VoicemailError(notFound, `${message} (${said})`, { retryable: false });
+  if (status === 401 ? !isMarkup(answer) : status === 403 && envelope.shape !== 'none') {
+    return unauthorized(asked, text, said);
   }
-  if (status === 400 || status === 412 || status === 422) {
-    return new VoicemailError('KORE_BAD_RESPONSE', `Kore refused the request (${said})`, {
-      retryable: false,
-      hint: `check ${asked.check}`,
-    });
-  }
+  if (CREDENTIAL_TEXT.test(text)) return unauthorized(asked, text, said);
   if (status !== undefined && status < 400) {
     return new VoicemailError('KORE_BAD_RESPONSE', `Kore redirected the call ${sayWhere(answer)}(${said})`, {
       hint: 'check KORE_HOST: redirects are not followed',
+    });
+  }
+  if (status === 404 && envelope.shape === 'kore' && !NO_ROUTE_TEXT.test(text)) return notFound(asked, said);
+  if (status !== undefined && (envelope.shape === 'none' || status === 404)) {
+    return unavailable(`Not Kore but something before it seems to have answered (${said})`, answer, now);
+  }
+  if (status === 400 || status === 412 || status === 422) {
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore refused the request (${said})`, {
+      retryable: !(envelope.shape === 'kore' && BAD_ID_TEXT.test(text)),
+      hint: `check ${asked.check}`,
     });
   }
   if (status !== undefined || envelope.isError) {
@@ -102,32 +126,92 @@ export function refusal(
   return undefined;
 }
 
+/** Timeouts, "too early", and proxies that ask for credentials or a log-in of their own. */
+const PASSING_STATUSES: ReadonlySet<number> = new Set([407, 408, 425]);
+
+function unavailable(message: string, answer: KoreAnswer, now: number): VoicemailError {
+  const waitMs = retryAfterMs(answer, now);
+  return new VoicemailError(
+    'KORE_UNAVAILABLE',
+    message,
+    waitMs === undefined ? {} : { retryAfterMs: waitMs },
+  );
+}
+
+function unauthorized({ scope }: Asked, text: string, said: string): VoicemailError {
+  const hint = credentialHint(text, scope);
+  return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said})`, { hint });
+}
+
+function notFound({ notFound: { code, message } }: Asked, said: string): VoicemailError {
+  // The notification may come before the session is known everywhere at Kore.
+  return new VoicemailError(code, `${message} (${said})`, { retryable: code === 'SESSION_NOT_FOUND' });
+}
+
+/**
+ * The error for a 2xx without JSON. Broken JSON is a fault of this one answer; anything else was not said by Kore.
+ */
+export function notJson(answer: KoreAnswer): VoicemailError {
+  const text = answer.body.slice(0, MAX_LOOKED_AT).trimStart();
+  const type = printable(header(answer, 'content-type') ?? 'no content type', MAX_TYPE_CHARACTERS);
+  const about = `(status ${answer.status}, ${answer.body.length} characters, ${type})`;
+  if (/^[{[]/.test(text)) {
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer is cut off or no JSON ${about}`);
+  }
+  const what =
+    text === '' ? 'is empty' : isMarkup(answer) ? 'is a page for browsers, not JSON' : 'is no JSON';
+  return new VoicemailError('KORE_UNAVAILABLE', `Kore's answer ${what} ${about}`);
+}
+
+/** No more of a body is looked at for what it is. */
+const MAX_LOOKED_AT = 4_000;
+const MAX_TYPE_CHARACTERS = 64;
+
+function isMarkup(answer: KoreAnswer): boolean {
+  return answer.body.slice(0, MAX_LOOKED_AT).trimStart().startsWith('<');
+}
+
 function readEnvelope(answer: KoreAnswer, body: unknown): Envelope {
-  if (body === undefined) return { text: plainText(answer), code: undefined, isError: false };
-  if (typeof body === 'string') return { text: body, code: undefined, isError: true };
-  if (!isObject(body)) return { text: '', code: undefined, isError: false };
+  if (body === undefined) return { ...NOTHING_SAID, text: plainText(answer) };
+  if (typeof body === 'string') {
+    return { shape: 'json', text: body.slice(0, MAX_LOOKED_AT), code: undefined, isError: true };
+  }
+  if (!isObject(body)) return NOTHING_SAID;
 
   if (Array.isArray(body.errors) && body.errors.length > 0) {
-    const errors: unknown[] = body.errors;
+    const errors: unknown[] = body.errors.slice(0, MAX_ERRORS_READ);
     const text = errors
       .map(errorText)
       .filter((part) => part !== '')
       .join('; ');
     const codes = errors.map((error) => (isObject(error) ? toCode(error.code) : undefined));
-    return { text, code: codes.find((code) => code !== undefined), isError: true };
+    return { shape: 'kore', text, code: codes.find((code) => code !== undefined), isError: true };
   }
   const text = errorText(body) || errorText(body.error);
-  const code = toCode(body.code) ?? toCode(body.status);
+  const ownCode = toCode(body.code);
+  const code = ownCode ?? toCode(body.status);
   const isOtherwiseAnAnswer = typeof body.status === 'string' && code === undefined;
   const saysSuccess = code !== undefined && code >= 200 && code < 300;
-  return { text, code, isError: (text !== '' || code !== undefined) && !isOtherwiseAnAnswer && !saysSuccess };
+  const isError = (text !== '' || code !== undefined) && !isOtherwiseAnAnswer && !saysSuccess;
+  const isKores = ownCode !== undefined && text !== '';
+  return {
+    shape: isKores ? 'kore' : text === '' && code === undefined ? 'none' : 'json',
+    text,
+    code,
+    isError,
+  };
 }
+
+const NOTHING_SAID: Envelope = { shape: 'none', text: '', code: undefined, isError: false };
+/** However many errors an answer has, the first few tell what is wrong. */
+const MAX_ERRORS_READ = 10;
 
 /** The words of one error, which is an object with `msg` or `message`, or the words themselves. */
 function errorText(error: unknown): string {
-  if (typeof error === 'string') return error;
+  if (typeof error === 'string') return error.slice(0, MAX_LOOKED_AT);
   if (!isObject(error)) return '';
-  return [error.msg, error.message].find((text) => typeof text === 'string') ?? '';
+  const text = [error.msg, error.message].find((words) => typeof words === 'string') ?? '';
+  return text.slice(0, MAX_LOOKED_AT);
 }
 
 /**
@@ -135,7 +219,7 @@ function errorText(error: unknown): string {
  * callers' words, and so is markup.
  */
 function plainText(answer: KoreAnswer): string {
-  const text = answer.body.trimStart().slice(0, 1000);
+  const text = answer.body.slice(0, MAX_LOOKED_AT).trimStart();
   return /^\p{L}/u.test(text) ? text : '';
 }
 
@@ -157,7 +241,7 @@ function sayStatus(answer: KoreAnswer, code: number | undefined): string {
 /** Where a redirect leads, without path and query. */
 function sayWhere(answer: KoreAnswer): string {
   const location = header(answer, 'location') ?? '';
-  return URL.canParse(location) ? `to ${cleanText(new URL(location).host)} ` : '';
+  return URL.canParse(location) ? `to ${printable(new URL(location).host)} ` : '';
 }
 
 const SECOND_MS = 1000;
@@ -165,8 +249,6 @@ const DEFAULT_WAIT_MS = 60 * SECOND_MS;
 const HOURLY_WAIT_MS = 15 * 60 * SECOND_MS;
 /** A `Retry-After` of 0 would make the whole fleet spin. */
 const MIN_WAIT_MS = SECOND_MS;
-/** A `Retry-After` beyond this is a mistake: Kore's longest limit is by the hour. */
-const MAX_WAIT_MS = 24 * 60 * 60 * SECOND_MS;
 
 /**
  * Kore's texts, as its documentation quotes them: "You've exceeded the per-minute rate limit. ...", "You've
@@ -189,40 +271,15 @@ function limitWaitMs(answer: KoreAnswer, text: string, now: number): number {
 }
 
 /**
- * `Retry-After` in milliseconds from now, whether it came as seconds or as a date; between a second and a
- * day. `undefined` when there is none, or nothing that can be read.
+ * `Retry-After` in milliseconds from now, whether it came as seconds or as a date; between a second and an hour.
+ * `undefined` when there is none, or nothing that can be read.
  */
 function retryAfterMs(answer: KoreAnswer, now: number): number | undefined {
-  const text = header(answer, 'retry-after')?.trim();
-  if (text === undefined || text === '') return undefined;
-  if (/^\d+(\.\d+)?$/.test(text)) return clamp(Number(text) * SECOND_MS);
+  const text = header(answer, 'retry-after')?.trim() ?? '';
   // A date has letters; Date.parse would take almost any number for one.
-  const date = /^[A-Za-z]/.test(text) ? Date.parse(text) : Number.NaN;
-  if (Number.isNaN(date)) return undefined;
+  if (!/^(?:\d|[A-Za-z])/.test(text)) return undefined;
   // Measured against the server's own clock where it tells it, as ours may be off.
   const serverNow = Date.parse(header(answer, 'date') ?? '');
-  return clamp(date - (Number.isNaN(serverNow) ? now : serverNow));
-}
-
-function clamp(milliseconds: number): number {
-  return Math.min(Math.max(Math.ceil(milliseconds), MIN_WAIT_MS), MAX_WAIT_MS);
-}
-
-/** How much of a text is looked at: enough for any error message, too little to cost anything. */
-const MAX_INPUT_CHARACTERS = 4000;
-const MAX_CHARACTERS = 200;
-
-/** Everything that isn't a letter, mark, number, punctuation or symbol: controls, bidi overrides, all spaces. */
-const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S}]+/gu;
-
-/**
- * Text from Kore made fit for an error message: on one line, printable, without secrets, and short.
- *
- * @param maxCharacters longer texts are cut and end in `…`.
- */
-export function cleanText(text: string, maxCharacters: number = MAX_CHARACTERS): string {
-  // Redacted before it is cut: half a token would not be recognised as one.
-  const clean = redact(text.slice(0, MAX_INPUT_CHARACTERS).replace(UNPRINTABLE, ' ').trim());
-  const characters = Array.from(clean);
-  return characters.length <= maxCharacters ? clean : `${characters.slice(0, maxCharacters - 1).join('')}…`;
+  const waitMs = parseRetryAfter(text, Number.isNaN(serverNow) ? now : serverNow);
+  return waitMs === undefined ? undefined : Math.max(Math.ceil(waitMs), MIN_WAIT_MS);
 }

@@ -22,7 +22,7 @@ export interface TransportLimits {
   readonly bodyTimeoutMs?: number;
   /** Milliseconds for everything together, so that no drip of bytes holds a call for ever; 60 s by default. */
   readonly totalTimeoutMs?: number;
-  /** The largest body that is read; 8 MiB by default. */
+  /** The largest body that is read; 64 MiB by default. */
   readonly maxBodyBytes?: number;
 }
 
@@ -50,7 +50,7 @@ export function createKoreTransport(
   limits: TransportLimits,
   proxy?: ProxySettings,
 ): KoreTransport {
-  const maxBodyBytes = limits.maxBodyBytes ?? 8 * 1024 * 1024;
+  const maxBodyBytes = limits.maxBodyBytes ?? 64 * 1024 * 1024;
   const totalTimeoutMs = limits.totalTimeoutMs ?? 60_000;
   const host = new URL(baseUrl).host;
   const dispatcher = createDispatcher(

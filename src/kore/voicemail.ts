@@ -1,15 +1,25 @@
-import { z } from 'zod';
 import { VoicemailError } from '../domain/errors.ts';
-import type { KoreDocument, KoreRecording, Readiness, Voicemail } from '../domain/voicemail.ts';
-import { isObject, parseJson } from '../util/json.ts';
-import { cleanText, refusal } from './errors.ts';
-import { header, isSuccess, type KoreAnswer } from './transport.ts';
+import type {
+  KoreDocument,
+  KoreRecording,
+  Readiness,
+  RecordingWithoutUrl,
+  Voicemail,
+} from '../domain/voicemail.ts';
+import { isObject, type JsonObject, parseJson } from '../util/json.ts';
+import { printable } from '../util/text.ts';
+import { notJson, refusal } from './errors.ts';
+import { cleanFileName } from './file-name.ts';
+import { isSuccess, type KoreAnswer } from './transport.ts';
 
 /**
- * Kore's documentation calls the list of recordings by the first name in its sample and by the second in its
- * table; the sibling API for call recordings uses the third.
+ * Kore's documentation calls the list of recordings by the first name in its sample and by the second in its table;
+ * the sibling API for call recordings uses `recording`. Names are compared without case, blanks, `_` and `-`.
  */
-const RECORDING_KEYS = ['voicemail recording', 'voicemail_recording', 'recording'] as const;
+const RECORDING_MEMBERS = ['voicemailrecording', 'voicemailrecordings', 'recording', 'recordings'] as const;
+const URL_MEMBERS = ['fileurl', 'url', 'recordingurl', 'mediaurl', 'downloadurl'] as const;
+const NAME_MEMBERS = ['filename', 'name'] as const;
+const TRANSCRIPT_MEMBERS = ['transcriptions', 'transcription'] as const;
 
 /** Statuses of the sibling API that decide by themselves; all others are judged by what is listed. */
 const DECISIVE_STATUSES: ReadonlyMap<string, Readiness> = new Map([
@@ -20,21 +30,20 @@ const DECISIVE_STATUSES: ReadonlyMap<string, Readiness> = new Map([
 ]);
 
 const MAX_STATUS_CHARACTERS = 64;
-
-const list = z.array(z.unknown()).nullish();
-/** By reference, so that every field stays as received, in its order. */
-const document = z.custom<KoreDocument>(isObject);
-const bodySchema = z.object({
-  status: z.unknown().optional(),
-  'voicemail recording': list,
-  voicemail_recording: list,
-  recording: list,
-  transcriptions: z.array(document).nullish(),
-});
-const recordingSchema = z.object({ fileName: z.string().catch(''), fileUrl: z.string().regex(/\S/) });
+/** A session has a few recordings; what lists more than so many is no answer to work on. */
+const MAX_RECORDINGS = 1_000;
+/** Longer ones no server takes. What a `data:` URI holds is bounded by the size of the answer. */
+const MAX_URL_CHARACTERS = 16 * 1024;
+/** The longest name in the DNS is 253 characters; a port and credentials may stand beside it. */
+const MAX_AUTHORITY_CHARACTERS = 512;
+/** Members with longer names are none that anybody looks for. */
+const MAX_MEMBER_CHARACTERS = 64;
 
 /**
  * What one HTTP answer of the voicemail API means. Pure: no calls, no logs.
+ *
+ * What is not as documented is read as far as it can be: nothing that is wrong with one recording, or with the
+ * transcript, keeps another recording from being had.
  *
  * @param now milliseconds since 1970, against which a date in `Retry-After` is measured.
  * @throws VoicemailError `KORE_RATE_LIMITED` (with `retryAfterMs`), `KORE_UNAUTHORIZED`, `KORE_UNAVAILABLE`,
@@ -42,69 +51,153 @@ const recordingSchema = z.object({ fileName: z.string().catch(''), fileUrl: z.st
  */
 export function interpretVoicemail(answer: KoreAnswer, now: number = Date.now()): Voicemail {
   const body = parseJson(answer.body);
+  const listed = isObject(body) ? readRecordings(body) : NOTHING_LISTED;
   // What lists recordings is an answer, whatever else it says.
-  if (!isSuccess(answer) || !listsRecordings(body)) {
+  if (!isSuccess(answer) || isEmpty(listed)) {
     const refused = refusal(answer, body, now);
     if (refused !== undefined) throw refused;
   }
-  if (body === undefined) throw new VoicemailError('KORE_BAD_RESPONSE', sayNotJson(answer));
-  return readVoicemail(body);
+  if (body === undefined) throw notJson(answer);
+  if (!isObject(body)) {
+    throw new VoicemailError(
+      'KORE_BAD_RESPONSE',
+      "Kore's answer has an unexpected shape: it is no JSON object",
+    );
+  }
+  if (listed.recordings.length + listed.withoutUrl.length > MAX_RECORDINGS) {
+    throw new VoicemailError(
+      'KORE_BAD_RESPONSE',
+      `Kore's answer has an unexpected shape: it lists more than ${MAX_RECORDINGS} recordings of one session`,
+    );
+  }
+  return readVoicemail(body, listed);
 }
 
-function listsRecordings(body: unknown): boolean {
-  if (!isObject(body)) return false;
-  return RECORDING_KEYS.some((key) => Array.isArray(body[key]) && body[key].length > 0);
+/** The recordings of an answer, each once. */
+type Listed = Pick<Voicemail, 'recordings' | 'withoutUrl'>;
+
+const NOTHING_LISTED: Listed = { recordings: [], withoutUrl: [] };
+
+function isEmpty({ recordings, withoutUrl }: Listed): boolean {
+  return recordings.length + withoutUrl.length === 0;
 }
 
-function readVoicemail(body: unknown): Voicemail {
-  const checked = bodySchema.safeParse(body);
-  if (!checked.success) throw wrongShape(checked.error, []);
-  const { status, transcriptions } = checked.data;
-
-  const decided = readinessByStatus(status);
-  // Before the media is ready an entry may well lack its URL, which is then no fault.
-  const recordings = decided === undefined ? readRecordings(checked.data) : [];
+function readVoicemail(body: JsonObject, listed: Listed): Voicemail {
+  const status = typeof body.status === 'string' ? body.status : '';
+  const readiness = readinessOf(status, listed);
   return {
-    readiness: decided ?? (recordings.length > 0 ? 'ready' : 'later'),
-    status: typeof status === 'string' ? cleanText(status, MAX_STATUS_CHARACTERS) : '',
-    recordings,
-    transcriptions: transcriptions ?? [],
+    readiness,
+    status: printable(status, MAX_STATUS_CHARACTERS),
+    // While the media is in progress a URL may lead to a part of it.
+    ...(readiness === 'ready' ? listed : NOTHING_LISTED),
+    transcriptions: documentsOf(member(body, TRANSCRIPT_MEMBERS)),
   };
 }
 
-/** The recordings under all three names; one that stands under several of them is one recording. */
-function readRecordings(body: z.infer<typeof bodySchema>): KoreRecording[] {
+function readinessOf(status: string, listed: Listed): Readiness {
+  const decided = DECISIVE_STATUSES.get(status.trim().toLowerCase());
+  // A recording that can be had is tried, although its media is called unavailable.
+  if (decided !== undefined && (decided === 'later' || listed.recordings.length === 0)) return decided;
+  return isEmpty(listed) ? 'later' : 'ready';
+}
+
+/** Whatever stands there is kept: it should be a list of objects. */
+function documentsOf(transcriptions: unknown): readonly KoreDocument[] {
+  if (Array.isArray(transcriptions)) return transcriptions;
+  const isNothing = transcriptions === undefined || transcriptions === null || transcriptions === '';
+  return isNothing || transcriptions === false ? [] : [transcriptions];
+}
+
+/** The recordings under all of their names; one that stands under several of them is one recording. */
+function readRecordings(body: JsonObject): Listed {
   const byUrl = new Map<string, KoreRecording>();
-  for (const key of RECORDING_KEYS) {
-    for (const [index, entry] of (body[key] ?? []).entries()) {
-      const recording = recordingSchema.safeParse(entry);
-      if (!recording.success) throw wrongShape(recording.error, [key, index]);
-      const { fileUrl } = recording.data;
-      if (!byUrl.has(fileUrl)) byUrl.set(fileUrl, recording.data);
+  // By place and name, which are the same for one recording in two lists.
+  const usable = new Map<string, number>();
+  const withoutUrl = new Map<string, RecordingWithoutUrl & { readonly list: number }>();
+  for (const [list, value] of recordingLists(body).entries()) {
+    for (const [position, entry] of entriesOf(value).entries()) {
+      const { fileName: received, fileUrl } = readRecording(entry);
+      const fileName = cleanFileName(received, fileUrl);
+      const key = `${position} ${fileName}`;
+      const message = faultOf(fileUrl);
+      if (message === undefined) {
+        if (!byUrl.has(fileUrl)) byUrl.set(fileUrl, { fileName, fileUrl });
+        usable.set(key, list);
+        if ((withoutUrl.get(key)?.list ?? list) !== list) withoutUrl.delete(key);
+      } else if ((usable.get(key) ?? list) === list && !withoutUrl.has(key)) {
+        withoutUrl.set(key, { list, fileName, message });
+      }
     }
   }
-  return [...byUrl.values()];
+  return {
+    recordings: [...byUrl.values()],
+    withoutUrl: [...withoutUrl.values()].map(({ fileName, message }) => ({ fileName, message })),
+  };
 }
 
-function readinessByStatus(status: unknown): Readiness | undefined {
-  return typeof status === 'string' ? DECISIVE_STATUSES.get(status.trim().toLowerCase()) : undefined;
+/** What stands under each name of the list of recordings, the likeliest name first. */
+function recordingLists(body: JsonObject): unknown[] {
+  const lists = Object.keys(body)
+    .map((name) => ({
+      name,
+      rank: (RECORDING_MEMBERS as readonly string[]).indexOf(folded(name)),
+    }))
+    .filter(({ rank }) => rank !== -1);
+  return lists.sort((a, b) => a.rank - b.rank).map(({ name }) => body[name]);
 }
 
-/** Names the place only: neither zod's error nor the value, which may be a signed URL or a caller's words. */
-function wrongShape(error: z.ZodError, at: readonly PropertyKey[]): VoicemailError {
-  const place = [...at, ...(error.issues[0]?.path ?? [])].map(String).join(' > ');
-  const where = place === '' ? 'it is no JSON object' : `at ${place}`;
-  return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer has an unexpected shape: ${where}`);
+/** The entries of a list of recordings, which may be a single one, or an object of them. */
+function entriesOf(list: unknown): readonly unknown[] {
+  if (list === undefined || list === null || list === '' || list === false) return [];
+  if (Array.isArray(list)) return list.flat();
+  if (!isObject(list)) return [list];
+  if (Object.keys(list).length === 0) return [];
+  const isOne = member(list, URL_MEMBERS) !== undefined || member(list, NAME_MEMBERS) !== undefined;
+  const inside = Object.values(list).filter(isObject);
+  return isOne || inside.length === 0 ? [list] : inside;
 }
 
-function sayNotJson(answer: KoreAnswer): string {
-  const text = answer.body.trimStart();
-  const what =
-    text === ''
-      ? 'is empty'
-      : text.startsWith('<')
-        ? 'is a page for browsers, not JSON'
-        : 'is cut off or no JSON';
-  const type = cleanText(header(answer, 'content-type') ?? 'no content type', MAX_STATUS_CHARACTERS);
-  return `Kore's answer ${what} (status ${answer.status}, ${answer.body.length} characters, ${type})`;
+/** Name and URL of one entry, each empty where there is none. */
+function readRecording(entry: unknown): KoreRecording {
+  if (typeof entry === 'string') {
+    const isUrl = /^\s*(?:[a-z][a-z0-9+.-]{0,20}:|\/\/)/i.test(entry);
+    return isUrl ? { fileName: '', fileUrl: entry } : { fileName: entry, fileUrl: '' };
+  }
+  if (!isObject(entry)) return { fileName: '', fileUrl: '' };
+  return { fileName: textOf(member(entry, NAME_MEMBERS)), fileUrl: textOf(member(entry, URL_MEMBERS)) };
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+/** Why a recording can't be had, or `undefined` where it can be tried. */
+function faultOf(fileUrl: string): string | undefined {
+  if (!/\S/.test(fileUrl)) return 'Kore lists the recording without a URL';
+  if (/^\s*data:/i.test(fileUrl)) return undefined;
+  if (fileUrl.length > MAX_URL_CHARACTERS) {
+    return `Kore lists the recording with a URL of more than ${MAX_URL_CHARACTERS} characters`;
+  }
+  const authority = /^\s*[a-z][a-z0-9+.-]{0,20}:\/\/([^/?#]*)/i.exec(fileUrl)?.[1] ?? '';
+  return authority.length > MAX_AUTHORITY_CHARACTERS
+    ? `Kore lists the recording with a host name of more than ${MAX_AUTHORITY_CHARACTERS} characters`
+    : undefined;
+}
+
+/** The first member of any of the names that is there and not null; the likeliest name first. */
+function member(object: JsonObject, names: readonly string[]): unknown {
+  const found = new Map<string, unknown>();
+  for (const name of Object.keys(object)) {
+    const value = object[name];
+    if (value === undefined || value === null || value === '') continue;
+    const key = folded(name);
+    if (names.includes(key) && !found.has(key)) found.set(key, value);
+  }
+  const name = names.find((candidate) => found.has(candidate));
+  return name === undefined ? undefined : found.get(name);
+}
+
+/** A name without case, blanks, `_` and `-`. */
+function folded(name: string): string {
+  return name.length > MAX_MEMBER_CHARACTERS ? '' : name.toLowerCase().replace(/[\s_-]+/g, '');
 }

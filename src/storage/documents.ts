@@ -15,11 +15,6 @@ const SCHEMA_VERSION = 1;
 
 const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const Count = z.int().nonnegative();
-/** Handed on untouched: zod's own records would leave out a field named `__proto__`. */
-const AnyDocument = z.custom<Record<string, unknown>>(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-);
-
 const TranscriptSchema = z.looseObject({
   schemaVersion: z.literal(SCHEMA_VERSION),
   sessionId: z.string(),
@@ -36,7 +31,8 @@ const TranscriptSchema = z.looseObject({
       authorType: z.string().nullable(),
     }),
   ),
-  source: z.array(AnyDocument),
+  /** Handed on untouched. */
+  source: z.array(z.unknown()),
 });
 
 const ManifestRecordingSchema = z.looseObject({
@@ -207,11 +203,13 @@ function unreadable(what: string, key: string, why: string): VoicemailError {
   });
 }
 
-function toMessage(document: KoreDocument): TranscriptMessage {
+/** Of what is no message as documented, what can be told. */
+function toMessage(received: KoreDocument): TranscriptMessage {
+  const document = asRecord(received);
   const author = asRecord(document.author);
   return {
     id: asString(document._id),
-    text: messageText(document.components),
+    text: asString(received) ?? messageText(document.components) ?? asString(document.text),
     language: asString(document.lang),
     createdAt: asString(document.createdOn),
     authorId: asString(author.id),

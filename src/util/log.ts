@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type Logger, pino, stdSerializers } from 'pino';
 import { redact } from './redact.ts';
+import { escapeControls } from './text.ts';
 
 export type { Logger } from 'pino';
 
@@ -13,7 +14,8 @@ export function withLogFields<T>(added: Readonly<Record<string, string>>, work: 
 
 /**
  * A JSON logger to stderr (file descriptor 2), one object a line, whose every line passes through
- * {@link redact}. Nothing secret is ever logged on purpose; this catches what libraries put into their errors.
+ * {@link redact} and does nothing to a terminal. Nothing secret is ever logged on purpose; this catches what libraries
+ * put into their errors.
  *
  * @param write where the lines go, for tests and for tools that own the terminal.
  */
@@ -27,7 +29,7 @@ export function createLogger(level: LogLevel, write: (line: string) => void = wr
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: stdSerializers.errWithCause, error: stdSerializers.errWithCause },
     },
-    { write: (line: string) => write(redact(line)) },
+    { write: (line: string) => write(escapeControls(redact(line))) },
   );
 }
 

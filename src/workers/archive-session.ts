@@ -27,7 +27,7 @@ export interface SessionTask extends SessionRef {
   /** Live sessions go first where calls to Kore are scarce. */
   readonly callClass: CallClass;
   /** Nobody knows whether it has a voicemail. */
-  readonly isCandidate?: boolean;
+  readonly isMaybe?: boolean;
 }
 
 /** Everything archiving depends on. */
@@ -73,6 +73,8 @@ export async function archiveSession(
 
   const voicemail = await fetchReady(task, deps, signal);
   const recordings = await archiveRecordings(task, voicemail.recordings, deps, signal);
+  const [withoutUrl] = voicemail.withoutUrl;
+  if (withoutUrl) throw new VoicemailError('RECORDING_NOT_READY', withoutUrl.message);
   const mode = task.force ? 'replace' : 'absent';
   const transcript = await archiveTranscript(task, voicemail.transcriptions, mode, deps.store, signal);
   const manifest = buildManifest({
@@ -148,8 +150,10 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
     case 'ready':
       return voicemail;
     case 'later':
-      if (task.isCandidate && isLongOver(task, voicemail, deps.now())) {
-        throw new VoicemailError('RECORDING_UNAVAILABLE', 'the session has no voicemail');
+      if (task.isMaybe && /^success$/i.test(voicemail.status.trim()) && isLongOver(task, deps.now())) {
+        throw new VoicemailError('RECORDING_UNAVAILABLE', 'the session has no voicemail', {
+          retryable: false,
+        });
       }
       throw new VoicemailError(
         'RECORDING_NOT_READY',
@@ -158,7 +162,9 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
     case 'never':
       throw new VoicemailError(
         'RECORDING_UNAVAILABLE',
-        `Kore has no recording of this session and will not have one (status "${voicemail.status}")`,
+        `Kore has no recording of this session (status "${voicemail.status}")`,
+        // In the first minutes it says so of recordings that come all the same.
+        { retryable: !(task.isMaybe && isLongOver(task, deps.now())) },
       );
   }
 }
@@ -167,15 +173,13 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
 const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
 
 /**
- * Whether a session that lists no recordings has none, rather than none yet: it says `success`, and it began more
- * than an hour ago, as far as its id tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions
- * without a voicemail dozens of calls; one whose recording comes later still is found by a later backfill.
+ * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, as far as
+ * its id tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail dozens of
+ * calls; one whose recording comes later still is found by a later backfill.
  */
-function isLongOver(session: SessionRef, { status }: Voicemail, now: Date): boolean {
+function isLongOver(session: SessionRef, now: Date): boolean {
   const beganAt = creationTime(session.sessionId)?.getTime();
-  return (
-    /^success$/i.test(status.trim()) && beganAt !== undefined && now.getTime() - beganAt > EMPTY_FOR_GOOD_MS
-  );
+  return beganAt !== undefined && now.getTime() - beganAt > EMPTY_FOR_GOOD_MS;
 }
 
 /** Streams every recording into the archive, those whose URLs expire first first. */

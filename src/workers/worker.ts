@@ -3,7 +3,7 @@ import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { TranscriptState, TransferProgress } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
-import type { SessionJobProgress } from '../jobs/session-job.ts';
+import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
@@ -46,6 +46,8 @@ export interface WorkerObserver {
   onArchived?(session: ArchivedWork): void;
   /** An attempt failed; jobs given back at a shutdown are no failures. */
   onAttemptFailed?(failed: FailedWork): void;
+  /** A session of which nobody knew whether it has a voicemail has none. */
+  onWithoutVoicemail?(): void;
   /** A transcript awaited has come, or has been given up. */
   onTranscriptSettled?(state: Exclude<TranscriptState, 'pending'>): void;
 }
@@ -102,7 +104,8 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     const decided = decideOutcome(attempt, work);
     const outcome = about === 'transcript' ? keepLooking(decided, attempt, work.pollDelayMs) : decided;
     const { error, verdict, holdMs } = outcome;
-    if (data.candidate && isWithoutVoicemail(outcome)) {
+    if (isMaybe(data) && isWithoutVoicemail(outcome)) {
+      observe?.onWithoutVoicemail?.();
       log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
       return { kind: 'forget' };
     }
@@ -168,7 +171,7 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
       ...data,
       force: data.force === true,
       callClass: data.backfill ? 'background' : 'live',
-      isCandidate: data.candidate === true,
+      isMaybe: isMaybe(data),
     },
     { ...deps, onProgress: (transfer) => progress.update(transfer) },
     signal,

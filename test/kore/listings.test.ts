@@ -103,7 +103,7 @@ describe('call details', () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
     await expect(list(callsListing(sandbox.accountId), NOON, NOON + HOUR_MS)).rejects.toMatchObject({
       code: 'KORE_UNAUTHORIZED',
-      message: expect.stringContaining('"SmartAssist Analytics"'),
+      hint: expect.stringContaining('"SmartAssist Analytics"'),
     });
     sandbox.configure({ scopes: ALL_SCOPES });
   });

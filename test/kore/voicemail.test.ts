@@ -74,32 +74,107 @@ describe('recordings', () => {
     expect(voicemail.readiness).toBe('ready');
   });
 
-  test.each<[string, object, string]>([
-    ['no URL', { recording: [{ fileName: 'secret-name.wav' }] }, 'recording > 0 > fileUrl'],
-    ['an empty URL', { voicemail_recording: [a, { fileUrl: '' }] }, 'voicemail_recording > 1 > fileUrl'],
-    ['a blank URL', { recording: [{ fileUrl: ' ' }] }, 'recording > 0 > fileUrl'],
-    ['a URL that is no text', { recording: [{ fileUrl: { href: URL_A } }] }, 'recording > 0 > fileUrl'],
-    ['no object', { 'voicemail recording': [URL_A] }, 'voicemail recording > 0'],
-    ['null', { recording: [null] }, 'recording > 0'],
-    ['no list', { recording: { fileUrl: URL_A } }, 'recording'],
-    ['transcriptions that are no list', { recording: [a], transcriptions: 'words' }, 'transcriptions'],
+  test.each<[string, object, object[]]>([
+    ['one object', { 'voicemail recording': a }, [a]],
+    ['a URL', { 'voicemail recording': URL_A }, [{ fileName: '', fileUrl: URL_A }]],
+    ['URLs', { recording: [URL_A, URL_B] }, [URL_A, URL_B].map((fileUrl) => ({ fileName: '', fileUrl }))],
     [
-      'a transcription that is no object',
-      { recording: [a], transcriptions: ['words'] },
-      'transcriptions > 0',
+      'data: URIs',
+      { recording: ['data:audio/wav;base64,UklGRg=='] },
+      [{ fileName: '', fileUrl: 'data:audio/wav;base64,UklGRg==' }],
     ],
-  ])('%s is an unexpected shape, whose place is named and whose content is not', (_name, fields, place) => {
-    const error = refused(answer(200, { status: 'success', ...fields }));
-    expect(error.code).toBe('KORE_BAD_RESPONSE');
-    expect(error.retryable).toBe(true);
-    expect(error.message).toBe(`Kore's answer has an unexpected shape: at ${place}`);
-    expect(error.cause).toBeUndefined();
+    ['other casings', { VoicemailRecording: [{ FileName: 'a.wav', file_url: URL_A }] }, [a]],
+    ['the name "url"', { recordings: [{ name: 'a.wav', url: URL_A }] }, [a]],
+    ['an object of them', { recording: { 0: a, 1: b } }, [a, b]],
+    ['a list in a list', { recording: [[a, b]] }, [a, b]],
+    ['a status that says never, and a URL', { status: 'media_unavailable', recording: [a] }, [a]],
+  ])('are read from %s', (_name, fields, expected) => {
+    const voicemail = interpretVoicemail(answer(200, { status: 'success', ...fields }));
+    expect(voicemail).toMatchObject({ readiness: 'ready', recordings: expected, withoutUrl: [] });
+  });
+
+  test.each<[string, unknown, string]>([
+    ['without a URL', { fileName: 'b.wav' }, 'b.wav'],
+    ['with an empty URL', { fileName: 'b.wav', fileUrl: '' }, 'b.wav'],
+    ['with a blank URL', { fileName: 'b.wav', fileUrl: ' ' }, 'b.wav'],
+    ['with a URL that is no text', { fileName: 'b.wav', fileUrl: { href: URL_B } }, 'b.wav'],
+    ['that is null', null, ''],
+    ['that is a number', 7, ''],
+    ['that is a name', 'b.wav', 'b.wav'],
+    ['with a URL of 20,000 characters', { fileUrl: `https://x.kore.ai/${'y'.repeat(20_000)}` }, ''],
+    ['with a host of 40,000 labels', { fileUrl: `https://${'a.'.repeat(40_000)}kore.ai/b.wav` }, ''],
+  ])('%s do not sink the others, and are not forgotten', (_name, entry, fileName) => {
+    const voicemail = interpretVoicemail(answer(200, { status: 'success', recording: [a, entry] }));
+    expect(voicemail.recordings).toEqual([a]);
+    expect(voicemail.withoutUrl).toEqual([{ fileName, message: expect.stringMatching(/^Kore lists/) }]);
+    expect(JSON.stringify(voicemail.withoutUrl)).not.toContain('c2ln');
+    // Alone it is not taken for a session without a voicemail.
+    expect(interpretVoicemail(answer(200, { recording: [entry] }))).toMatchObject({ readiness: 'ready' });
+  });
+
+  test('of one name stay two, and one that stands in two lists stays one', () => {
+    const incomplete = { fileName: 'a.wav' };
+    const twice = interpretVoicemail(answer(200, { recording: [a, incomplete, incomplete] }));
+    expect([twice.recordings.length, twice.withoutUrl.length]).toEqual([1, 2]);
+    const mirrored = { 'voicemail recording': [incomplete], recording: [a], recordings: [incomplete] };
+    expect(interpretVoicemail(answer(200, mirrored))).toMatchObject({ recordings: [a], withoutUrl: [] });
+  });
+
+  test('are at most 1,000', () => {
+    const list = (length: number) => Array.from({ length }, (_, n) => `https://media.kore.ai/${n}.wav`);
+    expect(interpretVoicemail(answer(200, { recording: list(1_000) })).recordings).toHaveLength(1_000);
+    expect(refused(answer(200, { recording: list(1_001) }))).toMatchObject({
+      code: 'KORE_BAD_RESPONSE',
+      retryable: true,
+    });
+  });
+
+  test.each<[string, string, string]>([
+    ['a plain name', 'My call #3 (1).wav', 'My call #3 (1).wav'],
+    ['controls and overrides', '\u001b[2Ja\u202e\u009bb.wav', '[2Jab.wav'],
+    ['the whole URL', URL_A, 'https://media.kore.ai/a.wav'],
+    ['the query alone', 'e=1772370000&n=1&s=c2lnbmF0dXJlQQ$$', ''],
+    ['a part of the query', 'a.wav&s=c2lnbmF0dXJlQQ', 'a.wav'],
+    ['the signature alone', 'a c2lnbmF0dXJlQQ$$.wav', 'a '.trim()],
+    ['200,000 dots', '.'.repeat(200_000), '.'.repeat(1_024)],
+  ])('have names without %s', (_name, fileName, expected) => {
+    const { recordings } = interpretVoicemail(answer(200, { recording: [{ fileName, fileUrl: URL_A }] }));
+    expect(recordings).toEqual([{ fileName: expected, fileUrl: URL_A }]);
   });
 });
 
 describe('transcriptions', () => {
   test.each([[{}], [{ transcriptions: null }], [{ transcriptions: [] }]])('%j is none', (fields) => {
     expect(interpretVoicemail(answer(200, { status: 'success', ...fields })).transcriptions).toEqual([]);
+  });
+
+  test.each([{}, 'text', [null], [{ a: 1 }, null], ['text'], 7].map((received) => [received]))(
+    '%j stays what it is',
+    (received) => {
+      const body = { status: 'success', recording: [URL_A], transcriptions: received };
+      const voicemail = interpretVoicemail(answer(200, body));
+      expect(voicemail.transcriptions).toEqual(Array.isArray(received) ? received : [received]);
+      expect(voicemail.recordings).toHaveLength(1);
+    },
+  );
+
+  test('numbers stay what they are, digit for digit', () => {
+    const documents =
+      '[{"id":12345678901234567890,"d":0.12345678901234567891,"e":1e400,"neg":-9007199254740993,"n":1.5}]';
+    const { transcriptions } = interpretVoicemail(answer(200, `{"transcriptions":${documents}}`));
+    expect(JSON.stringify(transcriptions)).toBe(documents);
+    expect(transcriptions).toMatchObject([{ n: 1.5 }]);
+  });
+
+  test.each([5_000, 100_000])('nested %i deep cost no stack, and no recording', (levels) => {
+    const deep = `${'{"a":['.repeat(levels / 2)}"words"${']}'.repeat(levels / 2)}`;
+    const body = `{"status":"success","transcriptions":[{"_id":"m","deep":${deep}}],"recording":["${URL_A}"]}`;
+    const { recordings, transcriptions } = interpretVoicemail(answer(200, body));
+    expect(recordings).toHaveLength(1);
+    // Readable, and nothing of it is lost.
+    const text = JSON.stringify(transcriptions);
+    expect(text.replaceAll('\\"', '"')).toContain('"words"');
+    expect(text.length).toBeGreaterThan(deep.length);
   });
 
   test('unknown fields stay, in their order, even those that objects treat as special', () => {
@@ -121,7 +196,7 @@ describe('readiness', () => {
     ['call_in_progress', false, 'later'],
     ['media_in_progress', true, 'later'],
     ['MEDIA_IN_PROGRESS', true, 'later'],
-    ['media_unavailable', true, 'never'],
+    ['media_unavailable', true, 'ready'],
     ['media_unavailable', false, 'never'],
     ['failed', false, 'never'],
     ['something_new', true, 'ready'],
@@ -164,7 +239,7 @@ describe('limits', () => {
       30_000,
     ],
     ['a date in the past', answer(429, '', { 'retry-after': 'Sun, 01 Mar 2026 11:00:00 GMT' }), 1_000],
-    ['a Retry-After beyond reason', answer(429, '', { 'retry-after': '99999999' }), 86_400_000],
+    ['a Retry-After beyond reason', answer(429, '', { 'retry-after': '99999999' }), 3_600_000],
     ['a Retry-After that says nothing', answer(429, '', { 'retry-after': 'soon' }), 60_000],
     ['a negative Retry-After', answer(429, '', { 'retry-after': '-5' }), 60_000],
     ['the per-minute text with 200', answer(200, { code: 400, message: PER_MINUTE }), 60_000],
@@ -243,14 +318,14 @@ describe('refusals', () => {
       '404',
       answer(404, { errors: [{ msg: 'Not found', code: 404 }] }),
       'SESSION_NOT_FOUND',
-      false,
+      true,
       /"Not found"/,
     ],
     [
       '404 inside 200',
       answer(200, { errors: [{ msg: 'x', code: '404' }] }),
       'SESSION_NOT_FOUND',
-      false,
+      true,
       /404/,
     ],
     ['400', answer(400, { code: 400, message: 'Bad id' }), 'KORE_BAD_RESPONSE', false, /"Bad id"/],
@@ -262,8 +337,28 @@ describe('refusals', () => {
       false,
       /412, code 4002/,
     ],
-    ['422', answer(422, ''), 'KORE_BAD_RESPONSE', false, /422/],
-    ['405', answer(405, ''), 'KORE_BAD_RESPONSE', true, /405/],
+    [
+      '422',
+      answer(422, { errors: [{ msg: 'Something is wrong' }] }),
+      'KORE_BAD_RESPONSE',
+      true,
+      /422/,
+    ],
+    ['405', answer(405, { code: 405, message: 'No' }), 'KORE_BAD_RESPONSE', true, /405/],
+    [
+      'an unknown session, told with 412',
+      answer(412, { errors: [{ msg: 'Session not found', code: 4002 }] }),
+      'SESSION_NOT_FOUND',
+      true,
+      /"Session not found"/,
+    ],
+    [
+      'an unknown session, told with 200',
+      answer(200, { code: 4002, message: 'No such session' }),
+      'SESSION_NOT_FOUND',
+      true,
+      /code 4002/,
+    ],
     ['500', answer(500, '<html>oops</html>'), 'KORE_UNAVAILABLE', true, /status 500\)/],
     ['503', answer(503, { message: 'Maintenance' }), 'KORE_UNAVAILABLE', true, /"Maintenance"/],
     ['500 inside 200', answer(200, { code: 500, message: 'Oops' }), 'KORE_UNAVAILABLE', true, /"Oops"/],
@@ -292,14 +387,41 @@ describe('refusals', () => {
     ],
     ['an error object', answer(200, { error: { message: 'Odd' } }), 'KORE_BAD_RESPONSE', true, /"Odd"/],
     ['cut-off JSON', answer(200, '{"status":"succ'), 'KORE_BAD_RESPONSE', true, /cut off or no JSON/],
-    ['HTML', answer(200, '<!doctype html>'), 'KORE_BAD_RESPONSE', true, /a page for browsers/],
-    ['nothing', answer(200, ''), 'KORE_BAD_RESPONSE', true, /is empty/],
+    ['HTML', answer(200, '<!doctype html>'), 'KORE_UNAVAILABLE', true, /a page for browsers/],
+    ['words', answer(200, 'Back in a minute'), 'KORE_UNAVAILABLE', true, /is no JSON/],
+    ['nothing', answer(200, ''), 'KORE_UNAVAILABLE', true, /is empty/],
     ['a list', answer(200, []), 'KORE_BAD_RESPONSE', true, /no JSON object/],
     ['null', answer(200, 'null'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
   ])('%s', (_name, given, code, retryable, message) => {
     const error = refused(given);
     expect(`${error.message}; ${error.hint}`).toMatch(message);
     expect(error).toMatchObject({ code, retryable });
+  });
+
+  test.each([400, 403, 404, 405, 407, 410, 412, 422, 500, 502, 503])(
+    'a %i that Kore did not say is an outage, and never final',
+    (status) => {
+      const said = [
+        '',
+        '<html><title>Not Found</title><h1>Session not found</h1></html>',
+        'no healthy upstream',
+        {},
+        [],
+      ];
+      if (status === 404) said.push({ message: 'no Route matched with those values' });
+      for (const body of said) {
+        expect(refused(answer(status, body)), JSON.stringify(body)).toMatchObject({
+          code: 'KORE_UNAVAILABLE',
+          retryable: true,
+        });
+      }
+    },
+  );
+
+  test('a 401 is believed unless it is a page for browsers', () => {
+    expect(refused(answer(401, '<html>Sign in to the proxy</html>')).code).toBe('KORE_UNAVAILABLE');
+    expect(refused(answer(401, '')).code).toBe('KORE_UNAUTHORIZED');
+    expect(refused(answer(401, 'Unauthorized')).hint).toMatch(/^check KORE_CLIENT_ID/);
   });
 
   test('503 honours Retry-After, and does without', () => {

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { VoicemailError } from '../../domain/errors.ts';
 import { isValidId } from '../../domain/session.ts';
 import { parseJson } from '../../util/json.ts';
-import { type Asked, refusal } from '../errors.ts';
+import { type Asked, notJson, refusal } from '../errors.ts';
 import { isSuccess, type KoreAnswer, type KoreRequest } from '../transport.ts';
 
 /** A session as a listing shows it. */
@@ -88,9 +88,10 @@ export function readListing<Body>(
   if (checked.success && isSuccess(answer)) return checked.data;
   const refused = refusal(answer, body, now, asked);
   if (refused !== undefined) throw refused;
+  if (body === undefined) throw notJson(answer);
   // Neither zod's error nor the value: it may hold callers' names.
   const place = checked.error?.issues[0]?.path.join(' > ') ?? '';
-  const what = body === undefined ? 'it is no JSON' : place === '' ? 'it is no object' : `at ${place}`;
+  const what = place === '' ? 'it is no object' : `at ${place}`;
   throw new VoicemailError('KORE_BAD_RESPONSE', `Kore's listing has an unexpected shape: ${what}`);
 }
 

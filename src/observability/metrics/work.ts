@@ -26,6 +26,11 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
     labelNames: ['work', 'code', 'verdict'],
     registers,
   });
+  const withoutVoicemail = new Counter({
+    name: 'voicemail_sessions_without_voicemail_total',
+    help: 'Sessions queued as a maybe (an event, --maybe, a listing without a voicemail flag) that have no voicemail.',
+    registers,
+  });
   const duration = new Histogram({
     name: 'voicemail_session_archive_duration_seconds',
     help: 'Time from taking a session to having it archived, in the attempt that succeeded; sessions that were archived before are left out.',
@@ -78,6 +83,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
       failedAttempts.inc({ work, code, verdict });
       if (work === 'session' && verdict === 'fail') sessions.inc({ outcome: 'failed', code });
     },
+    onWithoutVoicemail: () => withoutVoicemail.inc(),
     onTranscriptSettled(state) {
       transcripts.inc({ state });
     },
