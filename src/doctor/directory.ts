@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, rm, stat, statfs } from 'node:fs/promises';
+import { access, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { systemCode, VoicemailError } from '../domain/errors.ts';
+import { removeTree } from '../storage/fs/directories.ts';
 import { toArchiveFileError } from '../storage/fs/errors.ts';
 import { createDirectoryStore } from '../storage/fs/store.ts';
 import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
@@ -84,7 +85,7 @@ async function inspectDirectory(directory: string, signal: AbortSignal): Promise
     const { bavail, bsize } = await statfs(nearest);
     return { location: `file:${root}`, exists, freeBytes: bavail * bsize };
   } finally {
-    await rm(join(nearest, probe), { recursive: true, force: true });
+    await removeTree(nearest, probe.slice(0, -1));
     await store.close();
   }
 }

@@ -1,4 +1,5 @@
 import { execFile, execFileSync, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -109,14 +110,16 @@ test('asks for the next chunk only when the one before is written', async () => 
   expect(onDisk).toEqual([0, 50_000, 100_000, 150_000, 200_000]);
 });
 
-test('removes what killed processes left long ago, and leaves what others write now', async () => {
-  await mkdir(join(root, '.tmp'), { recursive: true });
-  await writeFile(join(root, '.tmp', 'old'), 'x');
-  await writeFile(join(root, '.tmp', 'new'), 'x');
+test('removes what killed processes left long ago, and leaves what others write now and what is not its own', async () => {
   const past = new Date(Date.now() - 2 * HOUR_MS);
-  await utimes(join(root, '.tmp', 'old'), past, past);
+  const [old, recent] = [randomUUID(), randomUUID()];
+  await mkdir(join(root, '.tmp', `${'0'.repeat(64)}.lock`), { recursive: true });
+  await symlink(root, join(root, '.tmp', randomUUID().replace(/^./, 'f')));
+  for (const name of [old, recent, 'notes.txt', `${old}.txt`]) await writeFile(join(root, '.tmp', name), 'x');
+  for (const name of [old, 'notes.txt', `${old}.txt`]) await utimes(join(root, '.tmp', name), past, past);
+  const before = await readdir(join(root, '.tmp'));
   await createDirectoryStore(root).write('a.wav', bytesOf(1), WAV, 'absent', never);
-  expect(await readdir(join(root, '.tmp'))).toEqual(['new']);
+  expect((await readdir(join(root, '.tmp'))).sort()).toEqual(before.filter((name) => name !== old).sort());
 });
 
 test('removes at once what a killed process was writing, and leaves what a living one writes', async () => {
@@ -156,7 +159,12 @@ describe('without hard links', () => {
       [1, 2].map(async (number) => {
         const temporary = join(root, `t${number}`);
         await writeFile(temporary, String(number));
-        return publishIfAbsent(temporary, join(root, 'final'), { root, signal: never, hardLinks: false });
+        return publishIfAbsent(temporary, join(root, 'final'), {
+          root,
+          key: 'final',
+          signal: never,
+          hardLinks: false,
+        });
       }),
     );
     expect(outcomes.toSorted()).toEqual([false, true]);
@@ -170,7 +178,12 @@ describe('without hard links', () => {
     await writeFile(join(root, 'final'), 'old');
     await writeFile(join(root, 't'), 'new');
     expect(
-      await publishIfAbsent(join(root, 't'), join(root, 'final'), { root, signal: never, hardLinks: false }),
+      await publishIfAbsent(join(root, 't'), join(root, 'final'), {
+        root,
+        key: 'final',
+        signal: never,
+        hardLinks: false,
+      }),
     ).toBe(false);
     expect(await readFile(join(root, 'final'), 'utf8')).toBe('old');
   });

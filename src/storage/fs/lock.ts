@@ -4,8 +4,14 @@ import { createHash, randomUUID } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, VoicemailError } from '../../domain/errors.ts';
+import type { HeldDirectory } from './directories.ts';
 import { hasEnded, ownMark } from './process-mark.ts';
-import { FILE_MODE, inTemporaryDirectory, removeTemporaryFile } from './temporary-files.ts';
+import {
+  FILE_MODE,
+  inTemporaryDirectory,
+  removeTemporaryDirectoryIfEmpty,
+  unlinkIfThere,
+} from './temporary-files.ts';
 
 /** A lock is held for a comparison and a rename. Who waits for longer is told to come back. */
 const MAX_WAIT_MS = 10_000;
@@ -27,26 +33,40 @@ export async function withLock<Result>(
   use: () => Promise<Result>,
 ): Promise<Result> {
   const token = `${(await ownMark()) ?? ''}-${randomUUID()}`;
-  const lock = await acquire(root, `${hashOf(name)}.lock`, token, signal);
+  const file = `${hashOf(name)}.lock`;
+  const directory = await acquire(root, file, token, signal);
   try {
     return await use();
   } finally {
+    const lock = directory.entry(file);
     // After an hour others may have taken it for a leftover, and have one of their own.
-    if ((await holderOf(lock)) === token) await removeTemporaryFile(root, lock);
+    if ((await holderOf(lock)) === token) await unlinkIfThere(lock);
+    await directory[Symbol.asyncDispose]();
+    await removeTemporaryDirectoryIfEmpty(root);
   }
 }
 
-async function acquire(root: string, name: string, token: string, signal: AbortSignal): Promise<string> {
+/** Takes a lock and returns the directory it is in. */
+async function acquire(
+  root: string,
+  file: string,
+  token: string,
+  signal: AbortSignal,
+): Promise<HeldDirectory> {
   const giveUpAt = performance.now() + MAX_WAIT_MS;
   for (;;) {
     signal.throwIfAborted();
-    const lock = await createFile(root, name, token);
-    if (lock.isNew) return lock.path;
-    const holder = await holderOf(lock.path);
-    if (holder === undefined) continue;
-    if (await hasEnded(holder.split('-', 1)[0] ?? '')) {
-      await breakLock(root, lock.path, holder);
-    } else if (performance.now() > giveUpAt) {
+    const { directory, result } = await inTemporaryDirectory(root, async (held) => {
+      if (await createFile(held.entry(file), token)) return 'taken';
+      const holder = await holderOf(held.entry(file));
+      if (holder === undefined) return 'free';
+      if (await hasEnded(holder.split('-', 1)[0] ?? '')) await breakLock(held, file, holder);
+      return 'held';
+    });
+    if (result === 'taken') return directory;
+    await directory[Symbol.asyncDispose]();
+    if (result === 'free') continue;
+    if (performance.now() > giveUpAt) {
       throw new VoicemailError('ARCHIVE_UNAVAILABLE', 'others write the same file at this moment');
     }
     await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
@@ -57,32 +77,28 @@ async function acquire(root: string, name: string, token: string, signal: AbortS
  * Removes the lock of a process that has ended. Of several that find it, one alone may do so: the others might remove
  * the lock that somebody has taken since.
  */
-async function breakLock(root: string, lock: string, holder: string): Promise<void> {
-  const right = await createFile(root, `${hashOf(holder)}.break`, '');
-  if (!right.isNew) return;
+async function breakLock(directory: HeldDirectory, file: string, holder: string): Promise<void> {
+  const lock = directory.entry(file);
+  const right = directory.entry(`${hashOf(holder)}.break`);
+  if (!(await createFile(right, ''))) return;
   try {
-    if ((await holderOf(lock)) === holder) await removeTemporaryFile(root, lock);
+    if ((await holderOf(lock)) === holder) await unlinkIfThere(lock);
   } finally {
-    await removeTemporaryFile(root, right.path);
+    await unlinkIfThere(right);
   }
 }
 
-async function createFile(
-  root: string,
-  name: string,
-  content: string,
-): Promise<{ readonly path: string; readonly isNew: boolean }> {
-  return inTemporaryDirectory(root, name, async (path) => {
-    try {
-      const handle = await open(path, 'wx', FILE_MODE);
-      await using _closed = handle;
-      await handle.writeFile(content);
-      return { path, isNew: true };
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      return { path, isNew: false };
-    }
-  });
+/** @returns whether the file is new; otherwise it is left as it is. */
+async function createFile(path: string, content: string): Promise<boolean> {
+  try {
+    const handle = await open(path, 'wx', FILE_MODE);
+    await using _closed = handle;
+    await handle.writeFile(content);
+    return true;
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    return false;
+  }
 }
 
 /** The token in a lock: empty while it is being written, `undefined` when there is no lock (any more). */

@@ -1,11 +1,12 @@
-/** Files that are not finished, in a directory of their own below the archive's. */
+/** Files that are not finished, and locks, in a directory of their own below the archive's. */
 
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, open, readdir, rmdir, stat, unlink } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { type FileHandle, lstat, open, readdir, rmdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { systemCode } from '../../domain/errors.ts';
+import { systemCode, VoicemailError } from '../../domain/errors.ts';
 import { TEMPORARY_SEGMENT } from '../keys.ts';
-import { makeDirectories, makeDirectory } from './directories.ts';
+import { type HeldDirectory, holdWithin, makeDirectories, makeDirectory } from './directories.ts';
 import { hasEnded, ownMark } from './process-mark.ts';
 
 /** Before the process's umask is applied. */
@@ -16,78 +17,139 @@ const LEFTOVER_AGE_MS = 60 * 60 * 1000;
 /** Others remove the empty directory between its making and its use; losing that race twice is rare. */
 const MAX_OPEN_ATTEMPTS = 100;
 
+const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
+/** The names of temporary files (with the mark of their process, where it has one) and of locks. No others are removed. */
+const OWN_NAME = new RegExp(`^(?:(?:[0-9a-f]{16}\\.\\d+\\.\\d+-)?${UUID}|[0-9a-f]{64}\\.(?:lock|break))$`);
+
 /** A file open for writing under a name of its own. */
 export interface TemporaryFile {
   readonly path: string;
   readonly handle: FileHandle;
+  /** Removes the file, unless it was given another name, and the directory if this was the last in it. */
+  remove(): Promise<void>;
 }
 
 /** Creates an empty temporary file, and the directory for it. */
 export async function createTemporaryFile(root: string): Promise<TemporaryFile> {
   const mark = await ownMark();
   const name = mark === undefined ? randomUUID() : `${mark}-${randomUUID()}`;
-  return inTemporaryDirectory(root, name, async (path) => ({
-    path,
-    handle: await open(path, 'wx', FILE_MODE),
-  }));
+  const { directory, result: handle } = await inTemporaryDirectory(root, async (held) =>
+    open(held.entry(name), 'wx', FILE_MODE),
+  );
+  const path = directory.entry(name);
+  const remove = async () => {
+    try {
+      await unlinkIfThere(path);
+    } finally {
+      await directory[Symbol.asyncDispose]();
+    }
+    await removeTemporaryDirectoryIfEmpty(root);
+  };
+  try {
+    await assertOwn(root, directory, handle);
+  } catch (error) {
+    await handle.close();
+    await remove();
+    throw error;
+  }
+  return { path, handle, remove };
 }
 
-/** Runs `use` with a path in the temporary directory, which exists at that moment. */
+/**
+ * Runs `use` with the temporary directory, which exists at that moment.
+ * @returns what it returned, and the directory: to be let go of by the caller.
+ * @throws VoicemailError `ARCHIVE_DENIED` when something else, a symbolic link say, has its name.
+ */
 export async function inTemporaryDirectory<Result>(
   root: string,
-  name: string,
-  use: (path: string) => Promise<Result>,
-): Promise<Result> {
-  const directory = join(root, TEMPORARY_SEGMENT);
+  use: (directory: HeldDirectory) => Promise<Result>,
+): Promise<{ readonly directory: HeldDirectory; readonly result: Result }> {
   for (let attempt = 1; ; attempt += 1) {
+    const directory = await makeTemporaryDirectory(root);
     try {
-      await makeDirectory(directory);
-      return await use(join(directory, name));
+      if (directory) return { directory, result: await use(directory) };
     } catch (error) {
+      await directory?.[Symbol.asyncDispose]();
       if (systemCode(error) !== 'ENOENT' || attempt === MAX_OPEN_ATTEMPTS) throw error;
     }
+    if (attempt === MAX_OPEN_ATTEMPTS) throw noTemporaryDirectory(root);
     // Either it was removed meanwhile, or all of the archive was.
     await makeDirectories(root);
   }
 }
 
-/** Removes a temporary file, and the directory if this was the last in it. */
-export async function removeTemporaryFile(root: string, path: string): Promise<void> {
-  await unlinkIfThere(path);
-  await removeTemporaryDirectoryIfEmpty(root);
+async function makeTemporaryDirectory(root: string): Promise<HeldDirectory | undefined> {
+  const path = join(root, TEMPORARY_SEGMENT);
+  try {
+    await makeDirectory(path);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+  return holdWithin(root, path, { noLink: true });
+}
+
+/** The directory is there, but it is none; or others remove it each time. */
+function noTemporaryDirectory(root: string): VoicemailError {
+  const path = join(root, TEMPORARY_SEGMENT);
+  return new VoicemailError('ARCHIVE_DENIED', `${path} can not be used for unfinished files`, {
+    hint: `move away what has the name ${path}`,
+  });
+}
+
+/** @throws VoicemailError `ARCHIVE_DENIED` when the directory belongs to somebody else than its new file and the archive. */
+async function assertOwn(root: string, directory: HeldDirectory, handle: FileHandle): Promise<void> {
+  const [own, file] = await Promise.all([directory.handle.stat(), handle.stat()]);
+  if (own.uid === file.uid || own.uid === (await stat(root)).uid) return;
+  const path = join(root, TEMPORARY_SEGMENT);
+  throw new VoicemailError('ARCHIVE_DENIED', `${path} belongs to another user`, {
+    hint: `remove ${path}, or give it to the user that this program runs as`,
+  });
 }
 
 /**
  * Removes what killed processes left behind: at once where they can be seen to be gone, elsewhere what is more than an
- * hour old.
+ * hour old. Only files with names of our own go, and only from a directory that is ours.
+ * @throws VoicemailError `ARCHIVE_DENIED` when the directory is a symbolic link.
  */
 export async function removeLeftovers(root: string, now: number): Promise<void> {
-  const directory = join(root, TEMPORARY_SEGMENT);
-  let names: string[];
-  try {
-    names = await readdir(directory);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return;
-    throw error;
-  }
-  for (const name of names) {
-    const path = join(directory, name);
-    const old = now - (await modifiedAt(path)) > LEFTOVER_AGE_MS;
-    if (old || (await hasEnded(name.split('-', 1)[0] ?? ''))) await unlinkIfThere(path);
+  const held = await holdWithin(root, join(root, TEMPORARY_SEGMENT), { noLink: true });
+  if (!held) return;
+  {
+    await using directory = held;
+    if (!(await isOwn(root, directory))) return;
+    for (const name of await readdir(directory.path)) {
+      if (OWN_NAME.test(name)) await removeIfLeft(directory.entry(name), name, now);
+    }
   }
   await removeTemporaryDirectoryIfEmpty(root);
 }
 
-async function removeTemporaryDirectoryIfEmpty(root: string): Promise<void> {
+/** Whether a directory belongs to this process's user, or to the archive's. Windows has no such users. */
+async function isOwn(root: string, directory: HeldDirectory): Promise<boolean> {
+  const { uid } = await directory.handle.stat();
+  return uid === (process.geteuid?.() ?? uid) || uid === (await stat(root)).uid;
+}
+
+async function removeIfLeft(path: string, name: string, now: number): Promise<void> {
+  const found = await statIfThere(path);
+  if (!found?.isFile()) return;
+  const old = now - found.mtimeMs > LEFTOVER_AGE_MS;
+  if (old || (await hasEnded(name.split('-', 1)[0] ?? ''))) await unlinkIfThere(path);
+}
+
+/** Also leaves what has taken the directory's name. */
+export async function removeTemporaryDirectoryIfEmpty(root: string): Promise<void> {
   try {
     await rmdir(join(root, TEMPORARY_SEGMENT));
   } catch (error) {
     // Not empty: somebody else writes at this moment, and the last one removes it. Gone: somebody else did.
-    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(systemCode(error) ?? '')) throw error;
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) throw error;
   }
 }
 
-async function unlinkIfThere(path: string): Promise<void> {
+/** Removes a file, or finds that somebody else did. */
+export async function unlinkIfThere(path: string): Promise<void> {
   try {
     await unlink(path);
   } catch (error) {
@@ -95,12 +157,11 @@ async function unlinkIfThere(path: string): Promise<void> {
   }
 }
 
-/** Unix milliseconds; the future for a file that has gone meanwhile. */
-async function modifiedAt(path: string): Promise<number> {
+async function statIfThere(path: string): Promise<Stats | undefined> {
   try {
-    return (await stat(path)).mtimeMs;
+    return await lstat(path);
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return Number.POSITIVE_INFINITY;
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
