@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { lstatSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PGlite } from '@electric-sql/pglite';
@@ -37,6 +37,7 @@ export async function openEmbeddedBackend(
   const release = holdDirectory(directory);
   try {
     const data = join(directory, 'pgdata');
+    assertNoLink(data);
     // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const database = await PGlite.create(data, {
@@ -73,7 +74,9 @@ export function holdDirectory(directory: string): () => void {
   let lock: DatabaseSync | undefined;
   try {
     mkdirSync(directory, { recursive: true });
-    lock = new DatabaseSync(join(directory, 'lock'));
+    const path = join(directory, 'lock');
+    assertNoLink(path);
+    lock = new DatabaseSync(path);
     lock.exec('BEGIN EXCLUSIVE');
     const held = lock;
     return () => held.close();
@@ -85,6 +88,13 @@ export function holdDirectory(directory: string): () => void {
       `cannot open the embedded queue in ${directory}: ${(error as Error).message}; check that the directory is writable`,
       { cause: error },
     );
+  }
+}
+
+/** What is written to behind a symbolic link would be somebody else's. The queue's directory itself may be one. */
+function assertNoLink(path: string): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) {
+    throw new Error(`${path} is a symbolic link, where the queue keeps its own files`);
   }
 }
 
