@@ -1,8 +1,11 @@
 /** What the first bytes of a recording tell about its audio, as far as the container says. */
 export interface AudioFacts {
-  /** `wav`, `flac`, `ogg` or `mp3`. */
+  /**
+   * `wav` (RIFF, RIFX, RF64, BW64), `w64`, `flac`, `ogg`, `mp3` (layers II and III), `adts`, `amr`, `mp4`, `3gp`, `mov`,
+   * `aiff`, `aifc`, `caf`, `au`, `webm`, `matroska` or `asf`.
+   */
   readonly container: string;
-  /** For example `pcm_s16le`, `pcm_mulaw`, `pcm_alaw`, `flac`, `opus`, `vorbis`, `mp3`. */
+  /** For example `pcm_s16le`, `pcm_mulaw`, `pcm_alaw`, `gsm_ms`, `flac`, `opus`, `vorbis`, `mp3`, `aac`, `amr_nb`. */
   readonly codec?: string;
   /** Hertz. */
   readonly sampleRate?: number;

@@ -24,16 +24,20 @@ export interface Conclusion extends EndOfAudio {
 /** A recognised audio container. */
 export interface Container {
   readonly contentType: string;
-  /** How many of the body's last bytes {@link Container.conclude} needs. */
+  /** How many of the body's last bytes {@link Container.conclude} needs, at most 64 KiB. */
   readonly tailBytes: number;
+  /** Takes note of the next bytes, from the body's first one on; for containers that are walked through. */
+  add?(chunk: Buffer): void;
   /**
+   * What the bytes so far say, were they all.
+   *
    * @param totalBytes the length of the body.
    * @param tail the body's last bytes: `tailBytes` of them, or the whole body if that is shorter.
    */
   conclude(totalBytes: number, tail: Buffer): Conclusion;
 }
 
-/** An end with the one note that belongs to what is missing. */
-export function withNotes(end: AudioEnd): EndOfAudio {
-  return { end, notes: end === 'missing' ? ['the audio is cut: it ends before its own end'] : [] };
+/** `1 byte`, `960,000 bytes`. */
+export function bytesText(count: number): string {
+  return count === 1 ? '1 byte' : `${count.toLocaleString('en-US')} bytes`;
 }

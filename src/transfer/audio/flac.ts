@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import { type AudioEnd, type Container, withNotes } from './container.ts';
+import type { Container, EndOfAudio } from './container.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
 export interface StreamInfo {
@@ -21,18 +21,24 @@ const TAIL_BYTES = 64 * 1024;
 /** An ID3v1 tag is sometimes appended to files that have no use for it. */
 const ID3V1_BYTES = 128;
 
-/** FLAC. Its header tells no size in bytes, but the number of samples, and each frame where it belongs. */
+/** Frames that are held against their checksum: more than one only where samples look like a header. */
+const CANDIDATES = 4;
+
+/** FLAC. Its header tells no size in bytes, but mostly the number of samples, and each frame where it belongs. */
 export function recogniseFlac(head: Buffer): Container | undefined {
   if (head.toString('latin1', 0, 4) !== 'fLaC') return undefined;
   const info = readStreamInfo(head, 4);
-  const searchable = info !== undefined && info.totalSamples > 0 && largestFrame(info) <= TAIL_BYTES;
+  const searchable = info !== undefined && largestFrame(info) <= TAIL_BYTES;
   return {
     contentType: 'audio/flac',
     tailBytes: searchable ? TAIL_BYTES : 0,
-    conclude: (_totalBytes, tail) => ({
-      facts: { container: 'flac', codec: 'flac', ...describeStreamInfo(info) },
-      ...withNotes(searchable ? judge(info, tail) : 'open'),
-    }),
+    conclude(_totalBytes, tail) {
+      const frames = searchable ? findFrames(info, tail) : [];
+      return {
+        facts: { container: 'flac', codec: 'flac', ...describeStreamInfo(info), ...durationOf(info, frames) },
+        ...(searchable ? judge(info, frames, tail) : { end: 'open', notes: [] }),
+      };
+    },
   };
 }
 
@@ -68,26 +74,51 @@ function largestFrame(info: StreamInfo): number {
   return info.maxFrameBytes === 0 ? uncompressed : info.maxFrameBytes;
 }
 
-/**
- * Looks for the last frame in the last bytes. If no frame there reaches the stream's last sample, the file is
- * cut; if one does, and its checksum closes exactly at the end, it is whole. If it closes earlier, something unknown
- * was appended, which says nothing for certain; if it closes nowhere, the last frame itself is cut.
- */
-function judge(info: StreamInfo, tail: Buffer): AudioEnd {
-  let framesFound = false;
-  let verdict: AudioEnd = 'missing';
-  const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
-  const end = tagged ? tail.length - ID3V1_BYTES : tail.length;
+/** A frame that was found in the last bytes. */
+interface Frame {
+  readonly at: number;
+  /** The number of the first sample after it. */
+  readonly lastSample: number;
+}
+
+/** The frames in the last bytes, as far as their headers tell. */
+function findFrames(info: StreamInfo, tail: Buffer): Frame[] {
+  const frames: Frame[] = [];
   for (let at = tail.indexOf(0xff); at !== -1; at = tail.indexOf(0xff, at + 1)) {
     const lastSample = readFrameEnd(info, tail, at);
-    if (lastSample === undefined || lastSample > info.totalSamples) continue;
-    framesFound = true;
-    if (lastSample < info.totalSamples) continue;
-    const closed = checksumCloses(tail.subarray(at, end));
-    if (closed === 'at the end') return 'confirmed';
-    if (closed === 'earlier') verdict = 'open';
+    if (lastSample === undefined || (info.totalSamples > 0 && lastSample > info.totalSamples)) continue;
+    frames.push({ at, lastSample });
   }
-  return framesFound ? verdict : 'open';
+  return frames;
+}
+
+/** The duration of a stream whose header does not tell it: where its last frame ends. */
+function durationOf(info: StreamInfo | undefined, frames: readonly Frame[]): { durationSeconds?: number } {
+  const last = frames.at(-1);
+  if (info === undefined || last === undefined || info.totalSamples > 0 || info.sampleRate === 0) return {};
+  return { durationSeconds: last.lastSample / info.sampleRate };
+}
+
+/**
+ * If no frame in the last bytes reaches the stream's last sample, the file is cut; if one does, and its checksum closes
+ * exactly at the end, it is whole. If it closes earlier, something unknown was appended, which says nothing for
+ * certain; if it closes nowhere, the last frame itself is cut. A stream that came from a pipe does not know its last
+ * sample: then only a cut within a frame can be seen.
+ */
+function judge(info: StreamInfo, frames: readonly Frame[], tail: Buffer): EndOfAudio {
+  if (frames.length === 0) return { end: 'open', notes: [] };
+  const isEndKnown = info.totalSamples > 0;
+  const last = isEndKnown ? frames.filter(({ lastSample }) => lastSample === info.totalSamples) : frames;
+  if (last.length === 0) {
+    return { end: 'missing', notes: ['its header says more samples than came'] };
+  }
+  const tagged = tail.toString('latin1', tail.length - ID3V1_BYTES, tail.length - ID3V1_BYTES + 3) === 'TAG';
+  const end = tagged ? tail.length - ID3V1_BYTES : tail.length;
+  const closings = last.slice(-CANDIDATES).map(({ at }) => checksumCloses(tail.subarray(at, end)));
+  if (closings.includes('at the end')) return { end: isEndKnown ? 'confirmed' : 'open', notes: [] };
+  const closesEarlier = isEndKnown ? closings.includes('earlier') : closings.at(-1) === 'earlier';
+  if (closesEarlier) return { end: 'open', notes: ['something that is no frame follows its last frame'] };
+  return { end: 'missing', notes: ['its last frame is cut'] };
 }
 
 /**
@@ -156,11 +187,17 @@ const LEAST_FRAME_BYTES = 10;
 function checksumCloses(bytes: Buffer): 'at the end' | 'earlier' | 'nowhere' {
   let crc = 0;
   let earlier = false;
-  for (const [index, byte] of bytes.entries()) {
+  for (let index = 0; index < bytes.length; index++) {
     if (crc === 0 && index >= LEAST_FRAME_BYTES) earlier = true;
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 0x8000 ? 0x8005 : 0)) & 0xffff;
+    crc = ((crc << 8) & 0xffff) ^ (CRC16[(crc >> 8) ^ (bytes[index] ?? 0)] ?? 0);
   }
   if (crc === 0) return 'at the end';
   return earlier ? 'earlier' : 'nowhere';
 }
+
+/** CRC-16 of each byte, polynomial 0x8005: https://www.rfc-editor.org/rfc/rfc9639#section-9.3 */
+const CRC16 = Uint16Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte << 8;
+  for (let bit = 0; bit < 8; bit++) crc = ((crc << 1) ^ (crc & 0x8000 ? 0x8005 : 0)) & 0xffff;
+  return crc;
+});

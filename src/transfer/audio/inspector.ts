@@ -1,9 +1,14 @@
+import { recogniseAiff, recogniseAu, recogniseCaf } from './aiff.ts';
+import { recogniseAsf } from './asf.ts';
 import type { Conclusion, Container } from './container.ts';
 import { type DocumentKind, recogniseDocument } from './document.ts';
 import { recogniseFlac } from './flac.ts';
+import { recogniseAdts, recogniseAmr } from './frames.ts';
+import { recogniseMatroska } from './matroska.ts';
+import { recogniseMp4 } from './mp4.ts';
 import { recogniseMpeg } from './mpeg.ts';
 import { recogniseOgg } from './ogg.ts';
-import { recogniseWav } from './wav.ts';
+import { recogniseWav, recogniseWave64 } from './wav.ts';
 
 /** What a body is, judged by its first bytes; neither where it is some unknown binary. */
 export interface Identity {
@@ -36,7 +41,10 @@ export function createInspector(contentType: string | undefined): Inspector {
 
   function identify(): Identity {
     if (identity !== undefined) return identity;
-    const found = identifyHead(Buffer.concat(head), contentType);
+    const first = Buffer.concat(head);
+    // The same, however many of the bytes come at once.
+    const found = identifyHead(first.subarray(0, HEAD_BYTES), contentType);
+    found.container?.add?.(first);
     if (totalBytes < HEAD_BYTES) return found;
     identity = found;
     head = [];
@@ -61,13 +69,16 @@ export function createInspector(contentType: string | undefined): Inspector {
 
   return {
     add(chunk) {
-      if (totalBytes < HEAD_BYTES) head.push(chunk);
       totalBytes += chunk.length;
-      const wanted = identity === undefined ? HEAD_BYTES : (identity.container?.tailBytes ?? 0);
-      if (wanted === 0) return;
       tail.push(chunk);
       tailBytes += chunk.length;
-      trimTail(wanted);
+      if (identity === undefined) {
+        head.push(chunk);
+        if (totalBytes >= HEAD_BYTES) identify();
+      } else {
+        identity.container?.add?.(chunk);
+      }
+      trimTail(identity === undefined ? HEAD_BYTES : (identity.container?.tailBytes ?? 0));
     },
     get headIsComplete() {
       return totalBytes >= HEAD_BYTES;
@@ -102,15 +113,39 @@ const HEAD_BYTES = 64 * 1024;
 function recognise(head: Buffer): Container | undefined {
   const start = id3Length(head);
   const rest = head.subarray(start);
-  const container = recogniseWav(rest) ?? recogniseFlac(rest) ?? recogniseOgg(rest) ?? recogniseMpeg(rest);
+  let container: Container | undefined;
+  for (const recogniseOne of RECOGNISERS) container ??= recogniseOne(rest);
   return container === undefined || start === 0 ? container : shifted(container, start);
 }
 
+/** The last two know no magic, only what frames look like. */
+const RECOGNISERS = [
+  recogniseWav,
+  recogniseWave64,
+  recogniseFlac,
+  recogniseOgg,
+  recogniseMp4,
+  recogniseAmr,
+  recogniseAiff,
+  recogniseCaf,
+  recogniseAu,
+  recogniseMatroska,
+  recogniseAsf,
+  recogniseMpeg,
+  recogniseAdts,
+] as const;
+
 /** The container as it is with so many bytes before it. */
 function shifted(container: Container, start: number): Container {
+  let before = start;
   return {
     contentType: container.contentType,
     tailBytes: container.tailBytes,
+    add(chunk) {
+      const skipped = Math.min(before, chunk.length);
+      before -= skipped;
+      container.add?.(chunk.subarray(skipped));
+    },
     conclude(totalBytes, tail) {
       const ownBytes = totalBytes - start;
       return container.conclude(ownBytes, tail.subarray(Math.max(0, tail.length - ownBytes)));

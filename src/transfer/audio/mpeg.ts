@@ -1,10 +1,16 @@
-import type { Container } from './container.ts';
+import { bytesText, type Container, type EndOfAudio } from './container.ts';
+import { judgeFrames } from './frames.ts';
+import { PartWalker } from './part-walker.ts';
 
 /** Tables of the frame header, by its bits: http://www.mp3-tech.org/programmer/frame_header.html */
 const KBITS_V1_LAYER3 = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
 const KBITS_V1_LAYER2 = [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384];
 const KBITS_V2 = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
 const RATES_V1 = [44_100, 48_000, 32_000];
+const FRAME_HEADER_BYTES = 4;
+const ID3V1_BYTES = 128;
+/** Where Fraunhofer's summary stands, whatever the frame. */
+const VBRI_AT = 36;
 
 interface Frame {
   readonly layer: 2 | 3;
@@ -17,9 +23,10 @@ interface Frame {
   readonly summaryAt: number;
 }
 
-/** The encoder's summary in the first frame ("Xing" or "Info"), which not every file has. */
+/** The encoder's summary in the first frame ("Xing", "Info" or "VBRI"), which not every file has. */
 interface Summary {
   readonly frames?: number;
+  /** Of all frames, its own included. */
   readonly bytes?: number;
 }
 
@@ -32,21 +39,40 @@ export function recogniseMpeg(head: Buffer): Container | undefined {
   const frame = readFrame(head, 0);
   if (frame === undefined || !isFollowed(head, frame)) return undefined;
   const summary = readSummary(head, frame.summaryAt);
-  const end = summary.bytes;
+  let frames = 0;
+  const walker = new PartWalker(0, FRAME_HEADER_BYTES, (header) => {
+    const next = readFrame(header, 0);
+    if (next !== undefined) frames += 1;
+    return next;
+  });
   return {
     contentType: 'audio/mpeg',
     tailBytes: 0,
-    conclude: (totalBytes) => ({
-      facts: { container: 'mp3', ...mpegFacts(frame, summary) },
-      // Tools that cut files leave the old summary in: being shorter than it says proves nothing.
-      notes: [],
-      end: end !== undefined && totalBytes >= end ? 'confirmed' : 'open',
-    }),
+    add: (chunk) => walker.add(chunk),
+    conclude(totalBytes) {
+      const { layer, sampleRate, channels, samples } = frame;
+      // Frames behind something else were not counted; a tag at the very end is no such thing.
+      const isCounted = walker.nextAt + ID3V1_BYTES >= totalBytes;
+      const counted = summary.frames ?? (isCounted ? frames : undefined);
+      const duration = counted === undefined ? {} : { durationSeconds: (counted * samples) / sampleRate };
+      return {
+        facts: { container: 'mp3', codec: `mp${layer}`, sampleRate, channels, ...duration },
+        ...judge(totalBytes, summary, walker),
+      };
+    },
   };
 }
 
+/** The summary tells the size, where there is one; otherwise only a cut within a frame can be seen. */
+function judge(totalBytes: number, { bytes }: Summary, frames: PartWalker): EndOfAudio {
+  if (bytes === undefined) return judgeFrames(totalBytes, frames);
+  if (totalBytes >= bytes) return { end: 'confirmed', notes: [] };
+  const note = `its encoder's summary says ${bytesText(bytes - totalBytes)} more than came`;
+  return { end: 'missing', notes: [note] };
+}
+
 function readFrame(head: Buffer, at: number): Frame | undefined {
-  if (at + 4 > head.length) return undefined;
+  if (at + FRAME_HEADER_BYTES > head.length) return undefined;
   const header = head.readUInt32BE(at);
   const version = (header >>> 19) & 3;
   const layer = 4 - ((header >>> 17) & 3);
@@ -77,19 +103,21 @@ function isFollowed(head: Buffer, frame: Frame): boolean {
 }
 
 function readSummary(head: Buffer, at: number): Summary {
+  if (head.toString('latin1', VBRI_AT, VBRI_AT + 4) === 'VBRI' && VBRI_AT + 18 <= head.length) {
+    return summaryOf(head.readUInt32BE(VBRI_AT + 14), head.readUInt32BE(VBRI_AT + 10));
+  }
   const magic = head.toString('latin1', at, at + 4);
   if ((magic !== 'Xing' && magic !== 'Info') || at + 16 > head.length) return {};
   const flags = head.readUInt32BE(at + 4);
   const hasFrames = (flags & 1) !== 0;
   const hasBytes = (flags & 2) !== 0;
-  return {
-    ...(hasFrames ? { frames: head.readUInt32BE(at + 8) } : {}),
-    ...(hasBytes ? { bytes: head.readUInt32BE(at + (hasFrames ? 12 : 8)) } : {}),
-  };
+  return summaryOf(
+    hasFrames ? head.readUInt32BE(at + 8) : 0,
+    hasBytes ? head.readUInt32BE(at + (hasFrames ? 12 : 8)) : 0,
+  );
 }
 
-function mpegFacts(frame: Frame, { frames }: Summary) {
-  const { layer, sampleRate, channels, samples } = frame;
-  const seconds = frames === undefined ? {} : { durationSeconds: (frames * samples) / sampleRate };
-  return { codec: `mp${layer}`, sampleRate, channels, ...seconds };
+/** Writers that stream leave the numbers at 0. */
+function summaryOf(frames: number, bytes: number): Summary {
+  return { ...(frames === 0 ? {} : { frames }), ...(bytes === 0 ? {} : { bytes }) };
 }

@@ -1,5 +1,5 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import { type AudioEnd, type Container, withNotes } from './container.ts';
+import { bytesText, type Container, type EndOfAudio } from './container.ts';
 import { describeStreamInfo, readStreamInfo } from './flac.ts';
 
 /** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
@@ -44,7 +44,7 @@ export function recogniseOgg(head: Buffer): Container | undefined {
       const lastOfAudio = lastPage(tail, stream.serial);
       return {
         facts: { container: 'ogg', ...stream.facts, ...duration(stream, lastOfAudio) },
-        ...withNotes(judge(lastPage(tail), lastOfAudio, tail.length)),
+        ...judge(lastPage(tail), lastOfAudio, tail.length),
       };
     },
   };
@@ -78,14 +78,22 @@ function lastPage(tail: Buffer, serial?: number): Page | undefined {
 }
 
 /**
- * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: many omit
+ * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: some omit
  * it, and other streams (Skeleton's description of them all) have ends of their own.
  */
-function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): AudioEnd {
-  if (last === undefined) return 'open';
-  if (last.end > tailLength) return 'missing';
+function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): EndOfAudio {
+  if (last === undefined) return { end: 'open', notes: ['no Ogg page stands near its end'] };
+  if (last.end > tailLength) {
+    const lacking = bytesText(last.end - tailLength);
+    return { end: 'missing', notes: [`its last page is cut: ${lacking} of it did not come`] };
+  }
+  if (last.end < tailLength) {
+    return { end: 'open', notes: [`${bytesText(tailLength - last.end)} follow the last page`] };
+  }
   const ended = lastOfAudio !== undefined && (lastOfAudio.flags & END_OF_STREAM) !== 0;
-  return last.end === tailLength && ended ? 'confirmed' : 'open';
+  return ended
+    ? { end: 'confirmed', notes: [] }
+    : { end: 'open', notes: ['no page is marked as the last one of the audio'] };
 }
 
 function duration(stream: Stream, last: Page | undefined): { durationSeconds?: number } {
