@@ -84,7 +84,11 @@ export async function openRuntime(config: Config, log: Logger): Promise<Runtime>
           store,
           media,
           memory: createMemoryBudget(config.work.transferMemoryBytes),
-          limits: { maxRecordingBytes: config.work.maxRecordingBytes },
+          limits: {
+            maxRecordingBytes: config.work.maxRecordingBytes,
+            minBytesPerSecond: config.work.downloadMinBytesPerSecond,
+            minRateGraceMs: config.work.downloadIdleTimeoutMs,
+          },
           log,
           ...(observers && { observe: observers.transfer }),
         }),

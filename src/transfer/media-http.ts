@@ -1,8 +1,12 @@
-import type { IncomingHttpHeaders } from 'node:http';
 import { Agent, type Dispatcher } from 'undici';
 import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import { parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/version.ts';
+import type { ByteSource } from './byte-source.ts';
+import { type ContentCoding, contentCodings } from './content-coding.ts';
+import { type ContentRange, contentLengthOf, headerOf, rangeOf, validatorOf } from './media-headers.ts';
+import { resolveRedirect } from './redirect.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
 
 /** Ask for the rest of a body, provided it is still the same one. */
@@ -13,8 +17,8 @@ export interface Continuation {
   readonly validator: string;
 }
 
-/** An answer whose body has not been read yet. Either read `body` or call `discard`. */
-export interface MediaResponse {
+/** An answer whose body has not been read yet. Either read it to its end or call `discard`. */
+export interface MediaResponse extends ByteSource {
   readonly status: number;
   /** The host that answered, after redirects. */
   readonly host: string;
@@ -25,22 +29,20 @@ export interface MediaResponse {
   /** How the body's end is told apart from a broken connection: not at all when it is `close`. */
   readonly delimiter: 'length' | 'chunks' | 'close';
   readonly contentType: string | undefined;
-  /** The content coding applied to the body, where there is one. */
-  readonly contentEncoding: string | undefined;
+  /** The content codings applied to the body that can be undone. */
+  readonly codings: readonly ContentCoding[];
   /** A strong ETag, or else the Last-Modified date. */
   readonly validator: string | undefined;
   /** The parsed `Content-Range` of a 206. */
-  readonly range: { readonly from: number; readonly total: number | undefined } | undefined;
-  /** `Retry-After` in milliseconds from now. */
+  readonly range: ContentRange | undefined;
+  /** `Retry-After` in milliseconds from now, at most an hour. */
   readonly retryAfterMs: number | undefined;
   /**
-   * The body, read as fast as it is consumed.
+   * The body's next bytes, read from the connection only when asked for.
    * @throws VoicemailError `RECORDING_TRUNCATED` when the connection ends before the body does,
    *   `DOWNLOAD_FAILED` when nothing arrives for the idle timeout.
    */
-  readonly body: AsyncIterable<Buffer>;
-  /** Lets go of the connection without reading on; calling it again, or after the end, does nothing. */
-  discard(): void;
+  read(): Promise<Buffer | undefined>;
 }
 
 /** Fetches media from allowed hosts, without ever sending credentials. */
@@ -70,6 +72,9 @@ export interface MediaClientOptions {
 const MAX_REDIRECTS = 5;
 const MAX_CONNECT_MS = 10_000;
 
+/** Proxies and gateways add their own; Node's default of 16 KiB is too little for some. */
+const MAX_HEADER_BYTES = 128 * 1024;
+
 /** Redirects come with a few words for browsers; more than this is not worth keeping the connection for. */
 const MAX_REDIRECT_BODY_BYTES = 16 * 1024;
 
@@ -78,8 +83,9 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
   const agent = new Agent({
     // HTTP/1.1 tells exactly how a body ended, and gives each download its own flow control.
     allowH2: false,
+    maxHeaderSize: MAX_HEADER_BYTES,
     connect: {
-      lookup: createGuardedLookup(media.allowPrivate, resolve),
+      lookup: createGuardedLookup(media, resolve),
       timeout: Math.min(MAX_CONNECT_MS, idleTimeoutMs),
     },
     // The watchdog below measures only the time spent waiting for the other side, never a slow consumer.
@@ -121,6 +127,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
       if (isVoicemailError(error)) throw error;
       throw new VoicemailError('DOWNLOAD_FAILED', `${host} could not be reached (${reasonOf(error)})`, {
         cause: error,
+        host,
       });
     }
   }
@@ -156,21 +163,33 @@ interface MediaExchange {
   end(): void;
 }
 
+/** In how many parts the idle timeout is counted. */
+const IDLE_TICKS = 4;
+
+/**
+ * Idle time is what passes while the other side is waited for; what the archive or anything else takes in between is
+ * not. It is counted in ticks of the event loop: a process that stood still (suspended, or busy) has not listened
+ * either, and gets to read what has arrived meanwhile before it gives up.
+ */
 function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal): MediaExchange {
   const controller = new AbortController();
   let waiting = false;
-  const timer = setTimeout(() => {
+  let idleTicks = 0;
+  const timer = setInterval(() => {
     if (!waiting) return;
+    idleTicks += 1;
+    // The first tick may come right after the waiting began.
+    if (idleTicks <= IDLE_TICKS) return;
     const message = `${host} delivered nothing for ${Math.round(idleTimeoutMs / 100) / 10} s`;
-    controller.abort(new VoicemailError('DOWNLOAD_FAILED', message));
-  }, idleTimeoutMs);
+    controller.abort(new VoicemailError('DOWNLOAD_FAILED', message, { host }));
+  }, idleTimeoutMs / IDLE_TICKS);
   const forward = (): void => controller.abort(outer.reason);
   outer.addEventListener('abort', forward, { once: true });
   return {
     signal: controller.signal,
     async wait(promise) {
       waiting = true;
-      timer.refresh();
+      idleTicks = 0;
       try {
         return await promise;
       } finally {
@@ -178,7 +197,7 @@ function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal)
       }
     },
     end() {
-      clearTimeout(timer);
+      clearInterval(timer);
       outer.removeEventListener('abort', forward);
     },
   };
@@ -221,9 +240,10 @@ function mediaResponse(
     throw new VoicemailError(
       'DOWNLOAD_FAILED',
       `${host} sent the recording with a transfer coding that was not asked for`,
+      { host },
     );
   }
-  const contentLength = chunked ? undefined : lengthOf(status, headers);
+  const contentLength = chunked ? undefined : contentLengthOf(status, headers);
   return {
     status,
     host,
@@ -231,120 +251,48 @@ function mediaResponse(
     contentLength,
     delimiter: chunked ? 'chunks' : contentLength === undefined ? 'close' : 'length',
     contentType: headerOf(headers, 'content-type'),
-    contentEncoding: contentCoding(headers),
+    codings: contentCodings(headerOf(headers, 'content-encoding')),
     validator: validatorOf(headers),
     range: status === 206 ? rangeOf(headers) : undefined,
-    retryAfterMs: retryAfterMs(headers),
-    body: { [Symbol.asyncIterator]: () => readBody(body, exchange, host) },
+    retryAfterMs: parseRetryAfter(headerOf(headers, 'retry-after'), Date.now()),
+    read: bodyReader(body, exchange, host, discard),
     discard,
   };
 }
 
-async function* readBody(
-  body: AsyncIterable<Buffer> & { destroy(): unknown },
+/** Hands on the body's pieces as they are; each is read only when it is asked for. */
+function bodyReader(
+  body: AsyncIterable<Buffer>,
   exchange: MediaExchange,
   host: string,
-): AsyncGenerator<Buffer, void, void> {
+  discard: () => void,
+): MediaResponse['read'] {
   const iterator = body[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const next = await exchange.wait(iterator.next());
-      if (next.done === true) return;
-      if (next.value.length > 0) yield next.value;
+  return async () => {
+    try {
+      for (;;) {
+        const next = await exchange.wait(iterator.next());
+        if (next.done === true) {
+          discard();
+          return undefined;
+        }
+        if (next.value.length > 0) return next.value;
+      }
+    } catch (error) {
+      discard();
+      // The caller's own reason, or the watchdog's.
+      exchange.signal.throwIfAborted();
+      throw new VoicemailError(
+        'RECORDING_TRUNCATED',
+        `the connection to ${host} ended too early (${reasonOf(error)})`,
+        { cause: error, host },
+      );
     }
-  } catch (error) {
-    // The caller's own reason, or the watchdog's.
-    exchange.signal.throwIfAborted();
-    throw new VoicemailError(
-      'RECORDING_TRUNCATED',
-      `the connection to ${host} ended too early (${reasonOf(error)})`,
-      { cause: error },
-    );
-  } finally {
-    exchange.end();
-    body.destroy();
-  }
-}
-
-function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
-  const value = headers[name];
-  return Array.isArray(value) ? value[0] : value;
-}
-
-function lengthOf(status: number, headers: IncomingHttpHeaders): number | undefined {
-  if (status === 204) return 0;
-  const text = headerOf(headers, 'content-length');
-  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
-}
-
-/** Some S3-compatible stores name the coding of the upload on downloads too, where it no longer applies. */
-const NO_CODING = ['', 'identity', 'aws-chunked'];
-
-function contentCoding(headers: IncomingHttpHeaders): string | undefined {
-  const coding = headerOf(headers, 'content-encoding')?.trim().toLowerCase() ?? '';
-  return NO_CODING.includes(coding) ? undefined : coding;
-}
-
-/** Weak ETags may stay the same while bytes change, so they prove nothing to a range. */
-function validatorOf(headers: IncomingHttpHeaders): string | undefined {
-  const etag = headerOf(headers, 'etag');
-  return etag?.startsWith('"') ? etag : headerOf(headers, 'last-modified');
-}
-
-function rangeOf(headers: IncomingHttpHeaders): MediaResponse['range'] {
-  const parts = /^bytes (\d+)-\d+\/(\d+|\*)$/i.exec(headerOf(headers, 'content-range')?.trim() ?? '');
-  if (parts === null) return undefined;
-  return { from: Number(parts[1]), total: parts[2] === '*' ? undefined : Number(parts[2]) };
-}
-
-function retryAfterMs(headers: IncomingHttpHeaders): number | undefined {
-  const text = headerOf(headers, 'retry-after')?.trim();
-  if (text === undefined) return undefined;
-  const milliseconds = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
-  return Number.isNaN(milliseconds) ? undefined : Math.max(0, milliseconds);
+  };
 }
 
 /** An error's code, which names the reason without addresses or URLs. */
 function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
   return error instanceof Error ? error.name : 'unknown error';
-}
-/** Scheme and authority, path; query and fragment are of no use to what is resolved against it. */
-const ABSOLUTE = /^([a-z][a-z0-9+.-]*:)(\/\/[^/?#]*)([^?#]*)/i;
-
-/** Leading steps of a relative path: `./`, `../`, and either as the whole of it. */
-const STEP = /^(\.{1,2})(?:\/|(?=[?#]|$))/;
-
-/**
- * Where a redirect leads. Redirects are signed as often as not, so only what is missing is added: path and query stay
- * byte for byte as they came, where `new URL` would rewrite them.
- *
- * @param location the header, one character a byte.
- * @param from the absolute address that answered with it.
- */
-export function resolveRedirect(location: string, from: string): string {
-  const target = encodeRawBytes(location);
-  const [, scheme = '', authority = '', path = ''] = ABSOLUTE.exec(from) ?? [];
-  if (/^[a-z][a-z0-9+.-]*:/i.test(target)) return target;
-  if (target.startsWith('//')) return scheme + target;
-  const origin = scheme + authority;
-  if (target.startsWith('/')) return origin + target;
-  if (/^([?#]|$)/.test(target)) return origin + path + target;
-  return origin + stepInto(path, target);
-}
-
-/** A relative path, from the directory that `path` is in. */
-function stepInto(path: string, relative: string): string {
-  const directories = path.split('/').slice(1, -1);
-  let rest = relative;
-  for (let step = STEP.exec(rest); step !== null; step = STEP.exec(rest)) {
-    if (step[1] === '..') directories.pop();
-    rest = rest.slice(step[0].length);
-  }
-  return ['', ...directories, rest].join('/');
-}
-
-/** Bytes that no header should hold, in whatever encoding they are meant: sent back as the same bytes. */
-function encodeRawBytes(location: string): string {
-  return location.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
 }

@@ -1,265 +1,342 @@
 import { createHash } from 'node:crypto';
-import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import { isVoicemailError, systemCode, VoicemailError } from '../domain/errors.ts';
+import type { AudioFacts, Integrity } from '../domain/recording.ts';
 import type { Conclusion } from './audio/container.ts';
 import { createInspector, type Identity, type Inspector } from './audio/inspector.ts';
+import type { ByteSource } from './byte-source.ts';
+import { type ContentCoding, decodeContent } from './content-coding.ts';
+import { type LeastRate, tooLargeError } from './limits.ts';
 import type { MediaResponse } from './media-http.ts';
-import type { Requester, RetryPauses } from './media-request.ts';
-import type { SignedUrl } from './signed-url.ts';
+import type { Stopwatch } from './slow-source-guard.ts';
 
-/** What happens during a download, for logs and metrics. */
-export interface DownloadEvents {
+/**
+ * Why a body is not the whole recording, where another download may bring it. `broken`: the connection ended early and
+ * the rest can't be asked for; `replaced`: what came as the rest belongs to other bytes; `unusable`: it is empty or no
+ * audio; `doubtful`: it came to its end and more may still come; `undecodable`: its content coding could not be undone.
+ */
+export interface Setback {
+  readonly kind: 'broken' | 'replaced' | 'unusable' | 'doubtful' | 'undecodable';
+  readonly error: VoicemailError;
+  /** What was received since the failure before. */
+  readonly gainedBytes: number;
+}
+
+/** What came, once a body has ended without an error. */
+export interface ReceivedBody {
+  readonly bytes: number;
+  /** Lowercase hex. */
+  readonly sha256: string;
+  /** Whether a length, the end of the chunks or a complete range told where the body ends. */
+  readonly isLengthKnown: boolean;
+  /** `undefined` where the bytes are in no container known here. */
+  readonly conclusion: Conclusion | undefined;
+}
+
+/** What is to become of a body that has ended. */
+export type Acceptance =
+  | { readonly next: 'accept'; readonly integrity: Integrity }
+  | { readonly next: 'restart' | 'fail'; readonly error: VoicemailError };
+
+/** Asked for the rest of a body that broke off. */
+export interface Rest {
+  /** The first byte that is missing. */
+  readonly from: number;
+  readonly validator: string;
+  /** The length of the whole body, where it is known. */
+  readonly totalBytes: number | undefined;
+}
+
+/** What a body is received with. */
+export interface BodyOptions {
+  readonly response: MediaResponse;
+  /** The whole length, where the answer tells it, be it a part. */
+  readonly totalBytes: number | undefined;
+  /** Whether the end of this answer is told apart from a broken connection. */
+  readonly isEndKnown: boolean;
+  /** Codings to undo, if the bytes turn out to be encoded. */
+  readonly codings: readonly ContentCoding[];
+  readonly maxBytes: number;
+  readonly leastRate: LeastRate;
+  /** Runs while the source is waited for. */
+  readonly waiting: Stopwatch;
+  /** Breaks off everything. */
+  readonly signal: AbortSignal;
   /** Bytes arrived; `received` counts them from the recording's first byte. */
   onBytes(count: number, received: number): void;
-  /** A broken download goes on where it stopped. */
-  onResume(from: number, because: VoicemailError): void;
-  /** A download cannot go on and begins anew. */
-  onStartAnew(because: VoicemailError): void;
-}
-
-/** What receiving works with. */
-export interface ReceiveOptions {
-  readonly signedUrl: SignedUrl;
-  readonly patience: RetryPauses;
-  readonly maxRecordingBytes: number;
-  readonly events: DownloadEvents;
-}
-
-/** A recording on its way, from its first byte. */
-export interface ResumableBody {
-  /** Reads the first bytes and tells what they are; they are part of `chunks` all the same. */
-  identify(): Promise<Identity>;
   /**
-   * All bytes, across as many connections as it takes. Ends only when the recording is whole.
-   * @throws StartAnew when it has to be received from its first byte again.
+   * Asks for the rest after a break.
+   * @returns `undefined` when what comes does not belong to the bytes that are there.
+   * @throws VoicemailError once trying has been enough.
    */
-  readonly chunks: AsyncIterable<Buffer>;
-  readonly receivedBytes: number;
-  /** Whether all bytes have been handed on and found to be the whole recording. */
-  readonly whole: boolean;
-  /** Why it had to begin anew, if that is how it ended. */
-  readonly startAnew: Restart | undefined;
-  /** Lowercase hex of all bytes so far. */
-  sha256(): string;
-  conclude(): Conclusion | undefined;
-  /** Lets go of the connection. */
-  close(): void;
-}
-
-/** Not a failure: what was received cannot be continued, so whoever took it in has to drop it. */
-export class Restart extends Error {
-  constructor(because: VoicemailError) {
-    super('the download has to begin anew', { cause: because });
-    this.name = 'StartAnew';
-  }
+  resume(rest: Rest, broken: VoicemailError, gainedBytes: number): Promise<MediaResponse | undefined>;
+  accept(body: ReceivedBody): Acceptance;
 }
 
 /**
- * Receives the recording that `first` is the answer with. What comes in place of a rest and is the whole
- * recording instead is handed to `keepWhole`, to begin anew with.
+ * One recording on its way, from its first byte, across as many connections as it takes: hashed, counted and inspected
+ * as it passes, each piece once. Iterating ends only when the recording is whole; otherwise it throws, with `setback`
+ * set where a new download may help.
  */
-export function openResumableBody(
-  first: MediaResponse,
-  request: Requester,
-  options: ReceiveOptions,
-  signal: AbortSignal,
-  keepWhole: (response: MediaResponse) => void,
-): ResumableBody {
-  const { signedUrl, patience, maxRecordingBytes, events } = options;
-  const hash = createHash('sha256');
-  const inspector = createInspector(first.contentType);
-  /** Read for `identify` and not handed on yet. */
-  let early = Buffer.alloc(0);
-  let response = first;
-  let receivedBytes = 0;
-  let totalBytes = first.contentLength;
-  let startAnew: Restart | undefined;
-  let whole = false;
-  const stream = receiveAll();
+export class ResumableBody implements AsyncIterableIterator<Buffer> {
+  readonly #options: BodyOptions;
+  readonly #hash = createHash('sha256');
+  readonly #inspector: Inspector;
+  #response: MediaResponse;
+  /** What is read: the response itself, or what decodes it. */
+  #source: ByteSource;
+  #isDecoded = false;
+  /** Read by `identify` and not handed on yet. */
+  #early: Buffer | undefined;
+  #receivedBytes = 0;
+  #receivedAtLastFailure = 0;
+  #totalBytes: number | undefined;
+  #wireBytes = 0;
+  /** A failure that no other download can mend, thrown from within a decoder. */
+  #fatal: VoicemailError | undefined;
+  #setback: Setback | undefined;
+  #integrity: Integrity | undefined;
 
-  function beginAnew(because: VoicemailError): Restart {
-    patience.beforeStartingAnew(because);
-    events.onStartAnew(because);
-    startAnew = new Restart(because);
-    return startAnew;
+  constructor(options: BodyOptions) {
+    this.#options = options;
+    this.#response = options.response;
+    this.#source = this.#metered();
+    this.#totalBytes = options.totalBytes;
+    this.#inspector = createInspector(options.response.contentType);
   }
 
-  /** Perhaps a glitch: fresh metadata and another try, unless there have been enough of them. */
-  async function rejectAsUnusable(error: VoicemailError): Promise<never> {
-    response.discard();
-    await patience.afterUnusable(error, signal);
-    await signedUrl.renew(error, signal);
-    throw beginAnew(error);
+  get receivedBytes(): number {
+    return this.#receivedBytes;
   }
 
-  async function* receiveAll(): AsyncGenerator<Buffer, void, void> {
+  /** Why it ended without being whole, where a new download may help. */
+  get setback(): Setback | undefined {
+    return this.#setback;
+  }
+
+  /** Set once all bytes have been handed on and accepted. */
+  get integrity(): Integrity | undefined {
+    return this.#early === undefined ? this.#integrity : undefined;
+  }
+
+  get facts(): AudioFacts | undefined {
+    return this.#inspector.conclude()?.facts;
+  }
+
+  /** Lowercase hex of all bytes received so far. */
+  sha256(): string {
+    return this.#hash.copy().digest('hex');
+  }
+
+  /** Reads the first bytes and tells what they are; they are handed on all the same. */
+  async identify(): Promise<Identity> {
+    await this.#options.waiting.time(this.#readHead());
+    const identity = this.#inspector.identify();
+    if (identity.document === undefined) return identity;
+    const { host } = this.#response;
+    const what = identity.document === 'text' ? 'text' : `${identity.document} document`;
+    const message = `${host} sent a ${what} in place of the recording`;
+    throw this.#fail(
+      'unusable',
+      new VoicemailError('RECORDING_NOT_AUDIO', message, { retryable: true, host }),
+    );
+  }
+
+  async next(): Promise<IteratorResult<Buffer, undefined>> {
+    const early = this.#early;
+    this.#early = undefined;
+    if (early !== undefined) return { done: false, value: early };
+    if (this.#integrity !== undefined) return { done: true, value: undefined };
+    const chunk = await this.#options.waiting.time(this.#receive());
+    return chunk === undefined ? { done: true, value: undefined } : { done: false, value: chunk };
+  }
+
+  async return(): Promise<IteratorResult<Buffer, undefined>> {
+    this.close();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Lets go of the connection. */
+  close(): void {
+    this.#source.discard();
+  }
+
+  async #readHead(): Promise<void> {
+    const { codings } = this.#options;
+    if (codings.length > 0) await this.#decode(codings);
+    const head: Buffer[] = [];
+    while (!this.#inspector.headIsComplete) {
+      const chunk = await this.#receive();
+      if (chunk === undefined) break;
+      head.push(chunk);
+    }
+    this.#early = Buffer.concat(head);
+  }
+
+  async #decode(codings: readonly ContentCoding[]): Promise<void> {
+    try {
+      const decoded = await decodeContent(this.#source, codings);
+      this.#source = decoded.source;
+      this.#isDecoded = decoded.isDecoded;
+      if (decoded.isDecoded) this.#totalBytes = undefined;
+    } catch (error) {
+      this.#options.signal.throwIfAborted();
+      throw this.#fatal ?? this.#fail('broken', this.#asBreak(error));
+    }
+  }
+
+  /** The next bytes; `undefined` once the recording is whole and accepted. */
+  async #receive(): Promise<Buffer | undefined> {
     for (;;) {
-      const startedAt = receivedBytes;
       let broken: VoicemailError;
       try {
-        for await (const chunk of response.body) {
-          receivedBytes += chunk.length;
-          assertSize(receivedBytes, maxRecordingBytes);
-          if (totalBytes !== undefined && receivedBytes > totalBytes) break;
-          hash.update(chunk);
-          inspector.add(chunk);
-          events.onBytes(chunk.length, receivedBytes);
-          yield chunk;
-        }
-        if (isComplete(response, receivedBytes, totalBytes, inspector)) break;
-        broken = endedEarly(response.host, receivedBytes, totalBytes);
+        const chunk = await this.#source.read();
+        if (chunk !== undefined) return this.#take(chunk);
+        if (this.#isAllThere()) return this.#finish();
+        broken = this.#endedEarly();
       } catch (error) {
-        signal.throwIfAborted();
-        broken = asBreak(error, receivedBytes, totalBytes);
-      } finally {
-        response.discard();
+        if (this.#setback !== undefined || this.#fatal !== undefined) throw this.#fatal ?? error;
+        this.#options.signal.throwIfAborted();
+        broken = this.#asBreak(error);
       }
+      this.close();
       // The end of a rest may be lost when all that was promised is there.
-      if (receivedBytes === totalBytes) break;
-      await patience.afterFailure(broken, receivedBytes - startedAt, signal);
-      response = await resume(broken);
-      assertSize(totalBytes, maxRecordingBytes);
-    }
-    await assertUsable();
-    whole = true;
-  }
-
-  /** Asks for the rest; what comes must verifiably belong to what is already there. */
-  async function resume(broken: VoicemailError): Promise<MediaResponse> {
-    const { validator } = first;
-    if (validator === undefined || receivedBytes === 0 || receivedBytes > (totalBytes ?? Infinity)) {
-      throw beginAnew(broken);
-    }
-    const rest = await request({ from: receivedBytes, validator }, signal);
-    const total = rest.range?.total ?? totalBytes;
-    const belongs =
-      rest.status === 206 &&
-      rest.range?.from === receivedBytes &&
-      provesSame(rest.validator, validator) &&
-      rest.contentEncoding === undefined &&
-      total !== undefined &&
-      (totalBytes === undefined || total === totalBytes);
-    if (belongs) {
-      totalBytes = total;
-      events.onResume(receivedBytes, broken);
-      return rest;
-    }
-    if (rest.status === 200 || rest.status === 203) keepWhole(rest);
-    else rest.discard();
-    throw beginAnew(broken);
-  }
-
-  async function assertUsable(): Promise<void> {
-    if (receivedBytes === 0) {
-      await rejectAsUnusable(new VoicemailError('RECORDING_EMPTY', 'the recording has no bytes'));
-    }
-    if (inspector.conclude()?.end === 'missing') {
-      const message = `the recording ends after ${receivedBytes} bytes, earlier than its own header says`;
-      await rejectAsUnusable(new VoicemailError('RECORDING_TRUNCATED', message));
+      if (this.#totalBytes !== undefined && this.#receivedBytes === this.#totalBytes) return this.#finish();
+      await this.#resume(broken);
     }
   }
 
-  async function* chunks(): AsyncGenerator<Buffer, void, void> {
-    try {
-      const head = early;
-      early = Buffer.alloc(0);
-      if (head.length > 0) yield head;
-      yield* stream;
-    } finally {
-      response.discard();
+  #take(chunk: Buffer): Buffer {
+    this.#receivedBytes += chunk.length;
+    if (this.#receivedBytes > this.#options.maxBytes) throw this.#tooLarge();
+    if (this.#receivedBytes > (this.#totalBytes ?? Number.POSITIVE_INFINITY)) {
+      const { host } = this.#response;
+      const message = `${host} sent more than the ${this.#totalBytes} bytes that it had named`;
+      throw this.#fail('replaced', new VoicemailError('RECORDING_TRUNCATED', message, { host }));
     }
+    this.#hash.update(chunk);
+    this.#inspector.add(chunk);
+    this.#options.onBytes(chunk.length, this.#receivedBytes);
+    return chunk;
   }
 
-  return {
-    async identify() {
-      const read: Buffer[] = [early];
-      while (!inspector.headIsComplete) {
-        const next = await stream.next();
-        if (next.done === true) break;
-        read.push(next.value);
-      }
-      early = Buffer.concat(read);
-      const identity = inspector.identify();
-      if (identity.document !== undefined) {
-        const what = identity.document === 'text' ? 'text' : `${identity.document} document`;
-        const message = `${response.host} sent a ${what} in place of the recording`;
-        await rejectAsUnusable(new VoicemailError('RECORDING_NOT_AUDIO', message));
-      }
-      return identity;
-    },
-    chunks: { [Symbol.asyncIterator]: chunks },
-    get receivedBytes() {
-      return receivedBytes;
-    },
-    get whole() {
-      return whole && early.length === 0;
-    },
-    get startAnew() {
-      return startAnew;
-    },
-    sha256: () => hash.copy().digest('hex'),
-    conclude: () => inspector.conclude(),
-    close: () => response.discard(),
-  };
-}
+  /** Whether a body that ended without an error is all there is, as far as HTTP tells. */
+  #isAllThere(): boolean {
+    if (this.#totalBytes !== undefined) return this.#receivedBytes === this.#totalBytes;
+    // A broken connection may end such a body without an error, before its first byte.
+    return this.#options.isEndKnown || this.#receivedBytes > 0;
+  }
 
-/**
- * Whether a rest that was asked for under a validator is one of the same body. A date need not be repeated, since
- * the server has checked it: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
- */
-function provesSame(received: string | undefined, sent: string): boolean {
-  return received === sent || (received === undefined && !sent.startsWith('"'));
-}
-
-/** @throws VoicemailError `RECORDING_TOO_LARGE` for more bytes than are allowed. */
-export function assertSize(bytes: number | undefined, maxRecordingBytes: number): void {
-  if (bytes === undefined || bytes <= maxRecordingBytes) return;
-  throw new VoicemailError(
-    'RECORDING_TOO_LARGE',
-    `the recording is larger than the ${maxRecordingBytes} bytes that MAX_RECORDING_BYTES allows`,
-  );
-}
-
-/**
- * Whether a body that ended without an error is all there is. A body that ended by closing the connection is
- * whole only if the container itself confirms it.
- */
-function isComplete(
-  { delimiter }: MediaResponse,
-  receivedBytes: number,
-  totalBytes: number | undefined,
-  inspector: Inspector,
-): boolean {
-  if (totalBytes !== undefined) return receivedBytes === totalBytes;
-  if (delimiter !== 'close') return true;
-  // An error page is refused as such, however it ends.
-  return inspector.conclude()?.end === 'confirmed' || inspector.identify().document !== undefined;
-}
-
-/** @returns the failure to recover from; throws what is none. */
-function asBreak(error: unknown, receivedBytes: number, totalBytes: number | undefined): VoicemailError {
-  const isBreak =
-    isVoicemailError(error, 'RECORDING_TRUNCATED') || isVoicemailError(error, 'DOWNLOAD_FAILED');
-  if (!isBreak) throw error;
-  const message = `${error.message}, after ${progress(receivedBytes, totalBytes)}`;
-  return new VoicemailError(error.code, message, { cause: error.cause });
-}
-
-/**
- * The failure of a body that ended without an error and is not whole. One without a length that has no bytes
- * may be a broken connection (undici ends such a body when the connection is reset), so it may pass.
- */
-function endedEarly(host: string, receivedBytes: number, totalBytes: number | undefined): VoicemailError {
-  if (receivedBytes === 0 && totalBytes === undefined) {
-    return new VoicemailError('RECORDING_EMPTY', `${host} sent no bytes before it closed the connection`, {
-      retryable: true,
+  #finish(): undefined {
+    if (this.#receivedBytes === 0) {
+      const { host } = this.#response;
+      const error = new VoicemailError('RECORDING_EMPTY', 'the recording has no bytes', {
+        retryable: true,
+        host,
+      });
+      throw this.#fail('unusable', error);
+    }
+    const acceptance = this.#options.accept({
+      bytes: this.#receivedBytes,
+      sha256: this.sha256(),
+      isLengthKnown: this.#options.isEndKnown || this.#totalBytes !== undefined,
+      conclusion: this.#inspector.conclude(),
     });
+    if (acceptance.next !== 'accept') {
+      const { next, error } = acceptance;
+      throw next === 'restart' ? this.#fail('doubtful', error) : this.#giveUp(error);
+    }
+    this.#integrity = acceptance.integrity;
+    this.close();
+    return undefined;
   }
-  return new VoicemailError(
-    'RECORDING_TRUNCATED',
-    `${host} ended the recording after ${progress(receivedBytes, totalBytes)}`,
-  );
-}
 
-function progress(receivedBytes: number, totalBytes: number | undefined): string {
-  return `${receivedBytes} of ${totalBytes ?? 'an unknown number of'} bytes`;
+  async #resume(broken: VoicemailError): Promise<void> {
+    const gainedBytes = this.#receivedBytes - this.#receivedAtLastFailure;
+    const from = this.#receivedBytes;
+    const { validator } = this.#options.response;
+    // A range of encoded bytes can't be put behind decoded ones.
+    if (validator === undefined || from === 0 || this.#isDecoded) throw this.#fail('broken', broken);
+    const rest = await this.#options.resume(
+      { from, validator, totalBytes: this.#totalBytes },
+      broken,
+      gainedBytes,
+    );
+    if (rest === undefined) throw this.#fail('replaced', broken);
+    this.#response = rest;
+    this.#source = this.#metered();
+    this.#totalBytes ??= rest.range?.total;
+    this.#receivedAtLastFailure = from;
+    if ((this.#totalBytes ?? 0) > this.#options.maxBytes) throw this.#tooLarge();
+  }
+
+  /** The response, with its speed and size watched. */
+  #metered(): ByteSource {
+    const { leastRate, maxBytes } = this.#options;
+    const response = this.#response;
+    return {
+      read: async () => {
+        const askedAt = performance.now();
+        const chunk = await response.read();
+        if (chunk === undefined) return undefined;
+        this.#wireBytes += chunk.length;
+        const tooSlow = leastRate.count(response.host, chunk.length, performance.now() - askedAt);
+        if (tooSlow !== undefined) throw this.#giveUp(tooSlow);
+        // Decoders may swallow any number of bytes without a word.
+        if (this.#wireBytes - this.#receivedBytes > maxBytes) throw this.#tooLarge();
+        return chunk;
+      },
+      discard: () => response.discard(),
+    };
+  }
+
+  #tooLarge(): VoicemailError {
+    return this.#giveUp(tooLargeError(this.#options.maxBytes));
+  }
+
+  #giveUp(error: VoicemailError): VoicemailError {
+    this.#fatal = error;
+    this.close();
+    return error;
+  }
+
+  #fail(kind: Setback['kind'], error: VoicemailError): VoicemailError {
+    this.#setback = { kind, error, gainedBytes: this.#receivedBytes - this.#receivedAtLastFailure };
+    this.close();
+    return error;
+  }
+
+  /** @returns the failure to recover from; throws what is none. */
+  #asBreak(error: unknown): VoicemailError {
+    const { host } = this.#response;
+    if (isVoicemailError(error, 'RECORDING_TRUNCATED') || isVoicemailError(error, 'DOWNLOAD_FAILED')) {
+      const message = `${error.message}, after ${this.#progress()}`;
+      return new VoicemailError(error.code, message, { cause: error.cause, host });
+    }
+    // Decoders name what is wrong with the bytes by a code; what has none is a fault of this program.
+    if (!this.#isDecoded || isVoicemailError(error) || systemCode(error) === undefined) throw error;
+    const message = `the content coding of ${host}'s answer could not be undone after ${this.#progress()}`;
+    throw this.#fail(
+      'undecodable',
+      new VoicemailError('RECORDING_TRUNCATED', message, { cause: error, host }),
+    );
+  }
+
+  /** The failure of a body that ended without an error and is not whole. */
+  #endedEarly(): VoicemailError {
+    const { host } = this.#response;
+    if (this.#receivedBytes === 0 && this.#totalBytes === undefined) {
+      const message = `${host} sent no bytes before it closed the connection`;
+      return new VoicemailError('RECORDING_EMPTY', message, { retryable: true, host });
+    }
+    const message = `${host} ended the recording after ${this.#progress()}`;
+    return new VoicemailError('RECORDING_TRUNCATED', message, { host });
+  }
+
+  #progress(): string {
+    return `${this.#receivedBytes} of ${this.#totalBytes ?? 'an unknown number of'} bytes`;
+  }
 }

@@ -32,12 +32,12 @@ export type Resolve = (hostname: string, options: { family: number }) => Promise
 const resolveBySystem: Resolve = (hostname, { family }) => systemLookup(hostname, { all: true, family });
 
 /**
- * A `lookup` for sockets that refuses names with any address outside the public internet. The addresses
- * checked are the very ones connected to, so a name that resolves to something else the second time gets
- * nowhere. Node calls no `lookup` for literal addresses: `destination.ts` checks those.
+ * A `lookup` for sockets that refuses names with any address outside the public internet, except for the names that
+ * the policy lists. The addresses checked are the very ones connected to, so a name that resolves to something else
+ * the second time gets nowhere. Node calls no `lookup` for literal addresses: {@link parseDestination} checks those.
  */
 export function createGuardedLookup(
-  allowPrivate: boolean,
+  policy: Pick<MediaConfig, 'allowPrivate' | 'privateHosts'>,
   resolve: Resolve = resolveBySystem,
 ): LookupFunction {
   return (hostname, options, callback) => {
@@ -47,8 +47,8 @@ export function createGuardedLookup(
         const first = addresses[0];
         if (first === undefined) {
           callback(new Error('the name has no address'), '');
-        } else if (!allowPrivate && !addresses.every(({ address }) => isPublicAddress(address))) {
-          callback(privateAddressError(hostname), '');
+        } else if (!addresses.every(({ address }) => mayLeadTo(hostname, address, policy))) {
+          callback(privateNameError(hostname), '');
         } else if (options.all === true) {
           callback(null, addresses);
         } else {
@@ -60,12 +60,41 @@ export function createGuardedLookup(
   };
 }
 
-/** The refusal of a host that is, or leads to, an address outside the public internet. */
-function privateAddressError(hostname: string): VoicemailError {
+/** What a name of `KORE_PRIVATE_MEDIA_HOSTS` may lead to; never the link-local addresses of a cloud's metadata. */
+const PRIVATE_RANGES: readonly string[] = ['private', 'uniqueLocal', 'carrierGradeNat', 'loopback'];
+
+function mayLeadTo(
+  hostname: string,
+  address: string,
+  policy: Pick<MediaConfig, 'allowPrivate' | 'privateHosts'>,
+): boolean {
+  if (policy.allowPrivate || isPublicAddress(address)) return true;
+  return policy.privateHosts.includes(hostname) && PRIVATE_RANGES.includes(ipaddr.process(address).range());
+}
+
+/** The refusal of a literal address outside the public internet: nothing but an attack or a mistake names one. */
+function privateAddressError(address: string): VoicemailError {
   return new VoicemailError(
     'RECORDING_HOST_NOT_ALLOWED',
-    `the recording's host ${hostname} is not on the public internet; recordings are only fetched from there ` +
-      '(KORE_ALLOW_PRIVATE_MEDIA=true lifts this, for tests)',
+    `the recording's host ${address} is not on the public internet; recordings are only fetched from there`,
+    {
+      retryable: false,
+      host: address,
+      hint: 'set KORE_ALLOW_PRIVATE_MEDIA=true to try things out with addresses of this machine or its network',
+    },
+  );
+}
+
+/** The refusal of a name that leads to such an address, which configuration can allow. */
+function privateNameError(hostname: string): VoicemailError {
+  return new VoicemailError(
+    'RECORDING_HOST_NOT_ALLOWED',
+    `the recording's host ${hostname} resolves to a private address`,
+    {
+      retryable: true,
+      host: hostname,
+      hint: `add ${hostname} to KORE_PRIVATE_MEDIA_HOSTS if it is yours, such as an interface endpoint`,
+    },
   );
 }
 
@@ -84,23 +113,32 @@ export interface Destination {
 /** Scheme, authority, path, query. The fragment is never sent. */
 const URL_PARTS = /^(https?):\/\/([^/?#]+)([^?#]*)(\?[^#]*)?/i;
 
+/** A name has at most 253 characters, to which percent-encoding and a port may add. */
+const MAX_AUTHORITY = 1024;
+
 /** What would make different parsers see different hosts: user names, backslashes, spaces, controls. */
 const AMBIGUOUS_AUTHORITY = /[@\\\s\p{Cc}]/u;
 
 /**
  * Takes a recording's URL (or a redirect's) apart and checks it against the policy: https (http only where
- * private media is allowed), a host of `hosts` or a subdomain of one, no user name, and no literal address
- * outside the public internet. Names are checked for where they lead when the connection is made.
+ * private media is allowed), a host of `hosts`, a subdomain of one, or one of `privateHosts`, no user name, and no
+ * literal address outside the public internet. Names are checked for where they lead when the connection is made.
  *
  * Only the authority is parsed and made canonical; path and query stay byte for byte as they came. Characters
  * that no HTTP request line can carry (spaces, non-ASCII letters) are percent-encoded, as every browser does.
  *
- * @throws VoicemailError `RECORDING_HOST_NOT_ALLOWED`, naming at most the host.
+ * @throws VoicemailError `RECORDING_HOST_NOT_ALLOWED`, naming at most the host; retryable where only the lists of
+ *   hosts stand against it, since configuration can change those.
  */
 export function parseDestination(url: string, policy: MediaConfig): Destination {
   const parts = URL_PARTS.exec(url);
   const [, scheme = '', authority = '', path = '', query = ''] = parts ?? [];
-  if (parts === null || AMBIGUOUS_AUTHORITY.test(authority) || /\p{Cc}/u.test(path + query)) {
+  if (
+    parts === null ||
+    authority.length > MAX_AUTHORITY ||
+    AMBIGUOUS_AUTHORITY.test(authority) ||
+    /\p{Cc}/u.test(path + query)
+  ) {
     throw notAllowed("the recording's URL is not a plain https address");
   }
   const base = `${scheme}://${authority}/`;
@@ -116,9 +154,11 @@ export function parseDestination(url: string, policy: MediaConfig): Destination 
   if (isIP(literal) !== 0 && !policy.allowPrivate && !isPublicAddress(literal)) {
     throw privateAddressError(literal);
   }
-  if (!isListed(hostname, policy.hosts)) {
-    throw notAllowed(
-      `the recording's host ${host} is not one of KORE_MEDIA_HOSTS; add it there if it is yours`,
+  if (!isListed(hostname, policy.hosts) && !policy.privateHosts.includes(hostname)) {
+    throw new VoicemailError(
+      'RECORDING_HOST_NOT_ALLOWED',
+      `the recording's host ${host} is not one of KORE_MEDIA_HOSTS`,
+      { retryable: true, host, hint: `add ${hostname} to KORE_MEDIA_HOSTS if it is yours` },
     );
   }
   const sentPath = sendable(path === '' ? '/' : path);
@@ -137,5 +177,5 @@ function sendable(part: string): string {
 }
 
 function notAllowed(message: string): VoicemailError {
-  return new VoicemailError('RECORDING_HOST_NOT_ALLOWED', message);
+  return new VoicemailError('RECORDING_HOST_NOT_ALLOWED', message, { retryable: false });
 }

@@ -4,18 +4,18 @@ import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ArchiveStore, WriteMode } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
-import { createDownload, type Download, type Opened } from './download.ts';
+import { createDownload, type Download, type DownloadEvents, type Opened } from './download.ts';
+import { createLeastRate } from './limits.ts';
 import type { MediaClient } from './media-http.ts';
-import { createRetryPauses } from './media-request.ts';
 import { createReservation, type MemoryBudget, type Reservation } from './memory.ts';
-import type { DownloadEvents, ResumableBody } from './resumable-body.ts';
-import { createSignedUrl } from './signed-url.ts';
+import type { ResumableBody } from './resumable-body.ts';
+import { createRetryPauses } from './retry-pauses.ts';
+import { createSignedUrl, type SignedUrl } from './signed-url.ts';
 import {
   createSlowSourceGuard,
   createStopwatch,
   type SlowSourceGuard,
   type Stopwatch,
-  timed,
 } from './slow-source-guard.ts';
 
 /** One recording to be carried into the archive. */
@@ -29,6 +29,13 @@ interface TransferRequest {
    */
   refresh(signal: AbortSignal): Promise<KoreRecording>;
   readonly mode: WriteMode;
+  /**
+   * Whether doubt about a recording is old enough to be written down. Without it (the default), a recording that may
+   * be cut is downloaded a few times within seconds, and then fails with `RECORDING_TRUNCATED`, so that it is looked at
+   * again later: it may still be growing. With it, what came last is archived with the integrity `suspect`, unless a
+   * whole one comes. Recordings about whose end nothing is in doubt are archived either way.
+   */
+  readonly settleDoubt?: boolean;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
   onProgress?(bytes: number): void;
 }
@@ -42,8 +49,12 @@ export interface TransferLimits {
   readonly maxRecordingBytes: number;
   /** First pause before trying again within a transfer (milliseconds, default 250); later ones double. */
   readonly retryPauseMs?: number;
-  /** How often a source is looked at while others wait for the memory it takes (milliseconds, default 2 s). */
-  readonly slowLookMs?: number;
+  /** How often a source's speed is checked while others wait for the memory it takes (milliseconds, default 2 s). */
+  readonly slowCheckMs?: number;
+  /** The least average speed of a source over the time it is waited for (bytes a second); none by default. */
+  readonly minBytesPerSecond?: number;
+  /** From how much waiting on that average counts (milliseconds, default 30 s). */
+  readonly minRateGraceMs?: number;
 }
 
 /** Told of what happens, for metrics. */
@@ -79,18 +90,42 @@ export interface TransferDeps {
 }
 
 const DEFAULT_RETRY_PAUSE_MS = 250;
-const DEFAULT_SLOW_LOOK_MS = 2000;
+const DEFAULT_SLOW_CHECK_MS = 2000;
+const DEFAULT_RATE_GRACE_MS = 30_000;
 
 /** The content type of recordings in no container that is known here. */
 const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
 
+/** How one attempt at a transfer ended, and so what to do next. */
+type Next =
+  | { readonly action: 'done'; readonly recording: TransferredRecording }
+  /** The recording has to be downloaded from its first byte again. */
+  | { readonly action: 'restart' }
+  /** The same, once others have had the memory that this one held for a slow source. */
+  | { readonly action: 'yield' };
+
+/** What the attempts of one transfer share. */
+interface TransferRun {
+  readonly deps: TransferDeps;
+  readonly request: TransferRequest;
+  readonly log: Logger;
+  readonly signedUrl: SignedUrl;
+  readonly download: Download;
+  readonly reservation: Reservation;
+  /** Runs while the source is waited for. */
+  readonly waiting: Stopwatch;
+  readonly counts: { resumes: number; bytes: number; yields: number };
+  readonly signal: AbortSignal;
+}
+
 /**
- * Creates the function that carries one recording into the archive: open it, wait for memory (the one whose
- * URL expires first goes first, and slow sources give way), download it across breaks and expired URLs, count, hash and inspect each
- * byte once as it passes, and store it whole or not at all.
+ * Creates the function that carries one recording into the archive: open it, wait for memory (the one whose URL
+ * expires first goes first, and slow sources yield), download it across breaks and expired URLs, count, hash and
+ * inspect each byte once as it passes, and store it whole or not at all. How sure one can be of it is told by the
+ * result's `integrity`.
  *
- * A transfer throws an `VoicemailError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
- * store and `refresh` throw, and the signal's own reason when aborted.
+ * A transfer throws a `VoicemailError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
+ * store and `refresh` throw, and the signal's own reason when aborted. Failures of a media host name it as `host`.
  *
  * @example
  * const media = createMediaClient({ media: config.media, idleTimeoutMs: 30_000 });
@@ -99,152 +134,153 @@ const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
  * const { bytes, sha256 } = await transfer({ key, recording, refresh, mode: 'absent' }, signal);
  */
 export function createTransfer(deps: TransferDeps): Transfer {
-  const { store, media, memory, limits, observe } = deps;
-
   return async (request, outerSignal) => {
-    const log = deps.log.child({ key: request.key });
     const ended = new AbortController();
-    const signal = AbortSignal.any([outerSignal, ended.signal]);
-    const counts = { resumes: 0, bytes: 0, gaveWay: 0 };
-    const signedUrl = createSignedUrl(
-      request.recording,
-      () => request.refresh(signal),
-      ({ alreadyExpired }) => {
-        observe?.onUrlRefresh?.();
-        if (alreadyExpired) {
-          log.warn("a fresh URL has already expired; trying it: is this machine's clock right?");
-        }
-      },
-    );
-    const download = createDownload({
-      media,
-      signedUrl,
-      patience: createRetryPauses(limits.retryPauseMs ?? DEFAULT_RETRY_PAUSE_MS),
-      maxRecordingBytes: limits.maxRecordingBytes,
-      events: downloadEvents(request, log, counts, observe),
-    });
-    const reservation = createReservation(memory);
-    const downloading = createStopwatch();
+    const run = prepareRun(deps, request, AbortSignal.any([outerSignal, ended.signal]));
     try {
       for (;;) {
-        const turn = createSlowSourceGuard({
-          waiting: downloading,
-          receivedBytes: () => counts.bytes,
-          isWanted: () => memory.waiting > 0,
-          lookMs: limits.slowLookMs ?? DEFAULT_SLOW_LOOK_MS,
-          gaveWayBefore: counts.gaveWay,
-          signal,
-        });
-        let receiving: ResumableBody | undefined;
-        try {
-          const slow = counts.gaveWay > 0;
-          const opened = await openWithinBudget({ download, reservation, store, downloading, slow }, turn);
-          const secondsToExpiry = secondsLeft(opened);
-          observe?.onStart?.(secondsToExpiry);
-          receiving = opened.receive();
-          const began = performance.now();
-          const waitedBefore = downloading.milliseconds;
-          const context = { store, request, log, downloading, signal: turn.signal };
-          const contentType = await storeReceived(receiving, opened, context);
-          const waitedForSource = downloading.milliseconds - waitedBefore;
-          observe?.onDone?.({
-            downloadSeconds: downloading.milliseconds / 1000,
-            uploadSeconds: (performance.now() - began - waitedForSource) / 1000,
-          });
-          return {
-            integrity: { state: receiving.conclude() ? 'verified' : 'suspect', notes: [] },
-            bytes: receiving.receivedBytes,
-            sha256: receiving.sha256(),
-            contentType,
-            ...optional('audio', receiving.conclude()?.facts),
-            source: { ...opened.source, ...optional('expiresAt', isoTime(opened.expiresAt)) },
-            downloadedAt: new Date().toISOString(),
-            ...optional('secondsToExpiry', secondsToExpiry),
-            urlRefreshes: signedUrl.refreshes,
-            resumes: counts.resumes,
-          };
-        } catch (error) {
-          outerSignal.throwIfAborted();
-          if (turn.gaveWay) {
-            counts.gaveWay += 1;
-            download.close();
-            log.info('a slow download gives way to those that wait for memory, and begins anew later');
-          } else if (receiving?.startAnew === undefined) {
-            throw error;
-          }
-        } finally {
-          turn.end();
-          receiving?.close();
-          // Opening the recording anew may take pauses and fresh metadata: nothing is held meanwhile.
-          reservation.release();
+        const next = await attempt(run);
+        if (next.action === 'done') return next.recording;
+        if (next.action === 'yield') {
+          run.counts.yields += 1;
+          run.download.close();
+          run.log.info('a slow download yields its memory to others, and begins anew later');
         }
       }
     } finally {
       // Wakes up what a store that gave up first may have left waiting.
       ended.abort();
-      download.close();
+      run.download.close();
     }
   };
+}
+
+function prepareRun(deps: TransferDeps, request: TransferRequest, signal: AbortSignal): TransferRun {
+  const { media, memory, limits, observe } = deps;
+  const log = deps.log.child({ key: request.key });
+  const counts = { resumes: 0, bytes: 0, yields: 0 };
+  const waiting = createStopwatch();
+  const signedUrl = createSignedUrl(
+    request.recording,
+    () => request.refresh(signal),
+    ({ alreadyExpired }) => {
+      observe?.onUrlRefresh?.();
+      if (alreadyExpired) {
+        log.warn("a fresh URL has already expired; trying it: is this machine's clock right?");
+      }
+    },
+  );
+  const download = createDownload({
+    media,
+    signedUrl,
+    pauses: createRetryPauses(limits.retryPauseMs ?? DEFAULT_RETRY_PAUSE_MS),
+    leastRate: createLeastRate(limits.minBytesPerSecond ?? 0, limits.minRateGraceMs ?? DEFAULT_RATE_GRACE_MS),
+    waiting,
+    maxRecordingBytes: limits.maxRecordingBytes,
+    settleDoubt: request.settleDoubt ?? false,
+    events: downloadEvents(request, log, counts, observe),
+  });
+  const reservation = createReservation(memory);
+  return { deps, request, log, signedUrl, download, reservation, waiting, counts, signal };
+}
+
+async function attempt(run: TransferRun): Promise<Next> {
+  const { deps, download, reservation, waiting, counts, signal } = run;
+  const guard = createSlowSourceGuard({
+    waiting,
+    receivedBytes: () => counts.bytes,
+    isWanted: () => deps.memory.waiting > 0,
+    checkMs: deps.limits.slowCheckMs ?? DEFAULT_SLOW_CHECK_MS,
+    yieldsBefore: counts.yields,
+    signal,
+  });
+  let body: ResumableBody | undefined;
+  try {
+    const opened = await openWithinBudget(run, guard);
+    deps.observe?.onStart?.(secondsLeft(opened));
+    body = opened.body();
+    return { action: 'done', recording: await storeBody(run, body, opened, guard.signal) };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (guard.yielded) return { action: 'yield' };
+    if (body?.setback === undefined) throw error;
+  } finally {
+    guard.end();
+    body?.close();
+    // Opening the recording anew may take pauses and fresh metadata: nothing is held meanwhile.
+    reservation.release();
+  }
+  return { action: await waiting.time(download.recover(body.setback, signal)) };
 }
 
 /**
  * Opens the recording and reserves the memory that its size needs. Where memory has to be waited for, the
  * connection is given up meanwhile: nobody keeps an idle one open for long, and the URL may expire.
  */
-async function openWithinBudget(
-  attempt: {
-    readonly download: Download;
-    readonly reservation: Reservation;
-    readonly store: ArchiveStore;
-    readonly downloading: Stopwatch;
-    readonly slow: boolean;
-  },
-  turn: SlowSourceGuard,
-): Promise<Opened> {
-  const { download, reservation, store, downloading, slow } = attempt;
+async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promise<Opened> {
+  const { deps, download, reservation, waiting, counts } = run;
   for (;;) {
-    const opened = await downloading.time(download.open(turn.signal));
-    const bytes = store.transferMemory(opened.expectedBytes) + STREAM_BYTES;
-    const request = { deadline: opened.expiresAt, slow };
+    const opened = await waiting.time(download.open(guard.signal));
+    const bytes = deps.store.transferMemory(opened.expectedBytes) + STREAM_BYTES;
+    const request = { deadline: opened.expiresAt, slow: counts.yields > 0 };
     const held = reservation.tryHold(bytes, request);
     if (!held) {
       opened.discard();
-      await reservation.hold(bytes, request, turn.signal);
+      await reservation.hold(bytes, request, guard.signal);
     }
-    turn.begin();
+    guard.begin();
     if (held) return opened;
   }
 }
 
-/** Hands the bytes to the store; returns the content type they are stored with. */
-async function storeReceived(
-  receiving: ResumableBody,
-  { expectedBytes, source }: Opened,
-  context: Pick<TransferDeps, 'store' | 'log'> & {
-    request: TransferRequest;
-    downloading: Stopwatch;
-    signal: AbortSignal;
-  },
-): Promise<string> {
-  const { store, request, log, downloading, signal } = context;
-  const { container } = await downloading.time(receiving.identify());
+/** Hands the bytes to the store, and tells all about them. */
+async function storeBody(
+  run: TransferRun,
+  body: ResumableBody,
+  opened: Opened,
+  signal: AbortSignal,
+): Promise<TransferredRecording> {
+  const { deps, request, log, waiting } = run;
+  const began = performance.now();
+  const waitedBefore = waiting.milliseconds;
+  const { container } = await body.identify();
   if (container === undefined) {
     log.warn(
-      { host: source.host },
+      { host: opened.source.host },
       'the recording is in no audio container known here; archiving it as it is',
     );
   }
   const contentType = container?.contentType ?? UNKNOWN_CONTENT_TYPE;
-  const body = {
-    chunks: timed(receiving.chunks, downloading),
-    sha256: () => receiving.sha256(),
-    ...optional('expectedBytes', expectedBytes),
+  const stream = {
+    chunks: body,
+    sha256: () => body.sha256(),
+    ...optional('expectedBytes', opened.expectedBytes),
   };
-  await store.writeStream(request.key, body, { contentType }, request.mode, signal);
-  if (!receiving.whole) {
+  await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);
+  const { integrity } = body;
+  if (integrity === undefined) {
     throw new VoicemailError('INTERNAL', 'the archive did not read the recording to its end');
   }
-  return contentType;
+  if (integrity.state === 'suspect') {
+    log.warn({ notes: integrity.notes }, 'the recording is archived as suspect');
+  }
+  const waitedForSource = waiting.milliseconds - waitedBefore;
+  deps.observe?.onDone?.({
+    downloadSeconds: waiting.milliseconds / 1000,
+    uploadSeconds: (performance.now() - began - waitedForSource) / 1000,
+  });
+  return {
+    integrity,
+    bytes: body.receivedBytes,
+    sha256: body.sha256(),
+    contentType,
+    ...optional('audio', body.facts),
+    source: { ...opened.source, ...optional('expiresAt', isoTime(opened.expiresAt)) },
+    downloadedAt: new Date().toISOString(),
+    ...optional('secondsToExpiry', secondsLeft(opened)),
+    urlRefreshes: run.signedUrl.refreshes,
+    resumes: run.counts.resumes,
+  };
 }
 
 function downloadEvents(
@@ -264,7 +300,7 @@ function downloadEvents(
       observe?.onResume?.();
       log.info({ from, because: because.message }, 'a broken download goes on where it stopped');
     },
-    onStartAnew(because) {
+    onRestart(because) {
       log.info({ because: because.message }, 'a download begins anew');
     },
   };

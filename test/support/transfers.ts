@@ -14,7 +14,10 @@ export interface TransferSetup {
   readonly idleTimeoutMs?: number;
   readonly maxRecordingBytes?: number;
   readonly memoryBytes?: number;
-  readonly slowLookMs?: number;
+  readonly slowCheckMs?: number;
+  readonly minBytesPerSecond?: number;
+  readonly minRateGraceMs?: number;
+  readonly privateHosts?: readonly string[];
   readonly observe?: TransferObserver;
 }
 
@@ -24,6 +27,7 @@ export interface TransferRun {
   /** The URL at first, and then one for each refresh; the last one stays. */
   readonly urls: readonly string[];
   readonly mode?: WriteMode;
+  readonly settleDoubt?: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (bytes: number) => void;
 }
@@ -47,7 +51,7 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
     media: {
       hosts: setup.hosts ?? ['127.0.0.1', 'media.test'],
       allowPrivate: setup.allowPrivate ?? true,
-      privateHosts: [],
+      privateHosts: setup.privateHosts ?? [],
     },
     idleTimeoutMs: setup.idleTimeoutMs ?? 10_000,
     resolve: setup.resolve ?? (async () => [{ address: '127.0.0.1', family: 4 }]),
@@ -59,7 +63,9 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
     limits: {
       maxRecordingBytes: setup.maxRecordingBytes ?? 2 ** 30,
       retryPauseMs: 1,
-      ...(setup.slowLookMs === undefined ? {} : { slowLookMs: setup.slowLookMs }),
+      ...(setup.slowCheckMs === undefined ? {} : { slowCheckMs: setup.slowCheckMs }),
+      minBytesPerSecond: setup.minBytesPerSecond ?? 0,
+      minRateGraceMs: setup.minRateGraceMs ?? 0,
     },
     log: createLogger('trace', (line) => lines.push(line)),
     ...(setup.observe ? { observe: setup.observe } : {}),
@@ -69,7 +75,14 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
     media,
     lines,
     transfer,
-    run({ key, urls, mode = 'absent', signal = new AbortController().signal, onProgress }) {
+    run({
+      key,
+      urls,
+      mode = 'absent',
+      settleDoubt = false,
+      signal = new AbortController().signal,
+      onProgress,
+    }) {
       let used = 0;
       const recordingAt = (index: number) => ({
         fileName: 'voicemail.wav',
@@ -81,6 +94,7 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
           recording: recordingAt(0),
           refresh: async () => recordingAt(++used),
           mode,
+          settleDoubt,
           ...(onProgress ? { onProgress } : {}),
         },
         signal,

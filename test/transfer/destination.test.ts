@@ -115,7 +115,7 @@ describe('addresses that names resolve to', () => {
   );
 
   function look(answers: readonly string[], options: { all?: boolean }): Promise<unknown> {
-    const lookup = createGuardedLookup(false, async () =>
+    const lookup = createGuardedLookup({ allowPrivate: false, privateHosts: [] }, async () =>
       answers.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
     );
     return new Promise((resolve) => {

@@ -60,11 +60,11 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     expect([harness.memory.usedBytes, harness.memory.waiting]).toEqual([0, 0]);
   });
 
-  const gaveWay = () => harness.lines.filter((line) => line.includes('gives way')).length;
+  const yields = () => harness.lines.filter((line) => line.includes('yields its memory')).length;
 
   it('does not hold the memory that others wait for, and still comes through', async () => {
     const need = archive.store.transferMemory(LARGE.length) + MIB / 4;
-    harness = createHarness(archive.store, { memoryBytes: 3 * need, slowLookMs: 50 });
+    harness = createHarness(archive.store, { memoryBytes: 3 * need, slowCheckMs: 50 });
     const slow = trickling(LARGE, slowIsOver.signal);
     server.handle((request, reply) =>
       request.target.startsWith('/slow') ? slow(request, reply) : serve(LARGE)(request, reply),
@@ -82,7 +82,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     await vi.waitUntil(() => harness.memory.waiting > 0, { timeout: 10_000 });
     const fastOnes = await Promise.all([1, 2, 3, 4].map((index) => run(`fast-${index}`)));
     expect(fastOnes.map(({ bytes }) => bytes)).toEqual([1, 2, 3, 4].map(() => LARGE.length));
-    expect(gaveWay()).toBeGreaterThan(0);
+    expect(yields()).toBeGreaterThan(0);
     slowIsOver.abort();
     for (const { bytes } of await Promise.all(slowOnes)) expect(bytes).toBe(LARGE.length);
     expect(most).toBeLessThanOrEqual(3 * need);
@@ -92,7 +92,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
   });
 
   it('keeps its memory while nobody else wants it', async () => {
-    harness = createHarness(archive.store, { slowLookMs: 10 });
+    harness = createHarness(archive.store, { slowCheckMs: 10 });
     server.handle(trickling(SMALL, slowIsOver.signal));
     let received = 0;
     const slow = harness.run({
@@ -105,11 +105,11 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     await vi.waitUntil(() => received >= 100, { timeout: 10_000 });
     slowIsOver.abort();
     expect((await slow).bytes).toBe(SMALL.length);
-    expect([gaveWay(), server.requests.length]).toEqual([0, 1]);
+    expect([yields(), server.requests.length]).toEqual([0, 1]);
   });
 
   it('comes through in the end even while others wait all the time', async () => {
-    harness = createHarness(archive.store, { memoryBytes: 1000, slowLookMs: 25 });
+    harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
     const recording = wavOf(400);
     server.handle(async (_request, reply) => {
       await reply.write(head(200, { 'content-length': recording.length }));
@@ -125,11 +125,11 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     });
     const all = [1, 2].map((index) => harness.run({ key: `both-${index}`, urls: [server.origin] }));
     expect((await Promise.all(all)).map(({ bytes }) => bytes)).toEqual([400, 400]);
-    expect(gaveWay()).toBeGreaterThan(0);
+    expect(yields()).toBeGreaterThan(0);
   });
 
   it('holds nothing while its fresh metadata is waited for', async () => {
-    harness = createHarness(archive.store, { memoryBytes: 1000, slowLookMs: 25 });
+    harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
     const metadata = Promise.withResolvers<void>();
     server.handle((request, reply) =>
       (request.target === '/page' ? respond(200, '<html>come back later</html>') : serve(SMALL))(

@@ -129,6 +129,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         onProgress: (done) => progress.push(done),
       });
       expect(result).toEqual({
+        integrity: { state: 'verified', notes: [] },
         bytes: 16_044,
         sha256: sha256(recording),
         contentType: 'audio/wav',
@@ -314,16 +315,17 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
 
     it.each([
-      'http://169.254.169.254/latest/meta-data/?s=signature',
-      'http://[::ffff:169.254.169.254]/?s=signature',
-      'http://0xa9fea9fe/?s=signature',
-      '//localhost/?s=signature',
-      'file:///etc/passwd?s=signature',
-      'ftp://127.0.0.1/?s=signature',
-      'http://user:signature@127.0.0.1/',
-    ])('refuses one to %s', async (location) => {
+      // Only the list of hosts stands against these: with private media allowed, addresses are like any host.
+      ['http://169.254.169.254/latest/meta-data/?s=signature', true],
+      ['http://[::ffff:169.254.169.254]/?s=signature', true],
+      ['http://0xa9fea9fe/?s=signature', true],
+      ['//localhost/?s=signature', true],
+      ['file:///etc/passwd?s=signature', false],
+      ['ftp://127.0.0.1/?s=signature', false],
+      ['http://user:signature@127.0.0.1/', false],
+    ])('refuses one to %s', async (location, retryable) => {
       server.handle(respond(302, '', { location }));
-      expect(await failed()).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable: false });
+      expect(await failed()).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable });
       expect(server.requests).toHaveLength(1);
     });
   });
@@ -341,7 +343,10 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       await use({ allowPrivate: false, hosts: ['kore.ai'] });
       for (const host of [...HOSTILE_ADDRESSES, ...HOSTILE_NAMES]) {
         const error = await failed({ urls: [`https://${host}/x?s=signature`] });
-        expect(error, host).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable: false });
+        expect(error, host).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+        // Only a name that could be listed may be allowed by configuration one day.
+        if (HOSTILE_ADDRESSES.includes(host)) expect(error.retryable, host).toBe(false);
+        else if (error.retryable) expect(error.hint, host).toContain('KORE_MEDIA_HOSTS');
       }
     });
 
@@ -385,26 +390,6 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       const breaks = Array.from({ length: 50 }, () => 200_000);
       server.handle(serve(recording, { ...serving, breaks }));
       expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
-    });
-
-    it('refuses one without a length that nothing confirms', async () => {
-      server.handle(serve(Buffer.concat([Buffer.from([1, 2, 3]), randomBytes(1000)]), { framing: 'close' }));
-      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED' });
-    });
-
-    it.each(['length', 'chunks', 'close'] as const)(
-      'refuses one that is shorter than its own header says (%s)',
-      async (framing) => {
-        server.handle(serve(recording.subarray(0, 299_999), { framing }));
-        expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED' });
-      },
-    );
-
-    it('refuses a FLAC and an Ogg that are sent whole but were cut before', async () => {
-      server.handle(serve(flac(300).subarray(0, 2000)));
-      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED' });
-      server.handle(serve(oggOpus(100).subarray(0, -7)));
-      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED' });
     });
   });
 
@@ -585,7 +570,11 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     ])('refuses %s with status 200 and an audio type', async (name, body) => {
       server.handle(respond(200, body, { 'content-type': 'audio/wav' }));
       const error = await failed();
-      expect(error).toMatchObject({ code: 'RECORDING_NOT_AUDIO', retryable: false });
+      expect(error).toMatchObject({
+        code: 'RECORDING_NOT_AUDIO',
+        retryable: true,
+        host: `127.0.0.1:${server.port}`,
+      });
       expect(error.message).toContain(name);
       expect(server.requests).toHaveLength(3);
     });
@@ -601,7 +590,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['as HTTP 204', (_request: unknown, reply: Reply) => reply.write(head(204))],
     ])('refuses zero bytes %s', async (_name, handler) => {
       server.handle(handler);
-      expect(await failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: false });
+      expect(await failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
       expect(server.requests).toHaveLength(3);
     });
 
@@ -617,11 +606,6 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       const recording = wavOf(2000);
       server.handle(inTurn(respond(200), respond(200, '<html>busy</html>'), serve(recording)));
       expect((await archived(recording)).urlRefreshes).toBe(2);
-    });
-
-    it('refuses a body in a content coding', async () => {
-      server.handle(respond(200, randomBytes(500), { 'content-encoding': 'gzip' }));
-      expect(await failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
     });
   });
 
@@ -815,16 +799,40 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       const recording = wavOf(4 * MIB);
       server.handle(serve(recording));
       const slow = gate();
+      const { promise: reading, resolve: reads } = Promise.withResolvers<void>();
+      vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
       harness = createHarness(
-        slowStore(() => slow.passed),
-        { idleTimeoutMs: 50 },
+        slowStore(() => {
+          reads();
+          return slow.passed;
+        }),
+        { idleTimeoutMs: 10_000 },
       );
       const result = archived(recording);
-      await vi.waitUntil(() => server.requests.length > 0);
-      // Four times the idle timeout passes with nothing read.
-      setTimeout(() => slow.open(), 200);
+      await reading;
+      // An hour in which the archive takes nothing.
+      vi.advanceTimersByTime(3_600_000);
+      slow.open();
       expect(await result).toMatchObject({ resumes: 0 });
       expect(server.requests).toHaveLength(1);
+    });
+
+    it('is broken off once the source itself delivers nothing for the idle timeout', async () => {
+      await harness.close();
+      const recording = wavOf(4 * MIB);
+      server.handle(serve(recording, { etag: ETAG, ranges: true, breaks: [2 * MIB], breakBy: 'stall' }));
+      vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+      harness = createHarness(archive.store, { idleTimeoutMs: 10_000 });
+      const result = archived(recording);
+      // Each tick counts only while the source is waited for, so how many it takes is left open.
+      await vi.waitUntil(
+        () => {
+          vi.advanceTimersByTime(2500);
+          return server.requests.length === 2;
+        },
+        { timeout: 20_000 },
+      );
+      expect(await result).toMatchObject({ resumes: 1 });
     });
 
     it('keeps many transfers together within the memory budget', async () => {

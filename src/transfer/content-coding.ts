@@ -1,0 +1,100 @@
+import { pipeline, Readable, type Transform } from 'node:stream';
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
+import { createInspector } from './audio/inspector.ts';
+import { type ByteSource, withUnread } from './byte-source.ts';
+
+/** Content codings that can be undone. */
+export type ContentCoding = 'gzip' | 'deflate' | 'br' | 'zstd';
+
+const CHUNK_BYTES = 64 * 1024;
+
+const DECODERS: Readonly<Record<ContentCoding, () => Transform>> = {
+  gzip: () => createGunzip({ chunkSize: CHUNK_BYTES }),
+  deflate: () => createInflate({ chunkSize: CHUNK_BYTES }),
+  br: () => createBrotliDecompress({ chunkSize: CHUNK_BYTES }),
+  zstd: () => createZstdDecompress({ chunkSize: CHUNK_BYTES }),
+};
+
+/** More than one coding is rare, and each costs memory. */
+const MAX_CODINGS = 2;
+
+/** How many bytes are looked at to tell an encoded body from one that only carries the header. */
+const SAMPLE_BYTES = 4096;
+
+/**
+ * The codings named by `Content-Encoding` that can be undone, in the order in which they were applied. Nobody asks for
+ * any, yet buckets keep the header of an upload. Other names tell nothing about the bytes: `identity`, `binary`,
+ * `base64` on plain bytes, or `aws-chunked`, which was undone when the object was stored.
+ */
+export function contentCodings(header: string | undefined): readonly ContentCoding[] {
+  const names = (header ?? '').slice(0, 256).toLowerCase().split(',');
+  return names
+    .map((name) => name.trim().replace(/^x-/, ''))
+    .filter((name): name is ContentCoding => Object.hasOwn(DECODERS, name))
+    .slice(0, MAX_CODINGS);
+}
+
+/**
+ * Undoes codings, unless the bytes are not encoded at all: audio that is recognised as it is, or a body without the
+ * magic number of the coding. Errors of `source` come through as they are; everything else that `read` throws says
+ * that the bytes could not be decoded.
+ *
+ * @returns the decoded bytes, or, with `isDecoded` false, the same bytes as they came.
+ */
+export async function decodeContent(
+  source: ByteSource,
+  codings: readonly ContentCoding[],
+): Promise<{ readonly source: ByteSource; readonly isDecoded: boolean }> {
+  const unread: Buffer[] = [];
+  let sampled = 0;
+  while (sampled < SAMPLE_BYTES) {
+    const chunk = await source.read();
+    if (chunk === undefined) break;
+    unread.push(chunk);
+    sampled += chunk.length;
+  }
+  const whole = withUnread(source, unread);
+  const outermost = codings.at(-1);
+  const isDecoded = outermost !== undefined && isEncoded(Buffer.concat(unread), outermost);
+  return { source: isDecoded ? decoded(whole, codings) : whole, isDecoded };
+}
+
+function isEncoded(head: Buffer, coding: ContentCoding): boolean {
+  switch (coding) {
+    case 'gzip':
+      return head.length >= 2 && head.readUInt16BE(0) === 0x1f8b;
+    case 'zstd':
+      return head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528;
+    case 'deflate':
+      // The header of RFC 1950: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
+      return head.length >= 2 && (head.readUInt8(0) & 0x0f) === 8 && head.readUInt16BE(0) % 31 === 0;
+    case 'br': {
+      // Brotli has no magic number.
+      const inspector = createInspector(undefined);
+      inspector.add(head);
+      return head.length > 0 && inspector.identify().container === undefined;
+    }
+  }
+}
+
+function decoded(source: ByteSource, codings: readonly ContentCoding[]): ByteSource {
+  const decoders = [...codings].reverse().map((coding) => DECODERS[coding]());
+  const encoded = Readable.from(piecesOf(source), { objectMode: false, highWaterMark: CHUNK_BYTES });
+  // Errors reach the reader through the last stream.
+  const stream = pipeline([encoded, ...decoders], () => undefined) as Transform;
+  const iterator: AsyncIterator<Buffer> = stream[Symbol.asyncIterator]();
+  return {
+    async read() {
+      const next = await iterator.next();
+      return next.done ? undefined : next.value;
+    },
+    discard() {
+      source.discard();
+      stream.destroy();
+    },
+  };
+}
+
+async function* piecesOf(source: ByteSource): AsyncGenerator<Buffer, void, void> {
+  for (let piece = await source.read(); piece !== undefined; piece = await source.read()) yield piece;
+}
