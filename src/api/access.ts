@@ -1,8 +1,11 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createRemoteJWKSet, errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
-import type { JwtConfig, KoreApp } from '../config/config.ts';
+import type { ApiToken, JwtConfig, KoreApp } from '../config/config.ts';
+import { DEFAULT_ROLE, isRole, type Role } from '../domain/roles.ts';
 import { ApiError } from './problem.ts';
+import { type Identity, type Permission, permits } from './roles.ts';
+import type { WrongCredentials } from './wrong-credentials.ts';
 
 /** A function that tells whether a text is one of the secrets; it takes the same time whichever it is, or none. */
 export function createSecretCheck(secrets: readonly string[]): (presented: string) => boolean {
@@ -46,15 +49,24 @@ const ASYMMETRIC = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const CLOCK_TOLERANCE_S = 10;
 const KEYS_TIMEOUT_MS = 5_000;
 
+/** Somebody with a right JSON web token. */
+interface TokenHolder extends Identity {
+  /** When the token expires, in unix seconds. */
+  readonly expiresAt: number;
+}
+
+/** A subject that is fit for logs. */
+const SUBJECT = /^[\x21-\x7e]{1,64}$/;
+
 /**
- * A function that tells whether a text is a JSON web token of the issuer for the audience, signed by one of the
- * keys in the JWKS and not expired. The keys are fetched when they are first needed, kept for ten minutes, and
- * fetched again for a token that names an unknown one.
+ * A function that tells who holds a JSON web token of the issuer for the audience, signed by one of the keys in the
+ * JWKS and not expired; `undefined` for any other text. The keys are fetched when they are first needed, kept for ten
+ * minutes, and fetched again for a token that names an unknown one.
  *
  * It throws ApiError 503 when the keys can't be fetched: then nobody knows whether the token is right.
  */
-function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<boolean> {
-  const { jwksUrl, issuer, audience } = config;
+function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<TokenHolder | undefined> {
+  const { jwksUrl, issuer, audience, roleClaim } = config;
   const keySet = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: KEYS_TIMEOUT_MS });
   const getKey: JWTVerifyGetKey = async (header, token) => {
     try {
@@ -69,16 +81,33 @@ function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<b
       );
     }
   };
-  return (token) =>
-    isRight(() =>
-      jwtVerify(token, getKey, {
+  return async (token) => {
+    try {
+      const { payload } = await jwtVerify(token, getKey, {
         issuer,
         audience,
         algorithms: ASYMMETRIC,
         clockTolerance: CLOCK_TOLERANCE_S,
         requiredClaims: ['exp'],
-      }),
-    );
+      });
+      const { sub, exp = 0 } = payload;
+      return {
+        name: sub !== undefined && SUBJECT.test(sub) ? sub : 'jwt',
+        roles: rolesOf(payload[roleClaim]),
+        expiresAt: exp,
+      };
+    } catch (error) {
+      if (error instanceof errors.JOSEError) return undefined;
+      throw error;
+    }
+  };
+}
+
+/** The roles that a claim names: in a list, or in a text with blanks between them. Unknown ones permit nothing. */
+function rolesOf(claim: unknown): readonly Role[] {
+  if (claim === undefined) return [DEFAULT_ROLE];
+  const names: unknown[] = typeof claim === 'string' ? claim.split(' ') : Array.isArray(claim) ? claim : [];
+  return names.filter(isRole);
 }
 
 /**
@@ -123,14 +152,24 @@ function isNoKeyOf(error: unknown): boolean {
   );
 }
 
-/** Who may use the API. */
+/** Whose credentials are right. */
 export interface Access {
   /** `API_TOKEN` */
-  readonly tokens: readonly string[];
+  readonly tokens: readonly ApiToken[];
   /** Whose JSON web tokens are accepted beside them. */
   readonly jwt?: JwtConfig | undefined;
   /** The token that this process's own commands use: see `owner.json`. */
   readonly loopbackToken?: string | undefined;
+  /** Slows down and logs wrong credentials. */
+  readonly wrongCredentials: WrongCredentials;
+}
+
+/** The part of a request that the guard looks at. */
+export interface GuardedRequest {
+  readonly id: string;
+  readonly headers: IncomingHttpHeaders;
+  /** The address at the other end of the connection. */
+  readonly ip: string;
 }
 
 /** Tells who may use the API. */
@@ -138,50 +177,86 @@ export interface Guard {
   /** Whether no credentials are configured: then whoever reaches the API over loopback may use it. */
   readonly isOpen: boolean;
   /**
-   * Whether a bearer token, or a JSON web token, is right.
+   * Who holds a bearer token, or a JSON web token; `undefined` for a wrong one.
    * @throws ApiError 503 when nobody can tell.
    */
-  accepts(token: string): Promise<boolean>;
+  identify(token: string): Promise<(Identity & { readonly expiresAt?: number }) | undefined>;
+  /** Notes that a request came with wrong credentials; resolves when it may be answered. */
+  slow(request: GuardedRequest): Promise<void>;
   /**
    * Lets a request pass, or throws ApiError: 401 for missing or wrong credentials, 403 for web pages where none
    * are configured, 503 when nobody can tell.
    */
-  admit(headers: IncomingHttpHeaders): Promise<void>;
+  admit(request: GuardedRequest): Promise<Identity>;
+  /** Where no credentials are configured: refuses what web pages ask for. @throws ApiError 403 */
+  refuseWebPages(headers: IncomingHttpHeaders): void;
 }
+
+/** Whoever is on this machine, where no credentials are configured. */
+const LOCAL: Identity = { name: 'local', roles: ['erase'] };
+/** The commands of this process. */
+const COMMAND: Identity = { name: 'command', roles: ['erase'] };
 
 /**
  * The guard of API and dashboard.
  *
- * Without credentials the API is open to programs on this machine, but not to web pages in its browser: those
- * reach loopback as well, by a name of theirs that resolves to it (DNS rebinding; then the `Host` is that name) or
- * by a plain cross-site request (then there is an `Origin`). Both get 403. A bearer token that is presented has to
- * be right even then, so that nobody talks to another archiver than the one meant.
+ * Without credentials the API is open to programs on this machine, but not to web pages in its browser. Those reach
+ * loopback as well: by a name of theirs that resolves to it (DNS rebinding; then the `Host` is that name), or by a
+ * plain cross-site request (then there is an `Origin`, or `Sec-Fetch-Site` says so). All of them get 403. A bearer
+ * token that is presented has to be right even then, so that nobody talks to another archiver than the one meant.
  */
-export function createGuard({ tokens, jwt, loopbackToken }: Access): Guard {
-  const isSecret = createSecretCheck([...tokens, ...(loopbackToken === undefined ? [] : [loopbackToken])]);
-  const isAccessToken = jwt && createAccessTokenCheck(jwt);
+export function createGuard({ tokens, jwt, loopbackToken, wrongCredentials }: Access): Guard {
+  const known = [
+    ...tokens.map(({ name, role, token }) => ({ identity: { name, roles: [role] }, digest: digest(token) })),
+    ...(loopbackToken === undefined ? [] : [{ identity: COMMAND, digest: digest(loopbackToken) }]),
+  ];
+  const holderOf = jwt && createAccessTokenCheck(jwt);
   const isOpen = tokens.length === 0 && jwt === undefined;
-  const accepts = async (token: string): Promise<boolean> =>
-    isSecret(token) || (isAccessToken !== undefined && looksLikeJwt(token) && (await isAccessToken(token)));
+
+  const identify: Guard['identify'] = async (token) => {
+    const given = digest(token);
+    let identity: Identity | undefined;
+    // All of them, so that it takes the same time whichever it is.
+    for (const one of known) if (timingSafeEqual(given, one.digest)) identity ??= one.identity;
+    if (identity) return identity;
+    return holderOf && looksLikeJwt(token) ? holderOf(token) : undefined;
+  };
+  const slow: Guard['slow'] = ({ ip, id }) => wrongCredentials.slow(ip, id);
+  const refuseWebPages: Guard['refuseWebPages'] = (headers) => {
+    if (!isOpen || isLocalRequest(headers)) return;
+    throw new ApiError(
+      403,
+      'FORBIDDEN',
+      'without API_TOKEN this API answers only to programs on the same machine, by the name localhost or its address',
+    );
+  };
   return {
     isOpen,
-    accepts,
-    async admit({ authorization, host, origin }) {
-      const presented = bearerToken(authorization);
+    identify,
+    slow,
+    refuseWebPages,
+    async admit(request) {
+      const presented = bearerToken(request.headers.authorization);
       if (presented !== undefined) {
-        if (await accepts(presented)) return;
+        const identity = await identify(presented);
+        if (identity) return identity;
+        await slow(request);
         throw unauthorized('the bearer token is not one of this API, or has expired', 'invalid_token');
       }
       if (!isOpen) throw unauthorized('send a token of this API as "Authorization: Bearer <token>"');
-      if (!isLoopbackHost(host) || !isLoopbackOrigin(origin)) {
-        throw new ApiError(
-          403,
-          'FORBIDDEN',
-          'without API_TOKEN this API answers only to programs on the same machine, by the name localhost or its address',
-        );
-      }
+      refuseWebPages(request.headers);
+      return LOCAL;
     },
   };
+}
+
+/** @throws ApiError 403 when the roles of somebody do not permit something. */
+export function assertPermitted(identity: Identity, permission: Permission): void {
+  if (permits(identity, permission)) return;
+  const roles = identity.roles.length === 0 ? 'no role' : `the role ${identity.roles.join(', ')}`;
+  throw new ApiError(403, 'FORBIDDEN', `this token has ${roles}, and this takes the right to ${permission}`, {
+    headers: { 'www-authenticate': `Bearer realm="voicemail-archiver", error="insufficient_scope"` },
+  });
 }
 
 /** A 401 that says how to do better, as RFC 6750 has it. */
@@ -199,6 +274,11 @@ export function bearerToken(authorization: string | undefined): string | undefin
 
 function looksLikeJwt(token: string): boolean {
   return token.split('.').length === 3;
+}
+
+/** Whether a request comes from a program on this machine, or from a page that this machine serves itself. */
+function isLocalRequest({ host, origin, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
+  return isLoopbackHost(host) && isLoopbackOrigin(origin) && site !== 'cross-site';
 }
 
 function isLoopbackHost(host: string | undefined): boolean {

@@ -10,8 +10,9 @@ import type { Metrics } from '../observability/metrics/metrics.ts';
 import type { RequestTracer } from '../observability/tracing/tracing.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
-import { createGuard, type Guard } from './access.ts';
+import { assertPermitted, createGuard, type Guard } from './access.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
+import { limitConnections } from './connections.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { closeMalformed } from './malformed.ts';
@@ -25,6 +26,7 @@ import {
   SECURITY_HEADERS,
   traceRequests,
 } from './request-context.ts';
+import { type Identity, permissionOf } from './roles.ts';
 import { addSessionRoutes } from './sessions.ts';
 import {
   acceptJsonOnly,
@@ -35,6 +37,7 @@ import {
   type ZodTypes,
 } from './validation.ts';
 import { addWebhookRoutes } from './webhook.ts';
+import { WrongCredentials } from './wrong-credentials.ts';
 
 /** What the API is made of. */
 export interface ApiOptions {
@@ -100,6 +103,19 @@ const GUARDED_ROUTES: readonly RouteModule[] = [
   addEventRoutes,
 ];
 
+/**
+ * Of the open routes, those that tell something of this archiver: without credentials they are for programs on this
+ * machine, like the rest. A webhook comes from elsewhere by its nature, and probes by any name.
+ */
+const NOT_FOR_FOREIGN_PAGES = /^\/(metrics$|openapi\.json$|docs(\/|$))/;
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who sent the request; set on the routes under `/v1`. */
+    identity: Identity | undefined;
+  }
+}
+
 /** Where the API can be reached from this machine. */
 export interface ApiAddress {
   /** `http://127.0.0.1:8080` */
@@ -139,9 +155,6 @@ const REQUEST_TIMEOUT_MS = 30_000;
 const TIMEOUT_CHECK_INTERVAL_MS = 2_000;
 /** Longer than load balancers keep idle connections, so that it is they who close them. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
-/** What is beyond is closed at once: descriptors are left for the queue, the downloads and the archive. */
-const MAX_CONNECTIONS = 2_000;
-const DROPS_QUIET_MS = 10_000;
 /** Longer than any valid id, so that it is the id's own check that refuses it. */
 const MAX_PARAM_LENGTH = 512;
 /** How long running requests may finish when the API closes. */
@@ -160,14 +173,27 @@ export function createApi(options: ApiOptions): Api {
   const app = createServer(log);
   if (options.requestTracer) traceRequests(app, options.requestTracer);
   const { tokens, jwt } = http;
-  const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken });
+  const wrongCredentials = new WrongCredentials({ log });
+  const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken, wrongCredentials });
   const routeOptions: RouteOptions = { ...options, guard };
+  app.decorateRequest('identity', undefined);
   app.register(async (open: ZodServer) => {
+    open.addHook('onRequest', async ({ routeOptions: { url }, headers }) => {
+      if (url !== undefined && NOT_FOR_FOREIGN_PAGES.test(url)) guard.refuseWebPages(headers);
+    });
     for (const addRoutes of OPEN_ROUTES) addRoutes(open, routeOptions);
   });
   app.register(
     async (guarded: ZodServer) => {
-      guarded.addHook('onRequest', (request) => guard.admit(request.headers));
+      // A route for which no role is defined keeps the API from being made at all.
+      guarded.addHook('onRoute', ({ method, url }) => {
+        for (const one of [method].flat()) permissionOf(one, url);
+      });
+      guarded.addHook('onRequest', async (request) => {
+        const identity = await guard.admit(request);
+        assertPermitted(identity, permissionOf(request.method, request.routeOptions.url ?? ''));
+        request.identity = identity;
+      });
       for (const addRoutes of GUARDED_ROUTES) addRoutes(guarded, routeOptions);
     },
     { prefix: '/v1' },
@@ -268,8 +294,7 @@ function createServer(log: Logger): ZodServer {
       answerFault(error, request, anyReply);
     },
   }).withTypeProvider<ZodTypes>();
-  app.server.maxConnections = MAX_CONNECTIONS;
-  tellOfDropped(app.server as Server, log);
+  const connections = limitConnections(app.server as Server, log);
   (app.server as Server).on('request', ({ socket }, answer) => answers.set(socket, answer));
 
   const routes = new RouteTable();
@@ -286,6 +311,10 @@ function createServer(log: Logger): ZodServer {
   app.addHook('preValidation', nameInLog);
   app.addHook('onRequest', async (request, reply) => {
     addHeaders(request.id, reply);
+    if (connections.isSpare(request.raw.socket)) {
+      reply.header('connection', 'close');
+      if (!PROBES.has(request.routeOptions.url ?? '')) throw tooManyConnections();
+    }
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
       throw new ApiError(400, 'INVALID_REQUEST', 'the header Host is missing', {
         headers: { connection: 'close' },
@@ -310,14 +339,11 @@ function createServer(log: Logger): ZodServer {
   return app;
 }
 
-/** Whoever opens connections without end is not to fill the log as well. */
-function tellOfDropped(server: Server, log: Logger): void {
-  let quietUntil = 0;
-  server.on('drop', () => {
-    if (performance.now() < quietUntil) return;
-    quietUntil = performance.now() + DROPS_QUIET_MS;
-    log.warn({ connections: MAX_CONNECTIONS }, 'too many connections: new ones are closed at once');
-  });
+/** What may be asked for on a connection beyond the limits: see connections.ts. */
+const PROBES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+
+function tooManyConnections(): ApiError {
+  return new ApiError(503, 'TOO_MANY_CONNECTIONS', 'there are too many connections; close some of them');
 }
 
 /** The part of a Fastify reply that it takes to answer with a problem, whatever types its route has. */

@@ -1,5 +1,6 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
+import type { Role } from '../domain/roles.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
 import type { LogLevel } from '../util/log.ts';
 
@@ -127,6 +128,14 @@ export interface WorkConfig {
   readonly shutdownGraceMs: number;
 }
 
+/** A bearer token of the API. */
+export interface ApiToken {
+  /** For logs; no secret. */
+  readonly name: string;
+  readonly role: Role;
+  readonly token: string;
+}
+
 /** Whose JSON web tokens the API accepts. */
 export interface JwtConfig {
   /** `API_JWKS_URL`, where the keys are that sign them. */
@@ -135,6 +144,8 @@ export interface JwtConfig {
   readonly issuer: string;
   /** `API_JWT_AUDIENCE` */
   readonly audience: string;
+  /** `API_JWT_ROLE_CLAIM`: where a token names its roles; without that claim it may operate. */
+  readonly roleClaim: string;
 }
 
 /** Notifications of new voicemails. */
@@ -155,8 +166,8 @@ export interface HttpConfig {
   readonly port: number;
   /** `HTTP_PORT` is not set: then a worker beside an API takes another port. */
   readonly isPortDefault?: true | undefined;
-  /** `API_TOKEN`; several may be given, comma-separated, for rotation. */
-  readonly tokens: readonly string[];
+  /** `API_TOKEN`; several may be given, comma-separated. */
+  readonly tokens: readonly ApiToken[];
   /** `API_JWKS_URL`, `API_JWT_ISSUER`, `API_JWT_AUDIENCE` */
   readonly jwt?: JwtConfig | undefined;
   /** Without it there is no webhook. */

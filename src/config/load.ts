@@ -18,6 +18,7 @@ import type {
 import {
   between,
   isLoopback,
+  parseApiTokens,
   parseAwsAccount,
   parseBindHost,
   parseBoolean,
@@ -242,8 +243,8 @@ function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolea
   const host = settings.withDefault('HTTP_HOST', parseBindHost, '127.0.0.1');
   const ownPort = settings.optional('HTTP_PORT', between(parseInteger, '0', '65535'), DEFAULT_PORT);
   const port = ownPort ?? Number(DEFAULT_PORT);
-  const tokens = settings.optional('API_TOKEN', parseTokens, 'a long random text') ?? [];
-  for (const token of tokens) registerSecret(token);
+  const tokens = settings.optional('API_TOKEN', parseApiTokens, 'ci:enqueue:a-long-random-text') ?? [];
+  for (const { token } of tokens) registerSecret(token);
   const jwt = loadJwt(settings);
   const hasCredentials = tokens.length > 0 || jwt !== undefined;
   const isUnclear = ['API_TOKEN', ...JWT_VARIABLES].some((name) => settings.isFaulty(name));
@@ -263,8 +264,9 @@ function loadJwt(settings: Settings): JwtConfig | undefined {
   const jwksUrl = settings.optional('API_JWKS_URL', parseJwksUrl, EXAMPLE_JWKS_URL);
   const issuer = settings.optional('API_JWT_ISSUER', visible('issuer', 2048), EXAMPLE_ISSUER);
   const audience = settings.optional('API_JWT_AUDIENCE', visible('audience', 2048), EXAMPLE_AUDIENCE);
+  const roleClaim = settings.withDefault('API_JWT_ROLE_CLAIM', visible('name of a claim', 256), 'role');
   if (jwksUrl !== undefined && issuer !== undefined && audience !== undefined) {
-    return { jwksUrl, issuer, audience };
+    return { jwksUrl, issuer, audience, roleClaim };
   }
   const values = [jwksUrl, issuer, audience];
   const isAnySet = values.some((value) => value !== undefined);

@@ -1,7 +1,8 @@
 import { BlockList, isIP, isIPv6 } from 'node:net';
+import { DEFAULT_ROLE, isRole, ROLES } from '../domain/roles.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
-import type { ObjectLock, Rate, S3Config } from './config.ts';
+import type { ApiToken, ObjectLock, Rate, S3Config } from './config.ts';
 import { InvalidValue, quote } from './settings.ts';
 
 const SECOND_MS = 1000;
@@ -177,6 +178,21 @@ export function parseTokens(text: string): string[] {
   const tokens = text.split(',').map((token) => token.trim());
   if (tokens.every((token) => /^[\x21-\x7e]+$/.test(token))) return tokens;
   throw new InvalidValue('has an empty token, or one with spaces or characters that are not ASCII');
+}
+
+/** Tokens of the API, comma-separated: each by itself, which may operate, or as `name:role:token`. */
+export function parseApiTokens(text: string): ApiToken[] {
+  return parseTokens(text).map((entry, index) => {
+    const [, name, role, token] = /^([A-Za-z0-9._-]{1,64}):([^:]*):(.+)$/.exec(entry) ?? [];
+    if (name === undefined || token === undefined) {
+      return { name: `token-${index + 1}`, role: DEFAULT_ROLE, token: entry };
+    }
+    // The role is not quoted: it may be a part of a secret.
+    if (!isRole(role)) {
+      throw new InvalidValue(`has a token as name:role:token whose role is none of ${ROLES.join(', ')}`);
+    }
+    return { name, role, token };
+  });
 }
 
 /** Host names and addresses, comma-separated: lowercase, without trailing dots. */

@@ -1,8 +1,9 @@
 import { generateKeyPair } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createGuard } from '../../src/api/access.ts';
+import { WrongCredentials } from '../../src/api/wrong-credentials.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 let setup: ApiSetup;
@@ -18,7 +19,7 @@ describe('JSON web tokens', () => {
   let url: string;
   beforeAll(async () => {
     issuer = await startIssuer();
-    url = await setup.serve({ tokens: ['a-static-token'], jwt: issuer.jwt });
+    url = await setup.serve({ tokens: apiTokens('a-static-token'), jwt: issuer.jwt });
   });
   afterAll(() => issuer.close());
 
@@ -72,7 +73,7 @@ describe('JSON web tokens', () => {
   });
 
   it('are neither right nor wrong while their keys cannot be fetched, and right again afterwards', async () => {
-    const fresh = await setup.serve({ tokens: ['a-static-token'], jwt: issuer.jwt });
+    const fresh = await setup.serve({ tokens: apiTokens('a-static-token'), jwt: issuer.jwt });
     const token = await issuer.token();
     issuer.answerWith(500);
 
@@ -101,13 +102,15 @@ describe('JSON web tokens', () => {
 
 describe('the guard', () => {
   it('tells the dashboard whether a token is right, and whether one is needed', async () => {
-    const guard = createGuard({ tokens: ['one', 'two'], loopbackToken: 'of-this-process' });
+    const wrongCredentials = new WrongCredentials({ log: createLogger('silent') });
+    const loopbackToken = 'of-this-process';
+    const guard = createGuard({ tokens: apiTokens('one', 'two'), loopbackToken, wrongCredentials });
 
     expect(guard.isOpen).toBe(false);
-    expect(await guard.accepts('two')).toBe(true);
-    expect(await guard.accepts('of-this-process')).toBe(true);
-    expect(await guard.accepts('three')).toBe(false);
-    expect(createGuard({ tokens: [], loopbackToken: 'of-this-process' }).isOpen).toBe(true);
+    expect(await guard.identify('two')).toEqual({ name: 'token-2', roles: ['operate'] });
+    expect(await guard.identify(loopbackToken)).toEqual({ name: 'command', roles: ['erase'] });
+    expect(await guard.identify('three')).toBeUndefined();
+    expect(createGuard({ tokens: [], loopbackToken, wrongCredentials }).isOpen).toBe(true);
   });
 });
 

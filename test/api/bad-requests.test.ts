@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { generateKeyPair } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Problem } from '../../src/api/schemas/sessions.ts';
-import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 const TOKEN = 'the-token-of-the-api';
@@ -19,7 +19,7 @@ beforeAll(async () => {
   issuer = await startIssuer();
   setup = await openApiSetup();
   url = await setup.serve({
-    tokens: [TOKEN],
+    tokens: apiTokens(TOKEN),
     jwt: issuer.jwt,
     webhook: { secrets: [SECRET], sessionIdPaths: ['/sessionId'] },
   });

@@ -7,6 +7,7 @@ import { type Api, createApi } from '../../src/api/server.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
+import { apiTokens } from '../support/api.ts';
 import { findChromium, openBrowser } from '../support/browser.ts';
 import { expectNothingSecret } from '../support/pipeline.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
@@ -44,7 +45,7 @@ describe.skipIf(chromium === undefined)(`the dashboard in a browser${reason}`, (
       operations: runtime.operations,
       queue: runtime.queue,
       check: (signal) => runtime.check(signal),
-      http: { ...config.http, tokens: [TOKEN] },
+      http: { ...config.http, tokens: apiTokens(TOKEN) },
       defaultBotId: config.defaultBotId,
       log: silent,
     });

@@ -1,12 +1,13 @@
 import { generateKeyPair, SignJWT } from 'jose';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createDashboardSessions, SESSION_SECONDS } from '../../src/api/dashboard/session.ts';
+import { createDashboardSessions, MAX_ENDED, SESSION_SECONDS } from '../../src/api/dashboard/session.ts';
 import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
+import { apiTokens } from '../support/api.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
@@ -42,7 +43,7 @@ async function serve(tokens: readonly string[], changes: Partial<ApiOptions> = {
     operations: runtime.operations,
     queue: runtime.queue,
     check: (signal) => runtime.check(signal),
-    http: { host: '127.0.0.1', port: 0, tokens },
+    http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...tokens) },
     defaultBotId: BOT,
     log: silent,
     ...changes,
@@ -162,6 +163,7 @@ describe('the way into the dashboard', () => {
     const { status, headers } = await ask(url, '/logout', 'POST', { cookie, origin: url });
     expect(status).toBe(303);
     expect(headers['set-cookie']).toMatch(/^archiver_session=; Path=\/dashboard; Max-Age=0;/);
+    expect((await ask(url, '/api/queues', 'GET', { cookie })).status).toBe(401);
   });
 
   it('outlives a restart, and is closed when its token is taken away', async () => {
@@ -182,49 +184,76 @@ describe('the way into the dashboard', () => {
 });
 
 describe('the sessions of the dashboard', () => {
-  const guard = { accepts: async (token: string) => token === TOKEN };
+  const tokens = apiTokens(TOKEN);
+  const operator = { name: 'token-1', roles: ['operate'] as const };
+  const guard = { identify: async (token: string) => (token === TOKEN ? operator : undefined) };
 
   it('end after a working day', async () => {
     let now = Date.now();
-    const sessions = createDashboardSessions({ tokens: [TOKEN], guard, now: () => now });
+    const sessions = createDashboardSessions({ tokens, guard, now: () => now });
     const session = (await sessions.open(TOKEN)) ?? '';
-    now += (SESSION_SECONDS - 1) * 1000;
-    expect(await sessions.isValid(session)).toBe(true);
-    now += 1000;
-    expect(await sessions.isValid(session)).toBe(false);
+    now += (SESSION_SECONDS - 2) * 1000;
+    expect(sessions.find(session)).toEqual(operator);
+    now += 2000;
+    expect(sessions.find(session)).toBeUndefined();
   });
 
   it('can be neither prolonged nor made up', async () => {
-    const sessions = createDashboardSessions({ tokens: [TOKEN], guard });
-    const [kind = '', expires = '', signed = ''] = ((await sessions.open(TOKEN)) ?? '').split('.');
+    const sessions = createDashboardSessions({ tokens, guard });
+    const [version = '', payload = '', signed = ''] = ((await sessions.open(TOKEN)) ?? '').split('.');
+    const read = JSON.parse(Buffer.from(payload, 'base64url').toString());
+    const write = (changes: object) =>
+      Buffer.from(JSON.stringify({ ...read, ...changes })).toString('base64url');
     const tampered = [
-      [kind, String(Number(expires) + 1), signed],
-      [kind, `0${expires}`, ''],
-      [kind, expires, `${signed}AA`],
-      [kind, expires, signed.slice(0, -2)],
-      [kind, expires, signed, signed],
-      [kind, '9'.repeat(12), signed],
-      ['jwt', TOKEN.replace('a', 'b')],
+      [version, write({ expiresAt: read.expiresAt + 1 }), signed],
+      [version, write({ holder: { name: 'x', roles: ['erase'] } }), signed],
+      [version, payload, `${signed}AA`],
+      [version, payload, signed.slice(0, -2)],
+      [version, payload, signed, signed],
+      [version, payload, ''],
+      ['s1', payload, signed],
       [''],
-      ['s1'],
+      [version],
     ];
-    expect(await sessions.isValid([kind, expires, signed].join('.'))).toBe(true);
-    for (const parts of tampered)
-      expect(await sessions.isValid(parts.join('.')), parts.join('.')).toBe(false);
+    expect(sessions.find([version, payload, signed].join('.'))).toEqual(operator);
+    for (const parts of tampered) expect(sessions.find(parts.join('.')), parts.join('.')).toBeUndefined();
   });
 
-  it('of a JSON web token last as long as that is accepted', async () => {
+  it('of a JSON web token do not hold it, keep its roles, and end with it', async () => {
     const { privateKey } = await generateKeyPair('ES256');
     const jwt = await new SignJWT({}).setProtectedHeader({ alg: 'ES256' }).sign(privateKey);
-    const accepted = new Set([jwt]);
-    const sessions = createDashboardSessions({
-      tokens: [TOKEN],
-      guard: { accepts: async (token) => accepted.has(token) },
-    });
-    const session = (await sessions.open(jwt)) ?? '';
-    expect(await sessions.isValid(session)).toBe(true);
-    accepted.clear();
-    expect(await sessions.isValid(session)).toBe(false);
+    let now = Date.now();
+    const holder = { name: 'somebody', roles: ['read'] as const, expiresAt: Math.floor(now / 1000) + 600 };
+    for (const known of [[], tokens]) {
+      const sessions = createDashboardSessions({
+        tokens: known,
+        guard: { identify: async (token) => (token === jwt ? holder : undefined) },
+        now: () => now,
+      });
+      const session = (await sessions.open(jwt)) ?? '';
+      expect(session).not.toContain(jwt.split('.')[1]);
+      expect(session).not.toContain(jwt.split('.')[2]);
+      expect(sessions.find(session)).toEqual({ name: 'somebody', roles: ['read'] });
+      now += 601_000;
+      expect(sessions.find(session)).toBeUndefined();
+      now -= 601_000;
+    }
+  });
+
+  it('that were ended are worth nothing, also when more are ended than can be remembered', async () => {
+    let now = Date.now();
+    const sessions = createDashboardSessions({ tokens, guard, now: () => now });
+    const [first = '', other = ''] = [await sessions.open(TOKEN), await sessions.open(TOKEN)];
+    sessions.end(first);
+    sessions.end('no.session.at-all');
+    expect(sessions.find(first)).toBeUndefined();
+    expect(sessions.find(other)).toEqual(operator);
+    for (let count = 0; count < MAX_ENDED; count += 1) sessions.end((await sessions.open(TOKEN)) ?? '');
+    expect(sessions.find(first)).toBeUndefined();
+    // Who can't be told from those that were ended logs in again.
+    expect(sessions.find(other)).toBeUndefined();
+    now += 1000;
+    expect(sessions.find((await sessions.open(TOKEN)) ?? '')).toEqual(operator);
   });
 });
 
@@ -245,7 +274,11 @@ describe('the dashboard without credentials', () => {
   });
 
   it('is closed to pages of other names and origins', async () => {
-    for (const headers of [{ host: 'evil.example' }, { origin: 'https://evil.example' }]) {
+    for (const headers of [
+      { host: 'evil.example' },
+      { origin: 'https://evil.example' },
+      { 'sec-fetch-site': 'cross-site' },
+    ]) {
       expect((await ask(url, '/api/queues', 'GET', headers)).status).toBe(403);
     }
     const change = await ask(url, '/api/queues/sessions/a.b/retry', 'PUT', { origin: 'http://localhost:1' });
@@ -286,6 +319,19 @@ describe('what the dashboard shows and does', () => {
       failedReason: 'RECORDING_EMPTY: the recording has no bytes',
       stacktrace: [],
     });
+  });
+
+  it.each([
+    'jobsPerPage=101',
+    'jobsPerPage=0',
+    'jobsPerPage=1e9',
+    'jobsPerPage=10&jobsPerPage=20',
+    'page=-1',
+    'page=x',
+    'status=none',
+  ])('is no more than a page, and nothing for the query %s', async (query) => {
+    const { status } = await ask(url, `/api/queues?activeQueue=sessions&${query}`, 'GET', { authorization });
+    expect(status).toBe(400);
   });
 
   it('changes nothing but what failed', async () => {

@@ -10,6 +10,7 @@ import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createOperations } from '../../src/operations/operations.ts';
 import { openStore } from '../../src/storage/open.ts';
 import { createLogger } from '../../src/util/log.ts';
+import { apiTokens } from '../support/api.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
@@ -57,7 +58,7 @@ async function startProgram(changes: Partial<ApiOptions> = {}): Promise<Program>
     operations: createOperations(queue, store, silent),
     events: feed,
     check: async () => undefined,
-    http: { host: '127.0.0.1', port: 0, tokens: [TOKEN] },
+    http: { host: '127.0.0.1', port: 0, tokens: apiTokens(TOKEN) },
     defaultBotId: BOT,
     log: logger,
     ...changes,

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openRuntime } from '../../src/runtime.ts';
 import { createLivenessCheck, type WorkerActivity } from '../../src/workers/liveness.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { silent } from '../support/queues.ts';
 
 const MINUTE_MS = 60_000;
@@ -89,7 +89,7 @@ describe('/livez', () => {
 
   it('answers 503 and says why while the process does not do what it is there for', async () => {
     let liveness: { alive: boolean; reason?: string } = { alive: false, reason: 'the worker is stuck' };
-    const url = await setup.serve({ tokens: ['a-token'] }, { liveness: async () => liveness });
+    const url = await setup.serve({ tokens: apiTokens('a-token') }, { liveness: async () => liveness });
 
     const { status, body } = await ask(url, '/livez');
     expect([status, body.code, body.detail]).toEqual([503, 'NOT_ALIVE', 'the worker is stuck']);

@@ -14,7 +14,7 @@ import {
   Stats,
 } from '../../src/api/schemas/sessions.ts';
 import { EnqueueBody } from '../../src/operations/input.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 
 /** What requests and answers are made of, by their names in the document. */
 const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [
@@ -80,7 +80,7 @@ let document: Document;
 beforeAll(async () => {
   setup = await openApiSetup();
   url = await setup.serve({
-    tokens: [TOKEN],
+    tokens: apiTokens(TOKEN),
     webhook: { secrets: [SECRET], sessionIdPaths: ['/sessionId'] },
   });
   document = (await ask(url, '/openapi.json')).body as unknown as Document;

@@ -12,6 +12,7 @@ import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
+import { apiTokens } from '../support/api.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 
@@ -274,7 +275,7 @@ describe('access', () => {
   const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
 
   it('needs one of the tokens, or the loopback token, where tokens are configured', async () => {
-    const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: TOKENS } });
+    const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...TOKENS) } });
 
     for (const token of [...TOKENS, LOOPBACK_TOKEN]) {
       expect((await ask(url, '/v1/stats', bearer(token))).status).toBe(200);
@@ -313,7 +314,7 @@ describe('access', () => {
   });
 
   it('is never needed for the health routes', async () => {
-    const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: TOKENS } });
+    const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...TOKENS) } });
 
     for (const path of ['/livez', '/readyz']) {
       const { status, body } = await ask(url, path);
@@ -394,7 +395,7 @@ describe('operations over the API of another process', () => {
   let url: string;
   let remote: RemoteOperations;
   beforeAll(async () => {
-    url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: TOKENS } });
+    url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...TOKENS) } });
     remote = createRemoteOperations(url, LOOPBACK_TOKEN);
   });
   afterAll(() => remote.close());

@@ -5,7 +5,7 @@ import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';
 
 const SECRETS = ['the-new-secret', 'the-old-secret'];
 const APP = { clientId: 'cs-the-app', clientSecret: 'the-secret-of-the-app' };
@@ -17,7 +17,7 @@ let setup: ApiSetup;
 let url: string;
 beforeAll(async () => {
   setup = await openApiSetup();
-  url = await setup.serve({ tokens: ['a-token-of-the-api'], webhook: WEBHOOK });
+  url = await setup.serve({ tokens: apiTokens('a-token-of-the-api'), webhook: WEBHOOK });
 });
 afterAll(() => setup.close());
 

@@ -268,7 +268,25 @@ describe('good values', () => {
   });
 
   test('several tokens, for rotation', () => {
-    expect(load({ API_TOKEN: 'new-token, old-token' }).http.tokens).toEqual(['new-token', 'old-token']);
+    expect(load({ API_TOKEN: 'new-token, old-token' }).http.tokens).toEqual([
+      { name: 'token-1', role: 'operate', token: 'new-token' },
+      { name: 'token-2', role: 'operate', token: 'old-token' },
+    ]);
+  });
+
+  test('tokens with a name and a role', () => {
+    const API_TOKEN = 'ci:enqueue:secret-1,auditor:listen:se:cr:et,plain:token';
+    expect(load({ API_TOKEN }).http.tokens).toEqual([
+      { name: 'ci', role: 'enqueue', token: 'secret-1' },
+      { name: 'auditor', role: 'listen', token: 'se:cr:et' },
+      { name: 'token-3', role: 'operate', token: 'plain:token' },
+    ]);
+    const [fault] = faults({ API_TOKEN: 'ci:enqeue:secret-1' });
+    expect(fault).toMatchObject({
+      variable: 'API_TOKEN',
+      message: expect.stringMatching(/none of read, listen, enqueue, operate, erase/),
+    });
+    expect(JSON.stringify(fault)).not.toContain('secret-1');
   });
 
   test.each(['127.0.0.1', '127.1.2.3', 'localhost', '::1', '[::1]'])(
@@ -280,7 +298,11 @@ describe('good values', () => {
 
   test('any address will do with a token', () => {
     const environment = { HTTP_HOST: '0.0.0.0', HTTP_PORT: '0', API_TOKEN: 'a-token' };
-    expect(load(environment, 'api').http).toEqual({ host: '0.0.0.0', port: 0, tokens: ['a-token'] });
+    expect(load(environment, 'api').http).toMatchObject({
+      host: '0.0.0.0',
+      port: 0,
+      tokens: [{ role: 'operate', token: 'a-token' }],
+    });
   });
 
   test('any address will do for what serves no API', () => {
@@ -298,7 +320,9 @@ describe('good values', () => {
       jwksUrl: 'https://login.example.com/.well-known/jwks.json',
       issuer: 'https://login.example.com/',
       audience: 'archiver',
+      roleClaim: 'role',
     });
+    expect(load({ ...environment, API_JWT_ROLE_CLAIM: 'groups' }).http.jwt?.roleClaim).toBe('groups');
     expect(load({ ...environment, API_JWKS_URL: 'http://[::1]:8080/keys' }).http.jwt?.jwksUrl).toBe(
       'http://[::1]:8080/keys',
     );
@@ -561,7 +585,7 @@ describe('secrets in files', () => {
     };
     const config = load(environment, 'kore');
     expect(config.kore?.clientSecret).toBe(' from a file ');
-    expect(config.http.tokens).toEqual(['token-of-a-file']);
+    expect(config.http.tokens).toMatchObject([{ token: 'token-of-a-file' }]);
     expect(config.queue.target).toMatchObject({ url: 'redis://:pw@r.example' });
   });
 
@@ -627,7 +651,7 @@ describe('the environment', () => {
       KORE_CLIENT_SECRET: 'from-process-too',
     });
     expect(load({ ...KORE, ...environment }, 'kore')).toMatchObject({
-      http: { tokens: ['from-process'] },
+      http: { tokens: [{ token: 'from-process' }] },
       kore: { clientSecret: 'from-process-too' },
     });
   });

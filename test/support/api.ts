@@ -2,13 +2,18 @@
 
 import { request } from 'undici';
 import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
-import type { Config, HttpConfig, KoreConfig } from '../../src/config/config.ts';
+import type { ApiToken, Config, HttpConfig, KoreConfig } from '../../src/config/config.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { VERSION } from '../../src/util/version.ts';
 import { createTestQueue, silent } from './queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from './services.ts';
+
+/** Tokens of the API that may operate. */
+export function apiTokens(...tokens: string[]): ApiToken[] {
+  return tokens.map((token, index) => ({ name: `token-${index + 1}`, role: 'operate', token }));
+}
 
 /** A queue, an archive and a stand-in for Kore, on which a test serves the API in as many ways as it likes. */
 export interface ApiSetup {

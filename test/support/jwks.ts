@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type CryptoKey, exportJWK, generateKeyPair, type JWTPayload, SignJWT } from 'jose';
+import type { JwtConfig } from '../../src/config/config.ts';
 
 /** What a token may have otherwise than it should. */
 export interface TokenChanges {
@@ -16,7 +17,7 @@ export interface TokenChanges {
 
 /** An issuer. */
 export interface Issuer {
-  readonly jwt: { readonly jwksUrl: string; readonly issuer: string; readonly audience: string };
+  readonly jwt: JwtConfig;
   /** The public key as its JWK's text, for whoever takes it for a secret. */
   readonly publicKey: string;
   token(changes?: TokenChanges): Promise<string>;
@@ -63,7 +64,7 @@ export async function startIssuer(): Promise<Issuer> {
     return key;
   };
   return {
-    jwt: { jwksUrl: `http://127.0.0.1:${port}/keys`, issuer: ISSUER, audience: AUDIENCE },
+    jwt: { jwksUrl: `http://127.0.0.1:${port}/keys`, issuer: ISSUER, audience: AUDIENCE, roleClaim: 'role' },
     publicKey: JSON.stringify(newest().jwk),
     token({ claims = {}, expiresIn = HOUR_S, header = {}, key } = {}) {
       const { kid, privateKey } = newest();

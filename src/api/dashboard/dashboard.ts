@@ -2,10 +2,13 @@ import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { FastifyAdapter } from '@bull-board/fastify';
 import type { Job, Queue } from 'bullmq';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { ApiToken } from '../../config/config.ts';
 import type { SessionRef } from '../../domain/session.ts';
 import { jobProgress, parseFailureReason, type SessionJob } from '../../jobs/session-job.ts';
 import type { SessionQueue } from '../../jobs/session-queue.ts';
+import { sayFaults } from '../../operations/input.ts';
 import type { Logger } from '../../util/log.ts';
 import type { Guard } from '../access.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from '../problem.ts';
@@ -24,8 +27,7 @@ export interface DashboardOptions {
   /** Without it there is no dashboard. */
   readonly queue?: SessionQueue;
   readonly guard: Guard;
-  readonly http: { readonly tokens: readonly string[] };
-  readonly loopbackToken?: string | undefined;
+  readonly http: { readonly tokens: readonly ApiToken[] };
   readonly log: Logger;
 }
 
@@ -48,10 +50,10 @@ const HEADERS = {
  * credentials of the API, or a session that `/dashboard/login` opens for who has them.
  */
 export function addDashboard(app: ZodServer, options: DashboardOptions): void {
-  const { queue, guard, http, loopbackToken, log } = options;
+  const { queue, guard, http, log } = options;
   if (!queue) return;
-  const tokens = [...http.tokens, ...(loopbackToken === undefined ? [] : [loopbackToken])];
-  const login: LoginOptions = { guard, sessions: createDashboardSessions({ tokens, guard }), log };
+  const sessions = createDashboardSessions({ tokens: http.tokens, guard });
+  const login: LoginOptions = { guard, sessions };
   app.register(
     async (dashboard: ZodServer) => {
       dashboard.addHook('onRequest', async (_request, reply) => {
@@ -63,6 +65,7 @@ export function addDashboard(app: ZodServer, options: DashboardOptions): void {
           try {
             await admitToDashboard(request, reply, login);
             if (reply.sent) return reply;
+            checkQuery(request);
           } catch (error) {
             // Here, since Bull Board would answer it in its own way.
             return refuse(reply, error);
@@ -111,6 +114,28 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
     return { status: fault.status === 409 ? 409 : 500, body: { error: problemOf(fault).detail } };
   });
   return serverAdapter.registerPlugin();
+}
+
+/** The jobs on one page of the board. */
+const MAX_JOBS_PER_PAGE = 100;
+
+const wholeNumber = (max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,9}$/, 'must be a whole number')
+    .refine((text) => Number(text) >= 1 && Number(text) <= max, `must be from 1 to ${max}`);
+
+/** What Bull Board bounds only from below; it checks the rest of a query by itself. */
+const BoardQuery = z.looseObject({
+  page: wholeNumber(100_000).optional(),
+  jobsPerPage: wholeNumber(MAX_JOBS_PER_PAGE).optional(),
+});
+
+/** @throws ApiError 400 for a query that makes no sense, or asks for too much. */
+function checkQuery({ query }: Pick<FastifyRequest, 'query'>): void {
+  const checked = BoardQuery.safeParse(query);
+  if (checked.success) return;
+  throw new ApiError(400, 'INVALID_REQUEST', `the query is not valid: ${sayFaults(checked.error)}`);
 }
 
 function refuse(reply: FastifyReply, error: unknown): FastifyReply {
@@ -176,6 +201,11 @@ class DashboardQueue extends BullMQAdapter {
   }
 
   #present(job: Job): Job {
+    // What an earlier attempt left: an archived session has no error.
+    if (job.returnvalue) {
+      const { error: _, nextAttemptAt: __, polls: ___, ...rest } = jobProgress(job as unknown as SessionJob);
+      Object.assign(job, { progress: rest, failedReason: undefined });
+    }
     // Paths of this program's files, which tell nobody anything: the reason has the code and the message.
     job.stacktrace = [];
     job.retry = async (state) => {

@@ -1,8 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Logger } from '../../util/log.ts';
-import { type Guard, unauthorized } from '../access.ts';
+import { assertPermitted, type Guard, unauthorized } from '../access.ts';
 import { ApiError } from '../problem.ts';
+import type { Identity } from '../roles.ts';
 import type { ZodServer } from '../validation.ts';
 import { type DashboardSessions, SESSION_SECONDS } from './session.ts';
 
@@ -86,11 +86,10 @@ const FORM_LIMIT_BYTES = 32 * 1024;
 export interface LoginOptions {
   readonly guard: Guard;
   readonly sessions: DashboardSessions;
-  readonly log: Logger;
 }
 
 /** `/login` and `/logout`: how a browser gets a session, and rid of it. `app` adds the `/dashboard`. */
-export function addLoginRoutes(app: ZodServer, { guard, sessions, log }: LoginOptions): void {
+export function addLoginRoutes(app: ZodServer, { guard, sessions }: LoginOptions): void {
   app.addContentTypeParser<Buffer>(
     'application/x-www-form-urlencoded',
     { parseAs: 'buffer', bodyLimit: FORM_LIMIT_BYTES },
@@ -99,7 +98,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, log }: LoginOp
   const sendPage = (reply: FastifyReply, page: string) => reply.type('text/html; charset=utf-8').send(page);
 
   app.get('/login', async (request, reply) => {
-    if (guard.isOpen || (await hasSession(request.headers, sessions))) {
+    if (guard.isOpen || sessionOf(request.headers, sessions)) {
       return reply.redirect(DASHBOARD_PATH, 303);
     }
     return sendPage(reply, loginPage());
@@ -110,10 +109,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, log }: LoginOp
     const token = request.body instanceof URLSearchParams ? request.body.get('token')?.trim() : undefined;
     const session = token ? await sessions.open(token) : undefined;
     if (!session) {
-      log.warn(
-        { requestId: request.id },
-        'a login to the dashboard was refused: the token is not one of this API',
-      );
+      if (token) await guard.slow(request);
       const { status, headers } = unauthorized('the token is not one of this API, or has expired');
       return sendPage(
         reply.code(status).headers(headers),
@@ -129,6 +125,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, log }: LoginOp
 
   app.post('/logout', async (request, reply) => {
     refuseCrossSite(request);
+    for (const value of cookiesOf(request.headers)) sessions.end(value);
     return reply.header('set-cookie', cookie('', 0, isSecure(request))).redirect(LOGIN_PATH, 303);
   });
 }
@@ -144,9 +141,15 @@ export async function admitToDashboard(
 ): Promise<void> {
   const { headers, method } = request;
   // Programs bring their credentials with each request, which no web page can make them do.
-  if (headers.authorization !== undefined) return guard.admit(headers);
-  if (guard.isOpen) await guard.admit(headers);
-  else if (!(await hasSession(headers, sessions))) {
+  const isChange = method !== 'GET' && method !== 'HEAD';
+  const permission = isChange ? 'operate' : 'read';
+  if (headers.authorization !== undefined || guard.isOpen) {
+    assertPermitted(await guard.admit(request), permission);
+    if (headers.authorization === undefined && isChange) refuseCrossSite(request);
+    return;
+  }
+  const identity = sessionOf(headers, sessions);
+  if (!identity) {
     if (method === 'GET' && headers.accept?.includes('text/html')) {
       await reply.redirect(LOGIN_PATH, 303);
       return;
@@ -155,7 +158,8 @@ export async function admitToDashboard(
       `log in at ${LOGIN_PATH}, or send a token of this API as "Authorization: Bearer <token>"`,
     );
   }
-  if (method !== 'GET' && method !== 'HEAD') refuseCrossSite(request);
+  assertPermitted(identity, permission);
+  if (isChange) refuseCrossSite(request);
 }
 
 /**
@@ -179,12 +183,21 @@ function isOwnOrigin({ origin, host }: IncomingHttpHeaders): boolean {
   return origin !== undefined && URL.canParse(origin) && new URL(origin).host === host;
 }
 
-async function hasSession(headers: IncomingHttpHeaders, sessions: DashboardSessions): Promise<boolean> {
-  for (const pair of headers.cookie?.split(';') ?? []) {
-    const [name, value = ''] = pair.trim().split(/=(.*)/s);
-    if (name === SESSION_COOKIE && (await sessions.isValid(value))) return true;
+/** Whose session a request brings along. */
+function sessionOf(headers: IncomingHttpHeaders, sessions: DashboardSessions): Identity | undefined {
+  for (const value of cookiesOf(headers)) {
+    const identity = sessions.find(value);
+    if (identity) return identity;
   }
-  return false;
+  return undefined;
+}
+
+/** The values of our cookie; a browser sends one for each path it was set on. */
+function cookiesOf({ cookie: header = '' }: IncomingHttpHeaders): string[] {
+  return header.split(';').flatMap((pair) => {
+    const [name, value = ''] = pair.trim().split(/=(.*)/s);
+    return name === SESSION_COOKIE ? [value] : [];
+  });
 }
 
 /** Whether the browser speaks https, with us or with a proxy in front of us. */

@@ -189,6 +189,7 @@ export const API_CODES = [
   'NOT_FOUND',
   'METHOD_NOT_ALLOWED',
   'NOT_FAILED',
+  'NOT_WAITING',
   'REQUEST_TIMEOUT',
   'PAYLOAD_TOO_LARGE',
   'URI_TOO_LONG',
@@ -198,6 +199,7 @@ export const API_CODES = [
   'NOT_READY',
   'KEYS_UNAVAILABLE',
   'QUEUE_UNAVAILABLE',
+  'TOO_MANY_CONNECTIONS',
 ] as const;
 
 /** An error, as RFC 9457 has it, with a stable code. */

@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from '../util/log.ts';
+
+/** Wrong credentials that cost nothing: a typing error, a token that was just rotated. */
+const FREE_TRIES = 10;
+const FIRST_DELAY_MS = 100;
+const MAX_DELAY_MS = 5_000;
+/** An address that gave no wrong credentials for so long begins anew. */
+const FORGET_MS = 10 * 60_000;
+/** Addresses that are remembered; of more, those that were seen least recently are forgotten. */
+const MAX_ADDRESSES = 10_000;
+/** Lines about wrong credentials in a minute; the last of them says that there may be more. */
+const MAX_LINES = 60;
+const LINES_WINDOW_MS = 60_000;
+/** Answers that are held back at a time, over all addresses. */
+const MAX_DELAYED = 500;
+
+interface Tries {
+  count: number;
+  lastAt: number;
+}
+
+/** Options of {@link WrongCredentials}. */
+export interface WrongCredentialsOptions {
+  readonly log: Logger;
+  /** Milliseconds on a clock that never goes back; for tests. */
+  readonly now?: () => number;
+}
+
+/**
+ * Slows down whoever tries credentials, and logs it. The pause grows with each wrong try from one address. Right
+ * credentials are never slowed, since many clients may come from one address (a proxy, NAT).
+ */
+export class WrongCredentials {
+  readonly #log: Logger;
+  readonly #now: () => number;
+  /** By address, the one seen least recently first. */
+  readonly #tries = new Map<string, Tries>();
+  #lines = { since: Number.NEGATIVE_INFINITY, count: 0 };
+  #delayed = 0;
+
+  constructor({ log, now = () => performance.now() }: WrongCredentialsOptions) {
+    this.#log = log;
+    this.#now = now;
+  }
+
+  /** How many addresses are remembered. */
+  get size(): number {
+    return this.#tries.size;
+  }
+
+  /** Notes a wrong try. @returns how long its answer is to be held back, in milliseconds. */
+  note(address: string, requestId: string): number {
+    const now = this.#now();
+    const known = this.#tries.get(address);
+    const tries = known && now - known.lastAt < FORGET_MS ? known : { count: 0, lastAt: now };
+    tries.count += 1;
+    tries.lastAt = now;
+    this.#tries.delete(address);
+    this.#tries.set(address, tries);
+    if (this.#tries.size > MAX_ADDRESSES) {
+      for (const oldest of this.#tries.keys()) {
+        this.#tries.delete(oldest);
+        break;
+      }
+    }
+    this.#write(address, requestId, tries.count, now);
+    const paid = tries.count - FREE_TRIES;
+    return paid <= 0 ? 0 : Math.min(FIRST_DELAY_MS * 2 ** Math.min(paid - 1, 10), MAX_DELAY_MS);
+  }
+
+  /** Notes a wrong try and resolves when it may be answered. */
+  async slow(address: string, requestId: string): Promise<void> {
+    const delayMs = this.note(address, requestId);
+    // Held back answers are memory as well: beyond so many, the log and the count are all there is.
+    if (delayMs === 0 || this.#delayed >= MAX_DELAYED) return;
+    this.#delayed += 1;
+    try {
+      await sleep(delayMs, undefined, { ref: false });
+    } finally {
+      this.#delayed -= 1;
+    }
+  }
+
+  #write(address: string, requestId: string, count: number, now: number): void {
+    if (now - this.#lines.since >= LINES_WINDOW_MS) this.#lines = { since: now, count: 0 };
+    this.#lines.count += 1;
+    if (this.#lines.count > MAX_LINES) return;
+    const isLast = this.#lines.count === MAX_LINES;
+    this.#log.warn(
+      { requestId, address, wrongTries: count },
+      isLast ? 'wrong credentials; more of them are not logged for a while' : 'wrong credentials',
+    );
+  }
+}

@@ -1,0 +1,161 @@
+/** Who is kept out, and who still gets in while somebody tries. */
+
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { limitConnections } from '../../src/api/connections.ts';
+import { WrongCredentials } from '../../src/api/wrong-credentials.ts';
+import { createLogger } from '../../src/util/log.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { silent } from '../support/queues.ts';
+
+let setup: ApiSetup;
+beforeAll(async () => {
+  setup = await openApiSetup();
+});
+afterAll(() => setup.close());
+
+describe('without credentials, web pages', () => {
+  const foreign: readonly [string, Record<string, string>][] = [
+    ['of a name that resolves to this machine', { host: 'rebound.example:8080' }],
+    ['of another site', { 'sec-fetch-site': 'cross-site' }],
+    ['of another origin', { origin: 'https://evil.example' }],
+  ];
+  const paths = ['/metrics', '/openapi.json', '/docs/', '/dashboard/api/queues', '/v1/stats'];
+
+  it.each(foreign)('%s get nothing', async (_whose, headers) => {
+    const url = await setup.serve();
+    for (const path of paths) {
+      const { status, body } = await ask(url, path, { headers });
+      expect([path, status, body.code]).toEqual([path, 403, 'FORBIDDEN']);
+    }
+    // Probes and webhooks come by any name.
+    expect((await ask(url, '/livez', { headers })).status).toBe(200);
+    expect((await ask(url, '/readyz', { headers })).status).toBe(200);
+  });
+
+  it('of this machine, and programs, get everything', async () => {
+    const url = await setup.serve();
+    for (const headers of [{}, { 'sec-fetch-site': 'same-origin' }, { 'sec-fetch-site': 'none' }]) {
+      for (const path of paths)
+        expect([path, (await ask(url, path, { headers })).status]).toEqual([path, 200]);
+    }
+  });
+
+  it('are no matter where credentials are asked for', async () => {
+    const url = await setup.serve({ tokens: apiTokens('a-token') });
+    const { status } = await ask(url, '/metrics', { headers: { host: 'archiver.example' } });
+    expect(status).toBe(200);
+  });
+});
+
+describe('wrong credentials', () => {
+  it('cost nothing at first, then more each time, up to a bound, and per address', () => {
+    const wrong = new WrongCredentials({ log: silent, now: () => 0 });
+    const delays = Array.from({ length: 30 }, () => wrong.note('192.0.2.1', 'id'));
+    expect(delays.slice(0, 10)).toEqual(Array(10).fill(0));
+    expect(delays.slice(10, 14)).toEqual([100, 200, 400, 800]);
+    expect(delays.at(-1)).toBe(5_000);
+    expect(wrong.note('192.0.2.2', 'id')).toBe(0);
+  });
+
+  it('are forgotten after some time, and however many addresses there are', () => {
+    let now = 0;
+    const wrong = new WrongCredentials({ log: silent, now: () => now });
+    for (let count = 0; count < 20; count += 1) wrong.note('192.0.2.1', 'id');
+    now += 10 * 60_000;
+    expect(wrong.note('192.0.2.1', 'id')).toBe(0);
+    for (let count = 0; count < 12_000; count += 1) wrong.note(`address-${count}`, 'id');
+    expect(wrong.size).toBe(10_000);
+  });
+
+  it('are logged with their address, some of them', async () => {
+    const lines: { msg: string; address?: string }[] = [];
+    const log = createLogger('warn', (line) => lines.push(JSON.parse(line)));
+    const url = await setup.serve({ tokens: apiTokens('a-token') }, { log });
+    await ask(url, '/v1/stats', { headers: { authorization: 'Bearer hunter22-hunter22' } });
+    await ask(url, '/dashboard/login', {
+      body: 'token=hunter22-hunter22',
+      headers: { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' },
+    });
+    expect(lines).toMatchObject([
+      { msg: 'wrong credentials', address: '127.0.0.1' },
+      { msg: 'wrong credentials', address: '127.0.0.1' },
+    ]);
+    expect(JSON.stringify(lines)).not.toContain('hunter22');
+
+    const many: string[] = [];
+    const wrong = new WrongCredentials({
+      log: createLogger('warn', (line) => many.push(line)),
+      now: () => 0,
+    });
+    for (let count = 0; count < 1_000; count += 1) wrong.note(`address-${count}`, 'id');
+    expect(many).toHaveLength(60);
+    expect(many.at(-1)).toContain('more of them are not logged');
+  });
+
+  it('are held back while right ones are answered at once', async () => {
+    const url = await setup.serve({ tokens: apiTokens('a-token') });
+    const wrong = { headers: { authorization: 'Bearer wrong' } };
+    for (let count = 0; count < 12; count += 1) await ask(url, '/v1/stats', wrong);
+    const order: string[] = [];
+    const slow = ask(url, '/v1/stats', wrong).then(({ status }) => order.push(`wrong ${status}`));
+    const right = { headers: { authorization: 'Bearer a-token' } };
+    const livez = await ask(url, '/livez', right);
+    order.push(`right ${livez.status}`);
+    await slow;
+    expect(order).toEqual(['right 200', 'wrong 401']);
+  });
+});
+
+describe('connections', () => {
+  let server: Server | undefined;
+  const sockets: Socket[] = [];
+  afterEach(async () => {
+    for (const socket of sockets.splice(0)) socket.destroy();
+    server?.closeAllConnections();
+    server?.close();
+  });
+
+  const open = async (port: number): Promise<Socket> => {
+    const socket = connect(port, '127.0.0.1');
+    sockets.push(socket);
+    await once(socket, 'connect');
+    return socket;
+  };
+
+  it('beyond what one address may hold are for probes alone', async () => {
+    const limits = { total: 100, perAddress: 3, spare: 2, spareMs: 600_000 };
+    server = createServer((request, response) => {
+      response.setHeader('connection', 'close');
+      response.end(limit.isSpare(request.socket) ? 'spare' : 'usual');
+    }).listen(0, '127.0.0.1');
+    const limit = limitConnections(server, silent, limits);
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const held = [await open(port), await open(port), await open(port)];
+    const [oldest, ...newer] = [await open(port), await open(port), await open(port)];
+
+    await once(oldest as Socket, 'close');
+    expect(newer.map(({ destroyed }) => destroyed)).toEqual([false, false]);
+    expect((await ask(`http://127.0.0.1:${port}`, '/')).text).toBe('spare');
+
+    for (const socket of held) socket.destroy();
+    await expect
+      .poll(async () => (await ask(`http://127.0.0.1:${port}`, '/')).text, { timeout: 10_000 })
+      .toBe('usual');
+  });
+
+  it('that one client holds all of leave /livez and /readyz answered', async () => {
+    const url = await setup.serve();
+    const { port } = new URL(url);
+    for (let count = 0; count < 1_000; count += 1) void (await open(Number(port)));
+
+    expect((await ask(url, '/livez')).status).toBe(200);
+    expect((await ask(url, '/readyz')).status).toBe(200);
+    const other = await ask(url, '/v1/stats');
+    expect([other.status, other.body.code]).toEqual([503, 'TOO_MANY_CONNECTIONS']);
+    expect(other.headers.connection).toBe('close');
+  });
+});

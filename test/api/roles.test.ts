@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { permissionOf, ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
+import { ROLES, type Role } from '../../src/domain/roles.ts';
+import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type Issuer, startIssuer } from '../support/jwks.ts';
+
+const SESSION = '67ab573f3685d1ba99541234';
+
+/** A request to each route, and the roles that may make it. */
+const ROUTES: readonly [method: string, path: string, roles: readonly Role[]][] = [
+  ['GET', '/v1/stats', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/sessions', ['read', 'listen', 'operate', 'erase']],
+  ['GET', `/v1/sessions/${SESSION}`, ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/backfills', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/backfills/1', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/schedules', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/events?lastEventId=no-such-id', ['read', 'listen', 'operate', 'erase']],
+  ['POST', '/v1/sessions', ['enqueue', 'operate', 'erase']],
+  ['POST', `/v1/sessions/${SESSION}/retry`, ['operate', 'erase']],
+  ['POST', '/v1/retries', ['operate', 'erase']],
+  ['POST', '/v1/backfills', ['operate', 'erase']],
+  ['PUT', '/v1/schedules/nightly', ['operate', 'erase']],
+  ['DELETE', '/v1/schedules/nightly', ['operate', 'erase']],
+];
+
+let setup: ApiSetup;
+let issuer: Issuer;
+let url: string;
+
+beforeAll(async () => {
+  [setup, issuer] = await Promise.all([openApiSetup(), startIssuer()]);
+  const tokens = ROLES.map((role) => ({ name: `the-${role}`, role, token: `token-that-may-${role}` }));
+  url = await setup.serve({ tokens, jwt: issuer.jwt });
+});
+afterAll(async () => {
+  await setup.close();
+  await issuer.close();
+});
+
+const send = (method: string, path: string, token: string) =>
+  ask(url, path, {
+    method,
+    headers: { authorization: `Bearer ${token}` },
+    // A body that no route takes: who gets as far as that may make the request.
+    ...(method !== 'GET' && method !== 'DELETE' && { json: { notAField: true } }),
+  });
+
+describe.each(ROLES)('the role %s', (role) => {
+  it.each(ROUTES)('may or may not: %s %s', async (method, path, roles) => {
+    const { status, body, headers } = await send(method, path, `token-that-may-${role}`);
+
+    if (roles.includes(role)) {
+      expect([status, body.code]).not.toEqual([403, 'FORBIDDEN']);
+      expect([200, 204, 400, 404]).toContain(status);
+    } else {
+      expect([status, body.code]).toEqual([403, 'FORBIDDEN']);
+      expect(body.detail).toContain(role);
+      expect(headers['www-authenticate']).toContain('insufficient_scope');
+    }
+  });
+});
+
+it('is decided for each route that the API describes', async () => {
+  const { body } = await ask(url, '/openapi.json');
+  const described = Object.entries(body.paths as Record<string, object>).flatMap(([path, methods]) =>
+    path.startsWith('/v1/')
+      ? Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`)
+      : [],
+  );
+  expect(described.filter((route) => ROUTE_PERMISSIONS[route] === undefined)).toEqual([]);
+  const asked = ROUTES.map(([method, path]) => `${method} ${path}`);
+  expect(asked).toHaveLength(described.length);
+  expect(() => permissionOf('GET', '/v1/no-such-route')).toThrow(/no role is defined/);
+});
+
+describe('a JSON web token', () => {
+  const cases: readonly [string, Record<string, unknown>, number, number][] = [
+    ['without the claim may operate', {}, 200, 400],
+    ['may do what its role permits', { role: 'read' }, 200, 403],
+    ['may do what all of its roles permit', { role: ['enqueue', 'read'] }, 200, 403],
+    ['may have its roles in one text', { role: 'read operate' }, 200, 400],
+    ['may do nothing with a role that there is not', { role: 'admin' }, 403, 403],
+    ['may do nothing with a claim that names no role', { role: { operate: true } }, 403, 403],
+  ];
+
+  it.each(cases)('%s', async (_what, claims, reading, retrying) => {
+    const token = await issuer.token({ claims });
+    expect((await send('GET', '/v1/stats', token)).status).toBe(reading);
+    expect((await send('POST', '/v1/retries', token)).status).toBe(retrying);
+  });
+});
+
+describe('the dashboard', () => {
+  it('may be read by who may read, and changed by who may operate', async () => {
+    const headers = (role: Role) => ({ headers: { authorization: `Bearer token-that-may-${role}` } });
+    const retry = '/dashboard/api/queues/sessions/retry/failed';
+    expect((await ask(url, '/dashboard/api/queues', headers('read'))).status).toBe(200);
+    expect((await ask(url, retry, { method: 'PUT', ...headers('read') })).status).toBe(403);
+    expect((await ask(url, retry, { method: 'PUT', ...headers('operate') })).status).toBe(200);
+    expect((await ask(url, '/dashboard/api/queues', headers('enqueue'))).status).toBe(403);
+  });
+});
