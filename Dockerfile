@@ -10,11 +10,12 @@ COPY src ./src
 RUN npm run build && npm prune --omit=dev --ignore-scripts
 
 FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d
-ENV NODE_ENV=production
+# What is archived must not end with the container: QUEUE_URL and ARCHIVE_URL have to be set.
+ENV NODE_ENV=production REQUIRE_STORAGE=true
 COPY --from=build /app/package.json /app/package.json
 COPY --from=build /app/node_modules /app/node_modules
 COPY --from=build /app/dist /app/dist
-# The defaults of QUEUE_URL and ARCHIVE_URL are below this directory: mount a volume here to keep them.
+# A volume for those who keep queue or archive in files: QUEUE_URL=embedded:/var/lib/voicemail-archiver/queue.
 WORKDIR /var/lib/voicemail-archiver
 RUN chown 1000:1000 .
 # By number: a kubelet can't tell whether a user that is a name is root. It is the image's user `node`.

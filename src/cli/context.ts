@@ -72,7 +72,9 @@ export function createContext(process: NodeJS.Process, environment: Environment)
 /** The configuration and logger of a command that runs until it is stopped. */
 export function loadService(context: CliContext, options: LoadOptions): { config: Config; log: Logger } {
   const config = loadConfig(context.environment, options);
-  return { config, log: createLogger(config.logLevel) };
+  const log = createLogger(config.logLevel);
+  for (const { variable, message } of config.warnings) log.warn({ variable }, `${variable} ${message}`);
+  return { config, log };
 }
 
 /** The same of a command that does one thing: people read its output, so it logs only warnings unless told to. */

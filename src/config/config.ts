@@ -3,6 +3,7 @@
 import type { Role } from '../domain/roles.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
 import type { LogLevel } from '../util/log.ts';
+import type { Fault } from './settings.ts';
 
 /** The Kore app: who signs our tokens, and those that Kore's BotKit sends. */
 export interface KoreApp {
@@ -214,6 +215,8 @@ export interface Config {
   /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`; `undefined` where neither of the first two is set. */
   readonly proxy?: ProxySettings | undefined;
   readonly logLevel: LogLevel;
+  /** What is wrong with variables and keeps nothing from working: to be told at the start. */
+  readonly warnings: readonly Fault[];
 }
 
 /** A backfill on a timetable. */

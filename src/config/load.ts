@@ -43,7 +43,9 @@ import { loadProxy } from './proxy.ts';
 import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
 import { loadTraces } from './traces.ts';
+import { findUnknownVariables } from './unknown-variables.ts';
 import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
+import { type VariableName, variableOf } from './variables.ts';
 
 /**
  * What a command can't do without:
@@ -69,12 +71,10 @@ export interface LoadOptions {
 export function loadConfig(environment: Environment, options: LoadOptions): Config {
   const settings = new Settings(environment);
   const needs = new Set(options.needs);
-  const defaultBotId = settings.required(
-    'KORE_BOT_ID',
-    parseId,
-    EXAMPLE_BOT,
-    needs.has('kore') || needs.has('bot'),
-  );
+  const unknown = findUnknownVariables(environment);
+  for (const { variable, message } of unknown.faults) settings.addFault(variable, message);
+  checkStorage(settings);
+  const defaultBotId = settings.required('KORE_BOT_ID', parseId, needs.has('kore') || needs.has('bot'));
   const proxy = loadProxy(settings);
   const { app, kore } = loadKore(settings, defaultBotId, needs.has('kore'), proxy);
   const archive = loadArchive(settings, proxy);
@@ -86,10 +86,11 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     archive,
     work: loadWork(settings, archive),
     http: loadHttp(settings, app, needs.has('api')),
-    schedules: settings.optional('SCHEDULES', parseSchedules, 'nightly=0 3 * * *|48h') ?? [],
+    schedules: settings.optional('SCHEDULES', parseSchedules) ?? [],
     traces: loadTraces(settings, proxy),
     proxy,
-    logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel, 'info'),
+    logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel),
+    warnings: unknown.warnings,
   };
   for (const secret of [environment.AWS_SECRET_ACCESS_KEY, environment.AWS_SESSION_TOKEN]) {
     if (secret !== undefined) registerSecret(secret);
@@ -98,7 +99,18 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
   return deepFreeze(config);
 }
 
-const EXAMPLE_BOT = 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e';
+/** In a container the default directories would end with it, and what is in them. */
+function checkStorage(settings: Settings): void {
+  if (!settings.withDefault('REQUIRE_STORAGE', parseBoolean)) return;
+  const examples = [
+    ['QUEUE_URL', 'redis://redis:6379, or embedded:DIR with a DIR on a volume'],
+    ['ARCHIVE_URL', 's3://my-bucket/voicemails, or file:DIR with a DIR on a volume'],
+  ] as const;
+  for (const [variable, example] of examples) {
+    if (settings.isSet(variable)) continue;
+    settings.addFault(variable, 'is required here (REQUIRE_STORAGE), as in a container', { example });
+  }
+}
 
 /** The app may be known without the rest: to check webhooks takes no more than that. */
 function loadKore(
@@ -107,27 +119,26 @@ function loadKore(
   isNeeded: boolean,
   proxy: ProxySettings | undefined,
 ): { app: KoreApp | undefined; kore: KoreConfig | undefined } {
-  const baseUrl = settings.required('KORE_HOST', parseKoreHost, 'https://platform.kore.ai', isNeeded);
-  const clientId = settings.required(
-    'KORE_CLIENT_ID',
-    visible('client id', 256),
-    'cs-1d2e3f40-1a2b-5c3d-8e4f-5a6b7c8d9e0f',
-    isNeeded,
-  );
-  const clientSecret = settings.required(
-    'KORE_CLIENT_SECRET',
-    parseSecret,
-    "the secret shown with the app's client id",
-    isNeeded,
-  );
-  const accountId = settings.optional('KORE_ACCOUNT_ID', parseId, '6530e7c8f1a2b3c4d5e6f708');
-  const rateLimit = settings.withDefault('KORE_RATE_LIMIT', parseRate, '60/60s');
-  const maxAnswerBytes = settings.withDefault(
-    'KORE_MAX_ANSWER_BYTES',
-    between(parseSize, '64KiB', '1GiB'),
-    '64MiB',
-  );
-  const retentionMs = settings.optional('KORE_RETENTION', between(parseDuration, '1h', '10y'), '24h');
+  const baseUrl = settings.required('KORE_HOST', parseKoreHost, isNeeded);
+  const clientId = settings.required('KORE_CLIENT_ID', visible('client id', 256), isNeeded);
+  const clientSecret = settings.required('KORE_CLIENT_SECRET', parseSecret, isNeeded);
+  const isPlainAllowed = settings.withDefault('KORE_ALLOW_PLAIN_HTTP', parseBoolean);
+  if (
+    baseUrl !== undefined &&
+    isPlain(baseUrl) &&
+    !isPlainAllowed &&
+    !settings.isFaulty('KORE_ALLOW_PLAIN_HTTP')
+  ) {
+    settings.addFault(
+      'KORE_HOST',
+      'is plain http to another machine, where tokens and answers would travel in clear',
+      { hint: 'write https:// (or set KORE_ALLOW_PLAIN_HTTP=true)' },
+    );
+  }
+  const accountId = settings.optional('KORE_ACCOUNT_ID', parseId);
+  const rateLimit = settings.withDefault('KORE_RATE_LIMIT', parseRate);
+  const maxAnswerBytes = settings.withDefault('KORE_MAX_ANSWER_BYTES', between(parseSize, '64KiB', '1GiB'));
+  const retentionMs = settings.optional('KORE_RETENTION', between(parseDuration, '1h', '10y'));
   if (clientSecret !== undefined) registerSecret(clientSecret);
   if (clientId === undefined || clientSecret === undefined) return { app: undefined, kore: undefined };
   const app = { clientId, clientSecret };
@@ -135,23 +146,29 @@ function loadKore(
   return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs, proxy } };
 }
 
-const PUBLIC_MEDIA_HOSTS = 'kore.ai,korebots.com,amazonaws.com';
+/** Whether a URL is plain http to another machine. */
+function isPlain(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === 'http:' && !isLoopback(hostname.replace(/^\[(.*)\]$/, '$1'));
+}
 
 function loadMedia(settings: Settings, proxy: ProxySettings | undefined): MediaConfig {
-  const allowPrivate = settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean, 'false');
+  const allowPrivate = settings.withDefault('KORE_ALLOW_PRIVATE_MEDIA', parseBoolean);
   // Who tries things out on this machine should not have to name it twice; a list of one's own counts alone.
-  const standard = allowPrivate ? `${PUBLIC_MEDIA_HOSTS},127.0.0.1,localhost` : PUBLIC_MEDIA_HOSTS;
+  const standard = allowPrivate
+    ? `${variableOf('KORE_MEDIA_HOSTS').standard},127.0.0.1,localhost`
+    : undefined;
   return {
     hosts: settings.withDefault('KORE_MEDIA_HOSTS', parseHosts, standard),
     allowPrivate,
-    privateHosts: settings.optional('KORE_PRIVATE_MEDIA_HOSTS', parseHosts, 'media.internal.example') ?? [],
+    privateHosts: settings.optional('KORE_PRIVATE_MEDIA_HOSTS', parseHosts) ?? [],
     proxy,
   };
 }
 
 function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {
-  const target = settings.withDefault('QUEUE_URL', parseQueueUrl, 'embedded:./data/queue');
-  const prefix = settings.optional('QUEUE_PREFIX', visible('prefix', 100), 'archive');
+  const target = settings.withDefault('QUEUE_URL', parseQueueUrl);
+  const prefix = settings.optional('QUEUE_PREFIX', visible('prefix', 100));
   if (mustBeShared && target.kind === 'embedded' && !settings.isFaulty('QUEUE_URL')) {
     settings.addFault(
       'QUEUE_URL',
@@ -168,7 +185,7 @@ function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {
   }
   const password = passwordIn(target);
   if (password !== undefined) registerSecret(password);
-  return { target, name: settings.withDefault('QUEUE_NAME', parseQueueName, 'voicemail-archive'), prefix };
+  return { target, name: settings.withDefault('QUEUE_NAME', parseQueueName), prefix };
 }
 
 function isCluster(target: QueueTarget): boolean {
@@ -177,36 +194,36 @@ function isCluster(target: QueueTarget): boolean {
 
 function loadArchive(settings: Settings, proxy: ProxySettings | undefined): ArchiveTarget {
   const s3 = loadS3(settings, proxy);
-  return settings.withDefault('ARCHIVE_URL', (text) => parseArchiveUrl(text, s3), 'file:./data/archive');
+  return settings.withDefault('ARCHIVE_URL', (text) => parseArchiveUrl(text, s3));
 }
 
 function loadS3(settings: Settings, proxy: ProxySettings | undefined): S3Config {
-  const sse = settings.optional('S3_SSE', parseSse, 'aws:kms');
-  const kmsKeyId = settings.optional('S3_KMS_KEY_ID', visible('key id', 2048), 'alias/voicemail');
+  const sse = settings.optional('S3_SSE', parseSse);
+  const kmsKeyId = settings.optional('S3_KMS_KEY_ID', visible('key id', 2048));
   if (kmsKeyId !== undefined && !sse?.startsWith('aws:kms') && !settings.isFaulty('S3_SSE')) {
     settings.addFault('S3_KMS_KEY_ID', 'is of no use without encryption by KMS', {
       hint: 'set S3_SSE=aws:kms too',
     });
   }
   return {
-    forcePathStyle: settings.withDefault('S3_FORCE_PATH_STYLE', parseBoolean, 'false'),
+    forcePathStyle: settings.withDefault('S3_FORCE_PATH_STYLE', parseBoolean),
     sse,
     kmsKeyId,
-    storageClass: settings.optional('S3_STORAGE_CLASS', parseStorageClass, 'STANDARD_IA'),
-    tags: settings.optional('S3_TAGS', parseTags, 'team=voice&kind=voicemail'),
-    objectLock: settings.optional('S3_OBJECT_LOCK', parseObjectLock, 'GOVERNANCE:365d'),
-    expectedBucketOwner: settings.optional('S3_EXPECTED_BUCKET_OWNER', parseAwsAccount, '123456789012'),
+    storageClass: settings.optional('S3_STORAGE_CLASS', parseStorageClass),
+    tags: settings.optional('S3_TAGS', parseTags),
+    objectLock: settings.optional('S3_OBJECT_LOCK', parseObjectLock),
+    expectedBucketOwner: settings.optional('S3_EXPECTED_BUCKET_OWNER', parseAwsAccount),
     proxy,
   };
 }
 
 function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
-  const duration = (variable: string, standard: string, min: string, max: string) =>
-    settings.withDefault(variable, between(parseDuration, min, max), standard);
-  const size = (variable: string, standard: string, min: string, max: string) =>
-    settings.withDefault(variable, between(parseSize, min, max), standard);
-  const transferMemoryBytes = size('TRANSFER_MEMORY', '256MiB', '1MiB', '1TiB');
-  const maxRecordingBytes = size('MAX_RECORDING_BYTES', '1GiB', '1B', '5TiB');
+  const duration = (variable: VariableName, min: string, max: string) =>
+    settings.withDefault(variable, between(parseDuration, min, max));
+  const size = (variable: VariableName, min: string, max: string) =>
+    settings.withDefault(variable, between(parseSize, min, max));
+  const transferMemoryBytes = size('TRANSFER_MEMORY', '1MiB', '1TiB');
+  const maxRecordingBytes = size('MAX_RECORDING_BYTES', '1B', '5TiB');
   const leastBytes = leastTransferMemory(archive.kind, maxRecordingBytes);
   const isUnclear = ['TRANSFER_MEMORY', 'MAX_RECORDING_BYTES', 'ARCHIVE_URL'].some((name) =>
     settings.isFaulty(name),
@@ -220,30 +237,30 @@ function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
     );
   }
   return {
-    concurrency: settings.withDefault('WORKER_CONCURRENCY', between(parseInteger, '1', '1000'), '16'),
+    concurrency: settings.withDefault('WORKER_CONCURRENCY', between(parseInteger, '1', '1000')),
     transferMemoryBytes,
     maxRecordingBytes,
-    recordingWaitMs: duration('RECORDING_WAIT', '24h', '0', '1y'),
-    sessionWaitMs: duration('SESSION_WAIT', '1h', '0', '1y'),
-    settleWaitMs: duration('SETTLE_WAIT', '1h', '0', '1y'),
-    transcriptWaitMs: duration('TRANSCRIPT_WAIT', '24h', '0', '1y'),
-    pollDelayMs: duration('POLL_DELAY', '30s', '1ms', '1h'),
-    retryDelayMs: duration('RETRY_DELAY', '2s', '1ms', '1h'),
-    retryWaitMs: duration('RETRY_WAIT', '24h', '0', '1y'),
-    unauthorizedPauseMs: duration('UNAUTHORIZED_PAUSE', '60s', '1ms', '1d'),
-    downloadIdleTimeoutMs: duration('DOWNLOAD_IDLE_TIMEOUT', '30s', '1ms', '1h'),
-    downloadMinBytesPerSecond: size('DOWNLOAD_MIN_RATE', '1KiB', '1B', '1GiB'),
-    shutdownGraceMs: duration('SHUTDOWN_GRACE', '30s', '0', '1h'),
+    recordingWaitMs: duration('RECORDING_WAIT', '0', '1y'),
+    sessionWaitMs: duration('SESSION_WAIT', '0', '1y'),
+    settleWaitMs: duration('SETTLE_WAIT', '0', '1y'),
+    transcriptWaitMs: duration('TRANSCRIPT_WAIT', '0', '1y'),
+    pollDelayMs: duration('POLL_DELAY', '1ms', '1h'),
+    retryDelayMs: duration('RETRY_DELAY', '1ms', '1h'),
+    retryWaitMs: duration('RETRY_WAIT', '0', '1y'),
+    unauthorizedPauseMs: duration('UNAUTHORIZED_PAUSE', '1ms', '1d'),
+    downloadIdleTimeoutMs: duration('DOWNLOAD_IDLE_TIMEOUT', '1ms', '1h'),
+    downloadMinBytesPerSecond: size('DOWNLOAD_MIN_RATE', '1B', '1GiB'),
+    shutdownGraceMs: duration('SHUTDOWN_GRACE', '0', '1h'),
   };
 }
 
-const DEFAULT_PORT = '8080';
+/** What nobody guesses over a network. */
+const MIN_TOKEN_CHARACTERS = 16;
 
 function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolean): HttpConfig {
-  const host = settings.withDefault('HTTP_HOST', parseBindHost, '127.0.0.1');
-  const ownPort = settings.optional('HTTP_PORT', between(parseInteger, '0', '65535'), DEFAULT_PORT);
-  const port = ownPort ?? Number(DEFAULT_PORT);
-  const tokens = settings.optional('API_TOKEN', parseApiTokens, 'ci:enqueue:a-long-random-text') ?? [];
+  const host = settings.withDefault('HTTP_HOST', parseBindHost);
+  const port = settings.withDefault('HTTP_PORT', between(parseInteger, '0', '65535'));
+  const tokens = settings.optional('API_TOKEN', parseApiTokens) ?? [];
   for (const { token } of tokens) registerSecret(token);
   const jwt = loadJwt(settings);
   const hasCredentials = tokens.length > 0 || jwt !== undefined;
@@ -253,7 +270,15 @@ function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolea
       hint: 'set API_TOKEN (or API_JWKS_URL), or keep to 127.0.0.1',
     });
   }
-  const isPortDefault = ownPort === undefined || undefined;
+  const isAnyShort = tokens.some(({ token }) => token.length < MIN_TOKEN_CHARACTERS);
+  if (isServed && isAnyShort && !isLoopback(host)) {
+    settings.addFault(
+      'API_TOKEN',
+      `has a token under ${MIN_TOKEN_CHARACTERS} characters, which can be guessed from other machines`,
+      { hint: 'take a longer one, such as "openssl rand -hex 24" writes, or keep HTTP_HOST to 127.0.0.1' },
+    );
+  }
+  const isPortDefault = !settings.isSet('HTTP_PORT') || undefined;
   return { host, port, isPortDefault, tokens, jwt, webhook: loadWebhook(settings, app) };
 }
 
@@ -261,10 +286,10 @@ const JWT_VARIABLES = ['API_JWKS_URL', 'API_JWT_ISSUER', 'API_JWT_AUDIENCE'] as 
 
 /** All three or none: keys alone would let in tokens that were issued for other services. */
 function loadJwt(settings: Settings): JwtConfig | undefined {
-  const jwksUrl = settings.optional('API_JWKS_URL', parseJwksUrl, EXAMPLE_JWKS_URL);
-  const issuer = settings.optional('API_JWT_ISSUER', visible('issuer', 2048), EXAMPLE_ISSUER);
-  const audience = settings.optional('API_JWT_AUDIENCE', visible('audience', 2048), EXAMPLE_AUDIENCE);
-  const roleClaim = settings.withDefault('API_JWT_ROLE_CLAIM', visible('name of a claim', 256), 'role');
+  const jwksUrl = settings.optional('API_JWKS_URL', parseJwksUrl);
+  const issuer = settings.optional('API_JWT_ISSUER', visible('issuer', 2048));
+  const audience = settings.optional('API_JWT_AUDIENCE', visible('audience', 2048));
+  const roleClaim = settings.withDefault('API_JWT_ROLE_CLAIM', visible('name of a claim', 256));
   if (jwksUrl !== undefined && issuer !== undefined && audience !== undefined) {
     return { jwksUrl, issuer, audience, roleClaim };
   }
@@ -279,16 +304,9 @@ function loadJwt(settings: Settings): JwtConfig | undefined {
   return undefined;
 }
 
-const EXAMPLE_JWKS_URL = 'https://login.example.com/.well-known/jwks.json';
-const EXAMPLE_ISSUER = 'https://login.example.com/';
-const EXAMPLE_AUDIENCE = 'voicemail-archiver';
-
-/** Where notifications are known to carry the id, as nobody documents what they look like. */
-const SESSION_ID_PATHS = '/sessionId,/metaInfo/sessionId,/data/sessionId,/session/id';
-
 function loadWebhook(settings: Settings, app: KoreApp | undefined): WebhookConfig | undefined {
-  const secrets = settings.optional('WEBHOOK_SECRET', parseTokens, 'a long random text');
-  const sessionIdPaths = settings.withDefault('WEBHOOK_SESSION_ID_PATH', parsePointers, SESSION_ID_PATHS);
+  const secrets = settings.optional('WEBHOOK_SECRET', parseTokens);
+  const sessionIdPaths = settings.withDefault('WEBHOOK_SESSION_ID_PATH', parsePointers);
   if (secrets === undefined) return undefined;
   for (const secret of secrets) registerSecret(secret);
   return { secrets, sessionIdPaths, app };

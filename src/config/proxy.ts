@@ -2,22 +2,23 @@ import type { ProxySettings } from '../util/http-proxy.ts';
 import { registerSecret } from '../util/redact.ts';
 import { InvalidValue, type Settings } from './settings.ts';
 
-const EXAMPLE = 'http://proxy.example:3128';
-
 /**
  * The proxies, by the variables that curl reads, in lower case or upper case, of which lower case wins. curl takes
  * `HTTP_PROXY` in lower case alone, as a CGI program gets a variable of that name from whoever asks; this is none.
  * https://everything.curl.dev/usingcurl/proxies/env.html
  */
 export function loadProxy(settings: Settings): ProxySettings | undefined {
-  const read = <Value>(name: string, parse: (text: string) => Value, example: string) => {
-    const lower = settings.optional(name.toLowerCase(), parse, example);
-    const upper = settings.optional(name, parse, example);
+  const read = <Value>(
+    variable: 'HTTP_PROXY' | 'HTTPS_PROXY' | 'NO_PROXY',
+    parse: (text: string) => Value,
+  ) => {
+    const lower = settings.optionalInLowerCase(variable, parse);
+    const upper = settings.optional(variable, parse);
     return lower ?? upper;
   };
-  const http = read('HTTP_PROXY', parseProxy, EXAMPLE);
-  const https = read('HTTPS_PROXY', parseProxy, EXAMPLE);
-  const noProxy = read('NO_PROXY', parseNoProxy, 'localhost,.internal.example,10.0.0.0/8');
+  const http = read('HTTP_PROXY', parseProxy);
+  const https = read('HTTPS_PROXY', parseProxy);
+  const noProxy = read('NO_PROXY', parseNoProxy);
   return http === undefined && https === undefined ? undefined : { http, https, noProxy };
 }
 

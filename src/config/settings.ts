@@ -1,15 +1,13 @@
 import { readFileSync } from 'node:fs';
+import { VARIABLES, type VariableName, variableOf } from './variables.ts';
 
 /** Variables by name, as in `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The variables that may also be given as a file that holds the value: `KORE_CLIENT_SECRET_FILE`. */
-export const SECRETS: ReadonlySet<string> = new Set([
-  'KORE_CLIENT_SECRET',
-  'QUEUE_URL',
-  'API_TOKEN',
-  'WEBHOOK_SECRET',
-]);
+export const SECRETS: ReadonlySet<string> = new Set(
+  VARIABLES.filter(({ isSecret }) => isSecret).map(({ name }) => name),
+);
 
 /** Far more than any secret has; whatever is larger is another file. */
 const MAX_SECRET_CHARACTERS = 64 * 1024;
@@ -26,29 +24,44 @@ export class Settings {
     this.#environment = environment;
   }
 
-  /** The value of a variable; what `standard` means where it is unset or wrong. */
-  withDefault<Value>(variable: string, parse: (text: string) => Value, standard: string): Value {
-    return this.optional(variable, parse, standard) ?? parse(standard);
+  /**
+   * The value of a variable; what its default means where it is unset or wrong.
+   * @param standard in place of the default in the table of variables.
+   */
+  withDefault<Value>(variable: VariableName, parse: (text: string) => Value, standard?: string): Value {
+    const written = standard ?? variableOf(variable).standard;
+    if (written === undefined) throw new TypeError(`${variable} has no default`);
+    return this.optional(variable, parse) ?? parse(written);
   }
 
   /** The value of a variable, or `undefined`, which is a fault if it is needed. */
   required<Value>(
-    variable: string,
+    variable: VariableName,
     parse: (text: string) => Value,
-    example: string,
     isNeeded: boolean,
   ): Value | undefined {
-    const value = this.optional(variable, parse, example);
+    const value = this.optional(variable, parse);
     if (value === undefined && isNeeded && !this.isFaulty(variable)) {
-      const alternative = SECRETS.has(variable) ? ` (or ${variable}_FILE)` : '';
+      const { isSecret, example } = variableOf(variable);
+      const alternative = isSecret ? ` (or ${variable}_FILE)` : '';
       this.addFault(variable, `is required${alternative}`, { example });
     }
     return value;
   }
 
   /** The value of a variable, or `undefined` where it is unset or wrong. */
-  optional<Value>(variable: string, parse: (text: string) => Value, example: string): Value | undefined {
-    const source = SECRETS.has(variable) ? this.#secret(variable) : this.#plain(variable);
+  optional<Value>(variable: VariableName, parse: (text: string) => Value): Value | undefined {
+    return this.#read(variable, variable, parse);
+  }
+
+  /** The same by the variable's name in lower case, as some tools write it. */
+  optionalInLowerCase<Value>(variable: VariableName, parse: (text: string) => Value): Value | undefined {
+    return this.#read(variable.toLowerCase(), variable, parse);
+  }
+
+  #read<Value>(name: string, variable: VariableName, parse: (text: string) => Value): Value | undefined {
+    const { isSecret, example } = variableOf(variable);
+    const source = isSecret ? this.#secret(name) : this.#plain(name);
     if (source === undefined) return undefined;
     try {
       return parse(source.text);
@@ -57,6 +70,11 @@ export class Settings {
       this.addFault(source.variable, error.message, { example });
       return undefined;
     }
+  }
+
+  /** Whether a variable, or its file, is set to anything. */
+  isSet(variable: VariableName): boolean {
+    return [variable, `${variable}_FILE`].some((name) => (this.#environment[name] ?? '').trim() !== '');
   }
 
   /** @param advice what would be right, apart from what is wrong. */

@@ -27,25 +27,24 @@ const parseSampler = oneOf(
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
 export function loadTraces(settings: Settings, proxy: ProxySettings | undefined): TracesConfig | undefined {
-  const isDisabled = settings.withDefault('OTEL_SDK_DISABLED', isTrue, 'false');
-  const exporter = settings.withDefault('OTEL_TRACES_EXPORTER', (text) => text, 'otlp');
+  const isDisabled = settings.withDefault('OTEL_SDK_DISABLED', isTrue);
+  const exporter = settings.withDefault('OTEL_TRACES_EXPORTER', (text) => text);
   if (isDisabled || exporter === 'none') return undefined;
-  const endpoints = ENDPOINTS.map((name) => settings.optional(name, parseEndpoint, DEFAULT_ENDPOINT));
+  const endpoints = ENDPOINTS.map((name) => settings.optional(name, parseEndpoint));
   const isNamed =
     endpoints.some((url) => url !== undefined) || ENDPOINTS.some((name) => settings.isFaulty(name));
   if (!isNamed) return undefined;
   for (const name of HEADERS) {
-    const credentials = settings.optional(name, parseCredentials, 'api-key=secret,tenant=voice') ?? [];
+    const credentials = settings.optional(name, parseCredentials) ?? [];
     for (const credential of credentials) registerSecret(credential);
   }
   return {
     endpoint: endpoints.find((url) => url !== undefined) ?? DEFAULT_ENDPOINT,
     proxy,
     protocol:
-      settings.optional(TRACES_PROTOCOL, parseProtocol, 'http/protobuf') ??
-      settings.withDefault(PROTOCOL, parseProtocol, 'http/protobuf'),
-    sampler: settings.withDefault('OTEL_TRACES_SAMPLER', parseSampler, 'parentbased_always_on'),
-    samplerRatio: settings.withDefault('OTEL_TRACES_SAMPLER_ARG', between(parseRatio, '0', '1'), '1'),
+      settings.optional(TRACES_PROTOCOL, parseProtocol) ?? settings.withDefault(PROTOCOL, parseProtocol),
+    sampler: settings.withDefault('OTEL_TRACES_SAMPLER', parseSampler),
+    samplerRatio: settings.withDefault('OTEL_TRACES_SAMPLER_ARG', between(parseRatio, '0', '1')),
   };
 }
 

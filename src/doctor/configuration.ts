@@ -4,6 +4,7 @@ import type { ArchiveTarget, Config, KoreConfig, QueueConfig } from '../config/c
 import { loadConfig, type Need } from '../config/load.ts';
 import { isLoopback } from '../config/parsers.ts';
 import { ConfigError, type Environment, type Fault } from '../config/settings.ts';
+import { findUnknownVariables } from '../config/unknown-variables.ts';
 import { type CheckResult, failed, ok, warning } from './check.ts';
 
 const NAME = 'configuration';
@@ -16,9 +17,9 @@ export interface SoundParts {
 }
 
 /** The variables that each part is made of. */
-const KORE = /^KORE_(?!MEDIA_|ALLOW_)/;
+const KORE = /^(KORE_(?!MEDIA_|ALLOW_PRIVATE_)|(HTTPS?|NO)_PROXY$)/i;
 const QUEUE = /^QUEUE_/;
-const ARCHIVE = /^(ARCHIVE_URL$|S3_|MAX_RECORDING_BYTES$|TRANSFER_MEMORY$)/;
+const ARCHIVE = /^(ARCHIVE_URL$|S3_|MAX_RECORDING_BYTES$|TRANSFER_MEMORY$|(HTTPS?|NO)_PROXY$)/i;
 
 /**
  * Reads the configuration as `start` would, and then each part by itself, so that a fault in one of them keeps
@@ -35,7 +36,10 @@ export function checkConfiguration(environment: Environment): {
     queue: load(only(environment, QUEUE)).config?.queue,
     archive: archive && { target: archive.archive, maxRecordingBytes: archive.work.maxRecordingBytes },
   };
-  const results = [...sayFaults(environment), ...sayInsecure(kore)];
+  const unknown = findUnknownVariables(environment).warnings.map(({ variable, message }) =>
+    warning(NAME, `${variable} ${message}`, `correct or remove ${variable}`),
+  );
+  const results = [...sayFaults(environment), ...sayInsecure(kore), ...unknown];
   const bot = kore ? ` for bot ${kore.botId}` : '';
   return { results: results.length > 0 ? results : [ok(NAME, `complete${bot}`)], parts };
 }

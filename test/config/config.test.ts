@@ -87,6 +87,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
     http: { host: '127.0.0.1', port: 8080, isPortDefault: true, tokens: [] },
     schedules: [],
     logLevel: 'info',
+    warnings: [],
   } satisfies Config);
 });
 
@@ -297,11 +298,11 @@ describe('good values', () => {
   );
 
   test('any address will do with a token', () => {
-    const environment = { HTTP_HOST: '0.0.0.0', HTTP_PORT: '0', API_TOKEN: 'a-token' };
+    const environment = { HTTP_HOST: '0.0.0.0', HTTP_PORT: '0', API_TOKEN: 'a-long-enough-token' };
     expect(load(environment, 'api').http).toMatchObject({
       host: '0.0.0.0',
       port: 0,
-      tokens: [{ role: 'operate', token: 'a-token' }],
+      tokens: [{ role: 'operate', token: 'a-long-enough-token' }],
     });
   });
 
@@ -354,6 +355,80 @@ describe('good values', () => {
     });
     expect(load(environment).kore).toBeUndefined();
     expect(redact('secret-of-a-file')).toBe('[redacted]');
+  });
+});
+
+describe('safe by default', () => {
+  const SHORT = { HTTP_HOST: '0.0.0.0', API_TOKEN: 'a-long-enough-token,fifteen-letters' };
+
+  test('a token under 16 characters is refused where other machines can try it', () => {
+    expect(faults(SHORT, 'api')).toMatchObject([
+      { variable: 'API_TOKEN', message: expect.stringMatching(/under 16 characters/) },
+    ]);
+    expect(faults({ ...SHORT, HTTP_HOST: '::1' }, 'api')).toEqual([]);
+    expect(faults(SHORT)).toEqual([]);
+  });
+
+  test('Kore is not reached by plain http on another machine, unless that is said', () => {
+    const plain = { ...KORE, KORE_HOST: 'http://kore.internal.example' };
+    expect(faults(plain, 'kore')).toMatchObject([
+      { variable: 'KORE_HOST', hint: expect.stringContaining('KORE_ALLOW_PLAIN_HTTP=true') },
+    ]);
+    expect(faults({ ...plain, KORE_ALLOW_PLAIN_HTTP: 'true' }, 'kore')).toEqual([]);
+    expect(faults({ ...plain, KORE_HOST: 'http://[::1]:3000' }, 'kore')).toEqual([]);
+  });
+
+  test('where storage is required, as in the container image, nothing goes to a default directory', () => {
+    const required = { REQUIRE_STORAGE: 'true' };
+    expect(faults(required).map(({ variable }) => variable)).toEqual(['QUEUE_URL', 'ARCHIVE_URL']);
+    expect(
+      faults({ ...required, QUEUE_URL_FILE: file('queue-url', 'redis://r'), ARCHIVE_URL: 'file:/a' }),
+    ).toEqual([]);
+  });
+});
+
+describe('misspelt variables', () => {
+  test.each([
+    ['ARCHIVE_URI', 'ARCHIVE_URL'],
+    ['ARCHVIE_URL', 'ARCHIVE_URL'],
+    ['archive_url', 'ARCHIVE_URL'],
+    ['KORE_BOTID', 'KORE_BOT_ID'],
+    ['API_TOKENS', 'API_TOKEN'],
+    ['TRANSCRIPTS_WAIT', 'TRANSCRIPT_WAIT'],
+    ['LOGLEVEL', 'LOG_LEVEL'],
+  ])('%s is a fault, as %s must be meant', (variable, meant) => {
+    const found = faults({ [variable]: 'hunter22' });
+    expect(found).toEqual([{ variable, message: `is not known: did you mean ${meant}?` }]);
+  });
+
+  test('beside the right one it is a warning', () => {
+    const { warnings } = load({ ARCHIVE_URI: 's3://old', ARCHIVE_URL: 's3://new' });
+    expect(warnings).toEqual([{ variable: 'ARCHIVE_URI', message: expect.stringContaining('ARCHIVE_URL?') }]);
+  });
+
+  test('what is close to none is a warning if it is named as ours are', () => {
+    expect(load({ KORE_REGION: 'eu' }).warnings).toEqual([
+      { variable: 'KORE_REGION', message: 'is not known and does nothing' },
+    ]);
+  });
+
+  test('what others set is none of our business', () => {
+    const environment = {
+      PATH: '/bin',
+      HOME: '/root',
+      AWS_REGION: 'eu-central-1',
+      OTEL_SERVICE_NAME: 'x',
+      FTP_PROXY: 'http://proxy.example',
+      all_proxy: 'socks5://proxy.example',
+      QUEUE_SERVICE_HOST: '10.0.0.1',
+      QUEUE_SERVICE_PORT_REDIS: '6379',
+      QUEUE_PORT: 'tcp://10.0.0.1:6379',
+      QUEUE_PORT_6379_TCP_ADDR: '10.0.0.1',
+      NODE_ENV: 'production',
+      npm_config_loglevel: 'warn',
+      ARCHIVE_URI: '',
+    };
+    expect(load(environment).warnings).toEqual([]);
   });
 });
 
@@ -659,6 +734,73 @@ describe('the environment', () => {
   test('both forms in the process are a fault with a .env too', () => {
     const environment = readEnvironment(withDotEnv('A=1'), { API_TOKEN: 'a', API_TOKEN_FILE: '/b' });
     expect(faults(environment)).toMatchObject([{ variable: 'API_TOKEN' }]);
+  });
+
+  test('reads a .env as people and their editors write it', () => {
+    const lines = [
+      '\uFEFFKORE_HOST=https://kore.example # the one in Europe',
+      '',
+      '# KORE_BOT_ID=st-0',
+      'export KORE_BOT_ID="st-1"',
+      "  KORE_CLIENT_ID = 'cs-1'",
+      'KORE_CLIENT_SECRET="with # and = in it"',
+      'LOG_LEVEL=debug',
+      'LOG_LEVEL=warn',
+      'KORE_ACCOUNT_ID=',
+    ];
+    for (const end of ['\n', '\r\n']) {
+      const environment = readEnvironment(withDotEnv(lines.join(end)), {});
+      expect(load(environment, 'kore')).toMatchObject({
+        kore: {
+          baseUrl: 'https://kore.example',
+          botId: 'st-1',
+          clientId: 'cs-1',
+          clientSecret: 'with # and = in it',
+          accountId: undefined,
+        },
+        logLevel: 'warn',
+      });
+    }
+  });
+
+  test('understands values in the quotes that docker run --env-file leaves on', () => {
+    const environment = readEnvironment(mkdtempSync(join(directory, 'home-')), {
+      KORE_HOST: '"https://kore.example"',
+      KORE_CLIENT_SECRET: "'a-secret'",
+      https_proxy: '"http://proxy.example:3128"',
+      AWS_REGION: '"eu-central-1"',
+      OTHER: '"as it is"',
+    });
+    expect(environment).toEqual({
+      KORE_HOST: 'https://kore.example',
+      KORE_CLIENT_SECRET: 'a-secret',
+      https_proxy: 'http://proxy.example:3128',
+      AWS_REGION: 'eu-central-1',
+      OTHER: '"as it is"',
+    });
+    const processEnv = { AWS_REGION: '"eu-central-1"' };
+    passSdkSettings(environment, processEnv);
+    expect(processEnv).toEqual({ AWS_REGION: 'eu-central-1' });
+  });
+
+  test.each([
+    [
+      'of UTF-16, as PowerShell writes it',
+      Buffer.from('\uFEFFKORE_HOST=kore.example', 'utf16le'),
+      /not UTF-8 text/,
+    ],
+    ['of UTF-16 without a mark', Buffer.from('KORE_HOST=kore.example', 'utf16le'), /not UTF-8 text/],
+    ['of Latin-1', Buffer.from('KORE_CLIENT_SECRET=schlüssel', 'latin1'), /not UTF-8 text/],
+    [
+      'with a colon for "="',
+      Buffer.from('A=1\nKORE_HOST: kore.example\n'),
+      /line 2 sets nothing; put a "=" behind KORE_HOST/,
+    ],
+  ])('refuses a .env %s', (_, content, message) => {
+    const home = mkdtempSync(join(directory, 'home-'));
+    writeFileSync(join(home, '.env'), content);
+    expect(() => readEnvironment(home, {})).toThrow(ConfigError);
+    expect(() => readEnvironment(home, {})).toThrow(message);
   });
 
   test('tells a .env that cannot be read', () => {

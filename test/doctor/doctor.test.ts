@@ -123,8 +123,15 @@ describe('doctor', () => {
     expect(JSON.stringify(results)).not.toContain('sesame-open');
   });
 
-  it('warns of a Kore host that is not https', async () => {
-    const { configuration } = await examine({ KORE_HOST: 'http://kore.invalid' });
+  it('warns of a Kore host that is not https where that is allowed, and names what allows it where it is not', async () => {
+    const refused = await examine({ KORE_HOST: 'http://kore.invalid' });
+    expect(text(refused.configuration)).toMatch(
+      /^failed: KORE_HOST: .*in clear -> write https.*KORE_ALLOW_PLAIN_HTTP=true/,
+    );
+    const { configuration } = await examine({
+      KORE_HOST: 'http://kore.invalid',
+      KORE_ALLOW_PLAIN_HTTP: 'true',
+    });
     expect(text(configuration)).toMatch(/^warning: .*in clear -> write https/);
   });
 

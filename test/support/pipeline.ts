@@ -167,6 +167,7 @@ export async function startPipeline(
     http: { host: '127.0.0.1', port: 0, tokens: [] },
     schedules: [],
     logLevel: 'trace',
+    warnings: [],
   };
   const log: string[] = [];
   const logger = createLogger('trace', (line) => log.push(line));

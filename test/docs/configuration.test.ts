@@ -1,0 +1,58 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { configurationDocs } from '../../scripts/configuration-docs.ts';
+import { loadConfig } from '../../src/config/load.ts';
+import { VARIABLES } from '../../src/config/variables.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
+
+describe('docs/configuration.md', () => {
+  test('is what "npm run docs:config" writes', () => {
+    expect(read('docs/configuration.md')).toBe(configurationDocs());
+  });
+
+  test('has each variable in one row', () => {
+    const rows = read('docs/configuration.md').match(/^\| `[A-Z0-9_]+`(?= (\*|\|))/gm) ?? [];
+    const names = rows.map((row) => row.slice(3, -1)).filter((name) => name !== 'QUEUE_URL');
+    expect(names).toEqual(VARIABLES.map(({ name }) => name).filter((name) => name !== 'QUEUE_URL'));
+  });
+});
+
+describe('the table of variables', () => {
+  test('names each variable that src/config reads, and no other', () => {
+    const sources = readdirSync(join(ROOT, 'src/config'))
+      .filter((file) => file !== 'variables.ts')
+      .map((file) => read(`src/config/${file}`))
+      .join('\n');
+    const unread = VARIABLES.filter(({ name }) => !sources.includes(`'${name}'`)).map(({ name }) => name);
+    expect(unread).toEqual([]);
+  });
+
+  test('has defaults that mean the same when they are written down', () => {
+    const written = VARIABLES.filter(({ standard }) => standard !== undefined).map(
+      ({ name, standard }) => [name, standard] as const,
+    );
+    // What tells whether the port is the default is whether it is written.
+    const { http, ...config } = loadConfig(Object.fromEntries(written), { needs: [] });
+    const { http: standardHttp, ...standard } = loadConfig({}, { needs: [] });
+    expect(config).toEqual(standard);
+    expect(http).toEqual({ ...standardHttp, isPortDefault: undefined });
+  });
+
+  test('has examples of which none is refused', () => {
+    for (const { name, example, isSecret } of VARIABLES) {
+      if (isSecret && example.includes(' ')) continue;
+      const others = name === 'S3_KMS_KEY_ID' ? { S3_SSE: 'aws:kms' } : {};
+      const jwt = name.startsWith('API_J')
+        ? Object.fromEntries(
+            VARIABLES.filter((v) => v.name.startsWith('API_J')).map((v) => [v.name, v.example]),
+          )
+        : {};
+      const storage = name === 'REQUIRE_STORAGE' ? { QUEUE_URL: 'redis://r', ARCHIVE_URL: 'file:/a' } : {};
+      const environment = { ...others, ...jwt, ...storage, [name]: example };
+      expect(() => loadConfig(environment, { needs: [] }), name).not.toThrow();
+    }
+  });
+});
