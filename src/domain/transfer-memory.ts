@@ -2,7 +2,8 @@
 
 /** The least S3 takes for a part that is not the last. */
 export const MIN_PART_BYTES = 5 * 1024 * 1024;
-const MAX_PARTS = 10_000;
+/** The most parts that S3 takes. */
+export const MAX_PARTS = 10_000;
 
 /** Chunks on their way between the source and the parts. */
 const CHUNK_SLACK_BYTES = 256 * 1024;
@@ -20,10 +21,8 @@ export function partBytesFor(maxObjectBytes: number): number {
 
 /** The most bytes of a body (of unknown size: `undefined`) that an upload to S3 holds. */
 export function s3TransferMemory(expectedBytes: number | undefined, partBytes: number): number {
-  // Sending over TLS, Node encrypts a whole buffer into a second one of that size.
-  if (expectedBytes !== undefined && expectedBytes <= partBytes) return 2 * expectedBytes + CHUNK_SLACK_BYTES;
-  // lib-storage holds on to a part that was sent while it gathers and joins the next one.
-  return 4 * partBytes + CHUNK_SLACK_BYTES;
+  // One part at a time. Sending it over TLS, Node encrypts the whole buffer into a second one of that size.
+  return 2 * Math.min(expectedBytes ?? partBytes, partBytes) + CHUNK_SLACK_BYTES;
 }
 
 /** The most bytes of a body that writing it to a file holds. */

@@ -71,7 +71,7 @@ describe('the memory of a process', () => {
     'is no larger for a recording of 500 MB than for ten of 50 MB one after another',
     async () => {
       // Just enough for one at a time, so that both carry the same bytes in the same way.
-      const transferMemory = '24MiB';
+      const transferMemory = '12MiB';
       const small = await carry({ count: 10, bytes: 50 * MB, transferMemory });
       const large = await carry({ count: 1, bytes: 500 * MB, transferMemory });
       expect([small.carriedBytes, large.carriedBytes]).toEqual([500 * MB, 500 * MB]);

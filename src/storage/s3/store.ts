@@ -31,7 +31,8 @@ import { createConditionalWrites, isAmazonS3 } from './conditional-writes.ts';
 import { isConditionalConflict, isPreconditionFailed, toArchiveS3Error } from './errors.ts';
 import { createFastPath, type Fallback } from './fast-path.ts';
 import { findObject, type ListAddress, listObjects, type ObjectAddress, openObject } from './lookup.ts';
-import { CLEAN_UP_MS, collectFirstPart, type Progress, uploadInParts } from './multipart.ts';
+import { CLEAN_UP_MS, type Progress, uploadInParts } from './multipart.ts';
+import { type Part, PartReader } from './parts.ts';
 import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
 
 /** An S3 archive. */
@@ -121,27 +122,24 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
 
   async function putInParts(
     key: string,
-    body: { next(): Promise<Buffer | undefined>; bytesRead(): number; sha256(): string },
+    body: { readonly first: Part; readonly parts: PartReader; sha256(): string },
     info: ObjectInfo,
     mode: WriteMode,
     signal: AbortSignal,
   ): Promise<WriteOutcome> {
     const progress: Progress = { completing: false };
     const absent = mode === 'absent';
-    const written = () => ({ bytes: body.bytesRead(), sha256: body.sha256() });
+    const written = () => ({ bytes: body.parts.bytesRead, sha256: body.sha256() });
     try {
       await uploadInParts(
         {
           client,
-          params: {
-            ...address(key),
-            ...objectParameters(s3, Date.now()),
-            ContentType: info.contentType,
-            ...((await sendsChecksums(client, s3)) && { ChecksumAlgorithm: 'CRC32' }),
-            ...(absent && conditional.send && { IfNoneMatch: '*' }),
-          },
-          partBytes,
-          next: body.next,
+          address: address(key),
+          parameters: { ...objectParameters(s3, Date.now()), ContentType: info.contentType },
+          withChecksums: await sendsChecksums(client, s3),
+          ifAbsent: absent && conditional.send,
+          first: body.first,
+          parts: body.parts,
           async beforeComplete() {
             if (absent && conditional.mustLook && (await find(key, signal))) throw preconditionFailed();
           },
@@ -215,12 +213,13 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         signal,
         async () => {
           try {
-            const first = await collectFirstPart(source, partBytes, body.expectedBytes);
-            if (first.whole) {
+            const parts = new PartReader(source, partBytes, body.expectedBytes);
+            const first = await parts.next();
+            if (first.isLast) {
               const whole = { bytes: first.bytes, sha256: body.sha256() };
               return await putObject(archive, address(key), whole, info, mode, signal);
             }
-            return await putInParts(key, { ...first.rest, sha256: () => body.sha256() }, info, mode, signal);
+            return await putInParts(key, { first, parts, sha256: () => body.sha256() }, info, mode, signal);
           } finally {
             await source.close();
           }
