@@ -101,6 +101,27 @@ describe('WAV', () => {
     expect(inspect(wav(Buffer.alloc(16_000), { before: list })).facts).toMatchObject({ durationSeconds: 1 });
   });
 
+  it('in its extensible form tells the codec by the sub-format', () => {
+    const plain = wav(Buffer.alloc(8000));
+    const subFormat = Buffer.from('0700000000001000800000aa00389b71', 'hex');
+    const format = Buffer.concat([
+      plain.subarray(20, 36),
+      Buffer.from('160010000100', 'hex'),
+      Buffer.alloc(2),
+      subFormat,
+    ]);
+    format.writeUInt16LE(0xfffe, 0);
+    const body = Buffer.concat([plain.subarray(0, 20), format, plain.subarray(36)]);
+    body.writeUInt32LE(format.length, 16);
+    body.writeUInt32LE(body.length - 8, 4);
+    expect(inspect(body)).toMatchObject({
+      end: 'confirmed',
+      notes: [],
+      facts: { codec: 'pcm_mulaw', sampleRate: 8000, channels: 1 },
+    });
+    expect(inspect(body.subarray(0, -1)).end).toBe('missing');
+  });
+
   it('in its 64-bit form tells its size in another chunk', () => {
     const ds64 = Buffer.alloc(36);
     ds64.write('ds64', 0, 'latin1');
@@ -381,10 +402,26 @@ describe('what is no recording', () => {
     ['JSON behind a guard against scripts', 'JSON', Buffer.from(")]}',\n{}")],
     ['a JSON string with quotes in it', 'JSON', Buffer.from('"Access \\"denied\\""')],
     ['a JSON number', 'JSON', Buffer.from('4002')],
+    ['HTML after a zero', 'HTML', Buffer.concat([Buffer.alloc(1), Buffer.from(html)])],
+    ['HTML after zeros', 'HTML', Buffer.concat([Buffer.alloc(2), Buffer.from(html)])],
+    ['JSON with zeros behind it', 'JSON', Buffer.concat([Buffer.from('{"code":404}'), Buffer.alloc(500)])],
+    ['HTML in UTF-16, marked, after blanks', 'HTML', Buffer.from(`\ufeff \n\t${html}`, 'utf16le')],
+    ['JSON in UTF-16, marked', 'JSON', Buffer.from('\ufeff{"error": "gone"}', 'utf16le')],
     ['a JSON word', 'JSON', Buffer.from('null\n')],
     ['a JSON string', 'JSON', Buffer.from('"Access denied"')],
   ] as const)('%s is recognised whatever its content type says', (_name, kind, body) => {
     expect(recogniseDocument(body, 'audio/wav')).toBe(kind);
+  });
+
+  it.each([
+    ['WAV', wav(Buffer.from('<html><body>{"a":1}</body></html>'.repeat(10)))],
+    ['Ogg', oggOpus(5)],
+    ['MP3', mp3(5)],
+  ])('%s is a recording, though its content type says HTML', (_name, body) => {
+    const inspector = createInspector('text/html');
+    inspector.add(body);
+    expect(inspector.identify().document).toBeUndefined();
+    expect(inspector.identify().container).toBeDefined();
   });
 
   it('plain text is recognised when its content type says so', () => {

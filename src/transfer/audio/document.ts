@@ -29,9 +29,7 @@ const JSON_START = /^(\)\]\}'|\{\s*["}]|\[\s*([[{"\]]|-?\d|true\b|false\b|null\b
  * @param contentType the header as received.
  */
 export function recogniseDocument(head: Buffer, contentType: string | undefined): DocumentKind | undefined {
-  const text = decode(head)
-    .replace(/^\ufeff/, '')
-    .trimStart();
+  const text = trimBlank(decode(head));
   const sample = text.slice(0, SAMPLE_CHARACTERS);
   if (HTML.test(sample)) return 'HTML';
   if (XML.test(sample)) return 'XML';
@@ -39,6 +37,22 @@ export function recogniseDocument(head: Buffer, contentType: string | undefined)
   if (MARKUP.test(sample)) return 'XML';
   if (JSON_START.test(sample) || isSmallJson(text)) return 'JSON';
   return saysText(contentType) && isPlainText(head) ? 'text' : undefined;
+}
+
+/**
+ * Text without what is nothing at either end: byte order mark, blanks, and the zeros that servers written in C send with
+ * a text or fill its buffer with.
+ */
+function trimBlank(text: string): string {
+  let start = 0;
+  while (start < text.length && isBlank(text.charCodeAt(start))) start++;
+  let end = text.length;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0 || code === 0xfeff || code === 0x20 || (code >= 0x09 && code <= 0x0d);
 }
 
 /** A word, number or string alone is JSON only if nothing else is there. */
@@ -74,10 +88,12 @@ function markedEncoding(head: Buffer): 'utf32le' | 'utf32be' | 'utf16le' | 'utf1
 function decode(head: Buffer): string {
   const encoding = markedEncoding(head);
   if (encoding === 'utf32le' || encoding === 'utf32be') return decodeUtf32(head, encoding === 'utf32le');
-  const [first, second] = head;
+  const [first, second, third, fourth] = head;
   // UTF-16 without a mark: each letter of the markup has a zero beside it.
-  if (encoding === 'utf16be' || (first === 0 && second !== 0)) return swapped(head).toString('utf16le');
-  if (encoding === 'utf16le' || (first !== 0 && second === 0)) return head.toString('utf16le');
+  const isBigEndian = first === 0 && second !== 0 && third === 0;
+  const isLittleEndian = first !== 0 && second === 0 && fourth === 0;
+  if (encoding === 'utf16be' || isBigEndian) return swapped(head).toString('utf16le');
+  if (encoding === 'utf16le' || isLittleEndian) return head.toString('utf16le');
   // Markup is ASCII, which Latin-1 shows as it is, whatever the letters between it are encoded in.
   const marked = head.subarray(0, 3).equals(Buffer.from([0xef, 0xbb, 0xbf]));
   return head.toString('latin1', marked ? 3 : 0);

@@ -105,13 +105,13 @@ function identifyHead(head: Buffer, contentType: string | undefined): Identity {
 const HEAD_BYTES = 64 * 1024;
 
 /**
- * Recognises a container by a body's first bytes, never by its name or content type. An ID3v2 tag may stand before
- * any of them; what begins with a tag longer than the head stays unknown.
+ * Recognises a container by a body's first bytes, never by its name or content type. ID3v2 tags may stand before any
+ * of them; what begins with tags longer than the head stays unknown.
  *
  * @param head the first {@link HEAD_BYTES} of the body, or all of it if that is shorter.
  */
 function recognise(head: Buffer): Container | undefined {
-  const start = id3Length(head);
+  const start = id3Lengths(head);
   const rest = head.subarray(start);
   let container: Container | undefined;
   for (const recogniseOne of RECOGNISERS) container ??= recogniseOne(rest);
@@ -157,6 +157,14 @@ const VERSIONS = [2, 3, 4];
 const HEADER_BYTES = 10;
 const FOOTER_BYTES = 10;
 const HAS_FOOTER = 0x10;
+
+/** The length of all ID3v2 tags that a body begins with: tools that write tags put theirs before others. */
+function id3Lengths(head: Buffer): number {
+  let lengths = 0;
+  for (let length = id3Length(head); length > 0; length = id3Length(head.subarray(lengths)))
+    lengths += length;
+  return lengths;
+}
 
 /** The whole length of the ID3v2 tag that a body begins with; 0 where it begins with none. */
 function id3Length(head: Buffer): number {
