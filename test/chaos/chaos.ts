@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ArchiverError } from '../../src/index.ts';
+import { createRandom, type Random } from '../support/random.ts';
 import { checkWorld } from './check.ts';
 import { causeFaults } from './faults.ts';
-import { createRandom, type Random } from './random.ts';
 import { type ChaosQueue, openWorld, type World } from './world.ts';
 
 /** What to run. */

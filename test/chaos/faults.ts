@@ -1,8 +1,8 @@
 /** What goes wrong during a chaos run, one thing after the other, each for a while. */
 
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Random } from '../support/random.ts';
 import type { Fate } from '../support/s3-proxy.ts';
-import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /** Something that goes wrong. */

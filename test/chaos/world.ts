@@ -7,9 +7,9 @@ import type { RecordingSpec, SessionSpec } from '../../src/sandbox/spec.ts';
 import { startPostgres } from '../setup/postgres.ts';
 import { createLastingRedis } from '../setup/redis.ts';
 import { type RunningCli, startCli } from '../support/cli.ts';
+import type { Random } from '../support/random.ts';
 import { openTestBucket, type TestBucket } from '../support/s3.ts';
 import { type Fate, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
-import type { Random } from './random.ts';
 
 /** Which queue a run works on. */
 export type ChaosQueue = 'redis' | 'postgres';
