@@ -60,8 +60,11 @@ export function createGuardedLookup(
   };
 }
 
-/** What a name of `KORE_PRIVATE_MEDIA_HOSTS` may lead to; never the link-local addresses of a cloud's metadata. */
+/** What a name of `KORE_PRIVATE_MEDIA_HOSTS` may lead to; link-local addresses, where metadata is, are not among it. */
 const PRIVATE_RANGES: readonly string[] = ['private', 'uniqueLocal', 'carrierGradeNat', 'loopback'];
+
+/** Metadata services inside those ranges, which hand out credentials: of AWS (IPv6) and of Alibaba Cloud. */
+const METADATA_ADDRESSES = ['fd00:ec2::254', '100.100.100.200'];
 
 function mayLeadTo(
   hostname: string,
@@ -69,7 +72,9 @@ function mayLeadTo(
   policy: Pick<MediaConfig, 'allowPrivate' | 'privateHosts'>,
 ): boolean {
   if (policy.allowPrivate || isPublicAddress(address)) return true;
-  return policy.privateHosts.includes(hostname) && PRIVATE_RANGES.includes(ipaddr.process(address).range());
+  if (!policy.privateHosts.includes(hostname) || isIP(address) === 0) return false;
+  const parsed = ipaddr.process(address);
+  return PRIVATE_RANGES.includes(parsed.range()) && !METADATA_ADDRESSES.includes(parsed.toString());
 }
 
 /** The refusal of a literal address outside the public internet: nothing but an attack or a mistake names one. */

@@ -155,6 +155,8 @@ export interface Serving {
   readonly etag?: string;
   readonly lastModified?: string;
   readonly contentType?: string;
+  /** More headers of every answer. */
+  readonly headers?: Readonly<Record<string, string>>;
   /** Whether ranges are honoured; without it they are ignored. */
   readonly ranges?: boolean;
   /** How the end of the body is told. */
@@ -187,6 +189,7 @@ export function serve(recording: Buffer, serving: Serving = {}): Handler {
     await reply.write(
       head(partial ? 206 : 200, {
         'content-type': serving.contentType ?? 'audio/wav',
+        ...serving.headers,
         ...(etag === undefined ? {} : { etag }),
         ...(lastModified === undefined ? {} : { 'last-modified': lastModified }),
         ...(partial ? { 'content-range': `bytes ${from}-${recording.length - 1}/${recording.length}` } : {}),

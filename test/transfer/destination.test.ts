@@ -83,6 +83,18 @@ describe('where recordings may come from', () => {
     expect(refusalOf('http://127.0.0.2/x', policy)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
   });
 
+  it('allows a private host by its exact name', () => {
+    const policy = { hosts: HOSTS, allowPrivate: false, privateHosts: ['media.internal.example'] };
+    expect(parseDestination('https://media.internal.example/x', policy).host).toBe('media.internal.example');
+    expect(refusalOf('https://x.media.internal.example/x', policy)).toMatchObject({
+      code: 'RECORDING_HOST_NOT_ALLOWED',
+      retryable: true,
+      host: 'x.media.internal.example',
+      hint: expect.stringContaining('KORE_MEDIA_HOSTS'),
+    });
+    expect(refusalOf('http://media.internal.example/x', policy)).toMatchObject({ retryable: false });
+  });
+
   it('keeps path and query byte for byte', () => {
     const target = "/a/../b//%7Ec;d'e/x?e=1&n=a%2fb&s=QUJD+/==$$&t=%zz|{}";
     expect(parseDestination(`https://kore.ai${target}#fragment`, STRICT)).toMatchObject({
@@ -114,8 +126,12 @@ describe('addresses that names resolve to', () => {
     },
   );
 
-  function look(answers: readonly string[], options: { all?: boolean }): Promise<unknown> {
-    const lookup = createGuardedLookup({ allowPrivate: false, privateHosts: [] }, async () =>
+  function look(
+    answers: readonly string[],
+    options: { all?: boolean },
+    privateHosts: readonly string[] = [],
+  ): Promise<unknown> {
+    const lookup = createGuardedLookup({ allowPrivate: false, privateHosts }, async () =>
       answers.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
     );
     return new Promise((resolve) => {
@@ -132,11 +148,34 @@ describe('addresses that names resolve to', () => {
   });
 
   it('refuses a name with one private address among public ones', async () => {
-    const refusal = { code: 'RECORDING_HOST_NOT_ALLOWED', message: expect.stringContaining('media.kore.ai') };
+    const refusal = {
+      code: 'RECORDING_HOST_NOT_ALLOWED',
+      message: expect.stringContaining('media.kore.ai'),
+      retryable: true,
+      host: 'media.kore.ai',
+      hint: expect.stringContaining('KORE_PRIVATE_MEDIA_HOSTS'),
+    };
     expect(await look(['8.8.8.8', '10.0.0.1'], { all: true })).toMatchObject(refusal);
     expect(await look(['8.8.8.8', '10.0.0.1'], {})).toMatchObject(refusal);
     expect(await look(['::1'], { all: true })).toMatchObject(refusal);
   });
+
+  it.each(['10.0.0.1', '192.168.1.1', '100.64.0.1', '127.0.0.1', 'fd12::1'])(
+    'allows %s where the very name is listed as private',
+    async (address) => {
+      expect(await look([address, '8.8.8.8'], {}, ['media.kore.ai'])).toBe(address);
+      expect(await look([address], {}, ['kore.ai'])).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+    },
+  );
+
+  it.each(['169.254.169.254', 'fd00:ec2::254', '100.100.100.200', 'fe80::1', '0.0.0.0', '224.0.0.1', '::'])(
+    'never allows %s, whoever is listed',
+    async (address) => {
+      expect(await look([address], {}, ['media.kore.ai'])).toMatchObject({
+        code: 'RECORDING_HOST_NOT_ALLOWED',
+      });
+    },
+  );
 
   it('fails on a name without addresses', async () => {
     expect(await look([], { all: true })).toBeInstanceOf(Error);

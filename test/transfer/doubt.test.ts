@@ -1,0 +1,399 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
+import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
+import { wav, wavOf } from '../support/audio.ts';
+import {
+  type Handler,
+  head,
+  inTurn,
+  type MediaServer,
+  respond,
+  serve,
+  startMediaServer,
+} from '../support/media-server.ts';
+import { createHarness, type TransferHarness, type TransferRun } from '../support/transfers.ts';
+
+const fixture = (name: string): Buffer => readFileSync(new URL(`../fixtures/audio/${name}`, import.meta.url));
+
+const BASE = fixture('base.wav');
+const HALF = BASE.subarray(0, 12_022);
+
+/** The recording with other sizes in its header. */
+function claiming(changes: { riff?: number; data?: number }): Buffer {
+  const bytes = Buffer.from(BASE);
+  const dataAt = bytes.indexOf('data') + 4;
+  bytes.writeUInt32LE((bytes.readUInt32LE(4) + (changes.riff ?? 0)) >>> 0, 4);
+  bytes.writeUInt32LE((bytes.readUInt32LE(dataAt) + (changes.data ?? 0)) >>> 0, dataAt);
+  return bytes;
+}
+
+function withSizes(size: number): Buffer {
+  const bytes = Buffer.from(BASE);
+  bytes.writeUInt32LE(size, 4);
+  bytes.writeUInt32LE(size, bytes.indexOf('data') + 4);
+  return bytes;
+}
+
+const LONGEST = claiming({ riff: 960_000, data: 960_000 });
+const FIELD_FILES = [
+  'rf64.wav',
+  'wave64.w64',
+  'gsm610.wav',
+  'amr-nb.amr',
+  'm4a.m4a',
+  'aac.3gp',
+  'plain.mp3',
+  'opus.ogg',
+  'flac-pipe.flac',
+  'ffmpeg-pipe.wav',
+];
+
+describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', (kind) => {
+  let archive: TestArchive;
+  let server: MediaServer;
+  let harness: TransferHarness;
+  let key = '';
+  let count = 0;
+
+  beforeAll(async () => {
+    archive = await openTestArchive(kind);
+  });
+
+  afterAll(async () => {
+    await archive.close();
+  });
+
+  beforeEach(async () => {
+    server = await startMediaServer();
+    harness = createHarness(archive.store);
+    count += 1;
+    key = `session/${count}`;
+  });
+
+  afterEach(async () => {
+    await harness.close();
+    await server.close();
+    expect(await archive.leftovers()).toEqual([]);
+  });
+
+  const run = (options: Partial<TransferRun> = {}) =>
+    harness.run({ key, urls: [`${server.origin}/voicemail`], ...options });
+
+  /** Runs the transfer, looks whether exactly these bytes are in the archive, and tells how sure they are. */
+  async function archived(bytes: Buffer, options: Partial<TransferRun> = {}) {
+    const result = await run(options);
+    expect((await archive.get(archive.store.fullKey(key))).equals(bytes)).toBe(true);
+    expect(result.integrity.notes.length > 0).toBe(result.integrity.state === 'suspect');
+    return result.integrity.state;
+  }
+
+  async function failed(options: Partial<TransferRun> = {}): Promise<VoicemailError> {
+    const outcome: unknown = await run(options).catch((error: unknown) => error);
+    if (!isVoicemailError(outcome)) throw new Error('no VoicemailError', { cause: outcome });
+    expect(await archive.list()).not.toContain(archive.store.fullKey(key));
+    return outcome;
+  }
+
+  describe('that came with its length', () => {
+    it.each(FIELD_FILES)('is verified: %s', async (name) => {
+      server.handle(serve(fixture(name)));
+      expect(await archived(fixture(name))).toBe('verified');
+      expect(server.requests).toHaveLength(1);
+    });
+
+    it.each([
+      ['sizes of 0xFFFFFFFF', withSizes(0xffffffff)],
+      ['sizes of 0', withSizes(0)],
+      ['no samples', wav(Buffer.alloc(0))],
+    ])('is verified: a WAV with %s', async (_name, recording) => {
+      server.handle(serve(recording));
+      expect(await archived(recording)).toBe('verified');
+    });
+
+    it('is archived at once: a WAV whose RIFF size is nonsense', async () => {
+      const recording = claiming({ riff: 2 ** 30 });
+      server.handle(serve(recording));
+      await archived(recording);
+      expect(server.requests).toHaveLength(1);
+    });
+
+    it('is archived at once as suspect: no audio container known', async () => {
+      const recording = Buffer.concat([Buffer.from([1, 2, 3]), randomBytes(1000)]);
+      server.handle(serve(recording));
+      expect(await archived(recording)).toBe('suspect');
+      expect(server.requests).toHaveLength(1);
+    });
+
+    it.each([
+      ['44 bytes', claiming({ data: 44 })],
+      ['the longest message', LONGEST],
+    ])('is suspect once the doubt is old enough: a WAV that claims more, by %s', async (_name, recording) => {
+      server.handle(serve(recording));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      expect(server.requests).toHaveLength(4);
+      expect(await archived(recording, { settleDoubt: true })).toBe('suspect');
+    });
+
+    it('is the whole one where the first two downloads were cut, however old the doubt', async () => {
+      for (const settleDoubt of [false, true]) {
+        key = `session/cut-${settleDoubt}`;
+        server.handle(inTurn(respond(200, HALF), respond(200, HALF), respond(200, BASE)));
+        expect(await archived(BASE, { settleDoubt })).toBe('verified');
+      }
+    });
+
+    it('is never a growing one while doubt is young', async () => {
+      let grown = 4000;
+      server.handle((request, reply) => {
+        grown += 1000;
+        return respond(200, BASE.subarray(0, grown))(request, reply);
+      });
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      server.handle(respond(200, BASE));
+      expect(await archived(BASE)).toBe('verified');
+    });
+
+    it('is never one of which a part of the bytes is missing, however old the doubt', async () => {
+      server.handle(serve(BASE, { breaks: Array.from({ length: 50 }, () => 9000), breakBy: 'end' }));
+      expect(await failed({ settleDoubt: true })).toMatchObject({ code: 'RECORDING_TRUNCATED' });
+    });
+  });
+
+  describe('that came without a length', () => {
+    it.each([...FIELD_FILES, 'base.wav'])('is unverified at least: %s', async (name) => {
+      server.handle(serve(fixture(name), { framing: 'close' }));
+      expect(await archived(fixture(name))).toMatch(/^(un)?verified$/);
+    });
+
+    it('is unverified after two equal downloads', async () => {
+      const recording = fixture('amr-nb.amr');
+      server.handle(serve(recording, { framing: 'close' }));
+      expect(await archived(recording)).toBe('unverified');
+      expect(server.requests).toHaveLength(2);
+    });
+
+    it('is the longest where connections broke', async () => {
+      const recording = fixture('amr-nb.amr');
+      const breaks = [500, 600, 700].map((at) => Math.min(at, recording.length - 1));
+      server.handle(serve(recording, { framing: 'close', breaks, breakBy: 'end' }));
+      expect(await archived(recording)).toBe('unverified');
+    });
+
+    it('is not the shorter one that came twice after a longer one', async () => {
+      const recording = fixture('amr-nb.amr');
+      const cut: Handler = serve(recording.subarray(0, 600), { framing: 'close' });
+      const whole = serve(recording, { framing: 'close' });
+      server.handle(inTurn(cut, whole, cut, cut, whole));
+      expect(await archived(recording)).toBe('unverified');
+      expect(server.requests).toHaveLength(5);
+    });
+
+    it('waits where every download brings other bytes, and is suspect in the end', async () => {
+      const sent: Buffer[] = [];
+      server.handle((request, reply) => {
+        sent.push(Buffer.concat([Buffer.from([1, 2, 3]), randomBytes(1000)]));
+        return serve(sent.at(-1) ?? BASE, { framing: 'close' })(request, reply);
+      });
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      const result = await run({ settleDoubt: true });
+      expect(result.integrity.state).toBe('suspect');
+      expect((await archive.get(archive.store.fullKey(key))).equals(sent.at(-1) ?? BASE)).toBe(true);
+    });
+
+    it('waits while its container says that it is cut, however often it comes', async () => {
+      server.handle(serve(HALF, { framing: 'close' }));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      server.handle(serve(BASE, { framing: 'close' }));
+      expect(await archived(BASE)).toBe('verified');
+    });
+  });
+
+  describe('that came in a content coding nobody asked for', () => {
+    it.each([
+      ['gzip', gzipSync(BASE)],
+      ['x-gzip', gzipSync(BASE)],
+      ['deflate', deflateSync(BASE)],
+      ['br', brotliCompressSync(BASE)],
+      ['zstd', zstdCompressSync(BASE)],
+      ['aws-chunked, gzip', gzipSync(BASE)],
+      ['gzip, gzip', gzipSync(gzipSync(BASE))],
+    ])('is decoded: %s', async (coding, body) => {
+      server.handle(respond(200, body, { 'content-encoding': coding }));
+      expect(await archived(BASE)).toBe('verified');
+      server.handle(serve(body, { framing: 'chunks', headers: { 'content-encoding': coding } }));
+      await archived(BASE);
+    });
+
+    it.each(['binary', 'base64', 'identity', 'aws-chunked', 'utf-8', 'gzip', 'br', 'deflate', 'zstd'])(
+      'is archived as it is: %s, over plain bytes',
+      async (coding) => {
+        server.handle(respond(200, BASE, { 'content-encoding': coding }));
+        expect(await archived(BASE)).toBe('verified');
+      },
+    );
+
+    it('begins at the first byte again when it breaks', async () => {
+      const large = wavOf(600_000);
+      const headers = { 'content-encoding': 'gzip' };
+      server.handle(
+        serve(gzipSync(large), { etag: '"v1"', ranges: true, breaks: [200_000], breakBy: 'end', headers }),
+      );
+      expect(await archived(large)).toBe('verified');
+      expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, undefined]);
+    });
+
+    it('is bounded in its decoded size', async () => {
+      await harness.close();
+      harness = createHarness(archive.store, { maxRecordingBytes: 1_000_000 });
+      const bomb = gzipSync(wav(Buffer.alloc(50_000_000)));
+      expect(bomb.length).toBeLessThan(100_000);
+      server.handle(respond(200, bomb, { 'content-encoding': 'gzip' }));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE', retryable: false });
+      expect(server.requests).toHaveLength(1);
+    });
+
+    it('is bounded where the coding swallows its input without a byte of output', async () => {
+      await harness.close();
+      harness = createHarness(archive.store, { maxRecordingBytes: 1_000_000 });
+      // A gzip header whose file name never ends.
+      const endless = Buffer.concat([
+        Buffer.from('1f8b0808000000000003', 'hex'),
+        Buffer.alloc(3_000_000, 'a'),
+      ]);
+      server.handle(serve(endless, { framing: 'chunks', headers: { 'content-encoding': 'gzip' } }));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
+    });
+
+    it('waits while what is encoded is cut, and is kept as it is once the doubt is old enough', async () => {
+      const cut = gzipSync(BASE).subarray(0, -100);
+      server.handle(respond(200, cut, { 'content-encoding': 'gzip' }));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      expect(await archived(cut, { settleDoubt: true })).toBe('suspect');
+      key = `${key}-whole`;
+      server.handle(
+        inTurn(
+          respond(200, cut, { 'content-encoding': 'gzip' }),
+          respond(200, gzipSync(BASE), { 'content-encoding': 'gzip' }),
+        ),
+      );
+      expect(await archived(BASE)).toBe('verified');
+    });
+
+    it('is refused as what it is when a page was encoded', async () => {
+      server.handle(respond(200, gzipSync('<!doctype html><p>Maintenance'), { 'content-encoding': 'gzip' }));
+      expect(await failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO', retryable: true });
+    });
+  });
+
+  describe('that came as a part nobody asked for (206)', () => {
+    const last = BASE.length - 1;
+    const part =
+      (range: string, bytes: Buffer, headers: Readonly<Record<string, string>> = {}): Handler =>
+      (request, reply) =>
+        respond(206, bytes, { 'content-range': range, ...headers })(request, reply);
+
+    it('is verified where the part is all of it', async () => {
+      server.handle(part(`bytes 0-${last}/${BASE.length}`, BASE));
+      expect(await archived(BASE)).toBe('verified');
+      expect(server.requests).toHaveLength(1);
+    });
+
+    it('is asked for the rest', async () => {
+      const etag = { etag: '"v1"' };
+      server.handle((request, reply) => {
+        const from = request.rangeFrom ?? 0;
+        const to = Math.min(from + 9_999, last);
+        return part(`bytes ${from}-${to}/${BASE.length}`, BASE.subarray(from, to + 1), etag)(request, reply);
+      });
+      expect(await archived(BASE)).toBe('verified');
+      expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, 10_000, 20_000]);
+    });
+
+    it('is opened again where the part is another', async () => {
+      server.handle(inTurn(part(`bytes 100-${last}/${BASE.length}`, BASE.subarray(100)), respond(200, BASE)));
+      expect(await archived(BASE)).toBe('verified');
+    });
+
+    it.each(['bytes 0-24043/*', 'none', `bytes 0-${'9'.repeat(400)}/${'9'.repeat(400)}`])(
+      'is judged by its container where the range is %s',
+      async (range) => {
+        server.handle(part(range, BASE));
+        expect(await archived(BASE)).toBe('verified');
+      },
+    );
+  });
+
+  describe('from a host with its own ways', () => {
+    it('sends 64 KB of headers', async () => {
+      const cookies = Object.fromEntries(
+        Array.from({ length: 64 }, (_, index) => [`x-padding-${index}`, 'p'.repeat(1000)]),
+      );
+      server.handle(respond(200, BASE, cookies));
+      expect(await archived(BASE)).toBe('verified');
+    });
+
+    it.each(['315360000', 'Fri, 25 Nov 2039 00:00:00 GMT', '9'.repeat(60)])(
+      'asks for a pause of years (%s), and is given an hour at most',
+      async (retryAfter) => {
+        server.handle(respond(503, '', { 'retry-after': retryAfter }));
+        const error = await failed();
+        expect(error).toMatchObject({
+          code: 'DOWNLOAD_FAILED',
+          retryAfterMs: 3_600_000,
+          host: `127.0.0.1:${server.port}`,
+        });
+      },
+    );
+
+    it('asks for a pause until no date at all', async () => {
+      server.handle(inTurn(respond(503, '', { 'retry-after': 'soon' }), respond(200, BASE)));
+      expect(await archived(BASE)).toBe('verified');
+    });
+
+    it('drips, and is broken off once its average is too low', async () => {
+      await harness.close();
+      harness = createHarness(archive.store, { minBytesPerSecond: 10_000_000_000, minRateGraceMs: 0 });
+      server.handle(async (_request, reply) => {
+        await reply.write(head(200, { 'content-length': 1_000_000 }));
+        for (let sent = 0; sent < 1_000_000; sent += 5000) await reply.write(Buffer.alloc(5000));
+      });
+      expect(await failed()).toMatchObject({
+        code: 'DOWNLOAD_FAILED',
+        retryable: true,
+        message: expect.stringMatching(/too slow: \d+ bytes in \d+ s, less than .* DOWNLOAD_MIN_RATE/),
+      });
+      expect(server.requests).toHaveLength(1);
+    });
+  });
+
+  describe('in a data: URI', () => {
+    it.each([
+      ['base64', `data:audio/wav;base64,${BASE.toString('base64')}`],
+      ['base64, escaped', `data:audio/wav;base64,${encodeURIComponent(BASE.toString('base64'))}`],
+      ['base64 without a type', `DATA:;base64,${BASE.toString('base64')}`],
+      ['percent', `data:audio/wav,${BASE.toString('hex').replace(/../g, '%$&')}`],
+    ])('is decoded from %s', async (_name, url) => {
+      expect(await archived(BASE, { urls: [url] })).toBe('verified');
+      expect(server.requests).toHaveLength(0);
+    });
+
+    it('names no bytes of itself as its source', async () => {
+      const { source } = await run({ urls: [`data:audio/wav;base64,${BASE.toString('base64')}`] });
+      expect(source).toEqual({ host: 'data', path: '' });
+    });
+
+    it.each([
+      ['nothing in it', 'data:audio/wav;base64,', 'RECORDING_EMPTY', true],
+      ['no comma', 'data:audio/wav;base64', 'RECORDING_NOT_AUDIO', true],
+      ['a page', 'data:text/html,<html>no</html>', 'RECORDING_NOT_AUDIO', true],
+      ['too much', `data:audio/wav;base64,${'A'.repeat(60_000)}`, 'RECORDING_TOO_LARGE', false],
+    ])('is refused with %s', async (_name, url, code, retryable) => {
+      await harness.close();
+      harness = createHarness(archive.store, { maxRecordingBytes: 30_000 });
+      expect(await failed({ urls: [url] })).toMatchObject({ code, retryable });
+    });
+  });
+});
