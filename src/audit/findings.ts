@@ -13,7 +13,7 @@ export interface Facts {
   readonly bytes?: number;
   /** Lowercase hex. */
   readonly sha256?: string;
-  /** `wav`, `flac`, `ogg`, `mp3`, or `none` where nothing is recognised. */
+  /** As in the manifest's audio facts, such as `wav`; `none` where nothing is recognised. */
   readonly container?: string;
   /** Full key. */
   readonly key?: string;

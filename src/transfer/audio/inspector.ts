@@ -1,5 +1,7 @@
-import { recogniseAiff, recogniseAu, recogniseCaf } from './aiff.ts';
+import { recogniseAiff } from './aiff.ts';
 import { recogniseAsf } from './asf.ts';
+import { recogniseAu } from './au.ts';
+import { recogniseCaf } from './caf.ts';
 import type { Conclusion, Container } from './container.ts';
 import { type DocumentKind, recogniseDocument } from './document.ts';
 import { recogniseFlac } from './flac.ts';

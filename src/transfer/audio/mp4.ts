@@ -1,8 +1,7 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import { bytesText, type Container, type EndOfAudio } from './container.ts';
-import { MAX_HEADER_BYTES, type Part, PartWalker } from './part-walker.ts';
+import { isChunkId, MAX_HEADER_BYTES, type Part, PartWalker } from './part-walker.ts';
 import { known64 } from './sizes.ts';
-import { isChunkId } from './wav.ts';
 
 const BOX_HEADER_BYTES = 8;
 const LARGE_BOX_HEADER_BYTES = 16;

@@ -94,3 +94,13 @@ export class PartWalker {
     else this.#nextAt += part.bytes;
   }
 }
+
+/** Ids of chunks and boxes are of four printable characters. */
+export function isChunkId(id: Buffer): boolean {
+  return id.every((byte) => byte >= 0x20 && byte <= 0x7e);
+}
+
+/** Chunks start at even positions. */
+export function padded(bytes: number): number {
+  return bytes + (bytes % 2);
+}

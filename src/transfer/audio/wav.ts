@@ -1,5 +1,5 @@
 import type { Container } from './container.ts';
-import { type Part, PartWalker } from './part-walker.ts';
+import { isChunkId, type Part, PartWalker, padded } from './part-walker.ts';
 import { judgeSizes, known32, known64, type SampleData } from './sizes.ts';
 import {
   readWaveFormat,
@@ -12,11 +12,6 @@ import {
 const CHUNK_HEADER_BYTES = 8;
 const DS64_BYTES = 24;
 const UNKNOWN_32 = 0xffffffff;
-
-/** Chunk ids are of four printable characters. */
-export function isChunkId(id: Buffer): boolean {
-  return id.every((byte) => byte >= 0x20 && byte <= 0x7e);
-}
 
 /** WAV: RIFF, its 64-bit sisters RF64 and BW64 (EBU Tech 3306), and big-endian RIFX. */
 export function recogniseWav(head: Buffer): Container | undefined {
@@ -70,11 +65,6 @@ export function recogniseWav(head: Buffer): Container | undefined {
       };
     },
   };
-}
-
-/** Chunks start at even positions. */
-function padded(bytes: number): number {
-  return bytes + (bytes % 2);
 }
 
 /** Sony Wave64: chunks of a GUID and 64 bits of size, which counts both. Most ids are four letters and this. */
