@@ -75,8 +75,19 @@ describe('call details', () => {
     ['yes', true],
     ['true', true],
     [true, true],
+    ['Y', true],
+    [' yes ', true],
+    [1, true],
+    ['1', true],
     ['NO', false],
+    ['N', false],
+    ['False', false],
     [false, false],
+    [0, false],
+    ['0', false],
+    ['perhaps', undefined],
+    [{ value: 'NO' }, undefined],
+    ['no'.padEnd(100_000, 'o'), undefined],
     ['', undefined],
     [null, undefined],
     [undefined, undefined],
@@ -98,6 +109,21 @@ describe('call details', () => {
     const page = callsListing('a').read(answer({ data, numResults: 5 }));
     expect(page).toMatchObject({ sessions: [{ sessionId: 's-1' }], rows: 5, unreadable: 3, isLast: true });
   });
+
+  it.each(['IVR', 'ivrVoice', 'audiocodes', 'twiliovoice', 'korevg', 'voicemail', 'x-new', 7, null])(
+    'take a session of the channel %j for one that may have a voicemail',
+    (channel) => {
+      const page = callsListing('a').read(answer({ data: [{ sessionId: ' s-1 ', channel }] }));
+      expect(page).toMatchObject({ sessions: [{ sessionId: 's-1' }], unreadable: 0 });
+    },
+  );
+
+  it.each(['chat', 'Live Chat', 'e-mail', 'EMAIL', 'sms', 'WhatsApp', 'messaging', 'rtm', 'web_sdk'])(
+    'leave a session of the channel %j out',
+    (channel) => {
+      expect(callsListing('a').read(answer({ data: [{ sessionId: 's-1', channel }] })).sessions).toEqual([]);
+    },
+  );
 
   it('name the scope they need when it is missing', async () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
@@ -184,6 +210,8 @@ describe('an answer that is no listing', () => {
       'KORE_RATE_LIMITED',
     ],
     ['an outage', answer('<html>', 503), 'KORE_UNAVAILABLE'],
+    ['a page of a load balancer', answer('<html>', 200), 'KORE_UNAVAILABLE'],
+    ['a 404 that is not Kore’s', answer('<html>', 404), 'KORE_UNAVAILABLE'],
     ['cut-off JSON', answer('{"sessions": [{"sess'), 'KORE_BAD_RESPONSE'],
     ['another shape', answer({ sessions: 'none' }), 'KORE_BAD_RESPONSE'],
     ['a list', answer([]), 'KORE_BAD_RESPONSE'],

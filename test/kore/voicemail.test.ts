@@ -337,13 +337,7 @@ describe('refusals', () => {
       false,
       /412, code 4002/,
     ],
-    [
-      '422',
-      answer(422, { errors: [{ msg: 'Something is wrong' }] }),
-      'KORE_BAD_RESPONSE',
-      true,
-      /422/,
-    ],
+    ['422', answer(422, { errors: [{ msg: 'Something is wrong' }] }), 'KORE_BAD_RESPONSE', true, /422/],
     ['405', answer(405, { code: 405, message: 'No' }), 'KORE_BAD_RESPONSE', true, /405/],
     [
       'an unknown session, told with 412',

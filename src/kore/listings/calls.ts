@@ -65,8 +65,18 @@ function formatTime(time: Date): string {
   return time.toISOString().slice(0, 'yyyy-mm-ddThh:mm:ss'.length).replace('T', ' ');
 }
 
-/** `"YES"`, `"true"` and `true` say yes; where nothing is said, nobody knows. */
+/**
+ * Whether a session has a voicemail. Only what plainly says no (`"NO"`, `"N"`, `"false"`, `false`, `0`, `"0"`) is a no;
+ * where nothing is said, or something that nobody foresaw, nobody knows.
+ */
 function readFlag(flag: unknown): boolean | undefined {
-  if (flag === undefined || flag === null || flag === '') return undefined;
-  return flag === true || (typeof flag === 'string' && /^(yes|true)$/i.test(flag.trim()));
+  const word = typeof flag === 'string' ? flag.slice(0, MAX_FLAG_CHARACTERS).trim().toLowerCase() : flag;
+  if (word === false || word === 0 || word === 'no' || word === 'n' || word === 'false' || word === '0') {
+    return false;
+  }
+  const isYes =
+    word === true || word === 1 || word === 'yes' || word === 'y' || word === 'true' || word === '1';
+  return isYes ? true : undefined;
 }
+
+const MAX_FLAG_CHARACTERS = 16;

@@ -32,9 +32,9 @@ export interface PageQuery {
 
 /** One page. */
 export interface ListingPage {
-  /** Voice sessions, in the order listed; the same one may stand there twice. */
+  /** Sessions that may be voice, in the order listed; the same one may stand there twice. */
   readonly sessions: readonly ListedSession[];
-  /** All entries, also those of other channels. */
+  /** All entries, also those of text channels. */
   readonly rows: number;
   /** Entries that name no session, or none with a valid id. */
   readonly unreadable: number;
@@ -63,13 +63,45 @@ export interface Listing {
 /** Rows asked for on a page: the most that both listings give. */
 export const PAGE_SIZE = 100;
 
-/** Names of the voice channel. */
-const VOICE_CHANNELS: ReadonlySet<string> = new Set(['voice', 'korevg']);
+/**
+ * Channels that are plainly text, without case, blanks, `_` and `-`. Voice has many names (`korevg`, `IVR`,
+ * `audiocodes`, `twiliovoice`, other gateways), so whatever is not here may be voice.
+ */
+const TEXT_CHANNELS: ReadonlySet<string> = new Set([
+  'email',
+  'emails',
+  'facebook',
+  'fb',
+  'instagram',
+  'line',
+  'mail',
+  'mms',
+  'rcs',
+  'rtm',
+  'sms',
+  'telegram',
+  'text',
+  'twiliosms',
+  'twitter',
+  'viber',
+  'websdk',
+]);
+/** The same for families of names: `livechat`, `webchat`, `whatsappbusiness`, `applemessages`. */
+const TEXT_CHANNEL = /chat|whatsapp|messag|messenger/;
+const VOICE_CHANNEL = /voice|call|phone|ivr|sip|pstn/;
+const MAX_CHANNEL_CHARACTERS = 64;
+
+/** Whether a channel is one of plain text, where nobody leaves a voicemail. */
+export function isTextChannel(channel: unknown): boolean {
+  if (typeof channel !== 'string' || channel.length > MAX_CHANNEL_CHARACTERS) return false;
+  const name = channel.toLowerCase().replace(/[\s_-]+/g, '');
+  return TEXT_CHANNELS.has(name) || (TEXT_CHANNEL.test(name) && !VOICE_CHANNEL.test(name));
+}
 
 /** What every row of a listing has, whatever else is in it. */
 export const rowSchema = z.object({
-  sessionId: z.string().refine(isValidId),
-  channel: z.string().nullish(),
+  sessionId: z.string().trim().refine(isValidId),
+  channel: z.unknown().optional(),
 });
 
 /**
@@ -95,7 +127,7 @@ export function readListing<Body>(
   throw new VoicemailError('KORE_BAD_RESPONSE', `Kore's listing has an unexpected shape: ${what}`);
 }
 
-/** The rows that are voice sessions; a row without a channel counts as one. */
+/** The rows that may be voice sessions. */
 export function readRows<Row extends z.infer<typeof rowSchema>>(
   rows: readonly unknown[],
   schema: z.ZodType<Row>,
@@ -110,7 +142,7 @@ export function readRows<Row extends z.infer<typeof rowSchema>>(
       continue;
     }
     const { sessionId, channel } = checked.data;
-    if (channel && !VOICE_CHANNELS.has(channel.toLowerCase())) continue;
+    if (isTextChannel(channel)) continue;
     sessions.push({ sessionId, hasVoicemail: hasVoicemail(checked.data) });
   }
   return { sessions, rows: rows.length, unreadable };
