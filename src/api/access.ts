@@ -1,7 +1,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createRemoteJWKSet, errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
-import type { ApiToken, JwtConfig, KoreApp } from '../config/config.ts';
+import type { ApiToken, JwtConfig } from '../config/config.ts';
 import { DEFAULT_ROLE, isRole, type Role } from '../domain/roles.ts';
 import { ApiError } from './problem.ts';
 import { type Identity, type Permission, permits } from './roles.ts';
@@ -108,39 +108,6 @@ function rolesOf(claim: unknown): readonly Role[] {
   if (claim === undefined) return [DEFAULT_ROLE];
   const names: unknown[] = typeof claim === 'string' ? claim.split(' ') : Array.isArray(claim) ? claim : [];
   return names.filter(isRole);
-}
-
-/**
- * A function that tells whether a text is a token of the Kore app, as Kore's BotKit sends them: HS256 by the
- * client secret, `appId` being the client id. An `exp` counts where there is one.
- */
-export function createKoreTokenCheck({
-  clientId,
-  clientSecret,
-}: KoreApp): (token: string) => Promise<boolean> {
-  const key = new TextEncoder().encode(clientSecret);
-  const isClientId = createSecretCheck([clientId]);
-  return (token) =>
-    isRight(async () => {
-      const { payload } = await jwtVerify(token, key, {
-        algorithms: ['HS256'],
-        clockTolerance: CLOCK_TOLERANCE_S,
-      });
-      if (typeof payload.appId !== 'string' || !isClientId(payload.appId)) {
-        throw new errors.JWTInvalid('the token is of another app');
-      }
-    });
-}
-
-/** Whether a token is right; what has nothing to do with the token is thrown. */
-async function isRight(verify: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await verify();
-    return true;
-  } catch (error) {
-    if (error instanceof errors.JOSEError) return false;
-    throw error;
-  }
 }
 
 /** The keys are there, but none is, or several are, what the token's header asks for. */

@@ -113,12 +113,13 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     async enqueue(requests) {
       const results: EnqueueResult[] = new Array(requests.length);
       for (const { indexes, requests: alike } of groupAlike(requests)) {
-        const [{ botId, priority, force } = { botId: '' }] = alike;
+        const [{ botId, priority, force, maybe } = { botId: '' }] = alike;
         const body = {
           sessionIds: alike.map(({ sessionId }) => sessionId),
           botId,
           ...(priority && { priority }),
           ...(force && { force }),
+          ...(maybe && { maybe }),
         };
         const answer = succeed(await call({ method: 'POST', path: '/v1/sessions', body }, EnqueueAnswer));
         for (const [position, result] of answer.results.entries()) {
@@ -177,7 +178,12 @@ function groupAlike(
   const groups: { key: string; indexes: number[]; requests: EnqueueRequest[] }[] = [];
   const open = new Map<string, (typeof groups)[number]>();
   for (const [index, request] of requests.entries()) {
-    const key = JSON.stringify([request.botId, request.priority ?? 'live', request.force === true]);
+    const key = JSON.stringify([
+      request.botId,
+      request.priority ?? 'live',
+      request.force === true,
+      request.maybe === true,
+    ]);
     let group = open.get(key);
     if (!group || group.requests.length === MAX_SESSIONS_PER_REQUEST) {
       group = { key, indexes: [], requests: [] };

@@ -51,7 +51,7 @@ export interface ApiOptions {
   /** What the dashboard shows; without it there is none. */
   readonly queue?: SessionQueue;
   /** Without them there is no route of metrics. */
-  readonly metrics?: Pick<Metrics, 'contentType' | 'render'>;
+  readonly metrics?: Pick<Metrics, 'contentType' | 'render'> & Partial<Pick<Metrics, 'webhook'>>;
   /** Proves that queue and archive can be reached. */
   readonly check: (signal: AbortSignal) => Promise<void>;
   /** Whether this process does what it is there for: see `/livez`. */

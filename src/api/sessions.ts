@@ -37,7 +37,7 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
       },
     },
     async (request, reply) => {
-      const { sessionIds, botId, priority, force } = request.body;
+      const { sessionIds, botId, priority, force, maybe } = request.body;
       const bot = botOf(botId);
       const results = await operations.enqueue(
         sessionIds.map((sessionId) => ({
@@ -45,6 +45,7 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
           botId: bot,
           ...(priority && { priority }),
           ...(force && { force }),
+          ...(maybe && { maybe }),
         })),
       );
       return reply

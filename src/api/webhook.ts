@@ -1,17 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import type { WebhookConfig } from '../config/config.ts';
-import { isValidId, type SessionRef } from '../domain/session.ts';
+import type { EnqueueOutcome, EnqueueRequest } from '../domain/requests.ts';
+import type { WebhookMetrics } from '../observability/metrics/work.ts';
 import type { Operations } from '../operations/operations.ts';
-import { readPointer } from '../util/json.ts';
-import {
-  bearerToken,
-  createKoreTokenCheck,
-  createSecretCheck,
-  createSignatureCheck,
-  unauthorized,
-} from './access.ts';
+import { parseJson } from '../util/json.ts';
+import type { Logger } from '../util/log.ts';
+import { bearerToken, createSecretCheck, createSignatureCheck, unauthorized } from './access.ts';
+import { createKoreTokenCheck } from './kore-token.ts';
+import { memberNames, readNotification } from './notification.ts';
 import { ApiError } from './problem.ts';
+import { SignedBodies } from './replays.ts';
 import { EnqueueAnswer } from './schemas/sessions.ts';
 import { defaultBot } from './sessions.ts';
 import { acceptRaw, decodeBody, type ZodServer } from './validation.ts';
@@ -22,20 +21,22 @@ export interface WebhookOptions {
   readonly http: { readonly webhook?: WebhookConfig | undefined };
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
+  readonly metrics?: { readonly webhook?: WebhookMetrics };
+  readonly log: Logger;
 }
 
 /** Nobody documents what a notification looks like; it is about one voicemail, so this is plenty. */
 const BODY_LIMIT_BYTES = 1024 * 1024;
 
-const BOT_ID_PATHS = ['/botId', '/metaInfo/botId'];
-
 /** Where the id is, is configured: so this describes what is usual, and demands nothing. */
 const Notification = z.record(z.string(), z.unknown()).meta({
   id: 'VoicemailNotification',
-  description: 'any JSON object that has the session id where WEBHOOK_SESSION_ID_PATH says',
+  description:
+    'any JSON object that has the session id where WEBHOOK_SESSION_ID_PATH says, or the same below CCAIMetaInfo',
   examples: [
     { sessionId: '67ab573f3685d1ba99541234' },
     { metaInfo: { sessionId: '67ab573f3685d1ba99541234' } },
+    { event: 'conversation_terminated', CCAIMetaInfo: { sessionId: '67ab573f3685d1ba99541234' } },
   ],
 });
 
@@ -45,10 +46,14 @@ const Notification = z.record(z.string(), z.unknown()).meta({
  *
  * Any one of the four ways to authenticate will do. The body is read as what it is, JSON or a form, whatever its
  * content type says, but not before the sender is known.
+ *
+ * Kore does not send a notification again: whatever names a session is taken in. An event that tells the end of a
+ * conversation is taken in as a maybe; one about a conversation that goes on is counted and answered 202.
  */
-export function addWebhookRoutes(app: ZodServer, { operations, http, defaultBotId }: WebhookOptions): void {
-  const { webhook } = http;
-  const isAuthentic = webhook && createAuthentication(webhook);
+export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void {
+  const { webhook } = options.http;
+  const authenticate = webhook && createAuthentication(webhook);
+  const takeIn = createIntake(options);
   app.register(async (scope: ZodServer) => {
     acceptRaw(scope);
     scope.post(
@@ -79,25 +84,83 @@ export function addWebhookRoutes(app: ZodServer, { operations, http, defaultBotI
       async (request, reply) => {
         const bytes: unknown = request.body;
         const body = bytes instanceof Uint8Array ? bytes : new Uint8Array();
-        if (!webhook || !(await isAuthentic?.(request.headers, body))) {
-          throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
-        }
-        const notification = parse(decodeBody(body), request.headers['content-type']);
-        const session = sessionOf(notification, webhook.sessionIdPaths, defaultBotId);
-        const results = await operations.enqueue([session]);
+        const proof = await authenticate?.(request.headers, body);
+        if (!webhook || !proof) throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
+        const contentType = request.headers['content-type'];
         return reply
           .code(202)
-          .send({ results: results.map(({ sessionId, outcome }) => ({ sessionId, outcome })) });
+          .send({ results: await takeIn({ body, contentType, proof }, webhook.sessionIdPaths) });
       },
     );
   });
 }
 
-/** A function that tells whether a notification comes from somebody who knows a secret. */
+/** How a sender showed that it knows a secret: by the secret itself, or by what it signs. */
+type Proof = 'secret' | 'signed';
+
+/** A notification whose sender is known. */
+interface Received {
+  readonly body: Uint8Array;
+  readonly contentType: string | undefined;
+  readonly proof: Proof;
+}
+
+/** What became of the session of a notification; empty where there is nothing to do for it. */
+type Results = { readonly sessionId: string; readonly outcome: EnqueueOutcome }[];
+
+/** A function that queues the sessions of notifications. */
+function createIntake({
+  operations,
+  defaultBotId,
+  metrics,
+  log,
+}: WebhookOptions): (received: Received, paths: readonly string[]) => Promise<Results> {
+  const signedBodies = new SignedBodies();
+
+  /** What became of a session whose signed body was taken in before; `undefined` where it has to be taken in again. */
+  async function lookUp(session: EnqueueRequest): Promise<EnqueueOutcome | undefined> {
+    const view = await operations.view(session);
+    if (view) return view.state === 'archived' ? 'already-archived' : 'already-queued';
+    // A maybe that turned out to have no voicemail is known to nobody; anything else got lost with the queue.
+    return session.maybe ? 'already-queued' : undefined;
+  }
+
+  return async ({ body, contentType, proof }, paths) => {
+    const received = parse(decodeBody(body), contentType, log);
+    const notification = readNotification(received, paths);
+    if (notification.kind === 'other-event') {
+      metrics?.webhook?.onNotification('other-event');
+      return [];
+    }
+    if (notification.kind === 'no-session') {
+      metrics?.webhook?.onNotification('no-session');
+      log.warn(
+        { members: memberNames(received) },
+        'an authentic notification names no session: WEBHOOK_SESSION_ID_PATH says where to look',
+      );
+      throw noSession(notification.wrong, paths);
+    }
+    const { sessionId, botId = defaultBot(defaultBotId), isMaybe } = notification;
+    const session = { sessionId, botId, ...(isMaybe && { maybe: true }) };
+    if (proof === 'signed' && signedBodies.has(body)) {
+      const outcome = await lookUp(session);
+      if (outcome !== undefined) {
+        metrics?.webhook?.onNotification('replayed');
+        return [{ sessionId, outcome }];
+      }
+    }
+    const results = await operations.enqueue([session]);
+    if (proof === 'signed') signedBodies.add(body);
+    metrics?.webhook?.onNotification(isMaybe ? 'maybe' : 'voicemail');
+    return results.map(({ outcome }) => ({ sessionId, outcome }));
+  };
+}
+
+/** A function that tells how a notification shows that it comes from somebody who knows a secret. */
 function createAuthentication({
   secrets,
   app,
-}: WebhookConfig): (headers: IncomingHttpHeaders, body: Uint8Array) => Promise<boolean> {
+}: WebhookConfig): (headers: IncomingHttpHeaders, body: Uint8Array) => Promise<Proof | undefined> {
   const isSecret = createSecretCheck(secrets);
   const isSignature = createSignatureCheck(secrets);
   const isKoreToken = app && createKoreTokenCheck(app);
@@ -105,49 +168,31 @@ function createAuthentication({
     const { auth, token } = headers;
     const signature = headers['x-signature'];
     const bearer = bearerToken(headers.authorization);
-    if (typeof auth === 'string' && isSecret(auth)) return true;
-    if (bearer !== undefined && isSecret(bearer)) return true;
-    if (typeof signature === 'string' && isSignature(signature, body)) return true;
-    return isKoreToken !== undefined && typeof token === 'string' && (await isKoreToken(token));
+    if (typeof auth === 'string' && isSecret(auth)) return 'secret';
+    if (bearer !== undefined && isSecret(bearer)) return 'secret';
+    if (typeof signature === 'string' && isSignature(signature, body)) return 'signed';
+    const isSigned = isKoreToken !== undefined && typeof token === 'string' && (await isKoreToken(token));
+    return isSigned ? 'signed' : undefined;
   };
 }
 
-function parse(text: string, contentType: string | undefined): unknown {
+function parse(text: string, contentType: string | undefined, log: Logger): unknown {
   if (/^application\/x-www-form-urlencoded\b/i.test(contentType ?? '')) {
     return Object.fromEntries(new URLSearchParams(text));
   }
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Without the cause, which quotes the body.
-    throw new ApiError(400, 'INVALID_REQUEST', 'the body is not JSON');
-  }
+  const body = parseJson(text);
+  if (body !== undefined) return body;
+  log.warn({ characters: text.length }, 'an authentic notification is not JSON');
+  throw new ApiError(400, 'INVALID_REQUEST', 'the body is not JSON');
 }
 
-/** @throws ApiError 400 when the notification names no session. */
-function sessionOf(
-  notification: unknown,
-  paths: readonly string[],
-  defaultBotId: string | undefined,
-): SessionRef {
-  const candidates = paths
-    .map((path) => ({ path, value: readPointer(notification, path) }))
-    .filter(({ value }) => value !== undefined && value !== null);
-  const sessionId = candidates.map(({ value }) => value).find(isId);
-  if (sessionId === undefined) {
-    const places = (candidates.length > 0 ? candidates.map(({ path }) => path) : paths).join(', ');
-    throw new ApiError(
-      400,
-      'INVALID_REQUEST',
-      candidates.length > 0
-        ? `what the body has at ${places} is no session id, which is a string of 1 to 128 of A-Z a-z 0-9 _ -`
-        : `the body has no session id at ${places}; WEBHOOK_SESSION_ID_PATH says where to look`,
-    );
-  }
-  const botId = BOT_ID_PATHS.map((path) => readPointer(notification, path)).find(isId);
-  return { sessionId, botId: botId ?? defaultBot(defaultBotId) };
-}
-
-function isId(value: unknown): value is string {
-  return typeof value === 'string' && isValidId(value);
+function noSession(wrong: readonly string[], paths: readonly string[]): ApiError {
+  const places = (wrong.length > 0 ? wrong : paths).join(', ');
+  return new ApiError(
+    400,
+    'INVALID_REQUEST',
+    wrong.length > 0
+      ? `what the body has at ${places} is no session id, which is a string of 1 to 128 of A-Z a-z 0-9 _ -`
+      : `the body has no session id at ${places}; WEBHOOK_SESSION_ID_PATH says where to look`,
+  );
 }

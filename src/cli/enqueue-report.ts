@@ -16,6 +16,8 @@ export interface Failure extends SessionRef {
 /** How sessions have ended so far. */
 interface Ended {
   archived: number;
+  /** Maybes that turned out to have no voicemail. */
+  without: number;
   readonly failures: Failure[];
 }
 
@@ -31,23 +33,25 @@ const LONGEST_PAUSE_MS = 5_000;
  * Waits until all sessions have ended, archived or failed. One whose recordings are archived has ended, even if
  * its transcript is still to come.
  *
+ * @param isMaybe whether they were queued as a maybe: the queue forgets those of them that have no voicemail.
  * @param onNews is called with what has ended so far.
  * @throws the signal's reason when aborted.
  */
 export async function waitForEnd(
   sessions: readonly SessionRef[],
+  isMaybe: boolean,
   operations: Operations,
   signal: AbortSignal,
   onNews: (ended: Ended) => void,
 ): Promise<Ended> {
-  const ended: Ended = { archived: 0, failures: [] };
+  const ended: Ended = { archived: 0, without: 0, failures: [] };
   const open = [...sessions];
   let pauseMs = FIRST_PAUSE_MS;
   while (open.length > 0) {
     signal.throwIfAborted();
     // Those that have not ended go to the back, so that a few that take long hide nothing.
     const round = open.splice(0, LOOKS_PER_ROUND);
-    const unfinished = await lookAt(round, operations, ended);
+    const unfinished = await lookAt(round, isMaybe, operations, ended);
     open.push(...unfinished);
     onNews(ended);
     if (unfinished.length < round.length) pauseMs = FIRST_PAUSE_MS;
@@ -60,15 +64,22 @@ export async function waitForEnd(
 }
 
 /** Notes how those of the sessions that have ended did so. @returns the others. */
-async function lookAt(sessions: SessionRef[], operations: Operations, ended: Ended): Promise<SessionRef[]> {
+async function lookAt(
+  sessions: SessionRef[],
+  isMaybe: boolean,
+  operations: Operations,
+  ended: Ended,
+): Promise<SessionRef[]> {
   const unfinished: SessionRef[] = [];
   for (let from = 0; from < sessions.length; from += LOOKS_AT_ONCE) {
     const some = sessions.slice(from, from + LOOKS_AT_ONCE);
     const views = await Promise.all(some.map((session) => operations.view(session)));
     for (const [index, session] of some.entries()) {
       const view = views[index];
-      const failure = failureOf(session, view);
-      if (failure) ended.failures.push(failure);
+      const isWithout = isMaybe && !view;
+      const failure = isWithout ? undefined : failureOf(session, view);
+      if (isWithout) ended.without += 1;
+      else if (failure) ended.failures.push(failure);
       else if (view?.state === 'archived') ended.archived += 1;
       else unfinished.push(session);
     }
@@ -181,9 +192,10 @@ export class EnqueueReport {
     );
     const lines = [`${count(this.sessions, 'session')}: ${parts.join(', ')}`];
     if (!this.#ended) return lines;
-    const { archived, failures } = this.#ended;
+    const { archived, without, failures } = this.#ended;
+    const noVoicemail = without > 0 ? `${without.toLocaleString('en')} without a voicemail, ` : '';
     lines.push(
-      `ended: ${archived.toLocaleString('en')} archived, ${failures.length.toLocaleString('en')} failed`,
+      `ended: ${archived.toLocaleString('en')} archived, ${noVoicemail}${failures.length.toLocaleString('en')} failed`,
     );
     lines.push(
       ...table(
@@ -211,6 +223,7 @@ export class EnqueueReport {
       ...(this.#ended && {
         ended: {
           archived: this.#ended.archived,
+          withoutVoicemail: this.#ended.without,
           failed: this.#ended.failures.length,
           failures: this.#ended.failures,
         },

@@ -14,6 +14,7 @@ interface EnqueueOptions {
   readonly bot?: string;
   readonly backfill?: boolean;
   readonly force?: boolean;
+  readonly maybe?: boolean;
   readonly wait?: boolean;
   readonly json?: boolean;
 }
@@ -35,6 +36,7 @@ export function enqueueCommand(context: CliContext): Command {
     .addOption(botOption())
     .option('--backfill', 'behind all live sessions')
     .option('--force', 'archive again what is archived already')
+    .option('--maybe', 'nobody knows whether they have a voicemail; having none is no failure')
     .option('--wait', 'until all of them are archived or failed')
     .addOption(jsonOption())
     .addHelpText(
@@ -85,7 +87,9 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
       }
       isQueued = true;
       progress.stop();
-      if (options.wait) await wait([...underWay.values()], connection, report, context, signal);
+      if (options.wait) {
+        await wait([...underWay.values()], options.maybe === true, connection, report, context, signal);
+      }
     } catch (error) {
       progress.stop();
       await report.end(error);
@@ -107,7 +111,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
 /** The sessions of a list, so many at a time; bad lines go into the report. */
 async function* batches(
   entries: AsyncIterable<ListEntry> | Iterable<ListEntry>,
-  { bot, backfill, force }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },
+  { bot, backfill, force, maybe }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },
   report: EnqueueReport,
 ): AsyncGenerator<EnqueueRequest[]> {
   let batch: EnqueueRequest[] = [];
@@ -126,6 +130,7 @@ async function* batches(
       botId,
       ...(backfill && { priority: 'backfill' as const }),
       ...(force && { force }),
+      ...(maybe && { maybe }),
     });
     if (batch.length === BATCH_SIZE) {
       yield batch;
@@ -137,6 +142,7 @@ async function* batches(
 
 async function wait(
   sessions: readonly SessionRef[],
+  isMaybe: boolean,
   { operations, isAlone }: Connection,
   report: EnqueueReport,
   { stderr }: CliContext,
@@ -149,9 +155,18 @@ async function wait(
   }
   const progress = showProgress(stderr, 'Archiving', sessions.length);
   try {
-    const ended = await waitForEnd(sessions, operations, signal, ({ archived, failures }) => {
-      progress.update(archived + failures.length, failures.length > 0 ? `${failures.length} failed` : '');
-    });
+    const ended = await waitForEnd(
+      sessions,
+      isMaybe,
+      operations,
+      signal,
+      ({ archived, without, failures }) => {
+        progress.update(
+          archived + without + failures.length,
+          failures.length > 0 ? `${failures.length} failed` : '',
+        );
+      },
+    );
     report.setEnded(ended);
   } finally {
     progress.stop();

@@ -63,3 +63,9 @@ export interface CallLimit {
   /** Kore itself said stop: nobody calls for so long (milliseconds). */
   pause(milliseconds: number): Promise<void>;
 }
+
+/**
+ * The `aud` of the tokens that are signed for Kore: what its identity proxy expects, and Kore's public client code
+ * sends. A token with it is never accepted from outside.
+ */
+export const KORE_AUDIENCE = 'https://idproxy.kore.ai/authorize';

@@ -1,14 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
+import { KORE_AUDIENCE } from '../domain/voicemail.ts';
 
 /** What a token is signed with: the Kore app's client id and secret. */
 export interface KoreCredentials {
   readonly clientId: string;
   readonly clientSecret: string;
 }
-
-/** What Kore's identity proxy expects as `aud`; Kore's public client code sends the same. */
-const AUDIENCE = 'https://idproxy.kore.ai/authorize';
 
 /** Short, as a token serves one request; apps with 'Enforce JTI' accept at most an hour. */
 const LIFETIME_SECONDS = 5 * 60;
@@ -28,7 +26,7 @@ export function signToken(credentials: KoreCredentials, now: number = Date.now()
     appId: clientId,
     sub: clientId,
     iss: clientId,
-    aud: AUDIENCE,
+    aud: KORE_AUDIENCE,
     iat: issuedAt,
     exp: issuedAt + LIFETIME_SECONDS,
     jti: randomUUID(),

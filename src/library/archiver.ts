@@ -60,6 +60,8 @@ export interface EnqueueOptions extends BotOptions {
   readonly priority?: 'live' | 'backfill' | undefined;
   /** Archive again although the archive has it; default `false`. */
   readonly force?: boolean | undefined;
+  /** Nobody knows whether they have a voicemail: having none is counted and is no failure; default `false`. */
+  readonly maybe?: boolean | undefined;
 }
 
 /** Which sessions to list. */

@@ -129,6 +129,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
         botId,
         priority,
         force,
+        maybe,
       } = check(EnqueueBody, {
         ...options,
         sessionIds: typeof sessionIds === 'string' ? [sessionIds] : sessionIds,
@@ -141,6 +142,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
             botId: bot,
             ...(priority && { priority }),
             ...(force && { force }),
+            ...(maybe && { maybe }),
           })),
         ),
       );

@@ -35,6 +35,10 @@ export const EnqueueBody = z
       .optional()
       .describe('"backfill" waits behind everything "live", the default'),
     force: z.boolean().optional().describe('archive again although the archive has it'),
+    maybe: z
+      .boolean()
+      .optional()
+      .describe('nobody knows whether they have a voicemail: having none is counted and is no failure'),
   })
   .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
 

@@ -1,8 +1,11 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { OTHER_EVENTS } from '../../src/api/notification.ts';
 import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
+import { signToken } from '../../src/kore/token.ts';
+import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';
@@ -21,6 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => setup.close());
 
+const NO_METRICS = { contentType: 'text/plain', render: async () => '' };
 const newId = () => randomBytes(12).toString('hex');
 const post = (options: Ask, at = url) => ask(at, PATH, { method: 'POST', ...options });
 /** A notification from somebody who knows the secret. */
@@ -32,7 +36,9 @@ interface KoreTokenChanges {
   readonly appId?: unknown;
   readonly alg?: string;
   readonly secret?: string;
-  readonly exp?: number;
+  /** `null` for none. */
+  readonly exp?: number | null;
+  readonly claims?: Readonly<Record<string, unknown>>;
 }
 
 /** A token as Kore's BotKit sends it. */
@@ -40,10 +46,11 @@ function koreToken({
   appId = APP.clientId,
   alg = 'HS256',
   secret = APP.clientSecret,
-  exp,
+  exp = now() + 300,
+  claims = {},
 }: KoreTokenChanges) {
-  const token = new SignJWT({ appId }).setProtectedHeader({ alg, typ: 'JWT' });
-  if (exp !== undefined) token.setExpirationTime(exp);
+  const payload = { appId, ...(exp !== null && { exp }), ...claims };
+  const token = new SignJWT(payload).setProtectedHeader({ alg, typ: 'JWT' });
   return token.sign(new TextEncoder().encode(secret));
 }
 const now = () => Math.floor(Date.now() / 1000);
@@ -76,7 +83,12 @@ describe('a notification', () => {
       }),
     ],
     ['a token of the Kore app', async () => ({ token: await koreToken({}) })],
-    ['a token of the Kore app that expires', async () => ({ token: await koreToken({ exp: now() + 60 }) })],
+    ['a token by the other algorithm', async () => ({ token: await koreToken({ alg: 'HS512' }) })],
+    ['a token for an hour', async () => ({ token: await koreToken({ exp: now() + 3_600 }) })],
+    [
+      'a token whose exp is in milliseconds',
+      async () => ({ token: await koreToken({ exp: Date.now() + 300_000 }) }),
+    ],
     [
       'one right credential among wrong ones',
       async (body) => ({ auth: 'wrong', token: 'a.b.c', 'x-signature': sign(body, 'the-new-secret') }),
@@ -107,7 +119,32 @@ describe('a notification', () => {
     ['a token of another app', async () => ({ token: await koreToken({ appId: 'cs-another' }) })],
     ['a token of a list of apps', async () => ({ token: await koreToken({ appId: [APP.clientId] }) })],
     ['a token that has expired', async () => ({ token: await koreToken({ exp: now() - 60 }) })],
-    ['a token by another algorithm', async () => ({ token: await koreToken({ alg: 'HS512' }) })],
+    ['a token by another algorithm', async () => ({ token: await koreToken({ alg: 'HS384' }) })],
+    ['a token without exp', async () => ({ token: await koreToken({ exp: null }) })],
+    ['a token for two hours', async () => ({ token: await koreToken({ exp: now() + 7_200 }) })],
+    [
+      'a token whose exp is text',
+      async () => ({ token: await koreToken({ claims: { exp: '9999999999' } }) }),
+    ],
+    [
+      'a token that has expired, in milliseconds',
+      async () => ({ token: await koreToken({ exp: Date.now() - 60_000 }) }),
+    ],
+    [
+      'a token that holds for two hours, in milliseconds',
+      async () => ({ token: await koreToken({ exp: Date.now() + 7_200_000 }) }),
+    ],
+    [
+      'a token that does not hold yet',
+      async () => ({ token: await koreToken({ claims: { nbf: now() + 60 } }) }),
+    ],
+    ['a token that this project signed for Kore', async () => ({ token: await signToken(APP) })],
+    [
+      'a token with our audience among others',
+      async () => ({
+        token: await koreToken({ claims: { aud: ['x', 'https://idproxy.kore.ai/authorize'] } }),
+      }),
+    ],
     [
       'a token that is not signed',
       async () => ({
@@ -160,6 +197,11 @@ describe('the session id', () => {
     ['/metaInfo/sessionId', (id) => ({ metaInfo: { sessionId: id }, text: 'Hello' })],
     ['/data/sessionId', (id) => ({ data: { sessionId: id } })],
     ['/session/id', (id) => ({ session: { id } })],
+    ['blanks around it', (id) => ({ sessionId: `  ${id}\n` })],
+    ['metaInfo as JSON text', (id) => ({ metaInfo: JSON.stringify({ sessionId: id, auth_token: 'x' }) })],
+    ['JSON text in JSON text', (id) => ({ data: JSON.stringify({ sessionId: id, inner: '{"a":"{}"}' }) })],
+    ['below CCAIMetaInfo', (id) => ({ CCAIMetaInfo: { sessionId: id, source: 'rtm' } })],
+    ['below CCAIMetaInfo in data', (id) => ({ data: { CCAIMetaInfo: { metaInfo: { sessionId: id } } } })],
     [
       'the first place with one',
       (id) => ({ sessionId: null, metaInfo: { sessionId: '' }, data: { sessionId: id } }),
@@ -228,6 +270,142 @@ describe('the session id', () => {
 
     expect([status, body.code]).toEqual([400, 'INVALID_REQUEST']);
     expect(body.detail).toMatch(detail);
+  });
+});
+
+describe('an event of Kore’s', () => {
+  const maybeOf = async (sessionId: string) => {
+    const { sessions } = setup.runtime.queue.bullmq;
+    return (await sessions.getJob(`${setup.sandbox.botId}.${sessionId}`))?.data.maybe;
+  };
+
+  const ends: readonly [string, (sessionId: string) => unknown][] = [
+    [
+      'conversation_terminated',
+      (sessionId) => ({ event: 'conversation_terminated', CCAIMetaInfo: { sessionId } }),
+    ],
+    ['that has no name', (sessionId) => ({ CCAIMetaInfo: { sessionId } })],
+    ['that is not nested', (sessionId) => ({ eventType: 'conversation_terminated', sessionId })],
+    [
+      'disposition_submitted',
+      (sessionId) => ({ event: { name: 'disposition_submitted' }, CCAIMetaInfo: { sessionId } }),
+    ],
+    ['nobody knows', (sessionId) => ({ event: 'something_new', CCAIMetaInfo: { sessionId } })],
+  ];
+
+  it.each(ends)('%s queues its session as a maybe', async (_event, make) => {
+    const sessionId = newId();
+
+    const answer = await notify(make(sessionId));
+
+    expect([answer.status, answer.body]).toEqual([202, { results: [{ sessionId, outcome: 'queued' }] }]);
+    expect(await maybeOf(sessionId)).toBe(true);
+  });
+
+  it.each(OTHER_EVENTS)('%s is none of ours: it is counted, and nothing is queued', async (event) => {
+    const sessionId = newId();
+    const counted: string[] = [];
+    const metrics = { webhook: { onNotification: (kind: string) => counted.push(kind) } };
+    const url = await setup.serve({ webhook: WEBHOOK }, { metrics: { ...NO_METRICS, ...metrics } });
+
+    const { status, body } = await notify({ event, CCAIMetaInfo: { sessionId } }, url);
+
+    expect([status, body, counted]).toEqual([202, { results: [] }, ['other-event']]);
+    expect(await setup.runtime.operations.view({ sessionId, botId: setup.sandbox.botId })).toBeUndefined();
+  });
+
+  it('does not make a maybe of what somebody knew to have a voicemail, and becomes certain by a notification', async () => {
+    const known = newId();
+    await notify({ sessionId: known });
+    await notify({ event: 'conversation_terminated', CCAIMetaInfo: { sessionId: known } });
+    expect(await maybeOf(known)).toBeUndefined();
+
+    const unsure = newId();
+    await notify({ event: 'conversation_terminated', CCAIMetaInfo: { sessionId: unsure } });
+    await notify({ sessionId: unsure });
+    expect(await maybeOf(unsure)).toBe(false);
+  });
+});
+
+describe('a notification that names no session', () => {
+  it('leaves a line in the log with the names of its members, bounded and printable, and no value', async () => {
+    const lines: string[] = [];
+    const url = await setup.serve(
+      { webhook: WEBHOOK },
+      { log: createLogger('info', (line) => lines.push(line)) },
+    );
+
+    const odd = { [`\u001b[2J${'n'.repeat(10_000)}`]: 'pineapple', metaInfo: { auth_token: 'pineapple' } };
+    const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, n) => [`m${n}`, 'pineapple']));
+    const { status } = await notify({ ...odd, ...many }, url);
+
+    expect(status).toBe(400);
+    const line = lines.find((text) => text.includes('names no session')) ?? '';
+    const { level, members } = JSON.parse(line);
+    expect(level).toBe('warn');
+    expect(members).toHaveLength(30);
+    expect(members).toEqual(expect.arrayContaining(['metaInfo', 'metaInfo.auth_token', 'm1']));
+    expect(members[0]).toMatch(/^\[2Jn+…$/);
+    expect(line.length).toBeLessThan(2_000);
+    expect(line).not.toContain('pineapple');
+  });
+});
+
+describe('a signed body that comes twice', () => {
+  const signed = (body: string, at = url) =>
+    post({ body, headers: { 'x-signature': sign(body, 'the-new-secret') } }, at);
+
+  it('of an archived session is answered so, and costs no call of Kore’s', async () => {
+    const own = await openApiSetup();
+    try {
+      const at = await own.serve({ webhook: WEBHOOK });
+      await own.startWorker();
+      const sessionId = own.sandbox.addSession();
+      const noVoicemail = own.sandbox.addSession({
+        sessionId: makeSessionId(new Date('2026-01-01')),
+        recordings: [],
+      });
+      const body = JSON.stringify({ sessionId });
+      const maybe = JSON.stringify({
+        event: 'conversation_terminated',
+        CCAIMetaInfo: { sessionId: noVoicemail },
+      });
+      const { botId } = own.sandbox;
+      await signed(body, at);
+      await signed(maybe, at);
+      await vi.waitFor(
+        async () => {
+          expect(await own.runtime.operations.view({ sessionId, botId })).toMatchObject({
+            state: 'archived',
+          });
+          expect(await own.runtime.operations.view({ sessionId: noVoicemail, botId })).toBeUndefined();
+          expect(own.sandbox.calls.filter((call) => call.sessionId === noVoicemail).length).toBeGreaterThan(
+            0,
+          );
+        },
+        { timeout: 30_000 },
+      );
+      const before = own.sandbox.calls.length;
+
+      const again = await signed(body, at);
+      const maybeAgain = await signed(maybe, at);
+
+      expect(again.body).toEqual({ results: [{ sessionId, outcome: 'already-archived' }] });
+      expect(maybeAgain.body).toEqual({ results: [{ sessionId: noVoicemail, outcome: 'already-queued' }] });
+      expect(await own.runtime.queue.takeable()).toBe(0);
+      expect(own.sandbox.calls.length).toBe(before);
+    } finally {
+      await own.close();
+    }
+  });
+
+  it('is taken in again when the queue has lost its session', async () => {
+    const sessionId = newId();
+    const body = JSON.stringify({ sessionId });
+    await signed(body);
+    await setup.runtime.queue.bullmq.sessions.remove(`${setup.sandbox.botId}.${sessionId}`);
+
+    expect((await signed(body)).body).toEqual({ results: [{ sessionId, outcome: 'queued' }] });
   });
 });
 

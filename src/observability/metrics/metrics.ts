@@ -7,8 +7,10 @@ import {
   createKoreMetrics,
   createSessionMetrics,
   createTransferMetrics,
+  createWebhookMetrics,
   type KoreMetrics,
   type TransferMetrics,
+  type WebhookMetrics,
 } from './work.ts';
 
 /** What metrics are made of. */
@@ -33,6 +35,8 @@ export interface Metrics {
   readonly transfer: TransferMetrics;
   /** For the Kore client (`onCall`) and the limit on its calls (`onWait`). */
   readonly kore: KoreMetrics;
+  /** For the webhook: the notifications that came. */
+  readonly webhook: WebhookMetrics;
   /** The `Content-Type` of what {@link Metrics.render} returns. */
   readonly contentType: string;
   /**
@@ -67,6 +71,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     worker: createSessionMetrics(registry),
     transfer: createTransferMetrics(registry),
     kore: createKoreMetrics(registry),
+    webhook: createWebhookMetrics(registry),
     contentType: registry.contentType,
     async render() {
       showQueue(await look());

@@ -200,3 +200,24 @@ export function createKoreMetrics(registry: Registry): KoreMetrics {
     onWait: (seconds) => waits.observe(seconds),
   };
 }
+
+/** What a notification to the webhook was. */
+const NOTIFICATIONS = ['voicemail', 'maybe', 'replayed', 'other-event', 'no-session'] as const;
+
+/** What the webhook reports to. */
+export interface WebhookMetrics {
+  /** An authentic notification came. */
+  onNotification(outcome: (typeof NOTIFICATIONS)[number]): void;
+}
+
+/** Metrics of the notifications that came to the webhook. */
+export function createWebhookMetrics(registry: Registry): WebhookMetrics {
+  const notifications = new Counter({
+    name: 'voicemail_webhook_notifications_total',
+    help: 'Authentic notifications, by outcome: voicemail; maybe (the end of a conversation); replayed (a signed body that came before); other-event (of a conversation that goes on: nothing to do); no-session (refused, as it names none).',
+    labelNames: ['outcome'],
+    registers: [registry],
+  });
+  for (const outcome of NOTIFICATIONS) notifications.inc({ outcome }, 0);
+  return { onNotification: (outcome) => notifications.inc({ outcome }) };
+}
