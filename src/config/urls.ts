@@ -183,6 +183,11 @@ function decode(text: string): string {
   }
 }
 
+/** By trying: of some texts `URL.canParse` says yes, and the constructor refuses them (Node.js 24.21). */
 function toUrl(text: string): URL | undefined {
-  return URL.canParse(text) ? new URL(text) : undefined;
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
 }

@@ -90,10 +90,7 @@ export const FUZZ_TARGETS: Readonly<Record<string, () => Promise<FuzzTarget>>> =
   'texts to be redacted': async () => ({
     async feed(random) {
       const text = mutate(random, LOG_LINE);
-      const clean = redact(text);
-      return clean.includes('SIGNATURE0123') && text.includes('?e=1&s=SIGNATURE0123')
-        ? 'a signature is left in a text'
-        : undefined;
+      return /[?&]s=SIGNATURE0123/.test(redact(text)) ? 'a signature is left in a text' : undefined;
     },
     close: async () => {},
   }),
@@ -241,7 +238,9 @@ async function openApiTarget(): Promise<FuzzTarget> {
   return {
     async feed(random) {
       const path = random.pick(PATHS);
-      const spoilt = random.chance(0.5) ? encodeURI(mutate(random, path).toWellFormed()).slice(0, 12_000) : path;
+      const spoilt = random.chance(0.5)
+        ? encodeURI(mutate(random, path).toWellFormed()).slice(0, 12_000)
+        : path;
       const method = random.pick(['GET', 'POST', 'PUT', 'DELETE'] as const);
       const body = random.chance(0.8) ? mutate(random, random.pick(BODIES)) : random.pick(BODIES);
       const response = await request(`${url}${spoilt.startsWith('/') ? spoilt : `/${spoilt}`}`, {
