@@ -171,7 +171,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['MP3', mp3(200), 'audio/mpeg'],
       [
         'an unknown binary',
-        Buffer.concat([Buffer.from('#!AMR\n\x3c'), randomBytes(500)]),
+        Buffer.concat([Buffer.from('#!SILK_V3'), randomBytes(500)]),
         'application/octet-stream',
       ],
     ])('recognises %s', async (_name, recording, contentType) => {
