@@ -9,7 +9,7 @@ interface Meaning {
 
 const DENIED = {
   words: 'this program may not read or write there',
-  hint: 'give its user the rights to the archive directory',
+  hint: 'give its user the rights to the directory of ARCHIVE_URL',
 };
 const NO_DIRECTORY = {
   words: 'a file is where a directory belongs',
@@ -17,7 +17,7 @@ const NO_DIRECTORY = {
 };
 const FULL = {
   words: 'the disk is full',
-  hint: 'free some space or move the archive',
+  hint: 'free some space, or name another directory in ARCHIVE_URL',
 };
 const TOO_MANY_FILES = {
   words: 'too many files are open',
@@ -30,7 +30,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EROFS: {
     code: 'ARCHIVE_DENIED',
     words: 'the file system is read-only',
-    hint: 'mount it writable or move the archive',
+    hint: 'mount it writable, or name another directory in ARCHIVE_URL',
   },
   ENOTDIR: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY },
   EEXIST: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY }, // what mkdir says of it
@@ -44,7 +44,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENAMETOOLONG: {
     code: 'ARCHIVE_DENIED',
     words: 'the path is too long for this file system',
-    hint: 'use a shorter one',
+    hint: 'name a directory with a shorter path in ARCHIVE_URL',
   },
   ENOSPC: { code: 'ARCHIVE_UNAVAILABLE', ...FULL },
   EDQUOT: { code: 'ARCHIVE_UNAVAILABLE', ...FULL },

@@ -1,6 +1,10 @@
 /** What S3 and the SDK answer when something is wrong, in our codes and in words. */
 
 import { type ErrorCode, VoicemailError } from '../../domain/errors.ts';
+import { printable } from '../../util/text.ts';
+
+/** The longest code that S3 has is half of that. */
+const MAX_CODE_CHARACTERS = 80;
 
 /** The HTTP status of an error that is a store's answer. */
 export function statusOf(error: unknown): number | undefined {
@@ -53,11 +57,16 @@ export function isNoSuchKey(error: unknown): boolean {
   return name === 'NoSuchKey' || name === 'NotFound' || (statusOf(error) === 404 && name !== 'NoSuchBucket');
 }
 
-/** A write was answered as done, but not by a store, which names what it stored: some proxies answer 200 to anything. */
-export function unconfirmed(): VoicemailError {
-  return new VoicemailError('ARCHIVE_UNAVAILABLE', 'the bucket answered a write without an ETag', {
+/** An answer with a status of success that no store gave: some proxies answer 200, with a page of their own, to anything. */
+export function notFromStore(what: string): VoicemailError {
+  return new VoicemailError('ARCHIVE_UNAVAILABLE', `the bucket answered ${what}`, {
     hint: 'check what is between here and the store: some proxies answer 200 to anything',
   });
+}
+
+/** A write was answered as done, but not by a store, which names what it stored. */
+export function unconfirmed(): VoicemailError {
+  return notFromStore('a write without an ETag');
 }
 
 /** A multipart upload that is not there (any more). */
@@ -72,7 +81,7 @@ interface Meaning {
   readonly hint: string | undefined;
 }
 
-function denied(words: (bucket: string) => string, hint?: string): Meaning {
+function denied(words: (bucket: string) => string, hint: string): Meaning {
   return { code: 'ARCHIVE_DENIED', words, hint };
 }
 
@@ -98,6 +107,14 @@ const FORBIDDEN = denied(
     's3:ListMultipartUploadParts, s3:ListBucket and s3:ListBucketMultipartUploads on it (without s3:ListBucket a missing object looks forbidden), s3:PutObjectTagging for ' +
     'S3_TAGS, s3:PutObjectRetention for S3_OBJECT_LOCK and the rights of the KMS key; S3_EXPECTED_BUCKET_OWNER, where set, must be the owner',
 );
+const KEY_DENIED = denied(
+  () => 'the KMS key may not be used',
+  'give the credentials kms:GenerateDataKey and kms:Decrypt on the key of S3_KMS_KEY_ID, in its key policy too',
+);
+const KEY_DISABLED = denied(
+  () => 'the KMS key is disabled',
+  'enable the KMS key, or name another one in S3_KMS_KEY_ID',
+);
 const DAMAGED = unavailable('the bytes were damaged between here and the bucket, which was noticed');
 const UNREACHABLE = unavailable(
   'the bucket can not be reached',
@@ -111,67 +128,104 @@ const BAD_CERTIFICATE = denied(
   () => "the store's certificate is not trusted",
   'name its authority in NODE_EXTRA_CA_CERTS',
 );
+const SLOW_REQUEST = unavailable('the bucket did not get the request in time');
 const BUSY = unavailable('the bucket asks to slow down');
 const FAULT = unavailable('the bucket reports a passing fault');
 
 /** By the store's code, or by the system's (`ECONNREFUSED`). */
-const MEANINGS: Readonly<Record<string, Meaning>> = {
-  NoSuchBucket: denied(
-    (bucket) => `bucket ${bucket} does not exist`,
-    'create it, or correct ARCHIVE_URL (or AWS_ENDPOINT_URL_S3)',
-  ),
-  InvalidBucketName: denied((bucket) => `${bucket} is no name of a bucket`, 'correct ARCHIVE_URL'),
-  InvalidAccessKeyId: denied(
-    () => 'the store does not know the access key',
-    'correct AWS_ACCESS_KEY_ID or the profile',
-  ),
-  SignatureDoesNotMatch: denied(
-    () => 'the signature is refused',
-    'correct AWS_SECRET_ACCESS_KEY or the profile (and look at AWS_REGION)',
-  ),
-  ExpiredToken: EXPIRED,
-  ExpiredTokenException: EXPIRED,
-  TokenRefreshRequired: EXPIRED,
-  InvalidToken: denied(() => 'the session token is refused', 'renew AWS_SESSION_TOKEN'),
-  RequestTimeTooSkewed: denied(() => "this machine's clock is wrong", 'set it'),
-  CredentialsProviderError: NO_CREDENTIALS,
-  TokenProviderError: EXPIRED,
-  AuthorizationHeaderMalformed: WRONG_REGION,
-  PermanentRedirect: WRONG_REGION,
-  IllegalLocationConstraintException: WRONG_REGION,
-  QuotaExceeded: denied((bucket) => `the quota of bucket ${bucket} is used up`, 'raise it'),
-  InvalidObjectState: denied(() => 'the object is in a class that has to be restored before it can be read'),
-  NotImplemented: denied(
-    () => 'the store does not know one of the S3_* settings',
-    'leave out what it does not offer',
-  ),
-  BadDigest: DAMAGED,
-  XAmzContentSHA256Mismatch: DAMAGED,
-  XAmzContentChecksumMismatch: DAMAGED,
-  IncompleteBody: DAMAGED,
-  NoSuchUpload: unavailable('the upload was ended from outside'),
-  PreconditionFailed: unavailable('an object came and went at that key'),
-  ConditionalRequestConflict: unavailable('others write the same object at this moment'),
-  RequestTimeout: unavailable('the bucket did not get the request in time'),
-  SlowDown: BUSY,
-  TimeoutError: UNREACHABLE,
-  ECONNREFUSED: UNREACHABLE,
-  ECONNRESET: UNREACHABLE,
-  ECONNABORTED: UNREACHABLE,
-  EPIPE: UNREACHABLE,
-  ETIMEDOUT: UNREACHABLE,
-  EHOSTUNREACH: UNREACHABLE,
-  ENETUNREACH: UNREACHABLE,
-  ENOTFOUND: UNREACHABLE,
-  EAI_AGAIN: UNREACHABLE,
-  ERR_PROXY_TUNNEL: PROXY_REFUSES,
-  SELF_SIGNED_CERT_IN_CHAIN: BAD_CERTIFICATE,
-  DEPTH_ZERO_SELF_SIGNED_CERT: BAD_CERTIFICATE,
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_CERTIFICATE,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: BAD_CERTIFICATE,
-  CERT_HAS_EXPIRED: BAD_CERTIFICATE,
-  ERR_TLS_CERT_ALTNAME_INVALID: BAD_CERTIFICATE,
-};
+const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>(
+  Object.entries({
+    NoSuchBucket: denied(
+      (bucket) => `bucket ${bucket} does not exist`,
+      'create it, or correct ARCHIVE_URL (or AWS_ENDPOINT_URL_S3)',
+    ),
+    InvalidBucketName: denied((bucket) => `${bucket} is no name of a bucket`, 'correct ARCHIVE_URL'),
+    InvalidAccessKeyId: denied(
+      () => 'the store does not know the access key',
+      'correct AWS_ACCESS_KEY_ID or the profile',
+    ),
+    SignatureDoesNotMatch: denied(
+      () => 'the signature is refused',
+      'correct AWS_SECRET_ACCESS_KEY or the profile (and check AWS_REGION)',
+    ),
+    ExpiredToken: EXPIRED,
+    ExpiredTokenException: EXPIRED,
+    TokenRefreshRequired: EXPIRED,
+    InvalidClientTokenId: denied(
+      () => 'AWS does not know the access key',
+      'correct AWS_ACCESS_KEY_ID or the profile',
+    ),
+    InvalidToken: denied(() => 'the session token is refused', 'renew AWS_SESSION_TOKEN'),
+    RequestTimeTooSkewed: denied(() => "this machine's clock is wrong", 'set the clock'),
+    CredentialsProviderError: NO_CREDENTIALS,
+    TokenProviderError: EXPIRED,
+    AuthorizationHeaderMalformed: WRONG_REGION,
+    PermanentRedirect: WRONG_REGION,
+    IllegalLocationConstraintException: WRONG_REGION,
+    QuotaExceeded: denied((bucket) => `the quota of bucket ${bucket} is used up`, 'raise the quota'),
+    InvalidObjectState: denied(
+      () => 'the object is in a class that has to be restored before it can be read',
+      'restore the object (s3:RestoreObject)',
+    ),
+    NotImplemented: denied(
+      () => 'the store does not know one of the S3_* settings',
+      'leave out what it does not offer',
+    ),
+    BadDigest: DAMAGED,
+    XAmzContentSHA256Mismatch: DAMAGED,
+    XAmzContentChecksumMismatch: DAMAGED,
+    IncompleteBody: DAMAGED,
+    NoSuchUpload: unavailable('the upload was ended from outside'),
+    PreconditionFailed: unavailable('an object came and went at that key'),
+    ConditionalRequestConflict: unavailable('others write the same object at this moment'),
+    RequestTimeout: SLOW_REQUEST,
+    SlowDown: BUSY,
+    TimeoutError: UNREACHABLE,
+    ECONNREFUSED: UNREACHABLE,
+    ECONNRESET: UNREACHABLE,
+    ECONNABORTED: UNREACHABLE,
+    EPIPE: UNREACHABLE,
+    ETIMEDOUT: UNREACHABLE,
+    EHOSTUNREACH: UNREACHABLE,
+    ENETUNREACH: UNREACHABLE,
+    ENOTFOUND: UNREACHABLE,
+    EAI_AGAIN: UNREACHABLE,
+    ERR_PROXY_TUNNEL: PROXY_REFUSES,
+    SELF_SIGNED_CERT_IN_CHAIN: BAD_CERTIFICATE,
+    DEPTH_ZERO_SELF_SIGNED_CERT: BAD_CERTIFICATE,
+    UNABLE_TO_VERIFY_LEAF_SIGNATURE: BAD_CERTIFICATE,
+    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: BAD_CERTIFICATE,
+    CERT_HAS_EXPIRED: BAD_CERTIFICATE,
+    ERR_TLS_CERT_ALTNAME_INVALID: BAD_CERTIFICATE,
+  }),
+);
+
+/**
+ * What S3 says of the KMS key, by what follows `KMS.`; KMS's own names.
+ * https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html#API_GenerateDataKey_Errors
+ */
+const KMS_MEANINGS: ReadonlyMap<string, Meaning> = new Map(
+  Object.entries({
+    DisabledException: KEY_DISABLED,
+    KMSInvalidStateException: denied(
+      () => 'the KMS key is disabled or about to be deleted',
+      'enable the KMS key (or cancel its deletion), or name another one in S3_KMS_KEY_ID',
+    ),
+    NotFoundException: denied(
+      () => 'the KMS key does not exist',
+      "correct S3_KMS_KEY_ID: the key must be in the bucket's region and named by its ARN if it is another account's",
+    ),
+    InvalidKeyUsageException: denied(
+      () => 'the KMS key is not for encrypting',
+      'name a symmetric encryption key in S3_KMS_KEY_ID',
+    ),
+    ThrottlingException: BUSY,
+    LimitExceededException: BUSY,
+    KMSInternalException: FAULT,
+    DependencyTimeoutException: FAULT,
+    KeyUnavailableException: FAULT,
+  }),
+);
 
 /**
  * Turns an error of the store, of the SDK or of the network into one of ours, in words. What is one of ours
@@ -183,9 +237,10 @@ export function toArchiveS3Error(error: unknown, bucket: string): unknown {
   if (!meaning) return error;
   const { code, words, hint } = meaning;
   const status = statusOf(error);
-  const shown = [nameOf(error), systemCode(error), status].filter(
-    (part) => part !== undefined && part !== 'Error',
-  );
+  // The store's code is a text from outside.
+  const shown = [nameOf(error), systemCode(error), status]
+    .filter((part) => part !== undefined && part !== 'Error')
+    .map((part) => printable(String(part), MAX_CODE_CHARACTERS));
   const detail = shown.length > 0 ? ` (${shown.join(', ')})` : '';
   return new VoicemailError(code, `${words(bucket)}${detail}`, {
     cause: error,
@@ -194,24 +249,26 @@ export function toArchiveS3Error(error: unknown, bucket: string): unknown {
 }
 
 function meaningOf(error: Error): Meaning | undefined {
-  const known = MEANINGS[error.name] ?? MEANINGS[systemCode(error) ?? ''];
+  const known = MEANINGS.get(error.name) ?? MEANINGS.get(systemCode(error) ?? '');
   if (known) return known;
-  if (error.name.startsWith('KMS.')) {
-    return denied(
-      () => 'the KMS key refuses',
-      'give the credentials kms:GenerateDataKey and kms:Decrypt on it',
-    );
-  }
+  if (error.name.startsWith('KMS.')) return KMS_MEANINGS.get(error.name.slice('KMS.'.length)) ?? KEY_DENIED;
   // The SDK throws these two as plain errors.
   if (/^Region (is missing|not accepted)/.test(error.message))
     return denied(() => 'no region is set', 'set AWS_REGION');
   if (error.message.startsWith('Checksum mismatch')) return DAMAGED;
   const status = statusOf(error);
+  // S3 answers a missing right on the key like one on the bucket, and names the right in words.
+  if (status === 403 && /\bkms:[A-Z]/.test(error.message)) return KEY_DENIED;
   if (status === 401 || status === 403) return FORBIDDEN;
+  if (status === 407) return PROXY_REFUSES;
+  if (status === 408) return SLOW_REQUEST;
   if (status === 301 || status === 307) return WRONG_REGION;
   if (status === 429) return BUSY;
   if (status !== undefined && status >= 400 && status < 500) {
-    return denied((bucket) => `bucket ${bucket} refuses the request`, 'look at the S3_* settings');
+    return denied(
+      (bucket) => `bucket ${bucket} refuses the request`,
+      'check the S3_* settings, AWS_REGION and the credentials',
+    );
   }
   return status === undefined && systemCode(error) === undefined ? undefined : FAULT;
 }

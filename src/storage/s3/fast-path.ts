@@ -1,7 +1,6 @@
 /** The requests that every session makes, without the SDK's handling of any request there could be. */
 
 import type { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { HttpRequest } from '@smithy/core/protocols';
@@ -27,8 +26,7 @@ export interface PutCondition {
 export interface FastPathAnswer {
   readonly bytes: number;
   readonly body: Readable;
-  /** `undefined` where something on the way takes it out. */
-  readonly etag: string | undefined;
+  readonly etag: string;
 }
 
 /**
@@ -71,6 +69,8 @@ const OWN_HEADERS = new Set([
 ]);
 const CREDENTIAL = /^AWS4-HMAC-SHA256 Credential=.+\/\d{8}\/([^/]+)\/s3\/aws4_request,/;
 const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+/** What is read of an answer that is no object. */
+const MAX_ANSWER_BYTES = 64 * 1024;
 /** As long as the SDK waits at the most before it sends a request for the second time. */
 const MAX_PAUSE_MS = 100;
 
@@ -134,11 +134,12 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
         const { statusCode, headers, body } = await send('GET', template, key, own, undefined, signal);
         if (statusCode === 200) {
           const length = headers['content-length'];
-          if (length !== undefined) return { bytes: Number(length), body, etag: headers.etag };
+          const { etag } = headers;
+          if (length !== undefined && etag !== undefined) return { bytes: Number(length), body, etag };
           body.destroy();
-          throw new UnfitAnswer('no length');
+          throw new UnfitAnswer(etag === undefined ? 'no ETag' : 'no length');
         }
-        const said = await text(body);
+        const said = await readStart(body);
         if (statusCode === 404 && said.includes('<Code>NoSuchKey</Code>')) return null;
         throw new UnfitAnswer(String(statusCode));
       });
@@ -160,7 +161,7 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
           ...(condition.IfMatch !== undefined && { 'if-match': condition.IfMatch }),
         };
         const { statusCode, headers, body } = await send('PUT', template, key, own, bytes, signal);
-        const said = await text(body);
+        const said = await readStart(body);
         // S3 may find out too late for another status that it failed, and a proxy's own page has no ETag.
         if (statusCode === 200 && headers.etag !== undefined && !said.includes('</Error>')) return true;
         throw new UnfitAnswer(String(statusCode));
@@ -184,6 +185,19 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
       return otherwise;
     }
   }
+}
+
+/** The beginning of an answer that is no object: more than S3 ever says. */
+async function readStart(body: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  // Leaving the loop early destroys the body and its connection.
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER_BYTES) break;
+  }
+  return Buffer.concat(chunks).toString();
 }
 
 /** An answer that is not handled here; its message is the reason. */

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
 import { compareKeys } from '../keys.ts';
 import type { ListedDirectory, ListedObject, StoredObject } from '../store.ts';
-import { isNoSuchKey } from './errors.ts';
+import { isNoSuchKey, notFromStore } from './errors.ts';
 
 /** Where an object is, as requests name it. */
 export interface ObjectAddress {
@@ -18,8 +18,8 @@ export interface ObjectAddress {
 export interface OpenObject {
   readonly bytes: number;
   readonly body: Readable;
-  /** Tells this content from any other; not every proxy lets it through. */
-  readonly etag: string | undefined;
+  /** Tells this content from any other. */
+  readonly etag: string;
 }
 
 /** Size of an object, and its hash where the store keeps one of the whole; `undefined` when there is none. */
@@ -32,6 +32,7 @@ export async function findObject(
   const mode = withChecksum ? ({ ChecksumMode: 'ENABLED' } as const) : {};
   try {
     const head = await client.send(new HeadObjectCommand({ ...address, ...mode }), { abortSignal });
+    if (head.ETag === undefined) throw withoutEtag();
     const sha256 = hexOfWholeChecksum(head.ChecksumSHA256) ?? validHash(head.Metadata?.sha256);
     return { bytes: head.ContentLength ?? 0, ...(sha256 !== undefined && { sha256 }) };
   } catch (error) {
@@ -47,7 +48,9 @@ export async function findEtag(
   abortSignal: AbortSignal,
 ): Promise<string | undefined> {
   try {
-    return (await client.send(new HeadObjectCommand({ ...address }), { abortSignal })).ETag;
+    const { ETag } = await client.send(new HeadObjectCommand({ ...address }), { abortSignal });
+    if (ETag === undefined) throw withoutEtag();
+    return ETag;
   } catch (error) {
     if (isNoSuchKey(error)) return undefined;
     throw error;
@@ -65,6 +68,10 @@ export async function openObject(
       abortSignal,
     });
     if (!(Body instanceof Readable)) throw new Error('the SDK answered without a body');
+    if (ETag === undefined) {
+      Body.destroy();
+      throw withoutEtag();
+    }
     return { bytes: ContentLength ?? 0, body: Body, etag: ETag };
   } catch (error) {
     if (isNoSuchKey(error)) return undefined;
@@ -97,6 +104,11 @@ export async function listObjects(
     new ListObjectsV2Command({ ...where, ...(token !== undefined && { ContinuationToken: token }) }),
     { abortSignal },
   );
+  const { Name, IsTruncated, NextContinuationToken } = page;
+  if (Name === undefined) throw notFromStore('a listing without the name of the bucket');
+  if (IsTruncated && (NextContinuationToken === undefined || NextContinuationToken === token)) {
+    throw notFromStore('a listing that is not all, and does not tell how to go on');
+  }
   const objects: ListedObject[] = (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
     Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) }],
   );
@@ -107,7 +119,11 @@ export async function listObjects(
     directories.length === 0
       ? objects
       : [...objects, ...directories].sort((a, b) => compareKeys(nameOf(a), nameOf(b)));
-  return { entries, nextToken: page.IsTruncated ? page.NextContinuationToken : undefined };
+  return { entries, nextToken: IsTruncated ? NextContinuationToken : undefined };
+}
+
+function withoutEtag(): Error {
+  return notFromStore('a read without an ETag');
 }
 
 function nameOf(entry: ListedObject | ListedDirectory): string {

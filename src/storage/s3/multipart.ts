@@ -20,7 +20,7 @@ import { MAX_PARTS } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
 import { cleanUp, type Trace } from './abandoned-uploads.ts';
 import { withUnsignedPayload } from './client.ts';
-import { attemptsOf, isNotImplemented, statusOf, unconfirmed } from './errors.ts';
+import { attemptsOf, isNotImplemented, notFromStore, statusOf, unconfirmed } from './errors.ts';
 import type { ObjectAddress } from './lookup.ts';
 import type { Part, PartReader } from './parts.ts';
 
@@ -113,7 +113,8 @@ async function createUpload(upload: PartsUpload, trace: Trace, signal: AbortSign
     );
     // Without an id, or after more than one attempt, there may be an upload that nobody knows.
     trace.answerLost = UploadId === undefined || UploadId === '' || ($metadata.attempts ?? 1) > 1;
-    if (UploadId === undefined || UploadId === '') throw withoutId();
+    if (UploadId === undefined || UploadId === '')
+      throw notFromStore('the start of an upload without its id');
     trace.uploadId = UploadId;
     return UploadId;
   } catch (error) {
@@ -173,15 +174,6 @@ async function completeUpload(
       await send({});
     }
   });
-}
-
-/** Some proxies answer 200 with a page of their own. */
-function withoutId(): VoicemailError {
-  return new VoicemailError(
-    'ARCHIVE_UNAVAILABLE',
-    'the bucket answered the start of an upload without its id',
-    { hint: 'check what is between here and the store: some proxies answer 200 to anything' },
-  );
 }
 
 /**

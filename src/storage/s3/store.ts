@@ -3,7 +3,6 @@
 import { createHash } from 'node:crypto';
 import { addAbortSignal } from 'node:stream';
 import type { ArchiveTarget } from '../../config/config.ts';
-import { VoicemailError } from '../../domain/errors.ts';
 import { MIN_PART_BYTES, partBytesFor, s3TransferMemory } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
 import { openBody } from '../body.ts';
@@ -175,9 +174,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return guarded(translate, signal, async (): Promise<ReadObject | undefined> => {
         const object = await openForReading(key, signal);
         if (!object) return undefined;
-        const bytes = await readBody(key, object, maxBytes);
-        if (object.etag === undefined) throw withoutVersion();
-        return { bytes, version: object.etag };
+        return { bytes: await readBody(key, object, maxBytes), version: object.etag };
       });
     },
     async head(key, signal) {
@@ -240,13 +237,6 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       client.destroy();
     },
   };
-}
-
-/** Without an ETag a write over this version could not be conditional. */
-function withoutVersion(): VoicemailError {
-  return new VoicemailError('ARCHIVE_UNAVAILABLE', 'the bucket answered a read without an ETag', {
-    hint: 'look at what stands between here and the store, and let it pass the ETag header on',
-  });
 }
 
 /** The whole body of an object. */
