@@ -18,6 +18,7 @@ const WITHOUT_SERVERS = [
   'transfer/destination',
   'transfer/integrity',
   'transfer/memory',
+  'transfer/part-walker',
   'transfer/redirect',
   'workers/failure-policy',
 ];

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Conclusion } from '../../src/transfer/audio/container.ts';
 import { createInspector } from '../../src/transfer/audio/inspector.ts';
+import { judgeIntegrity } from '../../src/transfer/integrity.ts';
 
 const FIXTURES = new URL('../fixtures/audio/', import.meta.url);
 
@@ -132,6 +133,69 @@ describe.each(FILES)('%s', (name, contentType, facts, end, audioEnd) => {
     const tag = Buffer.concat([Buffer.from('ID3\x04\0\0\0\0\x01\x00', 'latin1'), Buffer.alloc(128)]);
     expect(inspect(Buffer.concat([tag, body]), 33)).toMatchObject({ contentType, facts, end });
   });
+});
+
+/** `base.wav` with these numbers added to its sizes: that of the file, and that of the samples. */
+function resized(file: number, samples: number): Buffer {
+  const body = fixture('base.wav');
+  body.writeUInt32LE(body.readUInt32LE(4) + file, 4);
+  body.writeUInt32LE(body.readUInt32LE(40) + samples, 40);
+  return body;
+}
+
+describe('what came whole by HTTP is archived, and its integrity is', () => {
+  const base = fixture('base.wav');
+  const pipe = fixture('ffmpeg-pipe.wav');
+  const headerOnly = Buffer.from(base.subarray(0, 44));
+  headerOnly.writeUInt32LE(36, 4);
+  headerOnly.writeUInt32LE(0, 40);
+
+  it.each([
+    ['suspect: 44 samples more are claimed than came', resized(0, 44), 'suspect', 'cut'],
+    ['suspect: its header was written for the longest message', resized(960_000, 960_000), 'suspect', 'cut'],
+    ['suspect: fewer samples are claimed than came', resized(-2000, -2000), 'suspect', undefined],
+    ['suspect: the size of the file is nonsense', resized(2 ** 30, 0), 'suspect', undefined],
+    ['verified: a WAV from a pipe', pipe, 'verified', undefined],
+    [
+      'verified: a WAV with sizes of 0',
+      resized(-base.readUInt32LE(4), -base.readUInt32LE(40)),
+      'verified',
+      undefined,
+    ],
+    ['verified: a WAV with no samples', headerOnly, 'verified', undefined],
+    ['suspect: half of a WAV with its own length', base.subarray(0, 12_022), 'suspect', 'cut'],
+    ['suspect: noise in no known container', Buffer.alloc(500, 0x81), 'suspect', undefined],
+  ])('%s', (_name, body, state, doubt) => {
+    const { contentType, ...conclusion } = inspect(body);
+    const judgement = judgeIntegrity({
+      isLengthKnown: true,
+      conclusion: contentType === undefined ? undefined : (conclusion as Conclusion),
+      isRepeated: false,
+    });
+    expect([judgement.integrity.state, judgement.doubt]).toEqual([state, doubt]);
+    expect(judgement.integrity.notes.length > 0).toBe(state === 'suspect');
+  });
+
+  it.each(FILES)('verified: %s', (name) => {
+    const { contentType: _, ...conclusion } = inspect(fixture(name));
+    const download = { isLengthKnown: true, conclusion: conclusion as Conclusion, isRepeated: false };
+    expect(judgeIntegrity(download)).toEqual({
+      integrity: { state: 'verified', notes: [] },
+      doubt: undefined,
+    });
+  });
+
+  it.each(FILES)(
+    'without a length verified by the container or unverified: %s',
+    (name, _type, _facts, end) => {
+      const { contentType: _, ...conclusion } = inspect(fixture(name));
+      const download = { isLengthKnown: false, conclusion: conclusion as Conclusion, isRepeated: true };
+      expect(judgeIntegrity(download).integrity).toEqual({
+        state: end === 'confirmed' ? 'verified' : 'unverified',
+        notes: [],
+      });
+    },
+  );
 });
 
 describe('cut in the middle, with a length that fits', () => {
