@@ -1,6 +1,7 @@
-import { Agent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
 import { parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/version.ts';
 import type { ByteSource } from './byte-source.ts';
@@ -78,20 +79,28 @@ const MAX_HEADER_BYTES = 128 * 1024;
 /** Redirects come with a few words for browsers; more than this is not worth keeping the connection for. */
 const MAX_REDIRECT_BODY_BYTES = 16 * 1024;
 
-/** Creates a client with its own connections. */
+/**
+ * Creates a client with its own connections, through a proxy where the configuration names one.
+ *
+ * Behind a proxy, the list of hosts and the refusal of literal addresses hold as ever, for redirects too. Where a name
+ * leads can't be checked there: the proxy resolves it, and has to keep requests away from its own network itself.
+ */
 export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClientOptions): MediaClient {
-  const agent = new Agent({
-    // HTTP/1.1 tells exactly how a body ended, and gives each download its own flow control.
-    allowH2: false,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    connect: {
-      lookup: createGuardedLookup(media, resolve),
-      timeout: Math.min(MAX_CONNECT_MS, idleTimeoutMs),
+  const dispatcher = createDispatcher(
+    {
+      // HTTP/1.1 tells exactly how a body ended, and gives each download its own flow control.
+      allowH2: false,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      connect: {
+        lookup: createGuardedLookup(media, resolve),
+        timeout: Math.min(MAX_CONNECT_MS, idleTimeoutMs),
+      },
+      // The watchdog below measures only the time spent waiting for the other side, never a slow consumer.
+      headersTimeout: 0,
+      bodyTimeout: 0,
     },
-    // The watchdog below measures only the time spent waiting for the other side, never a slow consumer.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  });
+    media.proxy,
+  );
 
   async function send(
     { origin, target, host }: Destination,
@@ -102,7 +111,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
     const exchange = createExchange(host, idleTimeoutMs, signal);
     try {
       const response = await exchange.wait(
-        agent.request({
+        dispatcher.request({
           method: 'GET',
           origin,
           path: target,
@@ -125,7 +134,8 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
       exchange.end();
       signal.throwIfAborted();
       if (isVoicemailError(error)) throw error;
-      throw new VoicemailError('DOWNLOAD_FAILED', `${host} could not be reached (${reasonOf(error)})`, {
+      const reason = sayProxyFault(error) ?? reasonOf(error);
+      throw new VoicemailError('DOWNLOAD_FAILED', `${host} could not be reached (${reason})`, {
         cause: error,
         host,
       });
@@ -149,7 +159,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
         destination = parseDestination(address, media);
       }
     },
-    close: () => agent.destroy(),
+    close: () => dispatcher.destroy(),
   };
 }
 

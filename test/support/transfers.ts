@@ -4,6 +4,7 @@ import { createMediaClient, type MediaClient } from '../../src/transfer/media-ht
 import { createMemoryBudget, type MemoryBudget } from '../../src/transfer/memory.ts';
 import type { Resolve } from '../../src/transfer/ssrf.ts';
 import { createTransfer, type Transfer, type TransferObserver } from '../../src/transfer/transfer.ts';
+import type { ProxySettings } from '../../src/util/http-proxy.ts';
 import { createLogger } from '../../src/util/log.ts';
 
 /** Settings that make transfers quick to fail. */
@@ -18,6 +19,7 @@ export interface TransferSetup {
   readonly minBytesPerSecond?: number;
   readonly minRateGraceMs?: number;
   readonly privateHosts?: readonly string[];
+  readonly proxy?: ProxySettings;
   readonly observe?: TransferObserver;
 }
 
@@ -52,6 +54,7 @@ export function createHarness(store: ArchiveStore, setup: TransferSetup = {}): T
       hosts: setup.hosts ?? ['127.0.0.1', 'media.test'],
       allowPrivate: setup.allowPrivate ?? true,
       privateHosts: setup.privateHosts ?? [],
+      proxy: setup.proxy,
     },
     idleTimeoutMs: setup.idleTimeoutMs ?? 10_000,
     resolve: setup.resolve ?? (async () => [{ address: '127.0.0.1', family: 4 }]),
