@@ -1,4 +1,5 @@
 import type { ErrorCode } from './errors.ts';
+import type { Integrity } from './recording.ts';
 
 /** `archived`: stored; `pending`: not there yet, looked for again; `absent`: there is none. */
 export type TranscriptState = 'archived' | 'pending' | 'absent';
@@ -10,6 +11,18 @@ export interface RecordingView {
   readonly sha256: string;
   readonly contentType: string;
   readonly durationSeconds?: number;
+  /** Left out of what was archived before manifests told it. */
+  readonly integrity?: Integrity['state'];
+}
+
+/** A recording of a failed session that could not be saved, while others were. */
+export interface MissingRecordingView {
+  readonly fileName: string;
+  /** One of the error codes. */
+  readonly code: string;
+  readonly message: string;
+  /** ISO 8601 */
+  readonly at: string;
 }
 
 /** What an archived session came to; the job's return value. */
@@ -54,6 +67,9 @@ export interface SessionView {
   readonly nextAttemptAt?: string;
   readonly progress?: TransferProgress;
   readonly error?: SessionError;
+  /** Of a failed session: those that were saved, where some were. */
   readonly recordings?: readonly RecordingView[];
+  /** Of a failed session of which some recordings were saved: the others. */
+  readonly missing?: readonly MissingRecordingView[];
   readonly manifestKey?: string;
 }

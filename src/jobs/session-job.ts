@@ -2,6 +2,7 @@ import type { JobState } from 'bullmq';
 import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type {
+  RecordingView,
   SessionError,
   SessionResult,
   SessionState,
@@ -49,6 +50,8 @@ export interface SessionJobProgress {
   readonly error?: SessionError;
   /** Set once the transcript of an archived session has come, or has been given up. */
   readonly transcript?: TranscriptState;
+  /** All recordings of an archived session, where some came late. */
+  readonly recordings?: readonly RecordingView[];
 }
 
 /** BullMQ ids may hold no `:` and not be all digits; `.` is in no session or bot id, so this is unambiguous. */
@@ -123,7 +126,8 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
   const result = state === 'archived' ? (job.returnvalue ?? undefined) : undefined;
   const error = state === 'archived' ? undefined : (progress.error ?? bareError(job, state));
   const transcript = result && (progress.transcript ?? result.transcript);
-  const transfer = result ? transferOf(result) : progress.transfer;
+  const recordings = result && longer(result.recordings, progress.recordings);
+  const transfer = recordings ? transferOf({ recordings }) : progress.transfer;
   return {
     sessionId,
     botId,
@@ -137,12 +141,17 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
     ...(state === 'waiting' && progress.nextAttemptAt && { nextAttemptAt: progress.nextAttemptAt }),
     ...(transfer && { progress: transfer }),
     ...(error && { error }),
-    ...(result && { recordings: result.recordings, manifestKey: result.manifestKey }),
+    ...(result && recordings && { recordings, manifestKey: result.manifestKey }),
   };
 }
 
+/** No manifest names less than the one before it; so the shorter one is older, whoever noted it last. */
+function longer<Item>(own: readonly Item[], noted: readonly Item[] | undefined): readonly Item[] {
+  return noted && noted.length > own.length ? noted : own;
+}
+
 /** The progress of an archived session, which follows from its result and so is not written to the queue. */
-export function transferOf({ recordings }: SessionResult): TransferProgress {
+export function transferOf({ recordings }: Pick<SessionResult, 'recordings'>): TransferProgress {
   const bytes = recordings.reduce((total, recording) => total + recording.bytes, 0);
   return { recordings: recordings.length, recordingsDone: recordings.length, bytes };
 }

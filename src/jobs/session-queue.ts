@@ -12,7 +12,7 @@ import type {
   SessionPage,
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type { SessionState, SessionView, TranscriptState } from '../domain/views.ts';
+import type { RecordingView, SessionState, SessionView, TranscriptState } from '../domain/views.ts';
 import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
@@ -129,12 +129,16 @@ export class SessionQueue {
     return this.#backend.statuses(this.#sessions, sessions.map(jobId));
   }
 
-  /** Looks for the transcript of an archived session after `delayMs`; once per session however often called. */
+  /**
+   * Looks at an archived session again after `delayMs`, for its transcript and for what else comes late; once per
+   * session however often called. A look that is to be later than that comes earlier.
+   */
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
     const status = (await this.#backend.statuses(this.#transcripts, [id])).get(id);
     // A finished look belongs to an earlier archiving of this session.
     if (status === 'completed' || status === 'failed') await this.#transcripts.remove(id);
+    else if (status !== undefined) await this.#bringForward(id, delayMs);
     await this.#transcripts.add('transcript', ids(session), {
       ...JOB_OPTIONS,
       jobId: id,
@@ -144,10 +148,20 @@ export class SessionQueue {
     });
   }
 
-  /** Notes with an archived session what became of its transcript. */
-  async noteTranscript(session: SessionRef, transcript: TranscriptState): Promise<void> {
+  /**
+   * Notes with an archived session what became of its transcript.
+   *
+   * @param recordings all of its recordings, where some came late.
+   */
+  async noteTranscript(
+    session: SessionRef,
+    transcript: TranscriptState,
+    recordings?: readonly RecordingView[],
+  ): Promise<void> {
     const job = await this.#job(session);
-    if (job) await this.#sessions.updateJobProgress(jobId(session), { ...jobProgress(job), transcript });
+    if (!job) return;
+    const progress = { ...jobProgress(job), transcript, ...(recordings && { recordings }) };
+    await this.#sessions.updateJobProgress(jobId(session), progress);
   }
 
   /** The view of a session, or `undefined` when the queue does not know it. */
@@ -324,6 +338,22 @@ export class SessionQueue {
       throw error;
     }
     return 'requeued';
+  }
+
+  /** Makes a look that waits for longer than that wait for no longer. */
+  async #bringForward(id: string, delayMs: number): Promise<void> {
+    const job = await this.#transcripts.getJob(id);
+    if (!job || !(await job.isDelayed())) return;
+    // BullMQ tells the delay of a job that waits again, and not from when on.
+    const { nextAttemptAt } = jobProgress(job as SessionJob);
+    const due = nextAttemptAt ? Date.parse(nextAttemptAt) : job.timestamp + job.delay;
+    if (due <= Date.now() + delayMs) return;
+    try {
+      await job.changeDelay(delayMs);
+    } catch (error) {
+      // It is being made at this moment.
+      if (await job.isDelayed()) throw error;
+    }
   }
 
   /** What is asked for again may be asked for with more urgency, by force, or by somebody who knows more. */

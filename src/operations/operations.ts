@@ -1,3 +1,4 @@
+import { isErrorCode } from '../domain/errors.ts';
 import type {
   ArchiverStats,
   EnqueueRequest,
@@ -10,8 +11,15 @@ import type { SessionRef } from '../domain/session.ts';
 import type { SessionView } from '../domain/views.ts';
 import { transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
-import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
-import { manifestKey } from '../storage/layout.ts';
+import {
+  type Manifest,
+  type PartialManifest,
+  readManifest,
+  readPartialManifest,
+  resultOf,
+  viewOfRecording,
+} from '../storage/documents.ts';
+import { manifestKey, partialManifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 
@@ -74,22 +82,65 @@ export function createOperations(
     },
     async view(session) {
       const view = await queue.view(session);
-      if (view || !store) return view;
-      const manifest = await readManifest(session, store, neverAborted());
-      return manifest && viewOfManifest(manifest, session, store);
+      if (!store || (view && view.state !== 'failed')) return view;
+      if (!view) {
+        const manifest = await readManifest(session, store, neverAborted());
+        if (manifest) return viewOfManifest(manifest, session, store);
+      }
+      const partial = await readPartial(session, store, log);
+      return partial ? { ...(view ?? failedView(partial, session)), ...partsOf(partial) } : view;
     },
     list: (query) => queue.list(query),
     async retry(session) {
       const outcome = await queue.retry(session);
       if (outcome !== 'unknown' || !store) return outcome;
-      // One that the queue has forgotten has not failed if it is archived.
-      return (await store.head(manifestKey(session), neverAborted())) ? 'not-failed' : 'unknown';
+      // One that the queue has forgotten has not failed if it is archived; if only a part of it is, it has.
+      if (await store.head(manifestKey(session), neverAborted())) return 'not-failed';
+      if (!(await store.head(partialManifestKey(session), neverAborted()))) return 'unknown';
+      await queue.enqueue([session]);
+      return 'requeued';
     },
     retryAll: (code) => queue.retryAll(code),
     async stats() {
       const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
       return { ...stats, ...activity };
     },
+  };
+}
+
+/** What is saved of a failed session. A view must not fail for it. */
+async function readPartial(
+  session: SessionRef,
+  store: ArchiveStore,
+  log: Logger,
+): Promise<PartialManifest | undefined> {
+  try {
+    return await readPartialManifest(session, store, neverAborted());
+  } catch (error) {
+    log.warn({ session: session.sessionId, err: error }, 'could not look what was saved of a failed session');
+    return undefined;
+  }
+}
+
+function partsOf({ recordings, missing }: PartialManifest): Pick<SessionView, 'recordings' | 'missing'> {
+  return {
+    recordings: recordings.map(viewOfRecording),
+    missing: missing.map(({ fileName, code, message, at }) => ({ fileName, code, message, at })),
+  };
+}
+
+/** The view of a failed session whose job has gone from the queue. */
+function failedView({ archivedAt, missing }: PartialManifest, { sessionId, botId }: SessionRef): SessionView {
+  const [first] = missing;
+  const code = first && isErrorCode(first.code) ? first.code : 'INTERNAL';
+  return {
+    sessionId,
+    botId,
+    state: 'failed',
+    attempts: 0,
+    enqueuedAt: archivedAt,
+    finishedAt: first?.at ?? archivedAt,
+    error: { code, message: first?.message ?? '', retryable: true, at: first?.at ?? archivedAt },
   };
 }
 

@@ -1,13 +1,17 @@
-/** The two documents of an archived session, `transcript.json` and `manifest.json`: their shapes, made and read. */
+/**
+ * The documents of a session: `transcript.json`, `manifest.json` and `manifest.partial.json`. Their shapes, how they
+ * are made and how they are read.
+ */
 
 import { z } from 'zod';
 import { VoicemailError } from '../domain/errors.ts';
-import type { TransferredRecording } from '../domain/recording.ts';
+import type { Integrity, TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { RecordingView, SessionResult } from '../domain/views.ts';
-import type { KoreDocument, KoreRecording } from '../domain/voicemail.ts';
+import type { KoreRecording } from '../domain/voicemail.ts';
+import { parseJson } from '../util/json.ts';
 import { VERSION } from '../util/version.ts';
-import { fileNameWithoutQuery, manifestKey } from './layout.ts';
+import { manifestKey, partialManifestKey, presentableFileName } from './layout.ts';
 import type { ArchiveStore } from './store.ts';
 
 /** The version of both documents that this program writes and reads. */
@@ -31,8 +35,14 @@ const TranscriptSchema = z.looseObject({
       authorType: z.string().nullable(),
     }),
   ),
-  /** Handed on untouched. */
+  /** As received: mostly documents, but Kore has sent texts and nulls as well. */
   source: z.array(z.unknown()),
+});
+
+/** Manifests of versions before 1.1 say nothing of it. */
+const IntegritySchema = z.looseObject({
+  state: z.enum(['verified', 'unverified', 'suspect']),
+  notes: z.array(z.string()),
 });
 
 const ManifestRecordingSchema = z.looseObject({
@@ -50,6 +60,7 @@ const ManifestRecordingSchema = z.looseObject({
       durationSeconds: z.number().optional(),
     })
     .optional(),
+  integrity: IntegritySchema.optional(),
   source: z.looseObject({ host: z.string(), path: z.string(), expiresAt: z.string().optional() }),
   downloadedAt: z.string(),
 });
@@ -69,8 +80,23 @@ const ManifestSchema = z.looseObject({
   archivedAt: z.string(),
   recordings: z.array(ManifestRecordingSchema),
   transcript: ManifestTranscriptSchema,
+  /** What is known of the call; handed on untouched. */
+  call: z.unknown().optional(),
+  /** How often it was written; older manifests, which do not say, count as 1. */
+  revision: z.int().positive().optional(),
   archiver: z.looseObject({ version: z.string() }),
+  /** Handed on untouched. */
+  signature: z.unknown().optional(),
 });
+
+const MissingSchema = z.looseObject({
+  fileName: z.string(),
+  code: z.string(),
+  message: z.string(),
+  at: z.string(),
+});
+
+const PartialManifestSchema = ManifestSchema.extend({ missing: z.array(MissingSchema) });
 
 /** `transcript.json`. */
 export type Transcript = z.infer<typeof TranscriptSchema>;
@@ -78,14 +104,24 @@ export type Transcript = z.infer<typeof TranscriptSchema>;
 export type TranscriptMessage = Transcript['messages'][number];
 /** `manifest.json`: the archive's record of one session, written last. Keys in it are full keys. */
 export type Manifest = z.infer<typeof ManifestSchema>;
+/**
+ * `manifest.partial.json`: as a manifest, of a session of which some recordings are saved and some are not. The session
+ * is not archived: what is missing is tried again, and a later `manifest.json` takes its place.
+ */
+export type PartialManifest = z.infer<typeof PartialManifestSchema>;
+/** A recording that is not saved, and why. `at` is when that was first seen (ISO 8601). */
+export type MissingRecording = PartialManifest['missing'][number];
 /** One recording in a manifest. */
 export type ManifestRecording = Manifest['recordings'][number];
 /** What a manifest says of the transcript; all but `state` only when it is `archived`. */
 export type ManifestTranscript = Manifest['transcript'];
 
-/** Makes `transcript.json` of Kore's message documents, which are kept whole in `source`. */
-export function buildTranscript(session: SessionRef, documents: readonly KoreDocument[]): Transcript {
-  const messages = documents.map(toMessage);
+/**
+ * Makes `transcript.json` of what Kore lists as messages, which is kept whole in `source`: mostly documents, but any
+ * JSON value may be among it.
+ */
+export function buildTranscript(session: SessionRef, documents: readonly unknown[]): Transcript {
+  const messages = documents.map(readMessage);
   return {
     schemaVersion: SCHEMA_VERSION,
     sessionId: session.sessionId,
@@ -106,10 +142,10 @@ export function manifestRecording(
   recording: KoreRecording,
   transferred: TransferredRecording,
 ): ManifestRecording {
-  const { audio, source } = transferred;
+  const { audio, source, integrity } = transferred;
   return {
     key,
-    fileName: fileNameWithoutQuery(recording),
+    fileName: presentableFileName(recording),
     bytes: transferred.bytes,
     sha256: transferred.sha256,
     contentType: transferred.contentType,
@@ -122,6 +158,7 @@ export function manifestRecording(
         ...(audio.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
       },
     }),
+    integrity: { state: integrity.state, notes: [...integrity.notes] },
     source: {
       host: source.host,
       path: source.path.replace(/[?#].*$/s, ''),
@@ -139,7 +176,7 @@ export interface ManifestFacts {
   readonly transcript: ManifestTranscript;
 }
 
-/** Makes `manifest.json`. */
+/** Makes `manifest.json` of a session that has none. */
 export function buildManifest({ session, archivedAt, recordings, transcript }: ManifestFacts): Manifest {
   return {
     schemaVersion: SCHEMA_VERSION,
@@ -148,20 +185,35 @@ export function buildManifest({ session, archivedAt, recordings, transcript }: M
     archivedAt: archivedAt.toISOString(),
     recordings: [...recordings],
     transcript,
+    revision: 1,
     archiver: { version: VERSION },
   };
+}
+
+/** A manifest with something else in it, as the revision after `before`. Members that nobody here knows are kept. */
+export function nextRevision<Document extends Manifest>(before: Manifest, changed: Document): Document {
+  return {
+    ...changed,
+    revision: revisionOf(before) + 1,
+    archiver: { ...changed.archiver, version: VERSION },
+  };
+}
+
+/** How often a manifest was written. */
+export function revisionOf({ revision }: Manifest): number {
+  return revision ?? 1;
 }
 
 /**
  * The bytes of a document as they are stored: one line of JSON, since Spark and Athena read a record a line; the
  * same for the same document every time.
  */
-export function serialize(document: Manifest | Transcript): Buffer {
+export function serialize(document: Manifest | PartialManifest | Transcript): Buffer {
   return Buffer.from(`${JSON.stringify(document)}\n`);
 }
 
 /**
- * Reads a manifest back. Fields it does not know are kept.
+ * Reads a manifest back. Fields it does not know are kept, numbers keep their digits.
  * @param key where it lies, for the message.
  * @throws VoicemailError `ARCHIVE_CONFLICT` when it is not a manifest that this version understands.
  */
@@ -169,8 +221,13 @@ export function parseManifest(bytes: Buffer, key: string): Manifest {
   return parse(ManifestSchema, bytes, 'manifest', key);
 }
 
+/** The same for a partial manifest. */
+export function parsePartialManifest(bytes: Buffer, key: string): PartialManifest {
+  return parse(PartialManifestSchema, bytes, 'partial manifest', key);
+}
+
 /**
- * Reads a transcript back. Fields it does not know are kept.
+ * Reads a transcript back. Fields it does not know are kept, numbers keep their digits.
  * @param key where it lies, for the message.
  * @throws VoicemailError `ARCHIVE_CONFLICT` when it is not a transcript that this version understands.
  */
@@ -179,12 +236,8 @@ export function parseTranscript(bytes: Buffer, key: string): Transcript {
 }
 
 function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: string, key: string): Document {
-  let value: unknown;
-  try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw unreadable(what, key, 'it is not JSON'); // the parser's own message quotes the text
-  }
+  const value = parseJson(bytes.toString('utf8'));
+  if (value === undefined) throw unreadable(what, key, 'it is not JSON');
   const version = z.looseObject({ schemaVersion: z.unknown() }).safeParse(value).data?.schemaVersion;
   if (typeof version === 'number' && version !== SCHEMA_VERSION) {
     throw unreadable(what, key, `its schemaVersion is ${version}, this program knows ${SCHEMA_VERSION}`);
@@ -203,8 +256,8 @@ function unreadable(what: string, key: string, why: string): VoicemailError {
   });
 }
 
-/** Of what is no message as documented, what can be told. */
-function toMessage(received: KoreDocument): TranscriptMessage {
+/** What a message says, of whatever Kore lists as one. */
+export function readMessage(received: unknown): TranscriptMessage {
   const document = asRecord(received);
   const author = asRecord(document.author);
   return {
@@ -246,6 +299,17 @@ export async function readManifest(
   return bytes && parseManifest(bytes, store.fullKey(key));
 }
 
+/** A session's partial manifest, or `undefined` when it has none. It means something only where there is no manifest. */
+export async function readPartialManifest(
+  session: SessionRef,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<PartialManifest | undefined> {
+  const key = partialManifestKey(session);
+  const bytes = await store.read(key, signal);
+  return bytes && parsePartialManifest(bytes, store.fullKey(key));
+}
+
 /** What an archived session came to, as its manifest tells. */
 export function resultOf(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionResult {
   return {
@@ -255,12 +319,15 @@ export function resultOf(manifest: Manifest, session: SessionRef, store: Archive
   };
 }
 
-function viewOfRecording({ key, bytes, sha256, contentType, audio }: ManifestRecording): RecordingView {
+/** A recording of a manifest, as views show it. */
+export function viewOfRecording(recording: ManifestRecording): RecordingView {
+  const { key, bytes, sha256, contentType, audio, integrity } = recording;
   return {
     key,
     bytes,
     sha256,
     contentType,
     ...(audio?.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
+    ...(integrity && { integrity: integrity.state satisfies Integrity['state'] }),
   };
 }

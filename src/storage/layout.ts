@@ -11,17 +11,25 @@ import type { KoreRecording } from '../domain/voicemail.ts';
 
 /** Longest file name in an archive, leaving room below the 255 bytes of common file systems. */
 const MAX_NAME_BYTES = 180;
+/** So much of a name is looked at, half from its beginning and half from its end: work on a name is bounded. */
+const MAX_RECEIVED_NAME = 1_024;
 /** Longest ending, with its dot, that counts as an extension and survives shortening. */
 const MAX_EXTENSION_BYTES = 16;
 
 export const MANIFEST_NAME = 'manifest.json';
+/** Of a session of which only some recordings are saved. */
+export const PARTIAL_MANIFEST_NAME = 'manifest.partial.json';
 const TRANSCRIPT_NAME = 'transcript.json';
+/** What other commands keep beside a session: its legal hold, and that it was erased. */
+const HOLD_NAME = 'hold.json';
+const TOMBSTONE_NAME = 'tombstone.json';
 const NAME_OF_LAST_RESORT = 'recording';
 /** The date of sessions whose ids do not tell it. */
 export const UNDATED = 'undated';
 
 /** Names that a recording may not take: the archive's own, and those that Windows keeps for devices. */
-const RESERVED_NAME = /^(?:manifest\.json|transcript\.json|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
+const RESERVED_NAME =
+  /^(?:manifest\.json|manifest\.partial\.json|transcript\.json|hold\.json|tombstone\.json|(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?)$/i;
 
 /** Characters that are not seen or that reorder what is seen. */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}]/gu;
@@ -83,6 +91,16 @@ export function manifestKey(session: SessionRef): string {
   return sessionPrefix(session) + MANIFEST_NAME;
 }
 
+/** Relative key of a session's partial manifest. */
+export function partialManifestKey(session: SessionRef): string {
+  return sessionPrefix(session) + PARTIAL_MANIFEST_NAME;
+}
+
+/** Whether a name in a session's directory is that of a document about the session which no manifest names. */
+export function isCompanionName(name: string): boolean {
+  return name === PARTIAL_MANIFEST_NAME || name === HOLD_NAME || name === TOMBSTONE_NAME;
+}
+
 /** Relative key of a session's transcript. */
 export function transcriptKey(session: SessionRef): string {
   return sessionPrefix(session) + TRANSCRIPT_NAME;
@@ -93,46 +111,72 @@ export function transcriptKey(session: SessionRef): string {
  * given. Of recordings with the same name, the one whose URL (without its query, which changes with each
  * answer) sorts first keeps it; the others get `-2`, `-3` and so on before the extension.
  *
+ * @param taken relative keys that other recordings of the session have.
  * @example
  * recordingKeys([{ fileName: '../a b.wav', fileUrl: 'https://media.example/1.wav?e=1' }], session);
  * // ['bot_id=st-1/date=2025-02-11/session_id=67ab573f3685d1ba99540000/a_b.wav']
  */
-export function recordingKeys(recordings: readonly KoreRecording[], session: SessionRef): string[] {
+export function recordingKeys(
+  recordings: readonly KoreRecording[],
+  session: SessionRef,
+  taken: Iterable<string> = [],
+): string[] {
   const prefix = sessionPrefix(session);
-  const entries = recordings.map((recording, index) => ({
-    index,
-    name: recordingName(recording),
-    place: urlWithoutQuery(recording.fileUrl),
-  }));
-  entries.sort(
-    (a, b) => compare(fold(a.name), fold(b.name)) || compare(a.place, b.place) || a.index - b.index,
-  );
+  const entries = recordings.map((recording, index) => {
+    const name = recordingName(recording);
+    return { index, name, folded: fold(name), place: urlWithoutQuery(recording.fileUrl) };
+  });
+  entries.sort((a, b) => compare(a.folded, b.folded) || compare(a.place, b.place) || a.index - b.index);
+  const others = new Set(Array.from(taken, (key) => fold(key.slice(prefix.length))));
   // Every name's first claimant has it, before any number is given out: a recording that is really called
   // `a-2.wav` keeps that name whatever else is listed.
-  const taken = new Set(entries.map((entry) => fold(entry.name)));
+  const numbers = new NameNumbers([...others, ...entries.map(({ folded }) => folded)]);
   const names: string[] = [];
   let previous: string | undefined;
-  for (const { index, name } of entries) {
-    names[index] = fold(name) === previous ? numbered(name, taken) : name;
-    previous = fold(name);
+  for (const { index, name, folded } of entries) {
+    names[index] = folded === previous || others.has(folded) ? numbers.next(name) : name;
+    previous = folded;
   }
   return names.map((name) => prefix + name);
 }
 
+/** A parameter as queries have them, with its name: `?e=`. */
+const QUERY_PARAMETER = /[?#&;][\w.~-]{1,40}=/;
+/** Parameters whose values are (parts of) signatures, at Kore, AWS, CloudFront, Azure and Google. */
+const SIGNING_PARAMETER =
+  /^(?:s|n|sig|hmac|hash|policy|key-pair-id|(?:x-(?:amz|goog|ms)-)?[\w-]*(?:signature|token|credential))$/i;
+/** A value that is shorter is no secret, and may well be a part of an honest name. */
+const MIN_SECRET_LENGTH = 8;
+/** So many parameters of a URL are looked for in the name; signed URLs have a dozen. */
+const MAX_PARAMETERS = 64;
+const MAX_QUERY = 16 * 1024;
+
 /**
- * A recording's `fileName` as received, without its URL's query should it hold that: file names are written
- * into manifests, the signature in the query is a secret.
+ * A recording's `fileName` as it is shown and written into manifests: at most 1,024 characters of it, without control
+ * characters and those that reorder what is seen, and cut where it holds a part of its URL's signed query, which is a
+ * secret.
  */
-export function fileNameWithoutQuery(recording: KoreRecording): string {
+export function presentableFileName(recording: KoreRecording): string {
+  const name = bounded(recording.fileName).replace(INVISIBLE, '');
   const start = recording.fileUrl.search(/[?#]/);
-  const query = start < 0 ? '' : recording.fileUrl.slice(start + 1);
-  const found = query === '' ? -1 : recording.fileName.indexOf(query);
-  return found < 0 ? recording.fileName : recording.fileName.slice(0, found).replace(/[?#]$/, '');
+  const query = start < 0 ? '' : recording.fileUrl.slice(start + 1, start + 1 + MAX_QUERY);
+  const signed = query.split(/[&;#]/, MAX_PARAMETERS).flatMap((parameter) => {
+    const equals = parameter.indexOf('=');
+    if (!SIGNING_PARAMETER.test(parameter.slice(0, Math.min(equals, 100)))) return [];
+    const value = parameter.slice(equals + 1);
+    return [value, decoded(value)];
+  });
+  const found = [query, ...signed]
+    .filter((secret) => secret.length >= MIN_SECRET_LENGTH)
+    .map((secret) => name.indexOf(secret))
+    .concat(name.search(QUERY_PARAMETER))
+    .filter((index) => index >= 0);
+  return found.length === 0 ? name : name.slice(0, Math.min(...found)).replace(/[?#]$/, '');
 }
 
 function recordingName(recording: KoreRecording): string {
   const clean =
-    cleanName(fileNameWithoutQuery(recording)) ||
+    cleanName(presentableFileName(recording)) ||
     cleanName(decodedLastSegment(recording.fileUrl)) ||
     NAME_OF_LAST_RESORT;
   return RESERVED_NAME.test(clean) ? shortened(`recording-${clean}`, MAX_NAME_BYTES) : clean;
@@ -140,7 +184,7 @@ function recordingName(recording: KoreRecording): string {
 
 /** A file name safe on any file system and in any listing, or the empty string when nothing is left. */
 function cleanName(name: string): string {
-  const allowed = lastSegment(name)
+  const allowed = bounded(lastSegment(name))
     .replace(INVISIBLE, '')
     .normalize('NFC')
     .trim()
@@ -151,7 +195,15 @@ function cleanName(name: string): string {
 
 /** Windows drops trailing dots, which would make two names one. */
 function withoutTrailingDots(name: string): string {
-  return name.replace(/\.+$/, '');
+  let end = name.length;
+  while (end > 0 && name[end - 1] === '.') end -= 1;
+  return name.slice(0, end);
+}
+
+/** A text of which no more than that is worked on; longer ones lose their middle, and keep their extension. */
+function bounded(text: string): string {
+  if (text.length <= MAX_RECEIVED_NAME) return text;
+  return text.slice(0, MAX_RECEIVED_NAME / 2) + text.slice(-MAX_RECEIVED_NAME / 2);
 }
 
 function lastSegment(path: string): string {
@@ -159,16 +211,21 @@ function lastSegment(path: string): string {
 }
 
 function decodedLastSegment(url: string): string {
-  const segment = lastSegment(urlWithoutQuery(url));
+  // A recording that is given as its URL has no name in it.
+  if (/^data:/i.test(url)) return '';
+  return decoded(bounded(lastSegment(urlWithoutQuery(url))));
+}
+
+function decoded(text: string): string {
   try {
-    return decodeURIComponent(segment);
+    return decodeURIComponent(text);
   } catch {
-    return segment; // a stray `%` is just another character to clean
+    return text; // a stray `%` is just another character
   }
 }
 
 /** Host and path, which stay the same when the URL is signed anew. */
-function urlWithoutQuery(url: string): string {
+export function urlWithoutQuery(url: string): string {
   return url.replace(/[?#].*$/s, '').replace(/^[a-z][a-z0-9+.-]*:\/\//i, '');
 }
 
@@ -182,12 +239,31 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-/** The first free name with a number before its extension; takes it. */
-function numbered(name: string, taken: Set<string>): string {
-  for (let number = 2; ; number += 1) {
-    const candidate = withSuffix(name, `-${number}`);
-    if (!taken.has(fold(candidate))) {
-      taken.add(fold(candidate));
+/** Longest number that is appended to a name, with its `-`. */
+const MAX_SUFFIX_BYTES = 8;
+
+/** Gives out numbered names that nobody has. Work is linear in the number of names, however alike they are. */
+class NameNumbers {
+  readonly #taken: Set<string>;
+  /** The last number given out, by the part of a name that is left whatever the number is. */
+  readonly #last = new Map<string, number>();
+
+  /** @param taken folded names. */
+  constructor(taken: readonly string[]) {
+    this.#taken = new Set(taken);
+  }
+
+  /** The first free name with a number before its extension; takes it. */
+  next(name: string): string {
+    const { stem, extension } = split(name);
+    const room = MAX_NAME_BYTES - MAX_SUFFIX_BYTES - Buffer.byteLength(extension);
+    const series = fold(truncated(stem, room) + extension);
+    for (let number = (this.#last.get(series) ?? 1) + 1; ; number += 1) {
+      const candidate = withSuffix(name, `-${number}`);
+      const folded = fold(candidate);
+      if (this.#taken.has(folded)) continue;
+      this.#taken.add(folded);
+      this.#last.set(series, number);
       return candidate;
     }
   }

@@ -36,6 +36,8 @@ interface TransferRequest {
    * whole one comes. Recordings about whose end nothing is in doubt are archived either way.
    */
   readonly settleDoubt?: boolean;
+  /** Asked once every byte is there: `true` leaves the archive as it is, since it has them elsewhere. */
+  isStored?(sha256: string, bytes: number): boolean;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
   onProgress?(bytes: number): void;
 }
@@ -252,11 +254,15 @@ async function storeBody(
   }
   const contentType = container?.contentType ?? UNKNOWN_CONTENT_TYPE;
   const stream = {
-    chunks: body,
+    chunks: request.isStored ? unlessStored(body, request.isStored) : body,
     sha256: () => body.sha256(),
     ...optional('expectedBytes', opened.expectedBytes),
   };
-  await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);
+  try {
+    await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);
+  } catch (error) {
+    if (!(error instanceof StoredElsewhere)) throw error;
+  }
   const { integrity } = body;
   if (integrity === undefined) {
     throw new VoicemailError('INTERNAL', 'the archive did not read the recording to its end');
@@ -281,6 +287,17 @@ async function storeBody(
     urlRefreshes: run.signedUrl.refreshes,
     resumes: run.counts.resumes,
   };
+}
+
+/** Breaks off the writing of what the archive has elsewhere. */
+class StoredElsewhere extends Error {}
+
+async function* unlessStored(
+  body: ResumableBody,
+  isStored: (sha256: string, bytes: number) => boolean,
+): AsyncGenerator<Buffer> {
+  yield* body;
+  if (isStored(body.sha256(), body.receivedBytes)) throw new StoredElsewhere();
 }
 
 function downloadEvents(

@@ -1,24 +1,22 @@
-import { hash } from 'node:crypto';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { SessionResult, TransferProgress } from '../domain/views.ts';
-import type { CallClass, KoreDocument, KoreRecording, Voicemail } from '../domain/voicemail.ts';
-import { urlExpiry } from '../kore/url-expiry.ts';
+import type { CallClass, Voicemail } from '../domain/voicemail.ts';
 import {
-  buildManifest,
-  buildTranscript,
   type Manifest,
   type ManifestRecording,
-  type ManifestTranscript,
-  manifestRecording,
-  parseTranscript,
+  type MissingRecording,
+  type PartialManifest,
   readManifest,
+  readPartialManifest,
   resultOf,
-  serialize,
 } from '../storage/documents.ts';
-import { manifestKey, recordingKeys, transcriptKey } from '../storage/layout.ts';
-import type { ArchiveStore, ObjectInfo, WriteMode } from '../storage/store.ts';
+import { sessionPrefix } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
+import { redact } from '../util/redact.ts';
+import { rewriteManifest, rewritePartialManifest } from './rewrite-manifest.ts';
+import { type FailedRecording, relativeKey, saveRecordings } from './save-recordings.ts';
 
 /** A session to be archived. */
 export interface SessionTask extends SessionRef {
@@ -28,6 +26,8 @@ export interface SessionTask extends SessionRef {
   readonly callClass: CallClass;
   /** Nobody knows whether it has a voicemail. */
   readonly isMaybe?: boolean;
+  /** Archive recordings that the container says are cut, as `suspect`: waiting for whole ones is over. */
+  readonly settleDoubt?: boolean;
 }
 
 /** Everything archiving depends on. */
@@ -48,57 +48,122 @@ export interface ArchiveDeps {
 export interface ArchivedSession extends SessionResult {
   /** The archive had it before, so nothing was transferred. */
   readonly alreadyArchived: boolean;
+  /** When, as its manifest tells. */
+  readonly archivedAt: Date;
 }
-
-const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
 
 /**
  * Archives one session: fetch its metadata, stream each recording into the archive, write the transcript,
  * write the manifest last. A session that has a manifest is left alone, unless forced.
  *
- * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
- * is already there with the same bytes counts as done, and the first manifest stays.
+ * Every recording is saved by itself. Where some can't be had, the others are in the archive when this throws, and
+ * `manifest.partial.json` tells which: the next attempt goes on from there. It stays when the session fails for good,
+ * and is overruled by a later `manifest.json`.
  *
- * @throws VoicemailError with the code of whatever kept the session from being archived.
+ * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
+ * is already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of
+ * the manifest takes its place; what it named stays named, also what Kore no longer lists.
+ *
+ * @throws VoicemailError with the code of whatever kept the session, or one of its recordings, from being archived.
  */
 export async function archiveSession(
   task: SessionTask,
   deps: ArchiveDeps,
   signal: AbortSignal,
 ): Promise<ArchivedSession> {
-  const archived = await (task.force ? readOldManifest : readManifest)(task, deps.store, signal);
-  if (archived && !task.force) {
-    return { ...resultOf(archived, task, deps.store), alreadyArchived: true };
-  }
+  const { store } = deps;
+  const archived = await readArchived(task, store, signal);
+  if (archived && !task.force) return summary(archived, task, store, true);
 
-  const voicemail = await fetchReady(task, deps, signal);
-  const recordings = await archiveRecordings(task, voicemail.recordings, deps, signal);
-  const [withoutUrl] = voicemail.withoutUrl;
-  if (withoutUrl) throw new VoicemailError('RECORDING_NOT_READY', withoutUrl.message);
-  const mode = task.force ? 'replace' : 'absent';
-  const transcript = await archiveTranscript(task, voicemail.transcriptions, mode, deps.store, signal);
-  const manifest = buildManifest({
-    session: task,
-    archivedAt: deps.now(),
-    recordings,
-    // Archiving again must not lose a transcript that Kore no longer has.
-    transcript: transcript.state === 'pending' && archived ? archived.transcript : transcript,
-  });
-  const written = await archiveManifest(task, manifest, mode, deps.store, signal);
-  return { ...resultOf(written, task, deps.store), alreadyArchived: false };
+  const [voicemail, partial] = await Promise.all([
+    fetchReady(task, deps, signal),
+    archived ? undefined : readPartial(task, store, signal),
+  ]);
+  const known = (archived ?? partial)?.recordings ?? [];
+  const { saved, downloaded, failed } = await saveRecordings(
+    {
+      session: task,
+      listed: voicemail.recordings,
+      withoutUrl: voicemail.withoutUrl,
+      archived: task.force ? known : await present(known, task, store, signal),
+      sameBytes: 'unclaimed',
+      force: task.force,
+      failedBefore: new Set(partial?.missing.map(({ fileName }) => fileName)),
+      settleDoubt: task.settleDoubt === true,
+      relist: async () => (await fetchReady(task, deps, signal)).recordings,
+    },
+    deps,
+    signal,
+  );
+  const missing = [...failed, ...vanished(voicemail, saved, failed, partial, deps.now())];
+  const recordings = [...saved, ...known.filter((entry) => !saved.some(({ key }) => key === entry.key))];
+  const found = { recordings, messages: voicemail.transcriptions };
+  const mode = task.force ? 'replace' : 'add';
+  const isNew = !archived && !task.force;
+  if (missing.length === 0) {
+    const written = await rewriteManifest(task, found, { mode, now: deps.now(), isNew }, store, signal);
+    return summary(written, task, store, false);
+  }
+  if (archived) {
+    // What was put into the place of archived recordings has to be named; the others stay as they are.
+    const replaced = saved.filter((entry) => downloaded.has(entry));
+    if (replaced.length > 0) {
+      await rewriteManifest(
+        task,
+        { ...found, recordings: replaced },
+        { mode, now: deps.now() },
+        store,
+        signal,
+      );
+    }
+  } else if (recordings.length > 0) {
+    const entries = missing.map(describeMissing);
+    await rewritePartialManifest(task, { ...found, missing: entries }, deps.now(), store, signal);
+  }
+  throw mostRelevant(missing);
+}
+
+function summary(
+  manifest: Manifest,
+  session: SessionRef,
+  store: ArchiveStore,
+  alreadyArchived: boolean,
+): ArchivedSession {
+  return {
+    ...resultOf(manifest, session, store),
+    alreadyArchived,
+    archivedAt: new Date(manifest.archivedAt),
+  };
 }
 
 /**
- * The manifest whose place is to be taken. One that is broken, or of another session, tells nothing of this one, and is
- * no reason to leave the session broken.
+ * The session's manifest. By force, one that is broken, or of another session, tells nothing of this one, and is no
+ * reason to leave the session broken.
  */
-async function readOldManifest(
-  session: SessionRef,
+async function readArchived(
+  task: SessionTask,
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Manifest | undefined> {
+  if (!task.force) return readManifest(task, store, signal);
+  return ownOrNothing(task, () => readManifest(task, store, signal));
+}
+
+/** A partial manifest is a note to this very program: one that can't be read is written anew. */
+async function readPartial(
+  session: SessionRef,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<PartialManifest | undefined> {
+  return ownOrNothing(session, () => readPartialManifest(session, store, signal));
+}
+
+async function ownOrNothing<Document extends Manifest>(
+  session: SessionRef,
+  read: () => Promise<Document | undefined>,
+): Promise<Document | undefined> {
   try {
-    const manifest = await readManifest(session, store, signal);
+    const manifest = await read();
     const isOwn = manifest?.sessionId === session.sessionId && manifest.botId === session.botId;
     return isOwn ? manifest : undefined;
   } catch (error) {
@@ -107,40 +172,59 @@ async function readOldManifest(
   }
 }
 
-/**
- * Writes `transcript.json` and returns what the manifest is to say of it: `pending` while there are no
- * messages.
- */
-export async function archiveTranscript(
+/** Those of the recordings that really are in the archive. */
+async function present(
+  recordings: readonly ManifestRecording[],
   session: SessionRef,
-  messages: readonly KoreDocument[],
-  mode: WriteMode,
   store: ArchiveStore,
   signal: AbortSignal,
-): Promise<ManifestTranscript> {
-  if (messages.length === 0) return { state: 'pending' };
-  const key = transcriptKey(session);
-  const transcript = buildTranscript(session, messages);
-  const bytes = serialize(transcript);
-  try {
-    await store.write(key, bytes, JSON_INFO, mode, signal);
-    return describeTranscript(bytes, transcript.messages.length, store.fullKey(key));
-  } catch (error) {
-    if (!isVoicemailError(error, 'ARCHIVE_CONFLICT') || mode === 'replace') throw error;
-    // An attempt before this one, or a worker beside it, saw other messages. Its transcript is whole, and it may
-    // be about to be named in a manifest, so it stays and this manifest names it as well.
-    const existing = await store.read(key, signal);
-    if (!existing) throw error;
-    return describeTranscript(
-      existing,
-      parseTranscript(existing, store.fullKey(key)).messages.length,
-      store.fullKey(key),
-    );
-  }
+): Promise<ManifestRecording[]> {
+  const looked = await Promise.all(
+    recordings.map(async (recording) => {
+      const key = relativeKey(recording.key, sessionPrefix(session), store);
+      const object = key === undefined ? undefined : await store.head(key, signal);
+      const isSame =
+        object?.bytes === recording.bytes &&
+        (object.sha256 === undefined || object.sha256 === recording.sha256);
+      return isSame ? [recording] : [];
+    }),
+  );
+  return looked.flat();
 }
 
-function describeTranscript(bytes: Buffer, messages: number, key: string): ManifestTranscript {
-  return { state: 'archived', key, bytes: bytes.length, sha256: hash('sha256', bytes), messages };
+/**
+ * What an earlier attempt could not save, and Kore does not list any more: its going away makes the session no more
+ * complete. It may have got another name, so only the number tells.
+ */
+function vanished(
+  { recordings, withoutUrl }: Voicemail,
+  saved: readonly ManifestRecording[],
+  failed: readonly FailedRecording[],
+  partial: PartialManifest | undefined,
+  now: Date,
+): FailedRecording[] {
+  if (!partial) return [];
+  const before = partial.recordings.length + partial.missing.length;
+  const isListed = new Set([...saved, ...failed].map(({ fileName }) => fileName));
+  return partial.missing
+    .filter(({ fileName }) => !isListed.has(fileName))
+    .slice(0, Math.max(0, before - recordings.length - withoutUrl.length))
+    .map(({ fileName }) => ({
+      fileName,
+      at: now,
+      error: new VoicemailError('RECORDING_NOT_READY', 'Kore no longer lists the recording: looking again'),
+    }));
+}
+
+function describeMissing({ fileName, error, at }: FailedRecording): MissingRecording {
+  return { fileName, code: error.code, message: redact(error.message), at: at.toISOString() };
+}
+
+/** What can still change comes first: the session is tried on for its sake. */
+function mostRelevant(failed: readonly FailedRecording[]): VoicemailError {
+  const [first] = failed.toSorted((a, b) => Number(b.error.retryable) - Number(a.error.retryable));
+  if (!first) throw new Error('nothing failed');
+  return first.error;
 }
 
 /** The metadata of a session whose recordings can be had now. */
@@ -180,85 +264,4 @@ const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
 function isLongOver(session: SessionRef, now: Date): boolean {
   const beganAt = creationTime(session.sessionId)?.getTime();
   return beganAt !== undefined && now.getTime() - beganAt > EMPTY_FOR_GOOD_MS;
-}
-
-/** Streams every recording into the archive, those whose URLs expire first first. */
-async function archiveRecordings(
-  task: SessionTask,
-  listed: readonly KoreRecording[],
-  deps: ArchiveDeps,
-  signal: AbortSignal,
-): Promise<ManifestRecording[]> {
-  const mode = task.force ? 'replace' : 'absent';
-  // A refresh renews the URLs of all recordings, so those still to come profit from it as well.
-  let current = byKey(listed, task);
-  const keys = [...current.keys()];
-  const refresh = async (key: string): Promise<KoreRecording> => {
-    const fresh = byKey((await fetchReady(task, deps, signal)).recordings, task);
-    if (fresh.size !== keys.length) throw otherRecordings();
-    current = fresh;
-    return recordingAt(current, key);
-  };
-
-  const done = new Map<string, ManifestRecording>();
-  let bytesDone = 0;
-  const report = (bytes: number) =>
-    deps.onProgress({ recordings: keys.length, recordingsDone: done.size, bytes: bytesDone + bytes });
-  report(0);
-  for (const key of expiringFirst(current)) {
-    const recording = recordingAt(current, key);
-    const transferred = await deps.transfer(
-      { key, recording, refresh: () => refresh(key), mode, onProgress: report },
-      signal,
-    );
-    done.set(key, manifestRecording(deps.store.fullKey(key), recording, transferred));
-    bytesDone += transferred.bytes;
-    report(0);
-  }
-  return keys.flatMap((key) => done.get(key) ?? []);
-}
-
-/** Recordings by their keys, in the order listed. */
-function byKey(recordings: readonly KoreRecording[], session: SessionRef): Map<string, KoreRecording> {
-  const keys = recordingKeys(recordings, session);
-  return new Map(recordings.map((recording, index) => [keys[index] ?? '', recording]));
-}
-
-/** The keys of recordings, those that expire first first, those of unknown expiry last. */
-function expiringFirst(recordings: ReadonlyMap<string, KoreRecording>): string[] {
-  const expiry = ({ fileUrl }: KoreRecording) => urlExpiry(fileUrl)?.getTime() ?? Number.MAX_SAFE_INTEGER;
-  return [...recordings].sort(([, a], [, b]) => expiry(a) - expiry(b)).map(([key]) => key);
-}
-
-function recordingAt(recordings: ReadonlyMap<string, KoreRecording>, key: string): KoreRecording {
-  const recording = recordings.get(key);
-  if (!recording) throw otherRecordings();
-  return recording;
-}
-
-/** Then the session is started over, so that its manifest names them all. */
-function otherRecordings(): VoicemailError {
-  return new VoicemailError(
-    'RECORDING_NOT_READY',
-    'Kore lists other recordings than a moment ago: looking again from the start',
-  );
-}
-
-/** Writes the manifest, unless somebody else was first: then theirs counts. */
-async function archiveManifest(
-  session: SessionRef,
-  manifest: Manifest,
-  mode: WriteMode,
-  store: ArchiveStore,
-  signal: AbortSignal,
-): Promise<Manifest> {
-  try {
-    await store.write(manifestKey(session), serialize(manifest), JSON_INFO, mode, signal);
-    return manifest;
-  } catch (error) {
-    if (!isVoicemailError(error, 'ARCHIVE_CONFLICT')) throw error;
-    const existing = await readManifest(session, store, signal);
-    if (!existing) throw error;
-    return existing;
-  }
 }

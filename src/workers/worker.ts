@@ -16,7 +16,7 @@ import {
   withJitter,
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
-import { awaitTranscript } from './transcript.ts';
+import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
 
 /** A session that has been dealt with: its manifest is there. */
 export interface ArchivedWork {
@@ -176,11 +176,10 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
     { ...deps, onProgress: (transfer) => progress.update(transfer) },
     signal,
   ).finally(() => progress.end());
-  if (result.transcript === 'pending') {
-    // Before the job is done: if this fails, the session is looked at again and finds its manifest.
-    await deps.queue.awaitTranscript(data, deps.work.pollDelayMs);
-  }
-  const { alreadyArchived, ...stored } = result;
+  const { alreadyArchived, archivedAt, ...stored } = result;
+  const lookIn = firstLookIn({ ...data, archivedAt, transcript: stored.transcript }, deps.work, deps.now());
+  // Before the job is done: if this fails, the session is looked at again and finds its manifest.
+  if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
   deps.observe?.onArchived?.({
     seconds: (performance.now() - began) / 1000,
     alreadyArchived,
@@ -202,24 +201,46 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
 
 async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
   const { data, progress } = job;
-  const { transcriptWaitMs, retryWaitMs, pollDelayMs } = deps.work;
-  const patience = { waitMs: transcriptWaitMs, extraMs: retryWaitMs };
-  const { state, deadline } = await awaitTranscript(data, patience, deps, signal);
-  if (state !== 'pending') {
-    await deps.queue.noteTranscript(data, state);
-    deps.observe?.onTranscriptSettled?.(state);
-    deps.log.info({ session: data.sessionId, bot: data.botId, transcript: state }, 'transcript settled');
-    return { kind: 'done', result: null };
-  }
-  const next = nextTranscriptPoll({ progress, now: deps.now().getTime() }, pollDelayMs);
-  const until = Math.min(next.until, deadline.getTime());
-  await job.saveProgress({ polls: next.polls, nextAttemptAt: new Date(until).toISOString() });
+  const { transcriptWaitMs, settleWaitMs, retryWaitMs, pollDelayMs } = deps.work;
+  const waits = { transcriptWaitMs, settleWaitMs, extraMs: retryWaitMs };
+  const look = await settleSession(data, waits, deps, signal);
+  await noteLook(job, look, deps);
+  if (look.isSettled) return { kind: 'done', result: null };
+  const now = deps.now().getTime();
+  const next = nextTranscriptPoll({ progress, now }, pollDelayMs);
+  const latest = look.nextLookAt?.getTime() ?? Number.POSITIVE_INFINITY;
+  const until = look.isAwaiting || !look.nextLookAt ? Math.min(next.until, latest) : latest;
+  await job.saveProgress({
+    polls: next.polls,
+    nextAttemptAt: new Date(until).toISOString(),
+  });
   return { kind: 'wait', until };
+}
+
+/** Tells the session's view, metrics and the log what a look has found. */
+async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps): Promise<void> {
+  const { transcript, added, failed, isSettled, result } = look;
+  const about = { session: data.sessionId, bot: data.botId };
+  if (transcript !== 'pending' || added.recordings > 0) {
+    await deps.queue.noteTranscript(data, transcript, added.recordings > 0 ? result?.recordings : undefined);
+  }
+  if (look.hasSettledTranscript && transcript !== 'pending') {
+    deps.observe?.onTranscriptSettled?.(transcript);
+    deps.log.info({ ...about, transcript }, 'transcript settled');
+  }
+  if (added.recordings > 0 || added.messages > 0) deps.log.info({ ...about, added }, 'late parts archived');
+  for (const { fileName, error } of failed) {
+    const level = isSettled ? 'error' : 'warn';
+    const message = isSettled
+      ? 'a late recording could not be saved'
+      : 'a late recording will be tried again';
+    deps.log[level]({ ...about, fileName, code: error.code, err: error }, message);
+  }
 }
 
 /**
  * A look for a transcript that failed is made again, however often: nobody would see a failed one, and
- * {@link awaitTranscript} ends the looking in time. What a person has to fix in the archive fails.
+ * {@link settleSession} ends the looking in time. What a person has to fix in the archive fails.
  */
 function keepLooking(
   outcome: Outcome,

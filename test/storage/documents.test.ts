@@ -8,10 +8,14 @@ import {
   buildTranscript,
   type ManifestRecording,
   manifestRecording,
+  nextRevision,
   parseManifest,
+  parsePartialManifest,
   parseTranscript,
+  revisionOf,
   serialize,
 } from '../../src/storage/documents.ts';
+import { parseJson } from '../../src/util/json.ts';
 
 const SESSION = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };
 const VERSION: unknown = JSON.parse(
@@ -90,6 +94,33 @@ describe('a transcript', () => {
     ]);
   });
 
+  test('keeps whatever Kore lists as a message, and the text where there is any', () => {
+    const { messages, text, source } = buildTranscript(SESSION, [
+      'spoken',
+      null,
+      7,
+      [message({})],
+      message({}),
+    ]);
+    expect(messages.map((one) => one.text)).toEqual(['spoken', null, null, null, 'Hello.']);
+    expect(text).toBe('spoken\nHello.');
+    expect(source).toEqual(['spoken', null, 7, [message({})], message({})]);
+  });
+
+  test('keeps numbers digit for digit, also when it is read back', () => {
+    const source = '[{"_id":"ms-1","at":9007199254740993,"ratio":0.12345678901234567891}]';
+    const bytes = serialize(buildTranscript(SESSION, parseJson(source) as unknown[]));
+    expect(bytes.toString()).toContain(`"source":${source}`);
+    expect(serialize(parseTranscript(bytes, 'k'))).toEqual(bytes);
+  });
+
+  test('nested 5,000 deep is kept, its depths as text', () => {
+    const deep = `${'{"a":['.repeat(2_500)}1${']}'.repeat(2_500)}`;
+    const bytes = serialize(buildTranscript(SESSION, [parseJson(deep)]));
+    expect(bytes.toString().replaceAll('\\"', '"')).toContain('{"a":['.repeat(2_400));
+    expect(parseTranscript(bytes, 'k').messages).toHaveLength(1);
+  });
+
   test('of whatever documents is read back as it was', () => {
     fc.assert(
       fc.property(
@@ -150,6 +181,7 @@ describe('a manifest', () => {
           sha256: 'a'.repeat(64),
           contentType: 'audio/wav',
           audio: { container: 'wav', codec: 'pcm_s16le', sampleRate: 8000, channels: 1, durationSeconds: 0 },
+          integrity: { state: 'verified', notes: [] },
           source: { host: 'media.example', path: '/x/f.wav', expiresAt: '2025-02-12T11:24:42.000Z' },
           downloadedAt: '2025-02-11T14:00:00.000Z',
         },
@@ -161,8 +193,40 @@ describe('a manifest', () => {
         sha256: 'b'.repeat(64),
         messages: 1,
       },
+      revision: 1,
       archiver: { version: VERSION },
     });
+  });
+
+  test('is written again as the next revision, with all that nobody here knows', () => {
+    const recording = manifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
+    const { revision: _revision, ...old } = build([recording]);
+    const { integrity: _integrity, ...oldRecording } = recording;
+    const received = {
+      ...old,
+      recordings: [{ ...oldRecording, unknown: 1 }],
+      call: { from: '+1', meta: { __proto__: null, deep: [1] } },
+      signature: 'c2ln',
+      unknown: true,
+      archiver: { version: '0.1.0', host: 'a' },
+    };
+    const before = parseManifest(Buffer.from(JSON.stringify(received)), 'k');
+    expect(revisionOf(before)).toBe(1);
+    const next = nextRevision(before, { ...before, transcript: { state: 'absent' } });
+    expect(JSON.parse(serialize(next).toString())).toEqual({
+      ...JSON.parse(JSON.stringify(received)),
+      transcript: { state: 'absent' },
+      revision: 2,
+      archiver: { version: VERSION, host: 'a' },
+    });
+    expect(revisionOf(next)).toBe(2);
+  });
+
+  test('that is partial says what is missing, and is no manifest without that', () => {
+    const missing = [{ fileName: 'b.wav', code: 'RECORDING_EMPTY', message: 'no bytes', at: '2026-01-01' }];
+    const bytes = serialize({ ...build([]), missing });
+    expect(parsePartialManifest(bytes, 'k').missing).toEqual(missing);
+    expect(() => parsePartialManifest(serialize(build([])), 'k')).toThrow(/partial manifest at k .*missing/);
   });
 
   test('leaves out what is not known', () => {

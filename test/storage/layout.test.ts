@@ -3,8 +3,10 @@ import { describe, expect, test } from 'vitest';
 import type { KoreRecording } from '../../src/domain/voicemail.ts';
 import { assertKey } from '../../src/storage/keys.ts';
 import {
-  fileNameWithoutQuery,
+  isCompanionName,
   manifestKey,
+  partialManifestKey,
+  presentableFileName,
   recordingKeys,
   sessionPrefix,
   transcriptKey,
@@ -29,6 +31,9 @@ describe("a session's place", () => {
     expect(sessionPrefix(SESSION)).toBe(PREFIX);
     expect(manifestKey(SESSION)).toBe(`${PREFIX}manifest.json`);
     expect(transcriptKey(SESSION)).toBe(`${PREFIX}transcript.json`);
+    expect(partialManifestKey(SESSION)).toBe(`${PREFIX}manifest.partial.json`);
+    const companions = ['manifest.partial.json', 'hold.json', 'tombstone.json'];
+    expect([...companions, 'manifest.json', 'a.wav'].filter(isCompanionName)).toEqual(companions);
   });
 
   test.for([
@@ -76,6 +81,9 @@ describe('the name of a recording', () => {
     ['MANIFEST.JSON', 'recording-MANIFEST.JSON'],
     ['x/transcript.json', 'recording-transcript.json'],
     ['.manifest.json.', 'recording-manifest.json'],
+    ['manifest.partial.json', 'recording-manifest.partial.json'],
+    ['Hold.json', 'recording-Hold.json'],
+    ['tombstone.json', 'recording-tombstone.json'],
     ['con', 'recording-con'],
     ['NUL.wav', 'recording-NUL.wav'],
     ['lpt1.tar.gz', 'recording-lpt1.tar.gz'],
@@ -111,8 +119,71 @@ describe('the name of a recording', () => {
     const fileUrl = 'https://media.example/x/f.wav?e=1&n=2&s=SECRETSIGNATURE$$';
     expect(nameOf('f.wav?e=1&n=2&s=SECRETSIGNATURE$$', fileUrl)).toBe('f.wav');
     expect(nameOf(fileUrl, fileUrl)).toBe('f.wav');
-    expect(fileNameWithoutQuery(recording(fileUrl, fileUrl))).toBe('https://media.example/x/f.wav');
-    expect(fileNameWithoutQuery(recording('what?.wav', 'https://media.example/x'))).toBe('what?.wav');
+    expect(presentableFileName(recording(fileUrl, fileUrl))).toBe('https://media.example/x/f.wav');
+    expect(presentableFileName(recording('what?.wav', 'https://media.example/x'))).toBe('what?.wav');
+  });
+
+  test.for([
+    ['f.wav?n=2&s=SECRETSIGNATURE$$', 'f.wav'],
+    ['f.wav?other=1', 'f.wav'],
+    ['f-SECRETSIGNATURE$$.wav', 'f-'],
+    ['f-A+B/C=DEFGHIJ.wav', 'f-'],
+    ['f&X-Amz-Signature=0123', 'f'],
+    ['voicemail_67ab573f3685d1ba99540000.wav', 'voicemail_67ab573f3685d1ba99540000.wav'],
+  ])('is shown without parts of a signed query: %s', ([fileName = '', shown]) => {
+    const fileUrl =
+      'https://media.example/f.wav?id=67ab573f3685d1ba99540000&e=1&sig=A%2BB%2FC%3DDEFGHIJ&s=SECRETSIGNATURE$$';
+    expect(presentableFileName(recording(fileName, fileUrl))).toBe(shown);
+  });
+
+  test('is shown without control characters and those that reorder what is seen', () => {
+    expect(presentableFileName(recording('a\u0000b\u001b[31mc\u009bd\u202ee\u2066\r\nf.wav'))).toBe(
+      'ab[31mcdef.wav',
+    );
+  });
+
+  test('is shown at a length that fits a log line, with its end', () => {
+    expect(presentableFileName(recording(`${'x'.repeat(300_000)}.wav`))).toBe(`${'x'.repeat(1_020)}.wav`);
+  });
+
+  test('that is given as its URL is `recording`', () => {
+    expect(nameOf('', 'data:audio/wav;base64,UklGRiQ/AABXQVZF')).toBe('recording');
+  });
+});
+
+describe('work on names', () => {
+  /** The least of several runs: what else the machine does only adds to it. */
+  const cost = (recordings: KoreRecording[]) => {
+    const times = Array.from({ length: 5 }, () => {
+      const before = process.cpuUsage().user;
+      recordingKeys(recordings, SESSION);
+      return process.cpuUsage().user - before;
+    });
+    return Math.max(1, Math.min(...times));
+  };
+  const alike = (count: number, nameAt: (index: number) => string) =>
+    Array.from({ length: count }, (_, index) => recording(nameAt(index), `https://media.example/${index}`));
+
+  test.for([
+    ['recordings of one name', (count: number) => alike(count, () => 'voicemail.wav')],
+    [
+      'of names that look like numbered ones',
+      (count: number) => alike(count, (index) => (index % 2 ? 'a.wav' : `a-${index}.wav`)),
+    ],
+    [
+      'of long names that differ at their ends',
+      (count: number) =>
+        alike(count, (index) => `${'x'.repeat(177)}${String.fromCodePoint(0x4e00 + (index >> 1))}`),
+    ],
+    ['dots in a name', (count: number) => [recording(`a${'.'.repeat(count * 20)}x`)]],
+    ['slashes in a name', (count: number) => [recording('/'.repeat(count * 20))]],
+  ] as const)('grows with their number alone: %s', ([, build]) => {
+    cost(build(2_000));
+    expect(cost(build(12_000)) / cost(build(3_000))).toBeLessThan(12);
+  });
+
+  test('gives 12,000 recordings of one name 12,000 keys', () => {
+    expect(new Set(names(alike(12_000, () => 'voicemail.wav'))).size).toBe(12_000);
   });
 });
 
@@ -147,6 +218,12 @@ describe('names within a session', () => {
 
   test('of one and the same place go by the order given', () => {
     expect(names([at('a.wav', '1'), at('a.wav', '1')])).toEqual(['a.wav', 'a-2.wav']);
+  });
+
+  test('that another recording of the session has are not given again', () => {
+    const taken = [`${PREFIX}A.wav`, `${PREFIX}a-2.wav`];
+    const keys = recordingKeys([at('a.wav', '1'), at('b.wav', '2'), at('a.wav', '3')], SESSION, taken);
+    expect(keys.map((key) => key.slice(PREFIX.length))).toEqual(['a-3.wav', 'b.wav', 'a-4.wav']);
   });
 
   test('that are long leave room for the number', () => {

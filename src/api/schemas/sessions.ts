@@ -34,6 +34,10 @@ const Recording = z
     sha256: z.string().describe('in hex'),
     contentType: z.string(),
     durationSeconds: z.number().nonnegative().exactOptional(),
+    integrity: z
+      .enum(['verified', 'unverified', 'suspect'])
+      .exactOptional()
+      .describe('how sure one can be that it is whole and sound; the manifest says why'),
   })
   .meta({ id: 'Recording' });
 
@@ -46,6 +50,15 @@ const SessionError = z
     at: Time,
   })
   .meta({ id: 'SessionError' });
+
+const Missing = z
+  .object({
+    fileName: z.string(),
+    code: z.string().describe('why it could not be saved'),
+    message: z.string(),
+    at: Time,
+  })
+  .meta({ id: 'MissingRecording' });
 
 const SESSION = '67ab573f3685d1ba99541234';
 const ARCHIVED_SESSION = {
@@ -99,7 +112,16 @@ export const SessionView = z
     nextAttemptAt: Time.exactOptional(),
     progress: z.object({ recordings: Count, recordingsDone: Count, bytes: Count }).exactOptional(),
     error: SessionError.exactOptional(),
-    recordings: z.array(Recording).readonly().exactOptional(),
+    recordings: z
+      .array(Recording)
+      .readonly()
+      .exactOptional()
+      .describe('what is archived; of a failed session, what was saved of it'),
+    missing: z
+      .array(Missing)
+      .readonly()
+      .exactOptional()
+      .describe('of a failed session of which some recordings were saved: the others'),
     manifestKey: z.string().exactOptional(),
   })
   .meta({ id: 'SessionView', examples: [ARCHIVED_SESSION, FAILED_SESSION] });

@@ -1,0 +1,97 @@
+/** Telling whether a recording that Kore lists is one that is known already, whatever it is called by now. */
+
+import type { KoreRecording } from '../domain/voicemail.ts';
+import type { ManifestRecording } from '../storage/documents.ts';
+import { presentableFileName } from '../storage/layout.ts';
+
+/** What tells a recording: where it lies, and what it is called. */
+interface Identity {
+  /** Of its URL; `undefined` where that has none. */
+  readonly path: string | undefined;
+  readonly fileName: string;
+}
+
+/**
+ * Which of the recordings in a manifest each listed one is; `undefined` for those that only their bytes can tell.
+ *
+ * It is the same one where its path is: host, query and `fileName` change from answer to answer. Where several share a
+ * path (as at a host that tells its files by the query), path and `fileName` together have to be unique.
+ */
+export function matchArchived(
+  listed: readonly KoreRecording[],
+  archived: readonly ManifestRecording[],
+): (ManifestRecording | undefined)[] {
+  return pair(listed.map(identityOf), archived.map(identityOfArchived), [byPath, byPathAndName]).map(
+    (index) => (index === undefined ? undefined : archived[index]),
+  );
+}
+
+/**
+ * Where each recording of an earlier answer stands in a later one. Both are of the same session, moments apart: where
+ * paths change with each answer, the `fileName` has to do, and where there are as many as before and none can be told,
+ * the position.
+ */
+export function matchAnswers(
+  earlier: readonly KoreRecording[],
+  later: readonly KoreRecording[],
+): (KoreRecording | undefined)[] {
+  const found = pair(earlier.map(identityOf), later.map(identityOf), [byPath, byPathAndName, byName]);
+  const isHopeless = earlier.length === later.length && found.every((index) => index === undefined);
+  return found.map((index, position) => later[isHopeless ? position : (index ?? later.length)]);
+}
+
+/** What two recordings must have in common; `undefined` where one of them does not tell. */
+type Criterion = (identity: Identity) => string | undefined;
+
+const byPath: Criterion = ({ path }) => path;
+const byPathAndName: Criterion = ({ path, fileName }) => path && JSON.stringify([path, fileName]);
+const byName: Criterion = ({ fileName }) => fileName || undefined;
+
+/** The index of the partner of each of `ones`: by the first criterion that is unique among all of both sides. */
+function pair(
+  ones: readonly Identity[],
+  others: readonly Identity[],
+  criteria: readonly Criterion[],
+): (number | undefined)[] {
+  const partners: (number | undefined)[] = ones.map(() => undefined);
+  const isPaired = new Set<number>();
+  for (const criterion of criteria) {
+    const ofOnes = indexesBy(ones, criterion);
+    const ofOthers = indexesBy(others, criterion);
+    for (const [value, [one, ...moreOnes]] of ofOnes) {
+      const [other, ...moreOthers] = ofOthers.get(value) ?? [];
+      if (one === undefined || other === undefined || moreOnes.length > 0 || moreOthers.length > 0) continue;
+      if (partners[one] !== undefined || isPaired.has(other)) continue;
+      partners[one] = other;
+      isPaired.add(other);
+    }
+  }
+  return partners;
+}
+
+function indexesBy(identities: readonly Identity[], criterion: Criterion): Map<string, number[]> {
+  const indexes = new Map<string, number[]>();
+  for (const [index, identity] of identities.entries()) {
+    const value = criterion(identity);
+    if (value === undefined) continue;
+    const before = indexes.get(value);
+    if (before) before.push(index);
+    else indexes.set(value, [index]);
+  }
+  return indexes;
+}
+
+function identityOf(recording: KoreRecording): Identity {
+  return { path: pathOf(recording.fileUrl), fileName: presentableFileName(recording) };
+}
+
+function identityOfArchived({ source, fileName }: ManifestRecording): Identity {
+  return { path: source.path === '' ? undefined : source.path, fileName };
+}
+
+/** The path of a URL as manifests tell it: without query, with all percent-encoded that no request line can carry. */
+function pathOf(fileUrl: string): string | undefined {
+  const path = /^https?:\/\/[^/?#]+([^?#]*)/i.exec(fileUrl)?.[1];
+  if (path === undefined) return undefined;
+  return (path || '/').replace(/[^\x21-\x7e]+/g, (text) => encodeURIComponent(text.toWellFormed()));
+}

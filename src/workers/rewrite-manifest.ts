@@ -1,0 +1,323 @@
+/** Writing a session's documents, over nothing but what was read: what they named before stays named. */
+
+import { hash } from 'node:crypto';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import type { SessionRef } from '../domain/session.ts';
+import {
+  buildManifest,
+  buildTranscript,
+  type Manifest,
+  type ManifestRecording,
+  type ManifestTranscript,
+  type MissingRecording,
+  nextRevision,
+  type PartialManifest,
+  parseManifest,
+  parsePartialManifest,
+  parseTranscript,
+  serialize,
+} from '../storage/documents.ts';
+import { manifestKey, partialManifestKey, transcriptKey } from '../storage/layout.ts';
+import type { ArchiveStore, ObjectInfo, OverVersion, ReadObject, WriteMode } from '../storage/store.ts';
+import { mergeMessages } from './merge-messages.ts';
+
+const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
+
+/** What has been found of a session. */
+export interface Found {
+  readonly recordings: readonly ManifestRecording[];
+  /** As received from Kore; empty where there are none (yet). */
+  readonly messages: readonly unknown[];
+}
+
+/** What becomes of a manifest that is there. */
+export interface RewriteOptions {
+  /**
+   * `add`: what is new is added, all else stays. `replace`: what was found takes the place of what has the same key,
+   * the manifest counts as archived anew, and one that can't be read is replaced.
+   */
+  readonly mode: 'add' | 'replace';
+  readonly now: Date;
+  /** Whether the transcript that this manifest awaits is given up. */
+  readonly isTranscriptGivenUp?: (manifest: Manifest) => boolean;
+  /** There is no manifest, as far as the caller knows: nothing is read unless there turns out to be one. */
+  readonly isNew?: boolean;
+}
+
+/** Others write the same manifest at the same time as often as a session has writers: two or three. */
+const MAX_TRIES = 10;
+
+/**
+ * Brings what was found into the session's transcript and manifest, the manifest last and as its next revision. Where
+ * they have all of that already, nothing is written.
+ *
+ * A manifest that somebody else changes meanwhile is read again: so a stale look can neither undo what `--force` wrote,
+ * nor say `absent` of a transcript that has come.
+ *
+ * @returns the manifest as it is now.
+ * @throws VoicemailError `ARCHIVE_CONFLICT` when a document is there that can't be read; `ARCHIVE_UNAVAILABLE` when
+ * others keep changing it; what the store throws.
+ */
+export async function rewriteManifest(
+  session: SessionRef,
+  found: Found,
+  options: RewriteOptions,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<Manifest> {
+  const key = manifestKey(session);
+  for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+    const isNew = options.isNew === true && tries === 0;
+    const read = isNew ? undefined : await store.readVersion(key, signal);
+    const before = read && readBefore(session, read, options, store);
+    const transcript = await archiveTranscript(session, before, found.messages, options, store, signal);
+    // Somebody was faster with the transcript.
+    if (!transcript) continue;
+    const next = changedManifest(session, before, { recordings: found.recordings, transcript }, options);
+    if (next === before) return next;
+    const mode = read ? { over: read.version } : ('absent' as const);
+    if (await wrote(key, serialize(next), mode, store, signal)) return next;
+  }
+  throw overtaken(store.fullKey(key));
+}
+
+/**
+ * Notes what is saved of a session and what is not, in its partial manifest. Nothing is written where it says so
+ * already.
+ *
+ * @throws as {@link rewriteManifest}.
+ */
+export async function rewritePartialManifest(
+  session: SessionRef,
+  found: Found & { readonly missing: readonly MissingRecording[] },
+  now: Date,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<void> {
+  const key = partialManifestKey(session);
+  for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+    const read = await store.readVersion(key, signal);
+    const before = read && readPartial(session, read, store);
+    const options: RewriteOptions = { mode: 'add', now };
+    const transcript = await archiveTranscript(session, before, found.messages, options, store, signal);
+    if (!transcript) continue;
+    const next = changedPartial(session, before, { ...found, transcript }, now);
+    if (next === before) return;
+    const mode = read ? { over: read.version } : ('absent' as const);
+    if (await wrote(key, serialize(next), mode, store, signal)) return;
+  }
+  throw overtaken(store.fullKey(key));
+}
+
+function overtaken(key: string): VoicemailError {
+  return new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is being changed by somebody else all the time`);
+}
+
+/** @returns whether it was written; not when it is no longer what it was when it was read. */
+async function wrote(
+  key: string,
+  bytes: Buffer,
+  mode: WriteMode | OverVersion,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await store.write(key, bytes, JSON_INFO, mode, signal);
+    return true;
+  } catch (error) {
+    if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return false;
+    throw error;
+  }
+}
+
+/**
+ * The manifest as it was read. By force, one that is broken or of another session tells nothing of this one, and is no
+ * reason to leave the session broken.
+ */
+function readBefore(
+  session: SessionRef,
+  { bytes }: ReadObject,
+  { mode }: RewriteOptions,
+  store: ArchiveStore,
+): Manifest | undefined {
+  const parse = () => parseManifest(bytes, store.fullKey(manifestKey(session)));
+  return mode === 'add' ? parse() : ownOrNothing(session, parse);
+}
+
+function readPartial(
+  session: SessionRef,
+  { bytes }: ReadObject,
+  store: ArchiveStore,
+): PartialManifest | undefined {
+  return ownOrNothing(session, () => parsePartialManifest(bytes, store.fullKey(partialManifestKey(session))));
+}
+
+/** What `parse` returns, unless it can't be read or is of another session. */
+function ownOrNothing<Document extends Manifest>(
+  session: SessionRef,
+  parse: () => Document,
+): Document | undefined {
+  try {
+    const document = parse();
+    const isOwn = document.sessionId === session.sessionId && document.botId === session.botId;
+    return isOwn ? document : undefined;
+  } catch (error) {
+    if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
+    throw error;
+  }
+}
+
+interface Contents {
+  readonly recordings: readonly ManifestRecording[];
+  readonly transcript: ManifestTranscript;
+}
+
+/** The next revision; `before` itself where it says all that already. */
+function changedManifest(
+  session: SessionRef,
+  before: Manifest | undefined,
+  { recordings, transcript }: Contents,
+  { mode, now }: RewriteOptions,
+): Manifest {
+  if (!before) return buildManifest({ session, archivedAt: now, recordings, transcript });
+  const isSameTranscript = sameTranscript(before.transcript, transcript);
+  const changes = { ...(!isSameTranscript && { transcript }) };
+  if (mode === 'replace') {
+    const replaced = withReplaced(before.recordings, recordings);
+    return nextRevision(before, {
+      ...before,
+      ...changes,
+      archivedAt: now.toISOString(),
+      recordings: replaced,
+    });
+  }
+  const added = newRecordings(before.recordings, recordings);
+  if (added.length === 0 && isSameTranscript) return before;
+  return nextRevision(before, { ...before, ...changes, recordings: [...before.recordings, ...added] });
+}
+
+function changedPartial(
+  session: SessionRef,
+  before: PartialManifest | undefined,
+  found: Contents & { readonly missing: readonly MissingRecording[] },
+  now: Date,
+): PartialManifest {
+  const { recordings, transcript } = found;
+  if (!before) {
+    return {
+      ...buildManifest({ session, archivedAt: now, recordings, transcript }),
+      missing: [...found.missing],
+    };
+  }
+  const missing = found.missing.map(
+    (one) =>
+      before.missing.find(({ fileName, code }) => one.fileName === fileName && one.code === code) ?? one,
+  );
+  const added = newRecordings(before.recordings, recordings);
+  const isSameMissing =
+    missing.length === before.missing.length && missing.every((one, at) => one === before.missing[at]);
+  const isSameTranscript = sameTranscript(before.transcript, transcript);
+  if (added.length === 0 && isSameMissing && isSameTranscript) return before;
+  return nextRevision(before, {
+    ...before,
+    ...(!isSameTranscript && { transcript }),
+    recordings: [...before.recordings, ...added],
+    missing,
+  });
+}
+
+/** Those that the manifest does not name yet, by key or by their bytes. */
+function newRecordings(
+  before: readonly ManifestRecording[],
+  found: readonly ManifestRecording[],
+): ManifestRecording[] {
+  const keys = new Set(before.map(({ key }) => key));
+  const contents = new Set(before.map(({ sha256, bytes }) => `${sha256} ${bytes}`));
+  return found.filter(({ key, sha256, bytes }) => !keys.has(key) && !contents.has(`${sha256} ${bytes}`));
+}
+
+/** What was found, and behind it what it does not take the place of. */
+function withReplaced(
+  before: readonly ManifestRecording[],
+  found: readonly ManifestRecording[],
+): ManifestRecording[] {
+  const keys = new Set(found.map(({ key }) => key));
+  return [...found, ...before.filter(({ key }) => !keys.has(key))];
+}
+
+function sameTranscript(a: ManifestTranscript, b: ManifestTranscript): boolean {
+  return a.state === b.state && a.sha256 === b.sha256 && a.key === b.key;
+}
+
+/**
+ * Brings messages into `transcript.json`.
+ *
+ * @returns what the manifest is to say of it; `undefined` when somebody else changed it meanwhile.
+ */
+async function archiveTranscript(
+  session: SessionRef,
+  before: Manifest | undefined,
+  messages: readonly unknown[],
+  options: RewriteOptions,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<ManifestTranscript | undefined> {
+  const named = before?.transcript ?? { state: 'pending' as const };
+  if (messages.length === 0) {
+    const isGivenUp = named.state === 'pending' && before && options.isTranscriptGivenUp?.(before);
+    return isGivenUp ? { state: 'absent' } : named;
+  }
+  const key = transcriptKey(session);
+  const fullKey = store.fullKey(key);
+  const received = serialize(buildTranscript(session, messages));
+  const describe = (bytes: Buffer, count: number): ManifestTranscript => ({
+    state: 'archived',
+    key: fullKey,
+    bytes: bytes.length,
+    sha256: hash('sha256', bytes),
+    messages: count,
+  });
+  // Most sessions have none yet: writing it without a look is one call.
+  if (named.state !== 'archived' && (await wrote(key, received, 'absent', store, signal))) {
+    return describe(received, messages.length);
+  }
+  const existing = await store.readVersion(key, signal);
+  if (!existing) {
+    const isWritten = await wrote(key, received, 'absent', store, signal);
+    return isWritten ? describe(received, messages.length) : undefined;
+  }
+  if (existing.bytes.equals(received)) return describe(received, messages.length);
+  const merged = mergeInto(session, existing, messages, named, options, store);
+  if (merged === 'keep') return describe(existing.bytes, countOf(named, existing, fullKey));
+  const bytes = serialize(buildTranscript(session, merged));
+  const isWritten = await wrote(key, bytes, { over: existing.version }, store, signal);
+  return isWritten ? describe(bytes, merged.length) : undefined;
+}
+
+/** All messages, those that are there and those received; `keep` where nothing is to be changed. */
+function mergeInto(
+  session: SessionRef,
+  existing: ReadObject,
+  messages: readonly unknown[],
+  named: ManifestTranscript,
+  { mode }: RewriteOptions,
+  store: ArchiveStore,
+): readonly unknown[] | 'keep' {
+  try {
+    const transcript = parseTranscript(existing.bytes, store.fullKey(transcriptKey(session)));
+    const isOwn = transcript.sessionId === session.sessionId && transcript.botId === session.botId;
+    if (!isOwn && mode === 'replace') return messages;
+    return mergeMessages(transcript.source, messages) ?? 'keep';
+  } catch (error) {
+    if (!isVoicemailError(error, 'ARCHIVE_CONFLICT')) throw error;
+    // What the manifest names stays, whether it can be read here or not.
+    if (named.sha256 === hash('sha256', existing.bytes)) return 'keep';
+    if (mode === 'replace') return messages;
+    throw error;
+  }
+}
+
+function countOf(named: ManifestTranscript, existing: ReadObject, key: string): number {
+  const isNamed = named.sha256 === hash('sha256', existing.bytes);
+  return (isNamed ? named.messages : undefined) ?? parseTranscript(existing.bytes, key).messages.length;
+}

@@ -1,0 +1,222 @@
+/** Looking at archived sessions again, for what comes late: recordings, messages, and transcripts awaited. */
+
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
+import type { SessionResult, TranscriptState } from '../domain/views.ts';
+import type { Voicemail } from '../domain/voicemail.ts';
+import { CallLimitReached } from '../jobs/call-limit.ts';
+import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
+import type { ArchiveDeps } from './archive-session.ts';
+import { rewriteManifest } from './rewrite-manifest.ts';
+import { type FailedRecording, type SavedRecordings, saveRecordings } from './save-recordings.ts';
+
+/** What {@link settleSession} needs of {@link ArchiveDeps}. */
+export type SettleDeps = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer' | 'now'>;
+
+/** How long to look (milliseconds), from the archiving of the session on. */
+export interface SettleWaits {
+  /** For its transcript: `TRANSCRIPT_WAIT`. */
+  readonly transcriptWaitMs: number;
+  /** When to look for late recordings and messages: `SETTLE_WAIT`; 0 for never. */
+  readonly settleWaitMs: number;
+  /** So much longer while Kore can't be asked, or a late recording can't be had. */
+  readonly extraMs: number;
+}
+
+/** What a look came to. */
+export interface SettleLook {
+  readonly transcript: TranscriptState;
+  /** It was awaited until this look, and is no longer. */
+  readonly hasSettledTranscript: boolean;
+  /** There is nothing more to look for. */
+  readonly isSettled: boolean;
+  /** When the next look is to be made at the latest; left out where nothing but its pauses tells. */
+  readonly nextLookAt?: Date;
+  /** Whether something is awaited, so that looking earlier than that makes sense. */
+  readonly isAwaiting: boolean;
+  /** What this look brought into the archive. */
+  readonly added: { readonly recordings: number; readonly messages: number };
+  /** Late recordings that could not be saved (yet). */
+  readonly failed: readonly FailedRecording[];
+  /** The session as it is archived now; left out of one that is no longer. */
+  readonly result?: SessionResult;
+}
+
+/** A session as its manifest tells. */
+export interface ArchivedAt extends SessionRef {
+  readonly archivedAt: Date;
+  readonly transcript: TranscriptState;
+}
+
+/**
+ * When to look at an archived session for the first time.
+ *
+ * @param pollDelayMs the first pause of looks for a transcript.
+ * @returns milliseconds from now; `undefined` where there is nothing to look for.
+ */
+export function firstLookIn(
+  session: ArchivedAt,
+  { settleWaitMs, pollDelayMs }: { readonly settleWaitMs: number; readonly pollDelayMs: number },
+  now: Date,
+): number | undefined {
+  const settleAt = settleTime(session, settleWaitMs);
+  const untilSettled = settleAt && settleAt.getTime() - now.getTime();
+  if (session.transcript === 'pending')
+    return Math.min(pollDelayMs, Math.max(untilSettled ?? pollDelayMs, 0));
+  return untilSettled !== undefined && untilSettled > 0 ? untilSettled : undefined;
+}
+
+/**
+ * Looks at an archived session once more, behind all live work: adds recordings and messages that have come since, and
+ * rewrites the manifest as its next revision. A transcript that has not come in time is `absent`. What is archived is
+ * never taken back: neither what the manifest names, nor what somebody wrote during the look.
+ *
+ * @throws VoicemailError with what kept it from looking, to be tried again.
+ */
+export async function settleSession(
+  session: SessionRef,
+  waits: SettleWaits,
+  deps: SettleDeps,
+  signal: AbortSignal,
+): Promise<SettleLook> {
+  const { store } = deps;
+  const before = await readManifest(session, store, signal);
+  if (!before) return REMOVED;
+  const times = timesOf(session, before, waits);
+  const isPending = before.transcript.state === 'pending';
+  if (!isPending && !times.settleAt)
+    return lookOf(before, before, NOTHING_SAVED, times, { session, waits, deps });
+
+  const isLast = times.last.getTime() <= deps.now().getTime();
+  const voicemail = await lookAtKore(session, times, waits, deps, signal);
+  const isReady = voicemail?.readiness === 'ready';
+  const recordings = await saveRecordings(
+    {
+      session,
+      listed: isReady ? voicemail.recordings : [],
+      withoutUrl: isReady ? voicemail.withoutUrl : [],
+      archived: before.recordings,
+      sameBytes: 'always',
+      force: false,
+      settleDoubt: isLast,
+      relist: async () => (await deps.fetchVoicemail(session, 'background', signal)).recordings,
+    },
+    { store, transfer: deps.transfer, now: deps.now },
+    signal,
+  );
+  const manifest = await rewriteManifest(
+    session,
+    {
+      recordings: recordings.saved.filter((entry) => recordings.downloaded.has(entry)),
+      messages: voicemail?.transcriptions ?? [],
+    },
+    {
+      mode: 'add',
+      now: deps.now(),
+      // Asked of the manifest that is written over: a session that was archived anew has its own time.
+      isTranscriptGivenUp: ({ archivedAt }) =>
+        Date.parse(archivedAt) + waits.transcriptWaitMs <= deps.now().getTime(),
+    },
+    store,
+    signal,
+  );
+  return lookOf(before, manifest, recordings, times, { session, waits, deps });
+}
+
+/** It was taken away from the archive: there is nothing to add to. */
+const REMOVED: SettleLook = {
+  transcript: 'absent',
+  hasSettledTranscript: false,
+  isSettled: true,
+  isAwaiting: false,
+  added: { recordings: 0, messages: 0 },
+  failed: [],
+};
+
+const NOTHING_SAVED: SavedRecordings = { saved: [], downloaded: new Set(), failed: [] };
+
+interface SettleTimes {
+  /** When the look for late recordings is due; `undefined` where there is none. */
+  readonly settleAt: Date | undefined;
+  /** When an awaited transcript is given up. */
+  readonly transcriptUntil: Date;
+  /** The later of those that matter: what a look at or after that time does not find does not come. */
+  readonly last: Date;
+}
+
+function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): SettleTimes {
+  const archivedAt = new Date(manifest.archivedAt);
+  const settleAt = settleTime({ ...session, archivedAt }, waits.settleWaitMs);
+  const transcriptUntil = new Date(archivedAt.getTime() + waits.transcriptWaitMs);
+  const isPending = manifest.transcript.state === 'pending';
+  const last = isPending
+    ? Math.max(transcriptUntil.getTime(), settleAt?.getTime() ?? 0)
+    : settleAt?.getTime();
+  return { settleAt, transcriptUntil, last: new Date(last ?? 0) };
+}
+
+/** A session that began longer ago than the wait when it was archived needs no look: nothing comes that late. */
+function settleTime(
+  { sessionId, archivedAt }: Pick<ArchivedAt, 'sessionId' | 'archivedAt'>,
+  settleWaitMs: number,
+): Date | undefined {
+  const beganAt = creationTime(sessionId)?.getTime() ?? Number.POSITIVE_INFINITY;
+  if (settleWaitMs === 0 || archivedAt.getTime() - beganAt > settleWaitMs) return undefined;
+  return new Date(archivedAt.getTime() + settleWaitMs);
+}
+
+/** What Kore has by now; `undefined` where it answers with an error that ends the looking. */
+async function lookAtKore(
+  session: SessionRef,
+  { last }: SettleTimes,
+  { extraMs }: SettleWaits,
+  deps: SettleDeps,
+  signal: AbortSignal,
+): Promise<Voicemail | undefined> {
+  const lateBy = deps.now().getTime() - last.getTime();
+  const endsLooking = (error: VoicemailError) => {
+    if (error.code === 'KORE_UNAUTHORIZED' || error instanceof CallLimitReached) return false;
+    // Kore forgets sessions; but it also says so of one that it knows again a moment later.
+    if (error.code === 'SESSION_NOT_FOUND') return lateBy >= 0;
+    return lateBy >= (error.retryable ? extraMs : 0);
+  };
+  try {
+    return await deps.fetchVoicemail(session, 'background', signal);
+  } catch (error) {
+    if (isVoicemailError(error) && endsLooking(error)) return undefined;
+    throw error;
+  }
+}
+
+function lookOf(
+  before: Manifest,
+  manifest: Manifest,
+  { downloaded, failed }: SavedRecordings,
+  { settleAt, transcriptUntil }: SettleTimes,
+  { session, waits, deps }: { session: SessionRef; waits: SettleWaits; deps: SettleDeps },
+): SettleLook {
+  const now = deps.now().getTime();
+  const transcript = manifest.transcript.state;
+  const isPending = transcript === 'pending';
+  const isSettlePending = settleAt !== undefined && settleAt.getTime() > now;
+  // A late recording that can't be had is tried on for a while; then it is told, and given up.
+  const retryUntil = new Date((settleAt ?? transcriptUntil).getTime() + waits.extraMs);
+  const isRetrying = failed.length > 0 && retryUntil.getTime() > now;
+  const due = [isPending && transcriptUntil, isSettlePending && settleAt, isRetrying && retryUntil]
+    .filter((time) => time instanceof Date)
+    .filter((time) => time.getTime() > now)
+    .map((time) => time.getTime());
+  return {
+    transcript,
+    hasSettledTranscript: before.transcript.state === 'pending' && !isPending,
+    isSettled: !isPending && !isSettlePending && !isRetrying,
+    isAwaiting: isPending || isRetrying,
+    ...(due.length > 0 && { nextLookAt: new Date(Math.min(...due)) }),
+    added: {
+      recordings: downloaded.size,
+      messages: Math.max(0, (manifest.transcript.messages ?? 0) - (before.transcript.messages ?? 0)),
+    },
+    failed,
+    result: resultOf(manifest, session, deps.store),
+  };
+}
