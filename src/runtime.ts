@@ -1,7 +1,7 @@
 import { type BackfillOperations, createBackfillOperations } from './backfills/operations.ts';
 import { startBackfillWorker } from './backfills/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
-import { openBackend } from './jobs/backends/open.ts';
+import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { BackfillQueue } from './jobs/backfill-queue.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
 import { EventFeed } from './jobs/event-feed.ts';
@@ -40,10 +40,11 @@ export interface Runtime {
 
 /**
  * Opens queue and archive.
+ * @param options of the queue: how long its server is waited for.
  * @throws QueueUnavailableError, QueueHeldError
  */
-export async function openRuntime(config: Config, log: Logger): Promise<Runtime> {
-  const backend = await openBackend(config.queue, log);
+export async function openRuntime(config: Config, log: Logger, options: OpenOptions = {}): Promise<Runtime> {
+  const backend = await openBackend(config.queue, log, options);
   const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =

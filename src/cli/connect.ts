@@ -22,6 +22,8 @@ export interface AccessOptions {
   readonly say: (text: string) => void;
   /** How long to wait for a process that holds the queue and can't be talked to; default 15 s. */
   readonly holderWaitMs?: number;
+  /** How long to wait for the queue's server (milliseconds); not at all by default. */
+  readonly serverWaitMs?: number;
 }
 
 /** What a command that does one thing works with. */
@@ -54,7 +56,7 @@ export async function accessQueue(config: Config, options: AccessOptions): Promi
     // Asked first: it costs next to nothing, and all that opens a queue need not even be loaded.
     const holder = directory === undefined ? undefined : await askHolder(directory);
     if (holder?.remote) return { kind: 'held', owner: holder.owner, remote: holder.remote };
-    const opened = await openUnlessHeld(config, options.log);
+    const opened = await openUnlessHeld(config, options);
     if (typeof opened !== 'string') {
       // A process that was killed could not take its file away.
       if (directory !== undefined) await removeOwner(directory);
@@ -124,13 +126,16 @@ async function askHolder(directory: string): Promise<Holder | undefined> {
 }
 
 /** The runtime, or in words that another process holds the queue. */
-async function openUnlessHeld(config: Config, log: Logger): Promise<Runtime | string> {
+async function openUnlessHeld(
+  config: Config,
+  { log, signal, serverWaitMs = 0 }: AccessOptions,
+): Promise<Runtime | string> {
   const [{ openRuntime }, { QueueHeldError }] = await Promise.all([
     import('../runtime.ts'),
     import('../jobs/backends/embedded.ts'),
   ]);
   try {
-    return await openRuntime(config, log);
+    return await openRuntime(config, log, { waitMs: serverWaitMs, signal });
   } catch (error) {
     if (error instanceof QueueHeldError) return error.message;
     throw error;

@@ -23,11 +23,19 @@ export interface Roles {
 /** What tells how the process is. */
 type Vitals = Pick<ApiOptions, 'metrics' | 'liveness'>;
 
+/** How long a service waits at its start for a server that is not there yet, as when all of them start at once. */
+const SERVER_WAIT_MS = 60_000;
+
 /** Runs until it is told to stop; then the worker stops first, and what it serves over HTTP last. */
 export async function runService(context: CliContext, roles: Roles): Promise<void> {
   const { config, log } = loadService(context, roles);
   const stop = context.stopSignal();
-  const runtime = await openOwned(config, { log, signal: stop, say: context.say });
+  const runtime = await openOwned(config, {
+    log,
+    signal: stop,
+    say: context.say,
+    serverWaitMs: SERVER_WAIT_MS,
+  });
   log.info({ version: VERSION, ...runtime.locations }, 'starting');
   // What was started last is stopped first.
   const stops: (() => Promise<void>)[] = [() => runtime.close()];

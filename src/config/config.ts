@@ -47,15 +47,34 @@ export interface MediaConfig {
 export type QueueTarget =
   | { readonly kind: 'embedded'; readonly directory: string }
   | { readonly kind: 'postgres'; readonly url: string }
-  | { readonly kind: 'redis'; readonly url: string; readonly cluster: boolean }
+  | {
+      readonly kind: 'redis';
+      /** Of the first server, where several are named. */
+      readonly url: string;
+      readonly cluster: boolean;
+      /** All nodes of a cluster that are named, where there are several: any of them is enough to find the others. */
+      readonly seeds?: readonly ServerAddress[];
+    }
   | {
       readonly kind: 'sentinel';
-      readonly hosts: readonly { readonly host: string; readonly port: number }[];
+      readonly hosts: readonly ServerAddress[];
       readonly name: string;
       readonly username: string | undefined;
       readonly password: string | undefined;
       readonly db: number;
+      /** Of the Sentinels themselves. */
+      readonly sentinelUsername?: string | undefined;
+      readonly sentinelPassword?: string | undefined;
+      /** Whether the servers, and the Sentinels, speak TLS. */
+      readonly tls?: boolean;
+      readonly sentinelTls?: boolean;
     };
+
+/** Where a server listens; an IPv6 address without brackets. */
+export interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+}
 
 /** The queue. */
 export interface QueueConfig {

@@ -44,7 +44,7 @@ import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
 import { loadTraces } from './traces.ts';
 import { findUnknownVariables } from './unknown-variables.ts';
-import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordIn } from './urls.ts';
+import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordsIn } from './urls.ts';
 import { type VariableName, variableOf } from './variables.ts';
 
 /**
@@ -183,8 +183,7 @@ function loadQueue(settings: Settings, mustBeShared: boolean): QueueConfig {
       { example: '{archive}' },
     );
   }
-  const password = passwordIn(target);
-  if (password !== undefined) registerSecret(password);
+  for (const password of passwordsIn(target)) registerSecret(password);
   return { target, name: settings.withDefault('QUEUE_NAME', parseQueueName), prefix };
 }
 

@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import type { ArchiveTarget, QueueTarget, S3Config } from './config.ts';
+import type { ArchiveTarget, QueueTarget, S3Config, ServerAddress } from './config.ts';
 import { isLoopback } from './parsers.ts';
 import { InvalidValue, quote } from './settings.ts';
 
@@ -50,6 +50,7 @@ export function parseQueueUrl(value: string): QueueTarget {
     case 'rediss':
       return parseRedis(text);
     case 'redis+sentinel':
+    case 'rediss+sentinel':
       return parseSentinel(text);
     case 'postgres':
     case 'postgresql':
@@ -61,7 +62,20 @@ export function parseQueueUrl(value: string): QueueTarget {
   }
 }
 
+const REDIS_PORT = 6379;
+
 function parseRedis(text: string): QueueTarget {
+  const [, scheme, userinfo = '', hosts, rest = ''] =
+    /^(rediss?:\/\/)(.*@)?([^/@?#]*,[^/@?#]*)(.*)$/i.exec(text) ?? [];
+  if (hosts === undefined) return parseSingleRedis(text);
+  const seeds = hosts.split(',').map((host) => parseServer(host, REDIS_PORT));
+  const [first] = hosts.split(',');
+  const target = parseSingleRedis(`${scheme}${userinfo}${first}${rest}`);
+  if (target.cluster) return { ...target, seeds };
+  throw new InvalidValue('names several servers, which only a cluster has: add ?cluster=true');
+}
+
+function parseSingleRedis(text: string): Extract<QueueTarget, { kind: 'redis' }> {
   const url = toUrl(text);
   if (url === undefined || url.hostname === '' || isMisread(url) || !/^rediss?:\/\//i.test(text)) {
     throw new InvalidValue('is no Redis URL; special characters in a password must be percent-encoded');
@@ -88,29 +102,47 @@ function parsePostgres(text: string): QueueTarget {
   return { kind: 'postgres', url: text };
 }
 
+/** Parameters of a Sentinel URL, by which servers and Sentinels may differ. */
+const SENTINEL_PARAMETERS = ['sentinelUsername', 'sentinelPassword', 'tls', 'sentinelTls'];
+
 /** By hand: a list of hosts is more than a URL can hold. */
 function parseSentinel(text: string): QueueTarget {
-  const [, userinfo, hosts, name, database] =
-    /^redis\+sentinel:\/\/(?:(.*)@)?([^/@?#]+)\/([^/@?#]+)(?:\/(\d+))?\/?$/i.exec(text) ?? [];
+  const [, isTls, userinfo, hosts, name, database, query] =
+    /^redis(s?)\+sentinel:\/\/(?:(.*)@)?([^/@?#]+)\/([^/@?#]+)(?:\/(\d+))?\/?(?:\?([^#]*))?$/i.exec(text) ??
+    [];
   if (hosts === undefined || name === undefined) {
     throw new InvalidValue("is no Sentinel URL: hosts, separated by commas, a slash and the master's name");
   }
+  const parameters = new URLSearchParams((query ?? '').replaceAll('+', '%2B'));
+  const unknown = [...parameters.keys()].find((key) => !SENTINEL_PARAMETERS.includes(key));
+  if (unknown !== undefined) {
+    throw new InvalidValue(`has a parameter that is none of ${SENTINEL_PARAMETERS.join(', ')}`);
+  }
+  const flag = (key: string) => {
+    const value = parameters.get(key) ?? (isTls === '' ? 'false' : 'true');
+    if (value !== 'true' && value !== 'false') throw new InvalidValue(`${key} must be true or false`);
+    return value === 'true';
+  };
   const [, username, password] = /^([^:]*)(?::(.*))?$/s.exec(userinfo ?? '') ?? [];
   return {
     kind: 'sentinel',
-    hosts: hosts.split(',').map(parseSentinelHost),
+    hosts: hosts.split(',').map((host) => parseServer(host, SENTINEL_PORT)),
     name: decode(name),
     username: decode(username ?? '') || undefined,
     password: decode(password ?? '') || undefined,
     db: Number(database ?? 0),
+    sentinelUsername: parameters.get('sentinelUsername') || undefined,
+    sentinelPassword: parameters.get('sentinelPassword') || undefined,
+    tls: flag('tls'),
+    sentinelTls: flag('sentinelTls'),
   };
 }
 
-function parseSentinelHost(text: string): { host: string; port: number } {
-  const [, host, port] = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/i.exec(text) ?? [];
-  const number = Number(port ?? SENTINEL_PORT);
+function parseServer(text: string, standardPort: number): ServerAddress {
+  const [, host, port] = /^(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?$/i.exec(text.trim()) ?? [];
+  const number = Number(port ?? standardPort);
   if (host === undefined || number < 1 || number > 65_535) {
-    throw new InvalidValue('names a Sentinel that is no host, or a port that is none');
+    throw new InvalidValue('names a server that is no host, or a port that is none');
   }
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port: number };
 }
@@ -156,12 +188,15 @@ function parseDirectory(text: string, scheme: string): string {
   }
 }
 
-/** The password in a queue's URL, decoded. */
-export function passwordIn(target: QueueTarget): string | undefined {
-  if (target.kind === 'embedded') return undefined;
-  if (target.kind === 'sentinel') return target.password;
+/** The passwords in a queue's URL, decoded. */
+export function passwordsIn(target: QueueTarget): string[] {
+  if (target.kind === 'embedded') return [];
+  if (target.kind === 'sentinel') {
+    return [target.password, target.sentinelPassword].filter((password) => password !== undefined);
+  }
   const url = new URL(target.url);
-  return decode(url.password) || (url.searchParams.get('password') ?? undefined);
+  const password = decode(url.password) || url.searchParams.get('password');
+  return password ? [password] : [];
 }
 
 /** Whether a "/", "?" or "#" in a password ended the host too early, which leaves the "@" behind it. */

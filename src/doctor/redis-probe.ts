@@ -10,7 +10,7 @@ import {
   type RedisTarget,
   redisKeyPrefix,
   redisLocation,
-} from '../jobs/backends/redis.ts';
+} from '../jobs/backends/redis-client.ts';
 import { unlessAborted } from '../util/async.ts';
 
 /** How long a probe key stays that could not be removed. */

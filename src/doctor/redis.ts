@@ -1,7 +1,7 @@
 /** The queue on Redis: that it can be used, and that it keeps what it is given. */
 
 import type { QueueConfig } from '../config/config.ts';
-import { type RedisTarget, redisLocation } from '../jobs/backends/redis.ts';
+import { type RedisTarget, redisLocation } from '../jobs/backends/redis-client.ts';
 import { type CheckResult, type Fault, failed, ok, skipped, warning } from './check.ts';
 import { inspectRedis, type RedisFindings, type RedisServer } from './redis-probe.ts';
 

@@ -6,6 +6,7 @@ import type { BackfillProgress, BackfillRequest, ListingSource } from '../domain
 import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
+import { errorListener } from './backends/connection-log.ts';
 import { jobProgress, type SessionJobProgress } from './session-job.ts';
 
 /** What lies in the queue of backfills: a backfill, or a schedule that is due. */
@@ -113,7 +114,7 @@ export class BackfillQueue {
       backend.options('producer'),
       backend.factory,
     );
-    this.#queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
+    this.#queue.on('error', errorListener(backend, log));
   }
 
   /**

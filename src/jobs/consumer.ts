@@ -2,6 +2,7 @@ import { DelayedError, type Job, WaitingError, Worker } from 'bullmq';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type Backend, type JobWorker, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
+import { errorListener } from './backends/connection-log.ts';
 import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 
 /** A job in hand: a session's, unless it says otherwise. */
@@ -121,9 +122,7 @@ export class Consumer<
       },
       backend.factory,
     );
-    this.#worker.on('error', (error) =>
-      this.#log.warn({ queue: backend.location, err: error }, 'queue error'),
-    );
+    this.#worker.on('error', errorListener(backend, this.#log));
     this.#worker.on('failed', (job, error) => {
       if (error instanceof AttemptFailed) return;
       this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a job');

@@ -4,6 +4,7 @@ import type { SessionEvent } from '../domain/events.ts';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobEvents } from './backends/backend.ts';
+import { errorListener } from './backends/connection-log.ts';
 import { EventReader, isAfter, type JobEvent, readJobEvent } from './job-events.ts';
 
 /** A position to go on from that is none. */
@@ -274,9 +275,7 @@ async function openEventSource(
     events.on('failed', ({ jobId, failedReason }, id) =>
       hand({ name: 'failed', id, jobId, reason: failedReason }),
     );
-    events.on('error', (error) =>
-      log.warn({ queue: backend.location, err: error }, 'listening to the queue failed'),
-    );
+    events.on('error', errorListener(backend, log));
     return events;
   };
 

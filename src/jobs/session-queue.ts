@@ -16,6 +16,8 @@ import type { RecordingView, SessionState, SessionView, TranscriptState } from '
 import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
+import { errorListener } from './backends/connection-log.ts';
+import { answered } from './deadline.ts';
 import {
   BACKFILL_PRIORITY,
   isMaybe,
@@ -44,6 +46,8 @@ const OWN_TRACE = { telemetry: { omitContext: true } } as const satisfies JobsOp
 /** The states in which a session can be taken out of the queue. */
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
+/** So many sessions are added in one go. */
+const ADDED_AT_ONCE = 1_000;
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
 const LANES = 10;
 
@@ -275,7 +279,7 @@ export class SessionQueue {
     requests: ReadonlyMap<string, EnqueueRequest>,
     isArchived: (session: SessionRef) => Promise<boolean>,
   ): Promise<Map<string, EnqueueOutcome>> {
-    const statuses = await this.#backend.statuses(this.#sessions, [...requests.keys()]);
+    const statuses = await answered(this.#backend.statuses(this.#sessions, [...requests.keys()]));
     const outcomes = new Map<string, EnqueueOutcome>();
     const fresh: { id: string; request: EnqueueRequest }[] = [];
     const changes: (() => Promise<void>)[] = [];
@@ -300,11 +304,15 @@ export class SessionQueue {
         outcomes.set(id, 'queued');
       }
     }
-    await forEachLimit(changes, LANES, (change) => change());
+    await forEachLimit(changes, LANES, (change) => answered(change()));
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
-      await this.#sessions.addBulk(fresh.map(({ id, request }) => newJob(id, request, trace)));
+      // In parts, so that the time that a part may take tells a server that hangs from one that has much to do.
+      for (let from = 0; from < fresh.length; from += ADDED_AT_ONCE) {
+        const part = fresh.slice(from, from + ADDED_AT_ONCE);
+        await answered(this.#sessions.addBulk(part.map(({ id, request }) => newJob(id, request, trace))));
+      }
     }
     return outcomes;
   }
@@ -386,7 +394,7 @@ function openQueue(backend: Backend, name: string, log: Logger, telemetry?: Queu
     { ...backend.options('producer'), ...(telemetry && { telemetry }) },
     backend.factory,
   );
-  queue.on('error', (error) => log.warn({ queue: backend.location, err: error }, 'queue error'));
+  queue.on('error', errorListener(backend, log));
   return queue;
 }
 

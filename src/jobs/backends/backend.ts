@@ -62,6 +62,10 @@ export interface Backend {
   readonly location: string;
   /** Whether other processes can work on the same queue at the same time. */
   readonly shared: boolean;
+  /**
+   * Hears of errors of connections, which each part of BullMQ tells by itself: the log gets one line of them.
+   */
+  reportFault(error: Error): void;
   readonly factory: BackendFactory<IQueueBackend, unknown>;
   /** The name BullMQ gets for a queue of ours. */
   queueName(name: string): string;

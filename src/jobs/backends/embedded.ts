@@ -1,10 +1,12 @@
 import { EventEmitter } from 'node:events';
-import { lstatSync, mkdirSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PGlite } from '@electric-sql/pglite';
 import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
+import type { Logger } from '../../util/log.ts';
 import { type Backend, QueueUnavailableError } from './backend.ts';
+import { createConnectionLog } from './connection-log.ts';
 import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 
 /**
@@ -32,8 +34,10 @@ export class QueueHeldError extends Error {
 export async function openEmbeddedBackend(
   target: { readonly directory: string },
   prefix: string | undefined,
+  log: Logger,
 ): Promise<Backend> {
   const directory = resolve(target.directory);
+  const connectionLog = createConnectionLog(`embedded:${directory}`, log);
   const release = holdDirectory(directory);
   try {
     const data = join(directory, 'pgdata');
@@ -49,6 +53,7 @@ export async function openEmbeddedBackend(
     return sqlBackend(pool, prefix, {
       location: `embedded:${directory}`,
       shared: false,
+      reportFault: (error) => connectionLog.failed(error),
       async close() {
         await database.close();
         release();
@@ -73,7 +78,9 @@ export async function openEmbeddedBackend(
 export function holdDirectory(directory: string): () => void {
   let lock: DatabaseSync | undefined;
   try {
-    mkdirSync(directory, { recursive: true });
+    // What is queued names sessions and callers; a directory that was there before may be open to everybody.
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    chmodSync(directory, 0o700);
     const path = join(directory, 'lock');
     assertNoLink(path);
     lock = new DatabaseSync(path);

@@ -2,6 +2,7 @@ import type { PgPool } from 'bullmq';
 import { Pool } from 'pg';
 import type { Logger } from '../../util/log.ts';
 import { type Backend, QueueUnavailableError } from './backend.ts';
+import { createConnectionLog } from './connection-log.ts';
 import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -29,14 +30,19 @@ export async function openPostgresBackend(
     query_timeout: QUERY_TIMEOUT_MS,
     keepAlive: true,
     application_name: 'voicemail-archiver',
-    options: `-c search_path=${QUEUE_SCHEMA},public`,
+    // Not as a parameter of the connection, which PgBouncer refuses.
+    async onConnect(client) {
+      await client.query(`set search_path to ${QUEUE_SCHEMA}, public`);
+    },
   });
   const bullmqPool = pool as unknown as PgPool;
   const query = bullmqPool.query.bind(bullmqPool);
   bullmqPool.query = (text, params) => throughDeadlocks(() => query(text, params));
   // Each part of BullMQ listens for errors of the pool as well, more than Node expects of one emitter.
   pool.setMaxListeners(0);
-  pool.on('error', (error) => log.warn({ queue: location, err: error }, 'queue connection failed'));
+  const connectionLog = createConnectionLog(location, log);
+  pool.on('error', (error) => connectionLog.failed(error));
+  pool.on('connect', () => connectionLog.works());
   try {
     await prepareDatabase(bullmqPool);
   } catch (error) {
@@ -46,7 +52,12 @@ export async function openPostgresBackend(
       { cause: error },
     );
   }
-  return sqlBackend(bullmqPool, prefix, { location, shared: true, close: () => pool.end() });
+  return sqlBackend(bullmqPool, prefix, {
+    location,
+    shared: true,
+    reportFault: (error) => connectionLog.failed(error),
+    close: () => pool.end(),
+  });
 }
 
 /** What a pool runs are statements that are transactions of their own, so one that was taken back may be run again. */

@@ -1,27 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type BackendFactory, createRedisBackend, type IQueueBackend } from 'bullmq';
-import { Cluster, Redis, type RedisOptions } from 'ioredis';
-import type { QueueTarget } from '../../config/config.ts';
+import { Cluster, type Redis } from 'ioredis';
+import { withinTime } from '../../util/async.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
 import { type Backend, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
+import { createConnectionLog } from './connection-log.ts';
+import {
+  createRedisClient,
+  type RedisRole,
+  type RedisTarget,
+  redisKeyPrefix,
+  redisLocation,
+} from './redis-client.ts';
 
-/** A queue on Redis: a single server, Sentinel or a cluster. */
-export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
-type Role = 'producer' | 'consumer';
-
-const CONNECT_TIMEOUT_MS = 5_000;
-/** A producer's command that has no answer by then fails, so that its caller can say so. */
-const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
-/**
- * Pauses between attempts to connect grow up to this. A producer's are short: its commands wait for two attempts at
- * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
- */
-const MAX_RECONNECT_DELAY_MS: Readonly<Record<Role, number>> = { producer: 1_000, consumer: 5_000 };
-/** On a cluster all keys of a queue must hash to one slot, which the braces see to. */
-const CLUSTER_PREFIX = '{bull}';
-const DEFAULT_PREFIX = 'bull';
+/** A server that takes a connection and no command within this time is loading its data, or hangs. */
+const CHECK_TIMEOUT_MS = 5_000;
 
 /**
  * A sliding window as a sorted set of the times at which calls were taken, by the server's clock.
@@ -59,19 +54,24 @@ const FAILURES_PER_REPLY = 1_000;
 
 /** The queue on Redis: a single server, Sentinel or a cluster. */
 export function openRedisBackend(target: RedisTarget, prefix: string | undefined, log: Logger): Backend {
-  const connections = new Map<Role, Redis | Cluster>();
+  const connections = new Map<RedisRole, Redis | Cluster>();
   const location = redisLocation(target);
   const keyPrefix = redisKeyPrefix(target, prefix);
 
+  const connectionLog = createConnectionLog(location, log);
   let lastFault: Error | undefined;
 
-  const connect = (role: Role): Redis | Cluster => {
+  const connect = (role: RedisRole): Redis | Cluster => {
     const existing = connections.get(role);
     if (existing) return existing;
     const client = createRedisClient(target, role);
     client.on('error', (error: Error) => {
       lastFault = error;
-      log.warn({ queue: location, err: error }, 'queue connection failed');
+      connectionLog.failed(error);
+    });
+    client.on('ready', () => {
+      lastFault = undefined;
+      connectionLog.works();
     });
     connections.set(role, client);
     return client;
@@ -84,6 +84,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   return {
     location,
     shared: true,
+    reportFault: (error) => connectionLog.failed(error),
     factory: createRedisBackend as unknown as BackendFactory<IQueueBackend, unknown>,
     queueName: (name) => name,
     options: (role) => ({
@@ -124,68 +125,22 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     },
     async check() {
       const client = connect('producer');
+      const asked = ask(client);
       try {
-        await untilConnected(client);
-        await client.ping();
+        if (await withinTime(asked, CHECK_TIMEOUT_MS)) return;
       } catch (error) {
         // The command's own error only says that it was given up; the connection's says why.
         throw lastFault ?? error;
       }
+      // Its end comes later, and says nothing new.
+      asked.catch(() => undefined);
+      throw lastFault ?? new Error('it answers no command: it is loading its data, or hangs');
     },
     async close() {
       for (const client of connections.values()) client.disconnect();
       connections.clear();
     },
   };
-}
-
-/** The prefix of all keys of a queue: the configured one, else BullMQ's own. */
-export function redisKeyPrefix(target: RedisTarget, prefix: string | undefined): string {
-  return prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
-}
-
-/** A client that connects at once. A listener for its `error` is the caller's to add. */
-export function createRedisClient(target: RedisTarget, role: Role): Redis | Cluster {
-  const options = {
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    // Workers must wait out an outage, producers must report it (BullMQ, "Going to production").
-    maxRetriesPerRequest: role === 'consumer' ? null : 1,
-    retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
-    ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
-  } satisfies RedisOptions;
-  if (target.kind === 'sentinel') {
-    return new Redis({
-      ...options,
-      sentinels: target.hosts.map(({ host, port }) => ({ host, port })),
-      name: target.name,
-      db: target.db,
-      ...(target.username === undefined ? {} : { username: target.username }),
-      ...(target.password === undefined ? {} : { password: target.password }),
-    });
-  }
-  if (!target.cluster) return new Redis(target.url, options);
-  const url = new URL(target.url);
-  return new Cluster([{ host: url.hostname, port: Number(url.port || 6379) }], {
-    clusterRetryStrategy: (attempt) => reconnectDelayMs(attempt, role),
-    // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
-    enableOfflineQueue: role === 'consumer',
-    redisOptions: {
-      ...options,
-      ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
-      ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
-      ...(url.protocol === 'rediss:' ? { tls: {} } : {}),
-    },
-  });
-}
-
-function reconnectDelayMs(attempt: number, role: Role): number {
-  return Math.min(100 * 2 ** Math.min(attempt, 10), MAX_RECONNECT_DELAY_MS[role]);
-}
-
-/** A cluster takes no command before it has connected for the first time; a single server keeps them by itself. */
-async function untilConnected(client: Redis | Cluster): Promise<void> {
-  if (!(client instanceof Cluster) || client.status === 'ready') return;
-  await once(client, 'ready', { signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
 }
 
 /** BullMQ keeps finished jobs in one sorted set per outcome; a job in neither is still to be worked on. */
@@ -246,11 +201,10 @@ function storedEvent(id: string, pairs: readonly string[]): StoredEvent {
   return { id, fields };
 }
 
-/** Where the server is, for people and logs; without passwords. */
-export function redisLocation(target: RedisTarget): string {
-  if (target.kind === 'sentinel') {
-    return `redis+sentinel://${target.hosts.map(({ host, port }) => `${host}:${port}`).join(',')}/${target.name}`;
+/** A cluster takes no command before it has connected for the first time; a single server keeps them by itself. */
+async function ask(client: Redis | Cluster): Promise<void> {
+  if (client instanceof Cluster && client.status !== 'ready') {
+    await once(client, 'ready', { signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) });
   }
-  const url = new URL(target.url);
-  return `${url.protocol}//${url.host}${url.pathname}`;
+  await client.ping();
 }

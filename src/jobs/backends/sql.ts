@@ -117,7 +117,7 @@ export async function prepareDatabase(pool: PgPool): Promise<void> {
 export function sqlBackend(
   pool: PgPool,
   prefix: string | undefined,
-  rest: Pick<Backend, 'location' | 'shared' | 'close'>,
+  rest: Pick<Backend, 'location' | 'shared' | 'reportFault' | 'close'>,
 ): Backend {
   // PostgreSQL has a schema where Redis has a prefix, so a prefix of one's own goes into the name.
   const queueName = (name: string) => (prefix === undefined ? name : `${prefix}.${name}`);

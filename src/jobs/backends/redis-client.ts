@@ -1,0 +1,123 @@
+import { Cluster, Redis } from 'ioredis';
+import type { QueueTarget, ServerAddress } from '../../config/config.ts';
+
+/** A queue on Redis: a single server, Sentinel or a cluster. */
+export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
+/** What a connection is for: see `Backend.options`. */
+export type RedisRole = 'producer' | 'consumer';
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** A producer's command that has no answer by then fails, so that its caller can say so. */
+const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
+/**
+ * Pauses between attempts to connect grow up to this. A producer's are short: its commands wait for two attempts at
+ * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
+ */
+const MAX_RECONNECT_DELAY_MS: Readonly<Record<RedisRole, number>> = { producer: 1_000, consumer: 5_000 };
+/** On a cluster all keys of a queue must hash to one slot, which the braces see to. */
+const CLUSTER_PREFIX = '{bull}';
+const DEFAULT_PREFIX = 'bull';
+/** Nodes of a cluster that are remembered for connecting again; the largest clusters have about as many. */
+const MAX_KNOWN_NODES = 1_000;
+
+/** What the clients of all kinds have in common. */
+interface CommonOptions {
+  readonly connectTimeout: number;
+  readonly maxRetriesPerRequest: number | null;
+  readonly retryStrategy: (attempt: number) => number;
+  readonly commandTimeout?: number;
+}
+
+/** The prefix of all keys of a queue: the configured one, else BullMQ's own. */
+export function redisKeyPrefix(target: RedisTarget, prefix: string | undefined): string {
+  return prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
+}
+
+/** A client that connects at once. A listener for its `error` is the caller's to add. */
+export function createRedisClient(target: RedisTarget, role: RedisRole): Redis | Cluster {
+  const options: CommonOptions = {
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    // Workers must wait out an outage, producers must report it (BullMQ, "Going to production").
+    maxRetriesPerRequest: role === 'consumer' ? null : 1,
+    retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
+    ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
+  };
+  if (target.kind === 'sentinel') return createSentinelClient(target, options);
+  if (!target.cluster) return new Redis(target.url, options);
+  return createClusterClient(target, options, role);
+}
+
+function createSentinelClient(
+  target: Extract<RedisTarget, { kind: 'sentinel' }>,
+  options: CommonOptions,
+): Redis {
+  const { hosts, name, db, username, password, sentinelUsername, sentinelPassword, tls, sentinelTls } =
+    target;
+  return new Redis({
+    ...options,
+    sentinels: hosts.map(({ host, port }) => ({ host, port })),
+    name,
+    db,
+    ...(username !== undefined && { username }),
+    ...(password !== undefined && { password }),
+    ...(sentinelUsername !== undefined && { sentinelUsername }),
+    ...(sentinelPassword !== undefined && { sentinelPassword }),
+    ...(tls && { tls: {}, enableTLSForSentinelMode: true }),
+    ...(sentinelTls && { sentinelTLS: {} }),
+  });
+}
+
+/**
+ * A client of a cluster. It connects by any of the seeds, and later also by any of the nodes that it has found, so
+ * that it needs no seed to be there for ever.
+ */
+function createClusterClient(
+  target: Extract<RedisTarget, { kind: 'redis' }>,
+  options: CommonOptions,
+  role: RedisRole,
+): Cluster {
+  const url = new URL(target.url);
+  const isTls = url.protocol === 'rediss:';
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  const known = new Map<string, ServerAddress>();
+  const remember = (node: ServerAddress) => {
+    if (known.size < MAX_KNOWN_NODES) known.set(`${node.host}:${node.port}`, node);
+  };
+  for (const seed of target.seeds ?? [{ host, port: Number(url.port || 6379) }]) remember(seed);
+  const client = new Cluster([...known.values()], {
+    /** Called as a method of the client that lost its connections, which may be one that BullMQ made of this. */
+    clusterRetryStrategy(this: unknown, attempt: number) {
+      Object.assign(this as object, { startupNodes: [...known.values()] });
+      return reconnectDelayMs(attempt, role);
+    },
+    // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
+    enableOfflineQueue: role === 'consumer',
+    // By the names that the nodes tell, which are those in their certificates.
+    ...(isTls && { dnsLookup: (address, done) => done(null, address) }),
+    redisOptions: {
+      ...options,
+      ...(url.username ? { username: decodeURIComponent(url.username) } : {}),
+      ...(url.password ? { password: decodeURIComponent(url.password) } : {}),
+      ...(isTls ? { tls: {} } : {}),
+    },
+  });
+  client.on('+node', ({ options: { host, port } }: Redis) => {
+    if (host !== undefined && port !== undefined) remember({ host, port });
+  });
+  return client;
+}
+
+function reconnectDelayMs(attempt: number, role: RedisRole): number {
+  return Math.min(100 * 2 ** Math.min(attempt, 10), MAX_RECONNECT_DELAY_MS[role]);
+}
+
+/** Where the server is, for people and logs; without passwords. */
+export function redisLocation(target: RedisTarget): string {
+  if (target.kind === 'sentinel') return `redis+sentinel://${list(target.hosts)}/${target.name}`;
+  const { protocol, host, pathname } = new URL(target.url);
+  return `${protocol}//${target.seeds === undefined ? host : list(target.seeds)}${pathname}`;
+}
+
+function list(servers: readonly ServerAddress[]): string {
+  return servers.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}`).join(',');
+}
