@@ -8,6 +8,7 @@ import { EventFeed } from './jobs/event-feed.ts';
 import { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
+import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-http.ts';
@@ -19,6 +20,8 @@ import { type SessionWorker, startSessionWorker } from './workers/worker.ts';
 /** The parts of the program, put together as the configuration says. */
 export interface Runtime {
   readonly operations: Operations;
+  /** What is archived, for reading. */
+  readonly objects: ArchivedObjects;
   /** What happens to sessions. */
   readonly events: EventFeed;
   /** The queue itself, for the dashboard. */
@@ -55,6 +58,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
   const closers: (() => Promise<void>)[] = [];
   return {
     operations: createOperations(queue, store, log),
+    objects: createArchivedObjects(store),
     events,
     queue,
     backfills: createBackfillOperations(backfills, queue, store),

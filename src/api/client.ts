@@ -9,7 +9,10 @@ import { MAX_SESSIONS_PER_REQUEST } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
 import { BackfillList, BackfillView, Nothing, ScheduleList, ScheduleView } from './schemas/backfills.ts';
 import {
+  CancelAllAnswer,
+  CancelAnswer,
   EnqueueAnswer,
+  PauseAnswer,
   Problem,
   RetryAllAnswer,
   RetryAnswer,
@@ -156,6 +159,25 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     async retryAll(code) {
       const body = { ...(code && { code }) };
       return succeed(await call({ method: 'POST', path: '/v1/retries', body }, RetryAllAnswer)).requeued;
+    },
+    async cancel({ sessionId, botId }: SessionRef) {
+      const answer = await call(
+        { method: 'DELETE', path: `/v1/sessions/${sessionId}`, query: { botId } },
+        CancelAnswer,
+        ['SESSION_NOT_FOUND', 'NOT_WAITING'],
+      );
+      if (!isProblem(answer)) return answer.outcome;
+      return answer.code === 'NOT_WAITING' ? 'not-waiting' : 'unknown';
+    },
+    async cancelAll(query) {
+      return succeed(await call({ method: 'POST', path: '/v1/cancellations', body: query }, CancelAllAnswer))
+        .cancelled;
+    },
+    async pause() {
+      succeed(await call({ method: 'PUT', path: '/v1/pause' }, PauseAnswer));
+    },
+    async resume() {
+      succeed(await call({ method: 'DELETE', path: '/v1/pause' }, PauseAnswer));
     },
     async stats() {
       const { oldestQueuedSeconds: _, ...stats } = succeed(

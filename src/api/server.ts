@@ -8,6 +8,7 @@ import type { EventFeed } from '../jobs/event-feed.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { Metrics } from '../observability/metrics/metrics.ts';
 import type { RequestTracer } from '../observability/tracing/tracing.ts';
+import type { ArchivedObjects } from '../operations/archived-objects.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
 import { assertPermitted, createGuard, type Guard } from './access.ts';
@@ -16,6 +17,7 @@ import { limitConnections } from './connections.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { closeMalformed } from './malformed.ts';
+import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
 import { addHealthRoutes, addMetricsRoute, type Liveness } from './probes.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
@@ -48,6 +50,8 @@ export interface ApiOptions {
   readonly events?: EventFeed;
   /** How often a client of the events hears something even if nothing happens, in milliseconds. */
   readonly heartbeatMs?: number;
+  /** What is archived; without it no recordings, transcripts and manifests are served. */
+  readonly objects?: ArchivedObjects;
   /** What the dashboard shows; without it there is none. */
   readonly queue?: SessionQueue;
   /** Without them there is no route of metrics. */
@@ -98,6 +102,7 @@ const OPEN_ROUTES: readonly RouteModule[] = [
 /** Under `/v1`, for whom the guard admits. */
 const GUARDED_ROUTES: readonly RouteModule[] = [
   addSessionRoutes,
+  addObjectRoutes,
   addBackfillRoutes,
   addScheduleRoutes,
   addEventRoutes,

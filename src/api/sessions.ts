@@ -4,7 +4,11 @@ import type { Operations } from '../operations/operations.ts';
 import { ApiError } from './problem.ts';
 import {
   BotQuery,
+  CancelAllAnswer,
+  CancelAllBody,
+  CancelAnswer,
   EnqueueAnswer,
+  PauseAnswer,
   RetryAllAnswer,
   RetryAllBody,
   RetryAnswer,
@@ -136,6 +140,80 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
       reply.code(202).send({ requeued: await operations.retryAll(request.body?.code) }),
   );
 
+  app.delete(
+    '/sessions/:id',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Take a queued or waiting session out of the queue; what is archived stays',
+        params: SessionParams,
+        querystring: BotQuery,
+        response: { 200: CancelAnswer },
+        problems: [404, 409],
+      },
+    },
+    async (request) => {
+      const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
+      const outcome = await operations.cancel(session);
+      if (outcome === 'unknown') throw unknownSession(session);
+      if (outcome === 'not-waiting') {
+        throw new ApiError(
+          409,
+          'NOT_WAITING',
+          `session ${session.sessionId} is neither queued nor waiting: there is nothing to cancel`,
+        );
+      }
+      return { sessionId: session.sessionId, outcome };
+    },
+  );
+
+  app.post(
+    '/cancellations',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Take all queued and waiting sessions out of the queue, or some of them',
+        body: CancelAllBody.nullish(),
+        response: { 200: CancelAllAnswer },
+      },
+    },
+    async (request) => {
+      const { code, backfills, dryRun } = request.body ?? {};
+      const query = { ...(code && { code }), ...(backfills && { backfills }), ...(dryRun && { dryRun }) };
+      return { cancelled: await operations.cancelAll(query) };
+    },
+  );
+
+  app.put(
+    '/pause',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Let no worker take a session until the queue is resumed; those in work go on',
+        response: { 200: PauseAnswer },
+      },
+    },
+    async () => {
+      await operations.pause();
+      return { paused: true };
+    },
+  );
+
+  app.delete(
+    '/pause',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Let workers take sessions again',
+        response: { 200: PauseAnswer },
+      },
+    },
+    async () => {
+      await operations.resume();
+      return { paused: false };
+    },
+  );
+
   app.get(
     '/stats',
     { schema: { tags: ['sessions'], summary: 'Counts by state', response: { 200: Stats } } },
@@ -148,7 +226,8 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
   );
 }
 
-function unknownSession({ sessionId, botId }: SessionRef): ApiError {
+/** The problem of a session that nobody knows. */
+export function unknownSession({ sessionId, botId }: SessionRef): ApiError {
   return new ApiError(
     404,
     'SESSION_NOT_FOUND',

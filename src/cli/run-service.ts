@@ -91,6 +91,7 @@ async function serveApi(
   const loopbackToken = createLoopbackToken();
   const api = createApi({
     operations: runtime.operations,
+    objects: runtime.objects,
     backfills: runtime.backfills,
     events: runtime.events,
     queue: runtime.queue,

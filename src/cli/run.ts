@@ -6,6 +6,7 @@ import { createLogger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
 import { VERSION } from '../util/version.ts';
 import { backfillCommand } from './backfill.ts';
+import { cancelCommand } from './cancel.ts';
 import {
   type CliContext,
   CommandFailed,
@@ -18,6 +19,7 @@ import {
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
+import { pauseCommand, resumeCommand } from './pause.ts';
 import { retryCommand } from './retry.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { scheduleCommand } from './schedule.ts';
@@ -83,6 +85,9 @@ function createProgram(context: CliContext): Command {
     enqueueCommand(context),
     statusCommand(context),
     retryCommand(context),
+    cancelCommand(context),
+    pauseCommand(context),
+    resumeCommand(context),
     backfillCommand(context),
     scheduleCommand(context),
     verifyCommand(context),

@@ -75,7 +75,13 @@ async function showStats(
   else await out.lines(statsTable(stats));
 }
 
-function statsTable({ states, transcriptsPending, oldestQueuedAt, failuresByCode }: ArchiverStats): string[] {
+function statsTable({
+  states,
+  paused,
+  transcriptsPending,
+  oldestQueuedAt,
+  failuresByCode,
+}: ArchiverStats): string[] {
   const number = (value: number) => value.toLocaleString('en');
   const lines = table(
     [
@@ -84,6 +90,7 @@ function statsTable({ states, transcriptsPending, oldestQueuedAt, failuresByCode
     ],
     [1],
   );
+  if (paused) lines.push('the queue is paused: no session is taken until "voicemail-archiver resume"');
   if (oldestQueuedAt !== undefined) {
     const age = timeSpan(Date.now() - Date.parse(oldestQueuedAt));
     lines.push(`the oldest queued session has waited ${age}`);

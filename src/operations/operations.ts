@@ -1,6 +1,8 @@
 import { isErrorCode } from '../domain/errors.ts';
 import type {
   ArchiverStats,
+  CancelOutcome,
+  CancelQuery,
   EnqueueRequest,
   EnqueueResult,
   ListQuery,
@@ -36,6 +38,13 @@ export interface Operations {
   retry(session: SessionRef): Promise<RetryOutcome>;
   /** Retries all failed sessions, or those with a code. @returns how many. */
   retryAll(code?: string): Promise<number>;
+  /** Takes a session out of the queue that is queued or waiting; what is archived stays. */
+  cancel(session: SessionRef): Promise<CancelOutcome>;
+  /** Cancels all queued and waiting sessions, or those that the query names. @returns how many. */
+  cancelAll(query: CancelQuery): Promise<number>;
+  /** No worker takes a session until {@link Operations.resume}; those in work go on. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
   stats(): Promise<ArchiverStats>;
 }
 
@@ -101,6 +110,10 @@ export function createOperations(
       return 'requeued';
     },
     retryAll: (code) => queue.retryAll(code),
+    cancel: (session) => queue.cancel(session),
+    cancelAll: (query) => queue.cancelAll(query),
+    pause: () => queue.pause(),
+    resume: () => queue.resume(),
     async stats() {
       const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
       return { ...stats, ...activity };

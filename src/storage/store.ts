@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import type { BodyReader } from './body.ts';
 
 /** The narrow interface between the archiver and wherever archives are kept. */
@@ -64,6 +65,19 @@ export interface ReadObject {
   readonly version: ObjectVersion;
 }
 
+/** A part of an object: the offsets of its first and its last byte. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** An object that is being read. */
+export interface OpenedObject {
+  /** The size of the whole object, whichever part of it is read. */
+  readonly bytes: number;
+  readonly body: Readable;
+}
+
 /**
  * The outcome of a write. `exists`: an object with the very same bytes was already there (one's own earlier
  * success counts as success).
@@ -111,6 +125,13 @@ export interface ArchiveStore {
   readVersion(key: string, signal: AbortSignal, maxBytes?: number): Promise<ReadObject | undefined>;
   /** Size, and hash where known, or `undefined` when there is no such object. */
   head(key: string, signal: AbortSignal): Promise<StoredObject | undefined>;
+  /**
+   * Opens an object, or a part of it, for reading; `undefined` when there is none. The body has to be read to its end
+   * or destroyed; an abort of the signal destroys it.
+   *
+   * @param range within the object.
+   */
+  open(key: string, range: ByteRange | undefined, signal: AbortSignal): Promise<OpenedObject | undefined>;
   /**
    * Reads an object of any size to its end, piece by piece.
    *

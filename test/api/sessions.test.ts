@@ -357,6 +357,44 @@ describe('serving', () => {
     expect(logged.find(({ msg }) => msg === 'listening')).not.toHaveProperty('requestId');
   });
 
+  it('cancels what is queued, one or all, and leaves what has ended', async () => {
+    const unworked = await openRuntime({ ...config, queue: { ...queue.config, name: 'cancelled' } }, silent);
+    const url = await serve({ operations: unworked.operations });
+    const ids = [unknownId(), unknownId(), unknownId()];
+    await ask(url, '/v1/sessions', { json: { sessionIds: ids } });
+
+    const one = await ask(url, `/v1/sessions/${ids[0]}`, { method: 'DELETE' });
+    expect([one.status, one.body]).toEqual([200, { sessionId: ids[0], outcome: 'cancelled' }]);
+    const again = await ask(url, `/v1/sessions/${ids[0]}`, { method: 'DELETE' });
+    expect([again.status, again.body.code]).toEqual([404, 'SESSION_NOT_FOUND']);
+    const dry = await ask(url, '/v1/cancellations', { json: { dryRun: true } });
+    expect(dry.body).toEqual({ cancelled: 2 });
+    expect((await ask(url, '/v1/cancellations', { json: { backfills: true } })).body).toEqual({
+      cancelled: 0,
+    });
+    expect((await ask(url, '/v1/cancellations', { method: 'POST' })).body).toEqual({ cancelled: 2 });
+    expect((await ask(url, '/v1/cancellations', { json: { all: true } })).status).toBe(400);
+    await unworked.close();
+
+    const done = sandbox.addSession();
+    const working = await serve();
+    await ask(working, '/v1/sessions', { json: { sessionIds: [done] } });
+    await ended(working, done);
+    const late = await ask(working, `/v1/sessions/${done}`, { method: 'DELETE' });
+    expect([late.status, late.body.code]).toEqual([409, 'NOT_WAITING']);
+  });
+
+  it('pauses the queue, tells so, and resumes it', async () => {
+    const url = await serve();
+    expect((await ask(url, '/v1/pause', { method: 'PUT' })).body).toEqual({ paused: true });
+    const id = sandbox.addSession();
+    await ask(url, '/v1/sessions', { json: { sessionIds: [id] } });
+    expect((await ask(url, '/v1/stats')).body).toMatchObject({ paused: true, states: { queued: 1 } });
+    expect((await ask(url, '/v1/pause', { method: 'DELETE' })).body).toEqual({ paused: false });
+    expect(await ended(url, id)).toMatchObject({ state: 'archived' });
+    expect((await ask(url, '/v1/stats')).body).toMatchObject({ paused: false });
+  });
+
   it('says which variable to change when the port is taken', async () => {
     const { port } = new URL(await serve());
 
@@ -418,6 +456,23 @@ describe('operations over the API of another process', () => {
       ['e', 'queued'],
       ...requests.map(({ sessionId }) => [sessionId, 'already-queued']),
     ]);
+    await there.close();
+    await unworked.close();
+  });
+
+  it('cancel, pause and resume', async () => {
+    const unworked = await openRuntime({ ...config, queue: { ...queue.config, name: 'remote' } }, silent);
+    const there = createRemoteOperations(await serve({ operations: unworked.operations }), LOOPBACK_TOKEN);
+    const session = { botId: sandbox.botId, sessionId: unknownId() };
+    await there.enqueue([session]);
+    await there.pause();
+    expect(await there.stats()).toMatchObject({ paused: true });
+    await there.resume();
+    expect(await there.stats()).toMatchObject({ paused: false });
+    expect(await there.cancelAll({ dryRun: true })).toBe(1);
+    expect(await there.cancel(session)).toBe('cancelled');
+    expect(await there.cancel(session)).toBe('unknown');
+    expect(await there.cancelAll({})).toBe(0);
     await there.close();
     await unworked.close();
   });

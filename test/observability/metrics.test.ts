@@ -219,6 +219,7 @@ describe('the queue', () => {
     'voicemail_queue_sessions',
     'voicemail_queue_oldest_age_seconds',
     'voicemail_queue_transcripts_pending',
+    'voicemail_queue_paused',
   ];
 
   it('is looked at when metrics are read', async () => {
@@ -229,6 +230,9 @@ describe('the queue', () => {
       expect(sampleValue(families, 'voicemail_queue_sessions', { state })).toBe(count);
     }
     expect(sampleValue(families, 'voicemail_queue_transcripts_pending')).toBe(6);
+    expect(sampleValue(families, 'voicemail_queue_paused')).toBe(0);
+    const paused = await scrape(testMetrics({ stats: async () => ({ ...STATS, paused: true }) }).metrics);
+    expect(sampleValue(paused, 'voicemail_queue_paused')).toBe(1);
     const age = sampleValue(families, 'voicemail_queue_oldest_age_seconds') ?? NaN;
     expect(age).toBeGreaterThanOrEqual(90);
     expect(age).toBeLessThan(600);

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import type { WriteMode } from '../../src/storage/store.ts';
@@ -39,6 +40,38 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     const key = newKey();
     await archive.store.write(key, bytesOf(10), WAV, 'absent', never);
     expect(await archive.list()).toContain(archive.store.fullKey(key));
+  });
+
+  test('opens an object, or a part of it, and tells the size of the whole', async () => {
+    const key = newKey();
+    const bytes = bytesOf(300_000);
+    expect(await archive.store.open(key, undefined, never)).toBeUndefined();
+    await archive.store.write(key, bytes, WAV, 'absent', never);
+    for (const range of [
+      undefined,
+      { start: 0, end: 0 },
+      { start: 1_000, end: 200_999 },
+      { start: 299_999, end: 299_999 },
+    ]) {
+      const opened = await archive.store.open(key, range, never);
+      if (!opened) throw new Error('what was written is not there');
+      expect(opened.bytes).toBe(bytes.length);
+      const read = Buffer.concat(await opened.body.toArray());
+      expect(read.equals(range ? bytes.subarray(range.start, range.end + 1) : bytes)).toBe(true);
+    }
+  });
+
+  test('destroys an opened object when its signal aborts', async () => {
+    const key = newKey();
+    await archive.store.write(key, bytesOf(300_000), WAV, 'absent', never);
+    const controller = new AbortController();
+    const opened = await archive.store.open(key, undefined, controller.signal);
+    if (!opened) throw new Error('what was written is not there');
+    const failed = once(opened.body, 'error');
+    controller.abort();
+    const [error] = await failed;
+    expect(error).toMatchObject({ name: 'AbortError' });
+    expect(opened.body.destroyed).toBe(true);
   });
 
   test('passes its check', async () => {

@@ -54,6 +54,7 @@ export async function openApiSetup(): Promise<ApiSetup> {
     async serve(http = {}, changes = {}) {
       const api: Api = createApi({
         operations: runtime.operations,
+        objects: runtime.objects,
         backfills: runtime.backfills,
         events: runtime.events,
         queue: runtime.queue,

@@ -19,6 +19,7 @@ export function sandboxEnvironment(sandbox: Sandbox): Record<string, string> {
     KORE_RATE_LIMIT: '10000/1s',
     POLL_DELAY: '50ms',
     RETRY_DELAY: '50ms',
+    SESSION_WAIT: '0',
     HTTP_PORT: '0',
   };
 }

@@ -149,6 +149,46 @@ export const RetryAllAnswer = z
   .object({ requeued: Count })
   .meta({ id: 'RetryAllAnswer', examples: [{ requeued: 3 }] });
 
+/** The answer of `DELETE /v1/sessions/{id}`. */
+export const CancelAnswer = z
+  .object({ sessionId: SessionId, outcome: z.literal('cancelled') })
+  .meta({ id: 'CancelAnswer', examples: [{ sessionId: SESSION, outcome: 'cancelled' }] });
+
+/** `POST /v1/cancellations`: all queued and waiting sessions, or some of them. */
+export const CancelAllBody = z.strictObject({
+  code: Code.optional().describe('only sessions whose last error has this code'),
+  backfills: z.boolean().optional().describe('only sessions that wait behind live ones'),
+  dryRun: z.boolean().optional().describe('only count them'),
+});
+
+/** The answer of `POST /v1/cancellations`. */
+export const CancelAllAnswer = z
+  .object({
+    cancelled: Count.describe('sessions taken out of the queue, or in a dry run those that would be'),
+  })
+  .meta({ id: 'CancelAllAnswer', examples: [{ cancelled: 3 }] });
+
+/** The answer of `PUT` and `DELETE /v1/pause`. */
+export const PauseAnswer = z
+  .object({ paused: z.boolean().describe('whether no session is taken until somebody resumes the queue') })
+  .meta({ id: 'PauseAnswer', examples: [{ paused: true }] });
+
+/** `{id}` and `{n}` in a path. */
+export const RecordingParams = z.strictObject({
+  id: SessionId,
+  n: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .describe("which of the session's recordings, counted from 0 in the order of its view"),
+});
+
+/** The bytes of an archived object, sent as a stream. */
+export const ObjectBytes = z
+  .string()
+  .describe('the archived object, or the part that Range asks for') as unknown as z.ZodType<string, Readable>;
+
 /** The answer of `GET /v1/stats`. */
 export const Stats = z
   .object({
@@ -217,6 +257,7 @@ export const API_CODES = [
   'URI_TOO_LONG',
   'UNSUPPORTED_MEDIA_TYPE',
   'HEADERS_TOO_LARGE',
+  'RANGE_NOT_SATISFIABLE',
   'NOT_ALIVE',
   'NOT_READY',
   'KEYS_UNAVAILABLE',

@@ -94,6 +94,11 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     help: `Archived sessions whose transcript is still awaited. ${SHARED}`,
     registers,
   });
+  const paused = new Gauge({
+    name: 'voicemail_queue_paused',
+    help: `Whether the queue is paused (1), so that no session is taken until it is resumed. ${SHARED}`,
+    registers,
+  });
   // A gauge without labels begins as 0, which nobody has seen yet.
   forget();
 
@@ -103,6 +108,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     sessions.reset();
     oldestAge.remove();
     transcriptsPending.remove();
+    paused.remove();
   }
 
   /** At every change only: metrics are read every few seconds. */
@@ -126,6 +132,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     for (const state of SESSION_STATES) sessions.set({ state }, look.stats.states[state]);
     oldestAge.set(oldestAgeSeconds(look.stats));
     transcriptsPending.set(look.stats.transcriptsPending);
+    paused.set(look.stats.paused ? 1 : 0);
   };
 }
 

@@ -153,6 +153,14 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         return found?.isFile() ? { bytes: found.size } : undefined;
       });
     },
+    async open(key, range, signal) {
+      return guarded(translate, signal, async () => {
+        const handle = await atPath(key, openIfThere);
+        if (!handle) return undefined;
+        const { size } = await handle.stat();
+        return { bytes: size, body: handle.createReadStream({ ...range, signal }) };
+      });
+    },
     async scan(key, onChunk, signal) {
       return guarded(translate, signal, async () => {
         const handle = await atPath(key, openIfThere);

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
 import { compareKeys } from '../keys.ts';
-import type { ListedDirectory, ListedObject, StoredObject } from '../store.ts';
+import type { ByteRange, ListedDirectory, ListedObject, StoredObject } from '../store.ts';
 import { isNoSuchKey, notFromStore } from './errors.ts';
 
 /** Where an object is, as requests name it. */
@@ -16,6 +16,7 @@ export interface ObjectAddress {
 
 /** An object being read. Its body has to be read to the end or destroyed. */
 export interface OpenObject {
+  /** Of the whole object. */
   readonly bytes: number;
   readonly body: Readable;
   /** Tells this content from any other. */
@@ -62,17 +63,26 @@ export async function openObject(
   client: S3Client,
   address: ObjectAddress,
   abortSignal: AbortSignal,
+  range?: ByteRange,
 ): Promise<OpenObject | undefined> {
+  const part = range ? { Range: `bytes=${range.start}-${range.end}` } : {};
   try {
-    const { Body, ContentLength, ETag } = await client.send(new GetObjectCommand({ ...address }), {
-      abortSignal,
-    });
+    const { Body, ContentLength, ContentRange, ETag } = await client.send(
+      new GetObjectCommand({ ...address, ...part }),
+      { abortSignal },
+    );
     if (!(Body instanceof Readable)) throw new Error('the SDK answered without a body');
     if (ETag === undefined) {
       Body.destroy();
       throw withoutEtag();
     }
-    return { bytes: ContentLength ?? 0, body: Body, etag: ETag };
+    // `bytes 0-9/1234`, whose last number is the size of the whole.
+    const whole = /\/(\d+)$/.exec(ContentRange ?? '')?.[1];
+    if (range && whole === undefined) {
+      Body.destroy();
+      throw new Error('the store answered the whole object to a range');
+    }
+    return { bytes: whole === undefined ? (ContentLength ?? 0) : Number(whole), body: Body, etag: ETag };
   } catch (error) {
     if (isNoSuchKey(error)) return undefined;
     throw error;

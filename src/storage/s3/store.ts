@@ -180,6 +180,14 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     async head(key, signal) {
       return guarded(translate, signal, () => find(key, signal));
     },
+    async open(key, range, signal) {
+      return guarded(translate, signal, async () => {
+        const object = await openObject(client, address(key), signal, range);
+        if (!object) return undefined;
+        // The SDK lets go of the signal once the answer has begun.
+        return { bytes: object.bytes, body: addAbortSignal(signal, object.body) };
+      });
+    },
     async scan(key, onChunk, signal) {
       return guarded(translate, signal, async () => {
         const object = await openObject(client, address(key), signal);
