@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { SessionRef } from '../domain/session.ts';
 import type {
@@ -103,8 +104,9 @@ async function answer(
       headers: { 'content-range': `bytes */${object.bytes}` },
     });
   }
-  const body = method === 'HEAD' ? undefined : await object.open(range, gone);
-  body?.once('error', (error) => {
+  // An empty stream, as Fastify would tell the length of anything else.
+  const body = method === 'HEAD' ? Readable.from([]) : await object.open(range, gone);
+  body.once('error', (error) => {
     if (!gone.aborted) log.warn({ err: error }, 'an archived object could not be read to its end');
   });
   if (range) reply.code(206).header('content-range', `bytes ${range.start}-${range.end}/${object.bytes}`);
