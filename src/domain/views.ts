@@ -73,3 +73,15 @@ export interface SessionView {
   readonly missing?: readonly MissingRecordingView[];
   readonly manifestKey?: string;
 }
+
+/** How one of those stands that a worker depends on: while its breaker is open, nothing is begun that needs it. */
+export interface BreakerView {
+  /** `kore`, `bucket`, `queue`, or `media:` and a host. */
+  readonly dependency: string;
+  readonly state: 'closed' | 'open';
+  /** Since when it is open. ISO 8601. */
+  readonly since?: string;
+  /** What it fails with. */
+  readonly code?: ErrorCode;
+  readonly reason?: string;
+}

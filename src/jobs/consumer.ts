@@ -1,8 +1,9 @@
-import { DelayedError, type Job, WaitingError, Worker } from 'bullmq';
+import { DelayedError, type IQueueBackend, type Job, WaitingError, Worker } from 'bullmq';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import { type Backend, type JobWorker, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
+import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
 import { errorListener } from './backends/connection-log.ts';
+import { JobLock, type Moment, now } from './job-lock.ts';
 import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 
 /** A job in hand: a session's, unless it says otherwise. */
@@ -15,8 +16,16 @@ export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> 
   readonly progress: Progress;
   /** For a job that a schedule made, when it was to run (unix ms). */
   readonly scheduledAt: number | undefined;
-  /** Replaces what the job remembers. */
+  /**
+   * Replaces what the job remembers.
+   * @throws LockLostError when the job is no longer this worker's.
+   */
   saveProgress(progress: Progress): Promise<void>;
+  /**
+   * Makes sure that the job is still this worker's, as whoever is about to write for it must.
+   * @throws LockLostError when it is not; `signal` is aborted then as well.
+   */
+  assertOwned(): Promise<void>;
 }
 
 /** What the queue is to do with a job. */
@@ -43,19 +52,25 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   readonly log: Logger;
   /** Each job is worked on within the trace that it was added with. */
   readonly telemetry?: QueueTelemetry | undefined;
+  /** Told of every fault of the queue that BullMQ meets. */
+  readonly onQueueError?: ((error: Error) => void) | undefined;
+  /** How locks are kept; for tests, which cannot wait so long. */
+  readonly locks?: LockTimes | undefined;
 }
 
+/** How long a job stays locked by a worker that is not heard of, and how often such jobs are looked for. */
+export interface LockTimes {
+  readonly durationMs: number;
+  readonly stalledIntervalMs: number;
+}
+
+/** So a killed worker's sessions run again within half a minute. */
+const LOCK_TIMES: LockTimes = { durationMs: 20_000, stalledIntervalMs: 5_000 };
 /**
- * A worker that died keeps its jobs locked for so long, and they are looked for at this interval: so a killed
- * worker's sessions run again within half a minute.
+ * BullMQ fails a job whose worker died more often than this. Deployments kill workers, which is no fault of a session:
+ * it never fails for that. The number is the largest that its PostgreSQL backend takes.
  */
-const LOCK_DURATION_MS = 20_000;
-const STALLED_INTERVAL_MS = 5_000;
-/**
- * A job whose worker died is taken again this often, then BullMQ fails it. Deployments kill workers, so the
- * default of one would lose sessions; without any bound one that kills every worker would never be noticed.
- */
-const MAX_STALLED_COUNT = 25;
+const MAX_STALLED_COUNT = 2 ** 31 - 1;
 /** An idle worker asks again after so many seconds even if nobody woke it. */
 const DRAIN_DELAY_S = 5;
 /** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
@@ -65,6 +80,9 @@ const CLOSE_WAIT_MS = 5_000;
 
 /** The pause after what is no verdict but a fault around it, such as a server that was away when it came. */
 const UNFORESEEN_PAUSE_MS = 5_000;
+
+/** Why jobs are held that are not held for a time. */
+type HoldReason = string;
 
 /** BullMQ's own job. */
 type ConsumedJob<Data, Progress extends object, Result> = Job<Data, Result | null, string, Progress>;
@@ -81,37 +99,70 @@ class AttemptFailed extends Error {
   }
 }
 
+/** A job that is being worked on. */
+interface JobInHand<Result> {
+  readonly lock: JobLock;
+  readonly cancelling: AbortController;
+  readonly decision: Promise<JobDecision<Result>>;
+}
+
+/** BullMQ's worker, which tells of its locks what it knows. */
+class LockingWorker<Data, Progress extends object, Result> extends Worker<
+  Data,
+  Result | null,
+  string,
+  IQueueBackend,
+  Progress,
+  unknown
+> {
+  /** Told which jobs' locks were prolonged, when that was asked for, and which are lost. */
+  onLocks: ((renewed: readonly string[], lost: readonly string[], askedAt: Moment) => void) | undefined;
+
+  /** BullMQ's lock manager renews all locks by this. */
+  override async extendJobLocks(ids: string[], tokens: string[], durationMs: number): Promise<string[]> {
+    // An answer that is read late, as after a suspension, says nothing of now.
+    const askedAt = now();
+    const lost = await super.extendJobLocks(ids, tokens, durationMs);
+    const renewed = ids.filter((id) => !lost.includes(id));
+    this.onLocks?.(renewed, lost, askedAt);
+    return lost;
+  }
+}
+
 /** Takes jobs from a queue and does with them what `handle` says. */
 export class Consumer<
   Data = SessionJobData,
   Progress extends object = SessionJobProgress,
   Result = JobResult,
 > {
-  readonly #worker: JobWorker<Data, Progress, Result>;
+  readonly #worker: LockingWorker<Data, Progress, Result>;
+  readonly #backend: Backend;
+  readonly #queueName: string;
   readonly #log: Logger;
-  readonly #inHand = new Set<Promise<JobDecision<Result>>>();
+  readonly #locks: LockTimes;
+  readonly #inHand = new Map<string, JobInHand<Result>>();
+  readonly #holds = new Set<HoldReason>();
   #stopping = false;
   #lastTakenAt = Date.now();
   #heldUntil = 0;
   #holdTimer: NodeJS.Timeout | undefined;
 
   constructor(backend: Backend, queueName: string, options: ConsumerOptions<Data, Progress, Result>) {
+    this.#backend = backend;
+    this.#queueName = queueName;
     this.#log = options.log;
-    // Three plain parameters: BullMQ hands out a signal only to processors that declare them.
-    const process = async (
-      job: ConsumedJob<Data, Progress, Result>,
-      token: string | undefined,
-      signal: AbortSignal | undefined,
-    ) => this.#process(job, token ?? '', signal ?? new AbortController().signal, options);
-    this.#worker = new Worker(
+    this.#locks = options.locks ?? LOCK_TIMES;
+    const process = async (job: ConsumedJob<Data, Progress, Result>, token: string | undefined) =>
+      this.#process(job, token ?? '', options);
+    this.#worker = new LockingWorker(
       backend.queueName(queueName),
       process,
       {
         ...backend.options('consumer'),
         ...(options.telemetry && { telemetry: options.telemetry }),
         concurrency: options.concurrency,
-        lockDuration: LOCK_DURATION_MS,
-        stalledInterval: STALLED_INTERVAL_MS,
+        lockDuration: this.#locks.durationMs,
+        stalledInterval: this.#locks.stalledIntervalMs,
         maxStalledCount: MAX_STALLED_COUNT,
         drainDelay: DRAIN_DELAY_S,
         metrics: { maxDataPoints: MINUTES_KEPT },
@@ -122,7 +173,12 @@ export class Consumer<
       },
       backend.factory,
     );
+    this.#worker.onLocks = (renewed, lost, askedAt) => {
+      for (const id of renewed) this.#inHand.get(id)?.lock.renewed(askedAt);
+      for (const id of lost) this.#inHand.get(id)?.lock.lose();
+    };
     this.#worker.on('error', errorListener(backend, this.#log));
+    this.#worker.on('error', (error) => options.onQueueError?.(error));
     this.#worker.on('failed', (job, error) => {
       if (error instanceof AttemptFailed) return;
       this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a job');
@@ -153,12 +209,27 @@ export class Consumer<
     if (this.#stopping || until <= this.#heldUntil) return;
     this.#heldUntil = until;
     clearTimeout(this.#holdTimer);
-    this.#holdTimer = setTimeout(() => this.#resume(), milliseconds);
+    this.#holdTimer = setTimeout(() => {
+      this.#heldUntil = 0;
+      this.#resume();
+    }, milliseconds);
     await this.#worker.pause(true);
   }
 
-  /** When a hold ends (unix ms), or `undefined` when jobs are being taken. */
+  /** Takes no new jobs until {@link Consumer.release} is told the same reason; what is in hand goes on. */
+  async holdFor(reason: HoldReason): Promise<void> {
+    this.#holds.add(reason);
+    if (!this.#stopping) await this.#worker.pause(true);
+  }
+
+  /** Ends a hold of {@link Consumer.holdFor}; jobs are taken once nothing else holds them. */
+  release(reason: HoldReason): void {
+    if (this.#holds.delete(reason)) this.#resume();
+  }
+
+  /** When a hold ends (unix ms; infinite where nobody knows), or `undefined` when jobs are being taken. */
   get heldUntil(): number | undefined {
+    if (this.#holds.size > 0) return Number.POSITIVE_INFINITY;
     return this.#heldUntil > Date.now() ? this.#heldUntil : undefined;
   }
 
@@ -170,10 +241,10 @@ export class Consumer<
     this.#stopping = true;
     clearTimeout(this.#holdTimer);
     await this.#worker.pause(true);
-    const finished = await withinTime(Promise.allSettled(this.#inHand), graceMs);
-    if (!finished) {
+    const decisions = [...this.#inHand.values()].map(({ decision }) => decision);
+    if (!(await withinTime(Promise.allSettled(decisions), graceMs))) {
       this.#log.warn({ sessions: this.#inHand.size }, 'time is up: cancelling what is still running');
-      this.#worker.cancelAllJobs('shutting down');
+      for (const { cancelling } of this.#inHand.values()) cancelling.abort(new Error('shutting down'));
     }
     // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
     await withinTime(Promise.allSettled([this.#worker.waitUntilReady()]), CONNECT_WAIT_MS);
@@ -187,28 +258,70 @@ export class Consumer<
   }
 
   #resume(): void {
-    this.#heldUntil = 0;
-    if (!this.#stopping) void this.#worker.resume();
+    if (!this.#stopping && this.heldUntil === undefined) void this.#worker.resume();
   }
 
   async #process(
     job: ConsumedJob<Data, Progress, Result>,
     token: string,
-    signal: AbortSignal,
     options: ConsumerOptions<Data, Progress, Result>,
   ): Promise<Result | null> {
+    const id = job.id ?? '';
     this.#lastTakenAt = Date.now();
-    // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
-    const verdict: Promise<JobDecision<Result>> =
-      this.#stopping || this.heldUntil !== undefined
-        ? Promise.resolve({ kind: 'give-back' })
-        : options.handle(takenJob(job), signal);
-    this.#inHand.add(verdict);
-    try {
-      return await settle(job, token, await verdict);
-    } finally {
-      this.#inHand.delete(verdict);
+    const earlier = this.#inHand.get(id);
+    if (earlier) {
+      // Lost to this very worker. BullMQ keeps one lock of a job alive: it is taken anew once the other has ended.
+      earlier.lock.lose();
+      await Promise.allSettled([earlier.decision]);
     }
+    const lock = new JobLock({
+      jobId: id,
+      durationMs: this.#locks.durationMs,
+      takenAtMs: job.processedOn ?? Date.now(),
+      renew: async () =>
+        (await this.#worker.extendJobLocks([id], [token], this.#locks.durationMs)).length === 0,
+    });
+    lock.lost.addEventListener('abort', () =>
+      this.#log.warn({ job: id }, 'the lock of a job is lost: leaving the job to whoever takes it'),
+    );
+    const cancelling = new AbortController();
+    const signal = AbortSignal.any([lock.lost, cancelling.signal]);
+    // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
+    const decision: Promise<JobDecision<Result>> =
+      earlier || this.#stopping || this.heldUntil !== undefined
+        ? Promise.resolve({ kind: 'give-back' })
+        : options.handle(this.#takenJob(job, token, lock), signal);
+    const inHand = { lock, cancelling, decision };
+    this.#inHand.set(id, inHand);
+    try {
+      const decided = await decision;
+      // What BullMQ is told of a job that is lost it refuses; this makes it forget the job without being told.
+      if (lock.lost.aborted) throw new DelayedError();
+      return await settle(job, token, decided);
+    } finally {
+      if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
+    }
+  }
+
+  #takenJob(
+    job: ConsumedJob<Data, Progress, Result>,
+    token: string,
+    lock: JobLock,
+  ): TakenJob<Data, Progress> {
+    const id = job.id ?? '';
+    return {
+      id,
+      data: job.data,
+      attemptsMade: job.attemptsMade,
+      progress: jobProgress(job),
+      scheduledAt: job.opts.prevMillis,
+      saveProgress: async (progress) => {
+        lock.lost.throwIfAborted();
+        if (!(await this.#backend.saveProgress(this.#queueName, id, token, progress))) lock.lose();
+        lock.lost.throwIfAborted();
+      },
+      assertOwned: () => lock.assertHeld(),
+    };
   }
 }
 
@@ -237,17 +350,4 @@ async function settle<Data, Progress extends object, Result>(
     case 'fail':
       throw new AttemptFailed(verdict.reason, -1);
   }
-}
-
-function takenJob<Data, Progress extends object, Result>(
-  job: ConsumedJob<Data, Progress, Result>,
-): TakenJob<Data, Progress> {
-  return {
-    id: job.id ?? '',
-    data: job.data,
-    attemptsMade: job.attemptsMade,
-    progress: jobProgress(job),
-    scheduledAt: job.opts.prevMillis,
-    saveProgress: (progress) => job.updateProgress(progress),
-  };
 }

@@ -20,6 +20,7 @@ import { errorListener } from './backends/connection-log.ts';
 import { answered } from './deadline.ts';
 import {
   BACKFILL_PRIORITY,
+  BULLMQ_STATES,
   isMaybe,
   jobId,
   jobProgress,
@@ -74,6 +75,7 @@ const JOB_OPTIONS = {
  */
 export class SessionQueue {
   readonly #backend: Backend;
+  readonly #name: string;
   readonly #sessions: JobQueue;
   readonly #transcripts: JobQueue;
   readonly #isTraced: boolean;
@@ -90,6 +92,7 @@ export class SessionQueue {
    */
   constructor(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry) {
     this.#backend = backend;
+    this.#name = name;
     this.#isTraced = telemetry !== undefined;
     this.#sessions = openQueue(backend, name, log, telemetry);
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
@@ -126,6 +129,32 @@ export class SessionQueue {
       if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
       return { sessionId: request.sessionId, botId: request.botId, outcome };
     });
+  }
+
+  /**
+   * Makes sessions due now that wait for a time to come; those that do not wait are left as they are.
+   * @returns how many.
+   */
+  async makeDue(sessions: readonly SessionRef[]): Promise<number> {
+    let made = 0;
+    await forEachLimit(sessions, LANES, async (session) => {
+      const job = await this.#sessions.getJob(jobId(session));
+      if (!job) return;
+      try {
+        await job.promote();
+        made += 1;
+      } catch (error) {
+        // It is not delayed, or no longer.
+        if (await job.isDelayed()) throw error;
+      }
+    });
+    return made;
+  }
+
+  /** Some of the sessions that a worker could take next; none where there are none. */
+  async next(limit: number): Promise<SessionRef[]> {
+    const jobs = await this.#sessions.getJobs([...BULLMQ_STATES.queued], 0, limit - 1);
+    return jobs.map(({ data }) => ids(data));
   }
 
   /** How the jobs of sessions stand, by their job ids; sessions without a job are left out. */
@@ -260,9 +289,15 @@ export class SessionQueue {
     return this.#stats.activity();
   }
 
-  /** @throws when the queue can't be reached. */
+  /** Resolves when the queue answers. A queue whose first command failed never does: this rejects then. */
+  async ready(): Promise<void> {
+    await Promise.all([this.#sessions.waitUntilReady(), this.#transcripts.waitUntilReady()]);
+  }
+
+  /** Asks the very objects that all else goes through. @throws when the queue can't be reached. */
   async check(): Promise<void> {
     await this.#backend.check();
+    await Promise.all([this.#sessions.isPaused(), this.#transcripts.isPaused()]);
   }
 
   /** Lets go of the queue; the backend stays open. */
@@ -337,6 +372,7 @@ export class SessionQueue {
       await job.changePriority({ priority: priorityOf(request) });
     }
     await job.updateProgress({});
+    await this.#backend.forgetStalls(this.#name, id);
     try {
       await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });
     } catch (error) {

@@ -76,6 +76,16 @@ export interface Backend {
   options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
   /** The status of each of these jobs, in one round trip; ids without a job are left out. */
   statuses(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStatus>>;
+  /**
+   * Replaces what an active job remembers (BullMQ's `progress`) if `token` still holds its lock, in one step: BullMQ's
+   * own `updateProgress` does not look at the lock.
+   *
+   * @param name our name of the queue.
+   * @returns whether it was still held.
+   */
+  saveProgress(name: string, jobId: string, token: string, progress: object): Promise<boolean>;
+  /** Forgets how often a job's workers died: BullMQ's `retry` leaves that, and fails the job for it once more. */
+  forgetStalls(name: string, jobId: string): Promise<void>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */
   lastEventId(name: string): Promise<string>;
   /** The oldest events after the one with id `after`, as far as the backend still has them. */

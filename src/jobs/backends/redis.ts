@@ -49,6 +49,21 @@ end
 return 0
 `;
 
+/**
+ * Keeps a job's progress and tells of it, as BullMQ's `updateProgress` does, but only for whoever holds its lock.
+ * KEYS: job, its lock, events, meta. ARGV: token, job id, progress.
+ */
+const SAVE_PROGRESS = `
+if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'progress', ARGV[3])
+local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobId', ARGV[2], 'data', ARGV[3])
+return 1
+`;
+
+/** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
+const STALL_FIELDS = ['stc', 'defa'] as const;
+
 /** Failed jobs are asked for their reasons in batches, so that no reply is very long. */
 const FAILURES_PER_REPLY = 1_000;
 
@@ -93,6 +108,28 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       prefix: keyPrefix,
     }),
     statuses: (queue, ids) => readStatuses(connect('producer'), queue, ids),
+    async saveProgress(name, jobId, token, progress) {
+      const job = `${keyPrefix}:${name}:${jobId}`;
+      const meta = `${keyPrefix}:${name}:meta`;
+      const text = JSON.stringify(progress);
+      const client = connect('consumer');
+      return (
+        (await client.eval(
+          SAVE_PROGRESS,
+          4,
+          job,
+          `${job}:lock`,
+          eventsKey(name),
+          meta,
+          token,
+          jobId,
+          text,
+        )) === 1
+      );
+    },
+    async forgetStalls(name, jobId) {
+      await connect('producer').hdel(`${keyPrefix}:${name}:${jobId}`, ...STALL_FIELDS);
+    },
     async lastEventId(name) {
       const [newest] = await connect('producer').xrevrange(eventsKey(name), '+', '-', 'COUNT', 1);
       return newest?.[0] ?? '0-0';

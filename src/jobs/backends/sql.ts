@@ -55,6 +55,16 @@ on conflict (name) do update set paused_until = greatest(call_limit.paused_until
 const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
+/** The row is locked before the function runs, so that nobody takes the job in between. */
+const SAVE_PROGRESS = `
+with held as materialized (
+  select id from ${QUEUE_SCHEMA}.job
+  where queue = $1 and id = $2 and state = 'active' and lock_token = $3 for update
+)
+select ${QUEUE_SCHEMA}.update_progress($1, id, $4::jsonb) as updated from held`;
+const FORGET_STALLS = `
+update ${QUEUE_SCHEMA}.job set stalled_count = 0, deferred_failure = null where queue = $1 and id = $2`;
+
 const LAST_EVENT = `select coalesce(max(id), 0)::text as id from ${QUEUE_SCHEMA}.event where queue = $1`;
 /** So long a transaction may take from numbering its events to its end; those that come later are missed. */
 const EVENT_GRACE_MS = 5_000;
@@ -132,6 +142,18 @@ export function sqlBackend(
         ids,
       ]);
       return new Map(rows.map(({ id, state, priority }) => [id, status(state, priority)]));
+    },
+    async saveProgress(name, jobId, token, progress) {
+      const { rows } = await pool.query(SAVE_PROGRESS, [
+        queueName(name),
+        jobId,
+        token,
+        JSON.stringify(progress),
+      ]);
+      return rows.length === 1;
+    },
+    async forgetStalls(name, jobId) {
+      await pool.query(FORGET_STALLS, [queueName(name), jobId]);
     },
     async lastEventId(name) {
       const { rows } = await pool.query<{ id: string }>(LAST_EVENT, [queueName(name)]);

@@ -1,0 +1,87 @@
+/** The worker's lock on a job has run out or gone to another worker: whatever it would write now is not its to write. */
+export class LockLostError extends Error {
+  constructor(id: string) {
+    super(`the lock of job ${id} is lost: another worker may have taken it`);
+    this.name = 'LockLostError';
+  }
+}
+
+/**
+ * A time by both clocks of the machine. The steady one stands still while the machine sleeps, the one of the wall may
+ * be set back: so of the times that they say have passed, the longer one counts.
+ */
+export interface Moment {
+  readonly steadyMs: number;
+  readonly wallMs: number;
+}
+
+/** Now, by both clocks. */
+export function now(): Moment {
+  return { steadyMs: performance.now(), wallMs: Date.now() };
+}
+
+/** Milliseconds since a moment, by the clock that says more. */
+function since({ steadyMs, wallMs }: Moment): number {
+  return Math.max(performance.now() - steadyMs, Date.now() - wallMs);
+}
+
+/**
+ * The part of a lock's duration after its last renewal during which it is taken to be held without asking. BullMQ
+ * renews it after half of the duration at the latest; what is left is for the write that follows.
+ */
+const TRUSTED_SHARE = 0.75;
+
+/** What {@link JobLock} works with. */
+export interface JobLockOptions {
+  readonly jobId: string;
+  /** How long the lock lasts after it was taken or renewed. */
+  readonly durationMs: number;
+  /** When the job was taken (unix milliseconds, by this machine's clock). */
+  readonly takenAtMs: number;
+  /** Asks the queue to prolong the lock. @returns whether it was still held. */
+  readonly renew: () => Promise<boolean>;
+}
+
+/**
+ * A worker's lock on a job in hand. It is lost when the queue says so; a worker that was suspended finds out before it
+ * writes, as it then asks.
+ */
+export class JobLock {
+  readonly #options: JobLockOptions;
+  readonly #losing = new AbortController();
+  #renewedAt: Moment;
+
+  constructor(options: JobLockOptions) {
+    this.#options = options;
+    const ageMs = Math.max(0, Date.now() - options.takenAtMs);
+    this.#renewedAt = { steadyMs: performance.now() - ageMs, wallMs: options.takenAtMs };
+  }
+
+  /** Aborted, with a {@link LockLostError}, once the lock is known to be lost. */
+  get lost(): AbortSignal {
+    return this.#losing.signal;
+  }
+
+  /** The queue prolonged the lock, as it was asked to at `askedAt`. */
+  renewed(askedAt: Moment): void {
+    if (askedAt.steadyMs > this.#renewedAt.steadyMs) this.#renewedAt = askedAt;
+  }
+
+  /** The queue said that the lock is no longer held. */
+  lose(): void {
+    if (!this.lost.aborted) this.#losing.abort(new LockLostError(this.#options.jobId));
+  }
+
+  /**
+   * Makes sure that the lock is held, asking the queue where that is not certain.
+   * @throws LockLostError
+   */
+  async assertHeld(): Promise<void> {
+    this.lost.throwIfAborted();
+    if (since(this.#renewedAt) < this.#options.durationMs * TRUSTED_SHARE) return;
+    const askedAt = now();
+    if (await this.#options.renew()) this.renewed(askedAt);
+    else this.lose();
+    this.lost.throwIfAborted();
+  }
+}
