@@ -4,6 +4,7 @@ import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import { createMetrics } from '../observability/metrics/metrics.ts';
 import type { Runtime } from '../runtime.ts';
+import { settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { VERSION } from '../util/version.ts';
 import { createLivenessCheck } from '../workers/liveness.ts';
@@ -21,7 +22,7 @@ export interface Roles {
 }
 
 /** What tells how the process is. */
-type Vitals = Pick<ApiOptions, 'metrics' | 'liveness'>;
+type Vitals = Pick<ApiOptions, 'metrics' | 'liveness' | 'breakers'>;
 
 /** How long a service waits at its start for a server that is not there yet, as when all of them start at once. */
 const SERVER_WAIT_MS = 60_000;
@@ -36,17 +37,20 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
     say: context.say,
     serverWaitMs: SERVER_WAIT_MS,
   });
+  if (!runtime) return;
   log.info({ version: VERSION, ...runtime.locations }, 'starting');
   // What was started last is stopped first.
   const stops: (() => Promise<void>)[] = [() => runtime.close()];
-  const metrics = createMetrics({ stats: () => runtime.operations.stats(), version: VERSION, log });
-  const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
   let worker: SessionWorker | undefined;
-  try {
+  const breakers = () => worker?.breakers() ?? [];
+  const metrics = createMetrics({ stats: () => runtime.operations.stats(), breakers, version: VERSION, log });
+  const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
+  const run = async () => {
     // It listens before the worker is there, so that a worker that never gets ready can be seen.
     const vitals = {
       metrics,
       ...(roles.worker && {
+        breakers,
         liveness: createLivenessCheck({
           activity: () => worker?.activity() ?? notStarted,
           waiting: () => runtime.queue.takeable(),
@@ -59,20 +63,46 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
       worker = runtime.startWorker(config.kore, metrics);
       const { stop: stopWorker } = worker;
       stops.unshift(stopWorker);
-      await worker.ready();
+      // A queue that does not answer must not keep it from being stopped.
+      if (!(await unlessStopped(worker.ready(), stop))) return;
       log.info({ concurrency: config.work.concurrency }, 'taking sessions');
     }
-    if (!stop.aborted) await once(stop, 'abort');
-    log.info({ graceSeconds: config.work.shutdownGraceMs / 1000 }, 'stopping');
-  } finally {
-    for (const stopPart of stops) await stopPart();
-  }
+    await stopped(stop);
+  };
+  await settleInOrder([
+    run,
+    async () => log.info({ graceSeconds: config.work.shutdownGraceMs / 1000 }, 'stopping'),
+    () => settleInOrder(stops),
+  ]);
   log.info('stopped');
 }
 
-/** Opens the queue; a second process of this kind on the same embedded queue is refused. */
-async function openOwned(config: Config, options: AccessOptions): Promise<Runtime> {
-  const access = await accessQueue(config, options);
+/** Resolves once the signal is aborted. */
+async function stopped(stop: AbortSignal): Promise<void> {
+  if (!stop.aborted) await once(stop, 'abort');
+}
+
+/** Waits for some work, but no longer than until the stop. @returns whether it was done. */
+async function unlessStopped(work: Promise<unknown>, stop: AbortSignal): Promise<boolean> {
+  // What it fails of after a stop nobody waits for.
+  work.catch(() => undefined);
+  return Promise.race([work.then(() => true), stopped(stop).then(() => false)]);
+}
+
+/**
+ * Opens the queue; a second process of this kind on the same embedded queue is refused.
+ * @returns `undefined` when it was stopped before.
+ */
+async function openOwned(config: Config, options: AccessOptions): Promise<Runtime | undefined> {
+  const opening = accessQueue(config, options);
+  if (!(await unlessStopped(opening, options.signal))) {
+    // A queue that does not answer fails by its own time limits; one that answers late is closed.
+    const access = await opening.catch(() => undefined);
+    if (access?.kind === 'opened') await access.runtime.close();
+    else await access?.remote.close();
+    return undefined;
+  }
+  const access = await opening;
   if (access.kind === 'opened') return access.runtime;
   const { owner, remote } = access;
   await remote.close();
@@ -113,16 +143,14 @@ async function serveApi(
     token: loopbackToken,
     ...(defaultBotId !== undefined && { defaultBotId }),
   };
+  const close = () => settleInOrder([() => removeOwner(directory), () => api.close()]);
   try {
     await writeOwner(directory, owner);
   } catch (error) {
-    await api.close();
+    await close();
     throw error;
   }
-  return async () => {
-    await removeOwner(directory);
-    await api.close();
-  };
+  return close;
 }
 
 /** Serves what watches over a worker that has no API. @returns what ends it. */

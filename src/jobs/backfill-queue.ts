@@ -117,6 +117,11 @@ export class BackfillQueue {
     this.#queue.on('error', errorListener(backend, log));
   }
 
+  /** Resolves when the queue answers; rejects when its first command failed, after which it never does. */
+  async ready(): Promise<void> {
+    await this.#queue.waitUntilReady();
+  }
+
   /**
    * Starts a backfill, or joins the one that looks through the same.
    *

@@ -118,9 +118,16 @@ export class EventFeed {
   }
 
   async #stop(): Promise<void> {
-    const source = this.#source;
+    const opening = this.#source;
     this.#source = undefined;
-    await (await source)?.stop();
+    let source: EventSource | undefined;
+    try {
+      source = await opening;
+    } catch (error) {
+      // Whoever subscribed has been told; there is nothing to stop.
+      this.#log.debug({ queue: this.#backend.location, err: error }, 'listening to the queue had not begun');
+    }
+    await source?.stop();
   }
 }
 
@@ -287,7 +294,11 @@ async function openEventSource(
         log.warn({ queue: backend.location, err: error }, 'listening to the queue broke off');
       }
       if (ending.signal.aborted) return;
-      await events.close();
+      try {
+        await events.close();
+      } catch (error) {
+        log.warn({ queue: backend.location, err: error }, 'listening to the queue broke off');
+      }
       await pause(RESTART_PAUSE_MS, undefined, { signal: ending.signal }).catch(() => undefined);
       if (!ending.signal.aborted) events = open();
     }

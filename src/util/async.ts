@@ -81,3 +81,36 @@ export class KeyedMutex {
     }
   }
 }
+
+/**
+ * Runs all of them at once, to their ends, whatever one of them does.
+ * @throws the error of the one that failed, or an `AggregateError` of several.
+ */
+export async function settleAll(works: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const results = await Promise.allSettled(works.map(async (work) => work()));
+  throwTogether(
+    results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : [])),
+  );
+}
+
+/** Like {@link settleAll}, one after the other. */
+export async function settleInOrder(works: readonly (() => Promise<unknown>)[]): Promise<void> {
+  const errors: unknown[] = [];
+  for (const work of works) {
+    try {
+      await work();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  throwTogether(errors);
+}
+
+function throwTogether(errors: readonly unknown[]): void {
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors, errors.map(messageOf).join('; '));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
