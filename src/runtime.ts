@@ -2,10 +2,10 @@ import { type BackfillOperations, createBackfillOperations } from './backfills/o
 import { startBackfillWorker } from './backfills/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
-import { BackfillQueue } from './jobs/backfill-queue.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
 import { EventFeed } from './jobs/event-feed.ts';
-import { SessionQueue } from './jobs/session-queue.ts';
+import { openQueues } from './jobs/open-queues.ts';
+import type { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
@@ -14,8 +14,9 @@ import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
 import { createTransfer } from './transfer/transfer.ts';
+import { settleAll, settleInOrder } from './util/async.ts';
 import type { Logger } from './util/log.ts';
-import { type SessionWorker, startSessionWorker } from './workers/worker.ts';
+import { type SessionWorker, startSessionWorker, type WorkerTuning } from './workers/worker.ts';
 
 /** The parts of the program, put together as the configuration says. */
 export interface Runtime {
@@ -34,7 +35,7 @@ export interface Runtime {
   /** For the API, where traces are wanted. */
   readonly requestTracer: RequestTracer | undefined;
   /** Starts archiving, and working on backfills and schedules. */
-  startWorker(kore: KoreConfig, observers?: WorkObservers): SessionWorker;
+  startWorker(kore: KoreConfig, observers?: WorkObservers, tuning?: WorkerTuning): SessionWorker;
   /** Proves that queue and archive can be reached. */
   check(signal: AbortSignal): Promise<void>;
   /** Closes everything; workers have to be stopped before. */
@@ -52,12 +53,20 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =
     config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
-  const queue = new SessionQueue(backend, config.queue.name, log, tracing?.queue);
-  const backfills = new BackfillQueue(backend, config.queue.name, log);
+  const { sessions: queue, backfills } = await openQueues({
+    backend,
+    name: config.queue.name,
+    log,
+    telemetry: tracing?.queue,
+  }).catch(async (error: unknown) => {
+    await settleInOrder([() => backend.close(), () => store.close(), async () => tracing?.close()]);
+    throw error;
+  });
+  let worker: SessionWorker | undefined;
   const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
   return {
-    operations: createOperations(queue, store, log),
+    operations: createOperations(queue, store, log, () => worker?.breakers()),
     objects: createArchivedObjects(store),
     events,
     queue,
@@ -65,7 +74,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
     requestTracer: tracing?.requests,
-    startWorker(kore, metrics) {
+    startWorker(kore, metrics, tuning) {
       const observers = tracing ? tracing.observers(metrics) : metrics;
       const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);
       const client = createKoreClient({
@@ -109,6 +118,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         log,
         telemetry: tracing?.queue,
         ...(observers && { observe: observers.worker }),
+        tuning,
       });
       const backfillWorker = startBackfillWorker({
         backend,
@@ -123,26 +133,31 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         work: config.work,
         log,
       });
-      return {
+      worker = {
         activity: () => sessionWorker.activity(),
+        breakers: () => sessionWorker.breakers(),
         async ready() {
           await Promise.all([sessionWorker.ready(), backfillWorker.ready()]);
         },
         async stop() {
-          await Promise.all([sessionWorker.stop(), backfillWorker.stop()]);
+          await settleAll([() => sessionWorker.stop(), () => backfillWorker.stop()]);
         },
       };
+      return worker;
     },
     async check(signal) {
       await Promise.all([queue.check(), store.check(signal)]);
     },
     async close() {
-      await Promise.all(closers.map((close) => close()));
-      await events.close();
-      await Promise.all([queue.close(), backfills.close()]);
-      await backend.close();
-      await store.close();
-      await tracing?.close();
+      // Whatever one of them does, the rest is closed.
+      await settleInOrder([
+        () => settleAll(closers),
+        () => events.close(),
+        () => settleAll([() => queue.close(), () => backfills.close()]),
+        () => backend.close(),
+        () => store.close(),
+        async () => tracing?.close(),
+      ]);
     },
   };
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { z } from 'zod';
+import type { BreakerView } from '../domain/views.ts';
 import type { Metrics } from '../observability/metrics/metrics.ts';
 import { shareResult } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
@@ -13,6 +14,8 @@ export interface HealthOptions {
   readonly check: (signal: AbortSignal) => Promise<void>;
   /** Whether the process does what it is there for; without it, answering is enough. */
   readonly liveness?: (() => Promise<Liveness>) | undefined;
+  /** How those stand that the worker of this process depends on, where it has one. */
+  readonly breakers?: (() => readonly BreakerView[]) | undefined;
   readonly log: Logger;
 }
 
@@ -33,7 +36,7 @@ const READY_FRESH_MS = 1_000;
  * reach queue and archive. They are open to all, so they tell nothing else; why something can't be reached is in
  * the log.
  */
-export function addHealthRoutes(app: ZodServer, { check, liveness, log }: HealthOptions): void {
+export function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: HealthOptions): void {
   const isReady = shareResult(async () => {
     const signal = AbortSignal.timeout(READY_TIMEOUT_MS);
     try {
@@ -53,7 +56,11 @@ export function addHealthRoutes(app: ZodServer, { check, liveness, log }: Health
   });
 
   app.get('/readyz', { schema: probeDocs('Whether queue and archive can be reached') }, async () => {
-    if (await isReady()) return { status: 'ok' as const };
+    if (await isReady()) {
+      // To send requests elsewhere while Kore is away would help nobody: that is told, and no more.
+      const dependencies = breakers?.().map(({ dependency, state }) => ({ dependency, state }));
+      return { status: 'ok' as const, ...(dependencies && { dependencies }) };
+    }
     throw new ApiError(
       503,
       'NOT_READY',

@@ -4,6 +4,7 @@ import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { HttpConfig } from '../config/config.ts';
 import { systemCode } from '../domain/errors.ts';
+import type { BreakerView } from '../domain/views.ts';
 import type { EventFeed } from '../jobs/event-feed.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { Metrics } from '../observability/metrics/metrics.ts';
@@ -60,6 +61,8 @@ export interface ApiOptions {
   readonly check: (signal: AbortSignal) => Promise<void>;
   /** Whether this process does what it is there for: see `/livez`. */
   readonly liveness?: (() => Promise<Liveness>) | undefined;
+  /** How those stand that the worker of this process depends on, where it has one: see `/readyz`. */
+  readonly breakers?: (() => readonly BreakerView[]) | undefined;
   readonly http: HttpConfig;
   /** `KORE_BOT_ID`, the bot that ids belong to when none is named. */
   readonly defaultBotId: string | undefined;
@@ -80,7 +83,7 @@ export interface RouteOptions extends ApiOptions {
 type RouteModule = (app: ZodServer, options: RouteOptions) => void;
 
 /** What a process without an API serves. */
-export type ProbeOptions = Pick<ApiOptions, 'check' | 'liveness' | 'metrics' | 'log'> & {
+export type ProbeOptions = Pick<ApiOptions, 'check' | 'liveness' | 'breakers' | 'metrics' | 'log'> & {
   readonly http: Pick<HttpConfig, 'host' | 'port' | 'isPortDefault'>;
 };
 

@@ -81,6 +81,7 @@ function statsTable({
   transcriptsPending,
   oldestQueuedAt,
   failuresByCode,
+  breakers,
 }: ArchiverStats): string[] {
   const number = (value: number) => value.toLocaleString('en');
   const lines = table(
@@ -98,6 +99,11 @@ function statsTable({
   const failures = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
   if (failures.length > 0) {
     lines.push(`failed for: ${failures.map(([code, times]) => `${code} ${number(times)}`).join(', ')}`);
+  }
+  for (const { dependency, state, since, reason } of breakers ?? []) {
+    if (state === 'closed') continue;
+    const time = since === undefined ? '' : ` for ${timeSpan(Date.now() - Date.parse(since))}`;
+    lines.push(`${dependency} is away${time}, sessions wait for it: ${reason ?? 'no reason is known'}`);
   }
   return lines;
 }

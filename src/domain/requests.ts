@@ -2,7 +2,7 @@
 
 import type { ErrorCode } from './errors.ts';
 import type { SessionRef } from './session.ts';
-import type { SessionState, SessionView } from './views.ts';
+import type { BreakerView, SessionState, SessionView } from './views.ts';
 
 /** The outcome of queueing a session. */
 export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
@@ -71,7 +71,10 @@ export interface QueueActivity {
 }
 
 /** What the queue looks like, and what it has been doing. */
-export interface ArchiverStats extends QueueStats, QueueActivity {}
+export interface ArchiverStats extends QueueStats, QueueActivity {
+  /** How those stand that the worker depends on, where the process that answers has one. */
+  readonly breakers?: readonly BreakerView[];
+}
 
 /** The outcome of a retry. */
 export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';

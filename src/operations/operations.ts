@@ -10,7 +10,7 @@ import type {
   SessionPage,
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type { SessionView } from '../domain/views.ts';
+import type { BreakerView, SessionView } from '../domain/views.ts';
 import { transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import {
@@ -60,11 +60,13 @@ const ARCHIVE_LOOKUPS_MS = 5_000;
  * Operations on a queue and an archive that this process has open.
  *
  * @param store may be missing: then nobody knows the sessions that the queue has forgotten.
+ * @param breakers how those stand that this process's worker depends on, where it has one.
  */
 export function createOperations(
   queue: SessionQueue,
   store: ArchiveStore | undefined,
   log: Logger,
+  breakers: () => readonly BreakerView[] | undefined = () => undefined,
 ): Operations {
   const isArchived = async (session: SessionRef, signal: AbortSignal): Promise<boolean> => {
     // The one that used the time up has told it.
@@ -116,7 +118,8 @@ export function createOperations(
     resume: () => queue.resume(),
     async stats() {
       const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
-      return { ...stats, ...activity };
+      const dependencies = breakers();
+      return { ...stats, ...activity, ...(dependencies && { breakers: dependencies }) };
     },
   };
 }

@@ -53,6 +53,9 @@ export function newProbeDirectory(): string {
   return `${PROBE_START}${randomUUID()}/`;
 }
 
+/** What a worker writes when the archive failed, to find out whether it takes objects. It stays there, and is replaced. */
+export const BREAKER_PROBE_KEY = `${PROBE_START}breaker/probe.txt`;
+
 /** Whether a relative key or directory is that of a probe: one being tried, or that could not be deleted. */
 export function isProbeKey(key: string): boolean {
   return key.startsWith(PROBE_START);

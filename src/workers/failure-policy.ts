@@ -1,5 +1,5 @@
 import type { WorkConfig } from '../config/config.ts';
-import { VoicemailError } from '../domain/errors.ts';
+import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionError } from '../domain/views.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import type { JobDecision } from '../jobs/consumer.ts';
@@ -15,8 +15,57 @@ import { redact } from '../util/redact.ts';
 /** The times of {@link WorkConfig} that decide what becomes of a failure. */
 export type WaitLimits = Pick<
   WorkConfig,
-  'recordingWaitMs' | 'pollDelayMs' | 'retryDelayMs' | 'retryWaitMs' | 'unauthorizedPauseMs'
+  'sessionWaitMs' | 'recordingWaitMs' | 'pollDelayMs' | 'retryDelayMs' | 'retryWaitMs' | 'unauthorizedPauseMs'
 >;
+
+/** Whom a failure tells of: if it is away, every other session that needs it would fail the same way. */
+export type DependencyKind = 'kore' | 'media' | 'bucket';
+
+/** What becomes of a session that fails with a code. */
+export interface FailureRule {
+  /**
+   * How long it is looked at again: for the time of that setting, counted from the first failure of those that share
+   * it; `forever`, as what a person has to fix ends by itself once it is fixed; or `never`.
+   */
+  readonly waits: 'sessionWaitMs' | 'recordingWaitMs' | 'retryWaitMs' | 'forever' | 'never';
+  /** The first pause. Pauses double each time, up to an hour, and vary by a fifth at random. */
+  readonly firstPause: 'pollDelayMs' | 'retryDelayMs';
+  /** Each failure uses up an attempt, and attempts are bounded by how many fit into `waits`. */
+  readonly usesAttempts?: true;
+  /** It fails at once where whoever threw the error says that it cannot change (`retryable: false`). */
+  readonly mayBeFinal?: true;
+  /** Who may be away. */
+  readonly dependency?: DependencyKind;
+}
+
+const NOT_YET = { waits: 'recordingWaitMs', firstPause: 'pollDelayMs' } as const;
+const OUTAGE = { waits: 'retryWaitMs', firstPause: 'retryDelayMs' } as const;
+const NEVER = { waits: 'never', firstPause: 'retryDelayMs' } as const;
+
+/**
+ * The one policy for all failures. `KORE_UNAUTHORIZED` and `KORE_RATE_LIMITED` keep everybody waiting as long as they
+ * say: see {@link decideOutcome}.
+ */
+export const FAILURE_RULES: Readonly<Record<ErrorCode, FailureRule>> = {
+  KORE_UNAUTHORIZED: { waits: 'forever', firstPause: 'retryDelayMs' },
+  KORE_RATE_LIMITED: OUTAGE,
+  KORE_UNAVAILABLE: { ...OUTAGE, dependency: 'kore' },
+  KORE_BAD_RESPONSE: { ...OUTAGE, dependency: 'kore', mayBeFinal: true },
+  SESSION_NOT_FOUND: { waits: 'sessionWaitMs', firstPause: 'pollDelayMs' },
+  RECORDING_NOT_READY: NOT_YET,
+  RECORDING_UNAVAILABLE: { waits: 'sessionWaitMs', firstPause: 'pollDelayMs' },
+  RECORDING_URL_EXPIRED: NOT_YET,
+  RECORDING_HOST_NOT_ALLOWED: { ...NOT_YET, mayBeFinal: true },
+  RECORDING_TRUNCATED: NOT_YET,
+  RECORDING_EMPTY: NOT_YET,
+  RECORDING_NOT_AUDIO: NOT_YET,
+  RECORDING_TOO_LARGE: NEVER,
+  DOWNLOAD_FAILED: { ...OUTAGE, dependency: 'media' },
+  ARCHIVE_DENIED: { waits: 'forever', firstPause: 'retryDelayMs', dependency: 'bucket' },
+  ARCHIVE_UNAVAILABLE: { ...OUTAGE, dependency: 'bucket' },
+  ARCHIVE_CONFLICT: NEVER,
+  INTERNAL: { ...OUTAGE, usesAttempts: true, mayBeFinal: true },
+};
 
 /** What is known of a job when an attempt of it has failed. */
 export interface FailedAttempt {
@@ -26,10 +75,18 @@ export interface FailedAttempt {
   readonly progress: SessionJobProgress;
   /** Unix milliseconds. */
   readonly now: number;
+  /** The attempt would have archived a recording that looks cut: see {@link settlesDoubt}. */
+  readonly settledDoubt?: boolean;
+  /** Nobody knows whether the session has a voicemail. */
+  readonly maybe?: {
+    /** When the session began (unix milliseconds), where its id tells. */
+    readonly beganAt: number | undefined;
+  };
 }
 
 /** What becomes of a failed attempt. */
 export interface Outcome {
+  /** `forget` for a session of which nobody knew whether it has a voicemail, and which has none. */
   readonly verdict: JobDecision;
   readonly error: VoicemailError;
   /** What the job is to remember. */
@@ -46,67 +103,132 @@ const JITTER = 0.2;
 const MIN_RATE_LIMITED_POLLS = 10;
 /** For a limit that does not say how long it lasts: the documented one is by the minute. */
 const RATE_LIMIT_PAUSE_MS = 60_000;
-
 /**
- * The one place that turns an error into what the queue does next.
- *
- * - What Kore has not ready is looked at again with growing pauses and without using up attempts, for
- *   `RECORDING_WAIT`.
- * - A rate limit delays the session and everybody else as long as it lasts.
- * - Refused credentials are a fault of the configuration, not of the session: it waits, however long it takes.
- * - Other passing failures use up attempts with growing pauses, which add up to about `RETRY_WAIT`.
- * - Everything else fails at once.
+ * A recording that looks cut is downloaded again for so long, or for `RECORDING_WAIT` where that is shorter; then what
+ * came is archived with the doubt written down. Kore has whole recordings within 10 minutes of a call's end.
  */
+const SETTLE_DOUBT_AFTER_MS = 10 * 60 * 1000;
+/** A session that may have no voicemail has had time enough to show one when it began so long ago. */
+const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
+
+/** Codes that say of a session that it has no voicemail, when it is given up for one of them. */
+const NO_VOICEMAIL: ReadonlySet<ErrorCode> = new Set([
+  'RECORDING_UNAVAILABLE',
+  'RECORDING_NOT_READY',
+  'SESSION_NOT_FOUND',
+]);
+
+/** Turns an error into what the queue does next, by {@link FAILURE_RULES}. */
 export function decideOutcome(
   attempt: FailedAttempt,
-  patience: WaitLimits,
+  limits: WaitLimits,
   random: () => number = Math.random,
 ): Outcome {
   const error = asVoicemailError(attempt.error);
-  const jittered = (milliseconds: number) => withJitter(milliseconds, random);
-
-  switch (error.code) {
-    case 'RECORDING_NOT_READY': {
-      const polls = nextPoll(attempt, error.code);
-      const deadline = polls.since + patience.recordingWaitMs;
-      if (attempt.now >= deadline) return failed(attempt, error);
-      const pause = jittered(growingPause(patience.pollDelayMs, polls.count));
-      // The last look is at the deadline itself.
-      return waits(attempt, error, Math.min(attempt.now + pause, deadline), { [error.code]: polls });
-    }
-    case 'KORE_RATE_LIMITED': {
-      const holdMs = error.retryAfterMs ?? RATE_LIMIT_PAUSE_MS;
-      const until = attempt.now + holdMs + jittered(patience.retryDelayMs);
-      // Our own limit says nothing about the session, so it never counts against it.
-      if (error instanceof CallLimitReached) {
-        if (error.callClass === 'live') return { ...waits(attempt, error, until), holdMs };
-        // Live sessions go on. The others come back spread out over a time that grows with their number.
-        const polls = nextPoll(attempt, 'CALL_LIMIT');
-        const spread = random() * growingPause(holdMs, polls.count);
-        return waits(attempt, error, until + spread, { CALL_LIMIT: polls });
-      }
-      const polls = nextPoll(attempt, error.code);
-      const isHopeless =
-        attempt.now - polls.since >= patience.retryWaitMs && polls.count >= MIN_RATE_LIMITED_POLLS;
-      if (isHopeless) return failed(attempt, error);
-      return { ...waits(attempt, error, until, { [error.code]: polls }), holdMs };
-    }
-    case 'KORE_UNAUTHORIZED': {
-      const holdMs = error.retryAfterMs ?? patience.unauthorizedPauseMs;
-      return { ...waits(attempt, error, attempt.now + jittered(holdMs)), holdMs };
-    }
-    default: {
-      if (!error.retryable || attempt.attemptsMade + 1 >= maxAttempts(patience))
-        return failed(attempt, error);
-      const planned = jittered(growingPause(patience.retryDelayMs, attempt.attemptsMade));
-      const delayMs = Math.max(planned, error.retryAfterMs ?? 0);
-      return {
-        error,
-        verdict: { kind: 'retry', delayMs, reason: failureReason(error.code, error.message) },
-        progress: remembered(attempt, error, { nextAttemptAt: attempt.now + delayMs }),
-      };
-    }
+  const rule = FAILURE_RULES[error.code];
+  if (error.code === 'KORE_RATE_LIMITED') return decideRateLimited(attempt, error, limits, random);
+  if (error.code === 'KORE_UNAUTHORIZED') {
+    const holdMs = error.retryAfterMs ?? limits.unauthorizedPauseMs;
+    return { ...waits(attempt, error, attempt.now + withJitter(holdMs, random)), holdMs };
   }
+  if (rule.waits === 'never' || (rule.mayBeFinal && !error.retryable)) return failed(attempt, error);
+  if (rule.usesAttempts) return decideByAttempts(attempt, error, limits, random);
+
+  const polls = nextPoll(attempt, error.code);
+  const deadline = deadlineOf(attempt, error.code, polls, limits);
+  const mayStillSettle = error.code === 'RECORDING_TRUNCATED' && attempt.settledDoubt === false;
+  if (attempt.now >= deadline && !mayStillSettle) return failed(attempt, error);
+  const pause = withJitter(growingPause(limits[rule.firstPause], polls.count), random);
+  const until = attempt.now + Math.max(pause, error.retryAfterMs ?? 0);
+  // The last look is at the deadline itself; one that is to settle a doubt may come after it.
+  const ends = [deadline, ...(mayStillSettle ? [settleAt(polls.since, limits)] : [])];
+  const next = Math.min(until, ...ends.filter((end) => end > attempt.now));
+  return waits(attempt, error, next, { [error.code]: polls });
+}
+
+/**
+ * Whether the next look is to archive a recording that looks cut, with the doubt written down: once it has looked so
+ * for some minutes, and with the last look before the session fails.
+ */
+export function settlesDoubt(
+  { progress, now }: Pick<FailedAttempt, 'progress' | 'now'>,
+  limits: WaitLimits,
+): boolean {
+  const polls = progress.polls?.RECORDING_TRUNCATED;
+  if (!polls) return false;
+  const deadline = firstOf(progress.polls ?? {}, 'recordingWaitMs', polls.since) + limits.recordingWaitMs;
+  return now >= Math.min(settleAt(polls.since, limits), deadline);
+}
+
+function settleAt(since: number, { recordingWaitMs }: WaitLimits): number {
+  return since + Math.min(recordingWaitMs, SETTLE_DOUBT_AFTER_MS);
+}
+
+/** When a session that goes on failing with a code fails for good (unix milliseconds). */
+function deadlineOf(
+  { progress, maybe, now }: FailedAttempt,
+  code: ErrorCode,
+  polls: Polls,
+  limits: WaitLimits,
+): number {
+  const { waits: wait } = FAILURE_RULES[code];
+  if (wait === 'forever') return Number.POSITIVE_INFINITY;
+  if (wait === 'never') return now;
+  const deadline = firstOf(progress.polls ?? {}, wait, polls.since) + limits[wait];
+  // Of many sessions without a voicemail each would cost dozens of calls to Kore for nothing.
+  const isNone =
+    maybe?.beganAt !== undefined && (code === 'SESSION_NOT_FOUND' || code === 'RECORDING_UNAVAILABLE');
+  return isNone ? Math.min(deadline, (maybe?.beganAt ?? 0) + EMPTY_FOR_GOOD_MS) : deadline;
+}
+
+/** When a session first failed with one of the codes that share a wait. */
+function firstOf(polls: PollsByReason, wait: FailureRule['waits'], since: number): number {
+  const sharing = Object.entries(polls).filter(([code]) => rulesOf(code)?.waits === wait);
+  return Math.min(since, ...sharing.map(([, one]) => one.since));
+}
+
+function rulesOf(reason: string): FailureRule | undefined {
+  return (FAILURE_RULES as Readonly<Record<string, FailureRule>>)[reason];
+}
+
+/** A rate limit delays the session, and everybody else as long as it lasts. */
+function decideRateLimited(
+  attempt: FailedAttempt,
+  error: VoicemailError,
+  limits: WaitLimits,
+  random: () => number,
+): Outcome {
+  const holdMs = error.retryAfterMs ?? RATE_LIMIT_PAUSE_MS;
+  const until = attempt.now + holdMs + withJitter(limits.retryDelayMs, random);
+  // Our own limit says nothing about the session, so it never counts against it.
+  if (error instanceof CallLimitReached) {
+    if (error.callClass === 'live') return { ...waits(attempt, error, until), holdMs };
+    // Live sessions go on. The others come back spread out over a time that grows with their number.
+    const polls = nextPoll(attempt, 'CALL_LIMIT');
+    const spread = random() * growingPause(holdMs, polls.count);
+    return waits(attempt, error, until + spread, { CALL_LIMIT: polls });
+  }
+  const polls = nextPoll(attempt, error.code);
+  const isHopeless = attempt.now - polls.since >= limits.retryWaitMs && polls.count >= MIN_RATE_LIMITED_POLLS;
+  if (isHopeless) return failed(attempt, error);
+  return { ...waits(attempt, error, until, { [error.code]: polls }), holdMs };
+}
+
+/** What may be a fault of this program is tried a number of times, with pauses that add up to `RETRY_WAIT`. */
+function decideByAttempts(
+  attempt: FailedAttempt,
+  error: VoicemailError,
+  limits: WaitLimits,
+  random: () => number,
+): Outcome {
+  if (attempt.attemptsMade + 1 >= maxAttempts(limits)) return failed(attempt, error);
+  const planned = withJitter(growingPause(limits.retryDelayMs, attempt.attemptsMade), random);
+  const delayMs = Math.max(planned, error.retryAfterMs ?? 0);
+  return {
+    error,
+    verdict: { kind: 'retry', delayMs, reason: failureReason(error.code, error.message) },
+    progress: remembered(attempt, error, { nextAttemptAt: attempt.now + delayMs }),
+  };
 }
 
 /** How many attempts it takes until their growing pauses add up to `retryWaitMs`. */
@@ -147,9 +269,12 @@ function waits(attempt: FailedAttempt, error: VoicemailError, until: number, pol
 }
 
 function failed(attempt: FailedAttempt, error: VoicemailError): Outcome {
+  const isNoFailure = attempt.maybe !== undefined && NO_VOICEMAIL.has(error.code);
   return {
     error,
-    verdict: { kind: 'fail', reason: failureReason(error.code, error.message) },
+    verdict: isNoFailure
+      ? { kind: 'forget' }
+      : { kind: 'fail', reason: failureReason(error.code, error.message) },
     progress: remembered(attempt, error, {}),
   };
 }
@@ -165,21 +290,30 @@ function remembered(
   error: VoicemailError,
   next: { readonly nextAttemptAt?: number; readonly polls?: PollsByReason },
 ): SessionJobProgress {
-  const { transfer, polls } = attempt.progress;
+  const { transfer } = attempt.progress;
+  const polls = { ...kept(attempt.progress.polls ?? {}, error.code), ...next.polls };
+  const goesOn = next.nextAttemptAt !== undefined;
   return {
     ...(transfer && { transfer }),
-    ...((polls || next.polls) && { polls: { ...polls, ...next.polls } }),
+    ...(Object.keys(polls).length > 0 && { polls }),
     ...(next.nextAttemptAt !== undefined && { nextAttemptAt: new Date(next.nextAttemptAt).toISOString() }),
-    error: sessionError(error, attempt.now),
+    error: sessionError(error, goesOn, attempt.now),
   };
 }
 
-function sessionError(error: VoicemailError, now: number): SessionError {
+/** An outage that was followed by a failure of another kind is over: the next one has all of its time again. */
+function kept(polls: PollsByReason, code: ErrorCode): PollsByReason {
+  const isOutage = (reason: string) => rulesOf(reason)?.waits === 'retryWaitMs';
+  if (isOutage(code)) return polls;
+  return Object.fromEntries(Object.entries(polls).filter(([reason]) => !isOutage(reason)));
+}
+
+function sessionError(error: VoicemailError, goesOn: boolean, now: number): SessionError {
   return {
     code: error.code,
     message: redact(error.message),
     ...(error.hint !== undefined && { hint: redact(error.hint) }),
-    retryable: error.retryable,
+    retryable: goesOn || error.retryable,
     at: new Date(now).toISOString(),
   };
 }

@@ -1,21 +1,28 @@
 import type { WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
-import type { TranscriptState, TransferProgress } from '../domain/views.ts';
+import { creationTime } from '../domain/session.ts';
+import type { BreakerView, TranscriptState } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
-import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
-import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
+import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jobs/consumer.ts';
+import { isMaybe } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
+import { settleAll } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
+import type { BreakerTimes } from './breaker.ts';
+import { Dependencies, type OutsideParts } from './dependencies.ts';
 import {
   decideOutcome,
+  FAILURE_RULES,
   type FailedAttempt,
   growingPause,
   nextPoll,
   type Outcome,
+  settlesDoubt,
   withJitter,
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
+import { ProgressWriter } from './progress-writer.ts';
 import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
 
 /** A session that has been dealt with: its manifest is there. */
@@ -46,7 +53,7 @@ export interface WorkerObserver {
   onArchived?(session: ArchivedWork): void;
   /** An attempt failed; jobs given back at a shutdown are no failures. */
   onAttemptFailed?(failed: FailedWork): void;
-  /** A session of which nobody knew whether it has a voicemail has none. */
+  /** A session of which nobody knew whether it has a voicemail has none: the queue forgets it. */
   onWithoutVoicemail?(): void;
   /** A transcript awaited has come, or has been given up. */
   onTranscriptSettled?(state: Exclude<TranscriptState, 'pending'>): void;
@@ -66,12 +73,21 @@ export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store'
   /** Follows sessions through the queue, for traces. */
   readonly telemetry?: QueueTelemetry | undefined;
   readonly log: Logger;
+  readonly tuning?: WorkerTuning | undefined;
+}
+
+/** What tests set otherwise. */
+export interface WorkerTuning {
+  readonly locks?: LockTimes;
+  readonly breakers?: Partial<BreakerTimes>;
 }
 
 /** A running worker. */
 export interface SessionWorker {
   /** What it is doing, for telling whether it is alive. */
   activity(): WorkerActivity;
+  /** How those stand that it depends on. */
+  breakers(): readonly BreakerView[];
   /** Resolves when sessions are being taken. */
   ready(): Promise<void>;
   /** Takes nothing new, lets running transfers finish for `SHUTDOWN_GRACE`, gives the rest back, and ends. */
@@ -80,34 +96,45 @@ export interface SessionWorker {
 
 /** Transcripts awaited are looked for a few at a time: they may take long, live sessions may not. */
 const TRANSCRIPT_CONCURRENCY = 4;
-/** A session's progress is written to the queue this often at most. */
-const PROGRESS_INTERVAL_MS = 1_000;
-
 /** What a job is about. */
 type Work = 'session' | 'transcript';
 
 /** Starts taking sessions from the queue, and looking for transcripts awaited. */
 export function startSessionWorker(deps: WorkerDeps): SessionWorker {
-  const { backend, queueName, work, log, observe, telemetry } = deps;
+  const { backend, queueName, work, log, observe, telemetry, tuning } = deps;
   const consumers: Consumer[] = [];
   const refusedBots = new RefusedBots();
+  const dependencies = new Dependencies({
+    parts: deps,
+    queue: deps.queue,
+    consumers: () => consumers,
+    log,
+    times: tuning?.breakers,
+  });
   const onFailure = async (
     about: Work,
     job: TakenJob,
-    thrown: unknown,
+    failure: { readonly thrown: unknown; readonly settledDoubt: boolean },
     signal: AbortSignal,
   ): Promise<JobDecision> => {
-    // Cancelled by us: whatever the attempt died of, it is no fault of the session's.
+    // Cancelled by us, or no longer ours: whatever the attempt died of, it is no fault of the session's.
     if (signal.aborted) return { kind: 'give-back' };
     const { attemptsMade, progress, data } = job;
-    const attempt = { error: thrown, attemptsMade, progress, now: Date.now() };
+    const attempt: FailedAttempt = {
+      error: failure.thrown,
+      attemptsMade,
+      progress,
+      now: Date.now(),
+      settledDoubt: failure.settledDoubt,
+      ...(isMaybe(data) && { maybe: { beganAt: creationTime(data.sessionId)?.getTime() } }),
+    };
     const decided = decideOutcome(attempt, work);
     const outcome = about === 'transcript' ? keepLooking(decided, attempt, work.pollDelayMs) : decided;
     const { error, verdict, holdMs } = outcome;
-    if (isMaybe(data) && isWithoutVoicemail(outcome)) {
-      observe?.onWithoutVoicemail?.();
+    if (verdict.kind === 'forget') {
       log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
-      return { kind: 'forget' };
+      observe?.onWithoutVoicemail?.();
+      return verdict;
     }
     // Kore answers 401 for a bot it does not know as well. A session may name any bot, so a wrong one among them
     // must not keep the others waiting.
@@ -118,32 +145,39 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     }
     if (holdMs !== undefined && isOneBotsFault) refusedBots.add(data.botId, holdMs);
     else if (holdMs !== undefined) await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
-    await job.saveProgress(outcome.progress);
-    return verdict;
+    if (about === 'session') dependencies.failed(data, error);
+    return await remember(job, outcome, verdict, signal);
   };
   const guarded =
-    (about: Work, handle: (job: TakenJob, signal: AbortSignal) => Promise<JobDecision>) =>
+    (about: Work, handle: Handle) =>
     async (job: TakenJob, signal: AbortSignal): Promise<JobDecision> => {
+      const settleDoubt = settlesDoubt({ progress: job.progress, now: Date.now() }, work);
       try {
         refusedBots.check(job.data.botId);
-        return await handle(job, signal);
+        return await dependencies.run(job, signal, (parts, inner) =>
+          handle(job, { ...deps, ...parts }, inner, settleDoubt),
+        );
       } catch (thrown) {
-        return onFailure(about, job, thrown, signal);
+        return onFailure(about, job, { thrown, settledDoubt: settleDoubt }, signal);
       }
     };
+  const consumer = (about: Work, name: string, concurrency: number, handle: Handle) =>
+    new Consumer(backend, name, {
+      concurrency,
+      handle: guarded(about, handle),
+      onQueueError: (error) => dependencies.queueFailed(error),
+      log,
+      telemetry,
+      locks: tuning?.locks,
+    });
 
-  const sessions = new Consumer(backend, queueName, {
-    concurrency: work.concurrency,
-    handle: guarded('session', (job, signal) => handleSession(job, deps, signal)),
-    log,
-    telemetry,
-  });
-  const transcripts = new Consumer(backend, transcriptQueueName(queueName), {
-    concurrency: TRANSCRIPT_CONCURRENCY,
-    handle: guarded('transcript', (job, signal) => handleTranscript(job, deps, signal)),
-    log,
-    telemetry,
-  });
+  const sessions = consumer('session', queueName, work.concurrency, handleSession);
+  const transcripts = consumer(
+    'transcript',
+    transcriptQueueName(queueName),
+    TRANSCRIPT_CONCURRENCY,
+    handleTranscript,
+  );
   consumers.push(sessions, transcripts);
 
   return {
@@ -153,16 +187,49 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       concurrency: work.concurrency,
       heldUntil: sessions.heldUntil,
     }),
+    breakers: () => dependencies.views(),
     async ready() {
-      await Promise.all(consumers.map((consumer) => consumer.ready()));
+      await Promise.all(consumers.map((one) => one.ready()));
     },
     async stop() {
-      await Promise.all(consumers.map((consumer) => consumer.stop(work.shutdownGraceMs)));
+      await settleAll([
+        () => dependencies.stop(),
+        ...consumers.map((one) => () => one.stop(work.shutdownGraceMs)),
+      ]);
     },
   };
 }
 
-async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
+/** Works on a job of one kind. */
+type Handle = (
+  job: TakenJob,
+  deps: WorkerDeps & OutsideParts,
+  signal: AbortSignal,
+  settleDoubt: boolean,
+) => Promise<JobDecision>;
+
+/** Keeps what is to be remembered of a failure, unless the job is no longer this worker's. */
+async function remember(
+  job: TakenJob,
+  { progress }: Outcome,
+  verdict: JobDecision,
+  signal: AbortSignal,
+): Promise<JobDecision> {
+  try {
+    await job.saveProgress(progress);
+    return verdict;
+  } catch (error) {
+    if (signal.aborted) return { kind: 'give-back' };
+    throw error;
+  }
+}
+
+async function handleSession(
+  job: TakenJob,
+  deps: WorkerDeps,
+  signal: AbortSignal,
+  settleDoubt: boolean,
+): Promise<JobDecision> {
   const { data } = job;
   const began = performance.now();
   const progress = new ProgressWriter(job, deps.log);
@@ -172,6 +239,7 @@ async function handleSession(job: TakenJob, deps: WorkerDeps, signal: AbortSigna
       force: data.force === true,
       callClass: data.backfill ? 'background' : 'live',
       isMaybe: isMaybe(data),
+      settleDoubt,
     },
     { ...deps, onProgress: (transfer) => progress.update(transfer) },
     signal,
@@ -269,34 +337,6 @@ function nextTranscriptPoll(attempt: Pick<FailedAttempt, 'progress' | 'now'>, po
   return { until, polls: { RECORDING_NOT_READY: polls } };
 }
 
-/** Writes a session's progress to its job, not more often than makes sense: most are done before the first time. */
-class ProgressWriter {
-  readonly #job: TakenJob;
-  readonly #log: Logger;
-  #writing = Promise.resolve();
-  #wroteAt = Date.now();
-
-  constructor(job: TakenJob, log: Logger) {
-    this.#job = job;
-    this.#log = log;
-  }
-
-  update(transfer: TransferProgress): void {
-    if (Date.now() - this.#wroteAt < PROGRESS_INTERVAL_MS) return;
-    this.#wroteAt = Date.now();
-    const progress: SessionJobProgress = { ...this.#job.progress, transfer };
-    this.#writing = this.#writing
-      .then(() => this.#job.saveProgress(progress))
-      // Progress is for onlookers: the transfer goes on without it.
-      .catch((error: unknown) => this.#log.warn({ err: error }, 'could not write the progress of a session'));
-  }
-
-  /** Waits until nothing is being written, so that what is written next stays. */
-  async end(): Promise<void> {
-    await this.#writing;
-  }
-}
-
 /** Bots whose sessions Kore refused a moment ago, so that it is not asked again for each of the others. */
 class RefusedBots {
   readonly #refusedUntil = new Map<string, number>();
@@ -322,17 +362,6 @@ class RefusedBots {
   }
 }
 
-/** Codes that say of a session that it has no voicemail, when it is given up for one of them. */
-const NO_VOICEMAIL: ReadonlySet<ErrorCode> = new Set([
-  'RECORDING_UNAVAILABLE',
-  'RECORDING_NOT_READY',
-  'SESSION_NOT_FOUND',
-]);
-
-function isWithoutVoicemail({ error, verdict }: Outcome): boolean {
-  return verdict.kind === 'fail' && NO_VOICEMAIL.has(error.code);
-}
-
 function report(
   log: Logger,
   data: TakenJob['data'],
@@ -354,6 +383,11 @@ function report(
       { ...about, pauseSeconds: Math.round(verdict.delayMs / 1000) },
       'attempt failed, will try again',
     );
+  } else if (verdict.kind === 'wait' && FAILURE_RULES[error.code].dependency !== undefined) {
+    const pauseSeconds = Math.round((verdict.until - Date.now()) / 1000);
+    if (error.code === 'ARCHIVE_DENIED')
+      log.error({ ...about, pauseSeconds }, 'the archive refuses a session');
+    else log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
   } else {
     log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'session waits');
   }

@@ -31,6 +31,7 @@ export function reportEverything({ worker, transfer, kore }: Metrics): void {
   worker.onArchived({ ...session, transcript: 'archived' });
   worker.onArchived({ ...session, alreadyArchived: true, transcript: 'pending' });
   for (const state of ['archived', 'absent'] as const) worker.onTranscriptSettled(state);
+  worker.onWithoutVoicemail();
   for (const code of ERROR_CODES) {
     for (const work of ['session', 'transcript'] as const) {
       for (const verdict of ['wait', 'retry', 'fail'] as const)

@@ -6,9 +6,11 @@ import { registerSecret } from '../../src/util/redact.ts';
 import {
   asVoicemailError,
   decideOutcome,
+  FAILURE_RULES,
   growingPause,
   maxAttempts,
   nextPoll,
+  settlesDoubt,
   type WaitLimits,
   withJitter,
 } from '../../src/workers/failure-policy.ts';
@@ -20,7 +22,8 @@ const DAY = 24 * HOUR;
 
 /** The documented defaults. */
 const PATIENCE: WaitLimits = {
-  recordingWaitMs: DAY,
+  sessionWaitMs: HOUR,
+  recordingWaitMs: 2 * DAY,
   pollDelayMs: 30 * SECOND,
   retryDelayMs: 2 * SECOND,
   retryWaitMs: DAY,
@@ -44,55 +47,103 @@ function decide(error: unknown, { attemptsMade = 0, progress = {}, random = even
 const errorOf = (code: ErrorCode, options?: { retryable?: boolean; retryAfterMs?: number }) =>
   new VoicemailError(code, 'it went wrong', options);
 
+const forever = Number.POSITIVE_INFINITY;
+
 describe('what becomes of a failed attempt', () => {
-  const EXPECTED: Readonly<Record<ErrorCode, 'retry' | 'wait' | 'fail'>> = {
-    KORE_UNAUTHORIZED: 'wait',
-    KORE_RATE_LIMITED: 'wait',
-    KORE_UNAVAILABLE: 'retry',
-    KORE_BAD_RESPONSE: 'retry',
-    SESSION_NOT_FOUND: 'fail',
-    RECORDING_NOT_READY: 'wait',
-    RECORDING_UNAVAILABLE: 'fail',
-    RECORDING_URL_EXPIRED: 'retry',
-    RECORDING_HOST_NOT_ALLOWED: 'fail',
-    RECORDING_TRUNCATED: 'retry',
-    RECORDING_EMPTY: 'fail',
-    RECORDING_NOT_AUDIO: 'fail',
-    RECORDING_TOO_LARGE: 'fail',
-    DOWNLOAD_FAILED: 'retry',
-    ARCHIVE_DENIED: 'retry',
-    ARCHIVE_UNAVAILABLE: 'retry',
-    ARCHIVE_CONFLICT: 'fail',
-    INTERNAL: 'retry',
+  /** By code: the verdict, how long it is looked at again (milliseconds), and the first pause. */
+  const EXPECTED: Readonly<Record<ErrorCode, readonly ['retry' | 'wait' | 'fail', number, number]>> = {
+    KORE_UNAUTHORIZED: ['wait', forever, MINUTE],
+    KORE_RATE_LIMITED: ['wait', DAY, MINUTE + 2 * SECOND],
+    KORE_UNAVAILABLE: ['wait', DAY, 2 * SECOND],
+    KORE_BAD_RESPONSE: ['wait', DAY, 2 * SECOND],
+    SESSION_NOT_FOUND: ['wait', HOUR, 30 * SECOND],
+    RECORDING_NOT_READY: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_UNAVAILABLE: ['wait', HOUR, 30 * SECOND],
+    RECORDING_URL_EXPIRED: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_HOST_NOT_ALLOWED: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_TRUNCATED: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_EMPTY: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_NOT_AUDIO: ['wait', 2 * DAY, 30 * SECOND],
+    RECORDING_TOO_LARGE: ['fail', 0, 0],
+    DOWNLOAD_FAILED: ['wait', DAY, 2 * SECOND],
+    ARCHIVE_DENIED: ['wait', forever, 2 * SECOND],
+    ARCHIVE_UNAVAILABLE: ['wait', DAY, 2 * SECOND],
+    ARCHIVE_CONFLICT: ['fail', 0, 0],
+    INTERNAL: ['retry', DAY, 2 * SECOND],
   };
+  /** Whoever throws says so of hosts that configuration could allow. */
+  const thrown = (code: ErrorCode) =>
+    errorOf(code, code === 'RECORDING_HOST_NOT_ALLOWED' ? { retryable: true } : {});
 
   it.each(ERROR_CODES)('%s', (code) => {
-    const { verdict, progress, error, holdMs } = decide(errorOf(code));
-    expect(verdict.kind).toBe(EXPECTED[code]);
+    const [kind, , pause] = EXPECTED[code];
+    const { verdict, progress, error, holdMs } = decide(thrown(code));
+    expect(verdict.kind).toBe(kind);
     expect(error.code).toBe(code);
     expect(progress.error).toEqual({
       code,
       message: 'it went wrong',
-      retryable: EXPECTED[code] !== 'fail',
+      retryable: kind !== 'fail',
       at: at(NOW),
     });
-    expect(progress.nextAttemptAt === undefined).toBe(EXPECTED[code] === 'fail');
+    expect(progress.nextAttemptAt).toBe(kind === 'fail' ? undefined : at(NOW + pause));
     expect(holdMs !== undefined).toBe(code === 'KORE_UNAUTHORIZED' || code === 'KORE_RATE_LIMITED');
   });
 
+  it.each(ERROR_CODES.filter((code) => EXPECTED[code][0] === 'wait'))(
+    '%s is looked at again for its time, however many attempts were used up, and then fails',
+    (code) => {
+      const [, lasts] = EXPECTED[code];
+      const failing = (since: number) =>
+        decide(thrown(code), {
+          attemptsMade: 1_000,
+          progress: { polls: { [code]: { since, count: 1_000 } } },
+        }).verdict.kind;
+      expect(failing(NOW - Math.min(lasts, 1_000 * DAY) + 1)).toBe('wait');
+      expect(failing(NOW - lasts)).toBe(lasts === forever ? 'wait' : 'fail');
+      expect(failing(NOW - 1_000 * DAY)).toBe(lasts === forever ? 'wait' : 'fail');
+    },
+  );
+
+  it.each(ERROR_CODES.filter((code) => FAILURE_RULES[code].dependency !== undefined))(
+    '%s is told of somebody who may be away, and uses up no attempt',
+    (code) => {
+      expect(EXPECTED[code][0]).toBe('wait');
+      expect(FAILURE_RULES[code].usesAttempts).toBeUndefined();
+    },
+  );
+
   it('is what the one who threw says, where the code can mean either', () => {
-    expect(decide(errorOf('KORE_BAD_RESPONSE', { retryable: false })).verdict.kind).toBe('fail');
-    expect(decide(errorOf('RECORDING_EMPTY', { retryable: true })).verdict.kind).toBe('retry');
+    for (const code of ['RECORDING_HOST_NOT_ALLOWED', 'KORE_BAD_RESPONSE', 'INTERNAL'] as const) {
+      expect(decide(errorOf(code, { retryable: false })).verdict.kind).toBe('fail');
+    }
+    for (const code of ['SESSION_NOT_FOUND', 'RECORDING_EMPTY', 'KORE_UNAVAILABLE'] as const) {
+      expect(decide(errorOf(code, { retryable: false })).verdict.kind).toBe('wait');
+    }
+  });
+
+  it('is decided by one time for all that keeps a recording from being had', () => {
+    const progress = { polls: { RECORDING_NOT_READY: { since: NOW - 2 * DAY, count: 50 } } };
+    expect(decide(errorOf('RECORDING_EMPTY'), { progress }).verdict.kind).toBe('fail');
+    expect(decide(errorOf('SESSION_NOT_FOUND'), { progress }).verdict.kind).toBe('wait');
+  });
+
+  it('has all of its time again when an outage comes after another one has ended', () => {
+    const outage = { KORE_UNAVAILABLE: { since: NOW - DAY, count: 40 } };
+    const later = decide(errorOf('RECORDING_NOT_READY'), { progress: { polls: outage } });
+    expect(later.progress.polls).toEqual({ RECORDING_NOT_READY: { since: NOW, count: 0 } });
+    const together = decide(errorOf('KORE_BAD_RESPONSE'), { progress: { polls: outage } });
+    expect(together.verdict.kind).toBe('fail');
   });
 
   it('shows the code in the reason that the queue keeps', () => {
-    expect(decide(errorOf('RECORDING_EMPTY')).verdict).toEqual({
+    expect(decide(errorOf('RECORDING_TOO_LARGE')).verdict).toEqual({
       kind: 'fail',
-      reason: 'RECORDING_EMPTY: it went wrong',
+      reason: 'RECORDING_TOO_LARGE: it went wrong',
     });
-    expect(decide(errorOf('DOWNLOAD_FAILED')).verdict).toMatchObject({
+    expect(decide(errorOf('INTERNAL')).verdict).toMatchObject({
       kind: 'retry',
-      reason: 'DOWNLOAD_FAILED: it went wrong',
+      reason: 'INTERNAL: it went wrong',
     });
   });
 
@@ -106,7 +157,10 @@ describe('what becomes of a failed attempt', () => {
     const { transfer, polls, nextAttemptAt, error } = decide(errorOf('DOWNLOAD_FAILED'), {
       progress,
     }).progress;
-    expect({ transfer, polls }).toEqual({ transfer: progress.transfer, polls: progress.polls });
+    expect({ transfer, polls }).toEqual({
+      transfer: progress.transfer,
+      polls: { ...progress.polls, DOWNLOAD_FAILED: { since: NOW, count: 0 } },
+    });
     expect(nextAttemptAt).toBe(at(NOW + 2 * SECOND));
     expect(error?.code).toBe('DOWNLOAD_FAILED');
   });
@@ -140,7 +194,7 @@ describe('a recording that is not ready', () => {
   });
 
   it('is looked at for the last time when the wait is over', () => {
-    const since = NOW - DAY + 1;
+    const since = NOW - 2 * DAY + 1;
     expect(decide(errorOf('RECORDING_NOT_READY'), looked(since, 40)).verdict).toEqual({
       kind: 'wait',
       until: NOW + 1,
@@ -148,7 +202,7 @@ describe('a recording that is not ready', () => {
   });
 
   it('fails when it is not there by then', () => {
-    const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(NOW - DAY, 40));
+    const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(NOW - 2 * DAY, 40));
     expect(verdict.kind).toBe('fail');
     expect(progress.nextAttemptAt).toBeUndefined();
   });
@@ -216,37 +270,130 @@ describe('refused credentials', () => {
   });
 });
 
-describe('a passing failure', () => {
+describe('a recording that looks cut', () => {
+  const cut = (since: number, settledDoubt?: boolean) =>
+    decideOutcome(
+      {
+        error: errorOf('RECORDING_TRUNCATED'),
+        attemptsMade: 0,
+        progress: { polls: { RECORDING_TRUNCATED: { since, count: 10 } } },
+        now: NOW,
+        ...(settledDoubt !== undefined && { settledDoubt }),
+      },
+      PATIENCE,
+      even,
+    );
+  const settles = (polls: SessionJobProgress['polls'], limits = PATIENCE) =>
+    settlesDoubt({ progress: polls ? { polls } : {}, now: NOW }, limits);
+
+  it('is downloaded again for ten minutes, and then taken as it comes', () => {
+    const at = (since: number) => settles({ RECORDING_TRUNCATED: { since, count: 0 } });
+    expect([at(NOW), at(NOW - 10 * MINUTE + 1), at(NOW - 10 * MINUTE)]).toEqual([false, false, true]);
+    expect(settles(undefined)).toBe(false);
+    expect(settles({ RECORDING_NOT_READY: { since: 0, count: 0 } })).toBe(false);
+  });
+
+  it('is looked at when the ten minutes are over', () => {
+    expect(cut(NOW - 10 * MINUTE + 5, false).verdict).toEqual({ kind: 'wait', until: NOW + 5 });
+  });
+
+  it('is taken as it comes by the last look of a shorter wait', () => {
+    const limits = { ...PATIENCE, recordingWaitMs: SECOND };
+    expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND, count: 1 } }, limits)).toBe(true);
+    expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND + 1, count: 1 } }, limits)).toBe(false);
+    const polls = {
+      RECORDING_NOT_READY: { since: NOW - SECOND, count: 1 },
+      RECORDING_TRUNCATED: { since: NOW - 1, count: 0 },
+    };
+    expect(settles(polls, limits)).toBe(true);
+  });
+
+  it('never fails before a look that would have taken it as it comes', () => {
+    expect(cut(NOW - 2 * DAY, false).verdict.kind).toBe('wait');
+    expect(cut(NOW - 2 * DAY, true).verdict.kind).toBe('fail');
+    const { verdict, progress } = decideOutcome(
+      { error: errorOf('RECORDING_TRUNCATED'), attemptsMade: 0, progress: {}, now: NOW, settledDoubt: false },
+      { ...PATIENCE, recordingWaitMs: 0 },
+      even,
+    );
+    expect(verdict).toEqual({ kind: 'wait', until: NOW + 30 * SECOND });
+    expect(settlesDoubt({ progress, now: NOW + 30 * SECOND }, { ...PATIENCE, recordingWaitMs: 0 })).toBe(
+      true,
+    );
+  });
+});
+
+describe('a session of which nobody knows whether it has a voicemail', () => {
+  const maybe = (code: ErrorCode, beganAt: number | undefined, since = NOW) =>
+    decideOutcome(
+      {
+        error: errorOf(code),
+        attemptsMade: 0,
+        progress: { polls: { [code]: { since, count: 1 } } },
+        now: NOW,
+        maybe: { beganAt },
+      },
+      PATIENCE,
+      even,
+    ).verdict.kind;
+
+  it('is forgotten when it has none, and never fails for that', () => {
+    for (const code of ['SESSION_NOT_FOUND', 'RECORDING_UNAVAILABLE'] as const) {
+      expect(maybe(code, undefined, NOW - HOUR)).toBe('forget');
+      expect(maybe(code, NOW - HOUR)).toBe('forget');
+      expect(maybe(code, NOW - HOUR + 1)).toBe('wait');
+      expect(maybe(code, undefined)).toBe('wait');
+    }
+    expect(maybe('RECORDING_NOT_READY', NOW - HOUR)).toBe('wait');
+    expect(maybe('RECORDING_NOT_READY', NOW - DAY, NOW - 2 * DAY)).toBe('forget');
+  });
+
+  it('fails for everything else like any other', () => {
+    expect(maybe('KORE_UNAVAILABLE', NOW - DAY, NOW - DAY)).toBe('fail');
+    expect(maybe('RECORDING_TOO_LARGE', NOW - DAY)).toBe('fail');
+  });
+});
+
+describe('an outage', () => {
+  it.each([
+    [0, 4 * SECOND],
+    [1, 8 * SECOND],
+    [9, 2_048 * SECOND],
+    [10, HOUR],
+    [20, HOUR],
+  ])('is waited for with pauses that grow to an hour (%i looks before: %i ms)', (count, pause) => {
+    const progress = { polls: { ARCHIVE_UNAVAILABLE: { since: NOW - HOUR, count } } };
+    const { verdict } = decide(errorOf('ARCHIVE_UNAVAILABLE'), { progress });
+    expect(verdict).toEqual({ kind: 'wait', until: NOW + pause });
+  });
+
+  it('is looked at again no sooner than the other side asks', () => {
+    const { verdict, progress } = decide(errorOf('KORE_UNAVAILABLE', { retryAfterMs: 90_000 }));
+    expect(verdict).toEqual({ kind: 'wait', until: NOW + 90_000 });
+    expect(progress.nextAttemptAt).toBe(at(NOW + 90_000));
+    expect(decide(errorOf('KORE_UNAVAILABLE', { retryAfterMs: 1 })).verdict).toEqual({
+      kind: 'wait',
+      until: NOW + 2 * SECOND,
+    });
+  });
+});
+
+describe('what may be a fault of this program', () => {
   it.each([
     [0, 2 * SECOND],
-    [1, 4 * SECOND],
     [10, 2_048 * SECOND],
     [11, HOUR],
-    [20, HOUR],
   ])(
     'is tried again after pauses that grow to an hour (%i attempts before: %i ms)',
     (attemptsMade, delayMs) => {
-      expect(decide(errorOf('ARCHIVE_UNAVAILABLE'), { attemptsMade }).verdict).toMatchObject({
-        kind: 'retry',
-        delayMs,
-      });
+      expect(decide(errorOf('INTERNAL'), { attemptsMade }).verdict).toMatchObject({ kind: 'retry', delayMs });
     },
   );
 
-  it('is tried again no sooner than the other side asks', () => {
-    const { verdict, progress } = decide(errorOf('KORE_UNAVAILABLE', { retryAfterMs: 90_000 }));
-    expect(verdict).toMatchObject({ kind: 'retry', delayMs: 90_000 });
-    expect(progress.nextAttemptAt).toBe(at(NOW + 90_000));
-    expect(decide(errorOf('KORE_UNAVAILABLE', { retryAfterMs: 1 })).verdict).toMatchObject({
-      delayMs: 2 * SECOND,
-    });
-  });
-
   it('fails when the attempts are used up', () => {
     const attempts = maxAttempts(PATIENCE);
-    const last = errorOf('DOWNLOAD_FAILED');
-    expect(decide(last, { attemptsMade: attempts - 2 }).verdict.kind).toBe('retry');
-    expect(decide(last, { attemptsMade: attempts - 1 }).verdict.kind).toBe('fail');
+    expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 2 }).verdict.kind).toBe('retry');
+    expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 1 }).verdict.kind).toBe('fail');
   });
 });
 

@@ -170,8 +170,14 @@ describeOnEachSetup('a worker', (start, setup) => {
     });
   });
 
-  it('archives many sessions with trouble of every kind, all of them, and tells nobody a secret', async () => {
-    const pipeline = await start({ sandbox: { urlLifetimeSeconds: 300 }, work: { concurrency: 16 } });
+  it('archives many sessions with trouble of every kind, all of them, and tells nobody a secret', {
+    timeout: 90_000,
+  }, async () => {
+    const pipeline = await start({
+      sandbox: { urlLifetimeSeconds: 300 },
+      // Long enough for those that get ready; the others are given up after it.
+      work: { concurrency: 16, recordingWaitMs: 6_000 },
+    });
     const troubles = [
       { recordings: [{ mediaFaults: [{ status: 503 }, { breakAfterBytes: 1_000, times: 2 }] }] },
       { recordings: [{ lifetimeSeconds: [-10, 300] }] },

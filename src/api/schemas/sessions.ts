@@ -189,6 +189,17 @@ export const ObjectBytes = z
   .string()
   .describe('the archived object, or the part that Range asks for') as unknown as z.ZodType<string, Readable>;
 
+const BreakerState = z.enum(['closed', 'open']);
+
+/** How one of those stands that a worker depends on. */
+const Breaker = z.object({
+  dependency: z.string().describe('`kore`, `bucket`, `queue`, or `media:` and a host'),
+  state: BreakerState.describe('open: it is away, and nothing that needs it is begun'),
+  since: Time.exactOptional(),
+  code: Code.exactOptional(),
+  reason: z.string().exactOptional(),
+});
+
 /** The answer of `GET /v1/stats`. */
 export const Stats = z
   .object({
@@ -205,6 +216,11 @@ export const Stats = z
     failuresByCode: z
       .partialRecord(Code, Count)
       .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
+    breakers: z
+      .array(Breaker)
+      .readonly()
+      .exactOptional()
+      .describe('those that this process depends on, where it has a worker'),
   })
   .meta({
     id: 'Stats',
@@ -241,7 +257,15 @@ export const EventStream = z
   }) as unknown as z.ZodType<string, Readable>;
 
 /** The answer of `GET /livez` and `GET /readyz`. */
-export const Health = z.object({ status: z.literal('ok') }).meta({ id: 'Health' });
+export const Health = z
+  .object({
+    status: z.literal('ok'),
+    dependencies: z
+      .array(z.object({ dependency: z.string(), state: BreakerState }))
+      .exactOptional()
+      .describe('those that the worker of this process depends on; those that are away are waited for'),
+  })
+  .meta({ id: 'Health' });
 
 /** Codes of the API's own faults; faults of the archive keep the codes of `errors.ts`. */
 export const API_CODES = [

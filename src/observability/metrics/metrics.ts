@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { QueueStats } from '../../domain/requests.ts';
+import type { BreakerView } from '../../domain/views.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
 import { createQueueMetrics, createQueueSnapshot } from './queue.ts';
@@ -17,6 +18,8 @@ import {
 export interface MetricsOptions {
   /** Looks at the queue; asked when metrics are read. */
   readonly stats: () => Promise<QueueStats>;
+  /** How those stand that the worker depends on; asked when metrics are read. */
+  readonly breakers?: () => readonly BreakerView[];
   /** This program's version. */
   readonly version: string;
   /** Told when the queue can't be reached, and when it can be again. */
@@ -67,6 +70,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     freshMs: options.queueFreshMs ?? QUEUE_FRESH_MS,
   });
   const showQueue = createQueueMetrics(registry, options.log);
+  const showBreakers = createBreakerMetrics(registry);
   const metrics: Metrics = {
     worker: createSessionMetrics(registry),
     transfer: createTransferMetrics(registry),
@@ -75,12 +79,27 @@ export function createMetrics(options: MetricsOptions): Metrics {
     contentType: registry.contentType,
     async render() {
       showQueue(await look());
+      showBreakers(options.breakers?.() ?? []);
       return registry.metrics();
     },
   };
   addBuildInfo(registry, options.version);
   collectDefaultMetrics({ register: registry });
   return metrics;
+}
+
+/** Breakers, brought up to date by the function returned. Media hosts are shown only while they are away. */
+function createBreakerMetrics(registry: Registry): (breakers: readonly BreakerView[]) => void {
+  const open = new Gauge({
+    name: 'voicemail_breaker_open',
+    help: 'Whether this process begins nothing that needs the dependency (kore, bucket, queue, media:host), as it is away (1), or it works (0).',
+    labelNames: ['dependency'],
+    registers: [registry],
+  });
+  return (breakers) => {
+    open.reset();
+    for (const { dependency, state } of breakers) open.set({ dependency }, state === 'open' ? 1 : 0);
+  };
 }
 
 function addBuildInfo(registry: Registry, version: string): void {

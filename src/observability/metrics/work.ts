@@ -59,7 +59,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
   for (const work of ['session', 'transcript']) {
     failedAttempts.inc({ work, code: 'KORE_UNAUTHORIZED', verdict: 'wait' }, 0);
   }
-  for (const code of OUTAGES) failedAttempts.inc({ work: 'session', code, verdict: 'retry' }, 0);
+  for (const code of OUTAGES) failedAttempts.inc({ work: 'session', code, verdict: 'wait' }, 0);
   for (const code of ERROR_CODES) {
     sessions.inc({ outcome: 'failed', code }, 0);
     failedAttempts.inc({ work: 'transcript', code, verdict: 'fail' }, 0);

@@ -8,6 +8,7 @@ import type { TransferredRecording } from '../../domain/recording.ts';
 import type { SessionRef } from '../../domain/session.ts';
 import type { ArchiveStore } from '../../storage/store.ts';
 import type { Transfer } from '../../transfer/transfer.ts';
+import { FAILURE_RULES } from '../../workers/failure-policy.ts';
 import { ATTR, inSpan } from './spans.ts';
 import type { TracedParts, WorkObservers } from './tracing.ts';
 
@@ -33,12 +34,16 @@ export function traceObservers(others: WorkObservers | undefined): WorkObservers
         const { code, verdict } = failed;
         const span = active();
         span?.setAttributes({ [ATTR.outcome]: verdict, [ATTR.code]: code });
-        // To wait is what sessions are meant to do where something is not there yet.
-        if (verdict !== 'wait') {
+        // To wait is what sessions are meant to do where something is not there yet; an outage is a fault.
+        if (verdict !== 'wait' || FAILURE_RULES[code].dependency !== undefined) {
           span?.setAttribute(ATTR_ERROR_TYPE, code);
           span?.setStatus({ code: SpanStatusCode.ERROR, message: code });
         }
         worker?.onAttemptFailed?.(failed);
+      },
+      onWithoutVoicemail() {
+        active()?.setAttributes({ [ATTR.outcome]: 'without-voicemail' });
+        worker?.onWithoutVoicemail?.();
       },
       onTranscriptSettled(state) {
         active()?.setAttributes({ [ATTR.outcome]: 'settled', 'voicemail.transcript': state });

@@ -1,0 +1,371 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import type { SessionRef } from '../domain/session.ts';
+import type { BreakerView } from '../domain/views.ts';
+import { CallLimitReached } from '../jobs/call-limit.ts';
+import type { Consumer, TakenJob } from '../jobs/consumer.ts';
+import { jobId } from '../jobs/session-job.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import { BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
+import type { Logger } from '../util/log.ts';
+import type { ArchiveDeps } from './archive-session.ts';
+import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
+import { asVoicemailError, type DependencyKind, FAILURE_RULES } from './failure-policy.ts';
+import { guardWrites } from './guarded-store.ts';
+
+/** The parts of a worker that need somebody outside. */
+export type OutsideParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
+
+/** What {@link Dependencies} work with. */
+export interface DependenciesOptions {
+  readonly parts: OutsideParts;
+  readonly queue: SessionQueue;
+  /** Those that take nothing while Kore or the bucket is away. */
+  readonly consumers: () => readonly Pick<Consumer, 'holdFor' | 'release'>[];
+  readonly log: Logger;
+  readonly times?: Partial<BreakerTimes> | undefined;
+}
+
+/** A host is one of many, and its failures may be those of single recordings: so many tell that it is away. */
+const MEDIA_FAILURES_TO_OPEN = 3;
+/** A transfer or write that gets no further for so long may hang in the bucket; a probe tells. */
+const STILL_MS = 10_000;
+/** So long after a recording was stored the bucket is taken to work, and the first transfer after it is waited for. */
+const STORED_LATELY_MS = 2_000;
+const PILOT_WAIT_MS = 3_000;
+/** Kore is asked about one of so many sessions that are next, so that a few bad ones do not pass for an outage. */
+const PROBE_CHOICE = 20;
+
+/**
+ * Those a worker depends on, each with its breaker: Kore, the bucket, the queue, and each media host. While Kore or the
+ * bucket is away no session is taken; while a media host is away the sessions whose recordings are on it wait. When one
+ * works again, whatever waited for it goes on at once.
+ */
+export class Dependencies {
+  readonly #options: DependenciesOptions;
+  readonly #kore: Breaker;
+  readonly #bucket: Breaker;
+  readonly #queue: Breaker;
+  readonly #media = new Map<string, MediaHost>();
+  /** Sessions that wait for Kore or for the bucket, by their jobs' ids. */
+  readonly #waiting = { kore: new Map<string, SessionRef>(), bucket: new Map<string, SessionRef>() };
+  /** When a recording was last stored (`performance.now()`), and the transfer that goes first after a while. */
+  #storedAt = Number.NEGATIVE_INFINITY;
+  #pilot: Promise<void> | undefined;
+  /** The last session that Kore answered for. */
+  #known: SessionRef | undefined;
+
+  constructor(options: DependenciesOptions) {
+    this.#options = options;
+    const { log, queue, times } = options;
+    const breaker = (dependency: 'kore' | 'bucket', probe: BreakerOptions['probe']) =>
+      new Breaker({
+        dependency,
+        probe,
+        onOpen: () => this.#hold(dependency),
+        onClose: () => this.#release(dependency),
+        onCleared: () => this.#waiting[dependency].clear(),
+        log,
+        ...(times && { times }),
+      });
+    this.#kore = breaker('kore', (signal, suspect) => this.#probeKore(signal, suspect));
+    this.#bucket = breaker('bucket', (signal) => this.#probeBucket(signal));
+    this.#queue = new Breaker({
+      dependency: 'queue',
+      probe: () => queue.check(),
+      log,
+      ...(times && { times }),
+    });
+  }
+
+  /** How all of them stand. Media hosts are there only while they are away. */
+  views(): BreakerView[] {
+    const hosts = [...this.#media.values()].map(({ breaker }) => breaker).filter(({ isOpen }) => isOpen);
+    return [this.#kore, this.#bucket, this.#queue, ...hosts].map((breaker) => breaker.view());
+  }
+
+  /**
+   * Works on one session with parts that are watched, and that write only while the job is this worker's.
+   *
+   * @param work is broken off when the bucket goes away, as what it would archive can't be stored.
+   * @throws what `work` throws; `ARCHIVE_UNAVAILABLE` or `ARCHIVE_DENIED` when it was broken off.
+   */
+  async run<T>(
+    { data: session, assertOwned }: Pick<TakenJob, 'data' | 'assertOwned'>,
+    signal: AbortSignal,
+    work: (parts: OutsideParts, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { fetchVoicemail, store, transfer } = this.#options.parts;
+    const parts: OutsideParts = {
+      store: guardWrites(store, assertOwned, (write) => this.#noticingStillness(session, write)),
+      fetchVoicemail: (ref, callClass, outer) =>
+        whileClosed(this.#kore, outer, async (inner) => {
+          const voicemail = await fetchVoicemail(ref, callClass, inner);
+          this.#known = ref;
+          this.#kore.succeeded();
+          return voicemail;
+        }),
+      transfer: (request, outer) =>
+        this.#onHost(request.recording.fileUrl, session, () =>
+          this.#noticingStillness(session, async (onMove) => {
+            await assertOwned();
+            const watched = {
+              ...request,
+              onProgress(bytes: number) {
+                onMove();
+                request.onProgress?.(bytes);
+              },
+            };
+            return this.#behindPilot(session, outer, () => transfer(watched, outer));
+          }),
+        ),
+    };
+    return whileClosed(this.#bucket, signal, (inner) => work(parts, inner));
+  }
+
+  /** A session failed: whoever may be away is looked at, and the session goes on as soon as that is over. */
+  failed(session: SessionRef, error: VoicemailError): void {
+    const { dependency } = FAILURE_RULES[error.code];
+    if (dependency !== 'kore' && dependency !== 'bucket') return;
+    this.#waiting[dependency].set(jobId(session), session);
+    this.#breaker(dependency).suspect(jobId(session), error);
+  }
+
+  /** The queue's driver met a fault. */
+  queueFailed(error: Error): void {
+    this.#queue.suspect('', asVoicemailError(error));
+  }
+
+  /** Ends all probing. */
+  async stop(): Promise<void> {
+    const hosts = [...this.#media.values()].map(({ breaker }) => breaker);
+    await Promise.all([this.#kore, this.#bucket, this.#queue, ...hosts].map((breaker) => breaker.stop()));
+  }
+
+  #breaker(dependency: Exclude<DependencyKind, 'media'>): Breaker {
+    return dependency === 'kore' ? this.#kore : this.#bucket;
+  }
+
+  #hold(dependency: 'kore' | 'bucket'): void {
+    for (const consumer of this.#options.consumers()) this.#noted(consumer.holdFor(dependency));
+  }
+
+  #release(dependency: 'kore' | 'bucket'): void {
+    for (const consumer of this.#options.consumers()) consumer.release(dependency);
+    this.#goOn(this.#waiting[dependency]);
+  }
+
+  /** Makes those due that wait for nothing any longer. */
+  #goOn(waiting: Map<string, SessionRef>): void {
+    const sessions = [...waiting.values()];
+    waiting.clear();
+    this.#noted(this.#options.queue.makeDue(sessions));
+  }
+
+  #noted(work: Promise<unknown>): void {
+    work.catch((error: unknown) =>
+      this.#options.log.warn({ err: error }, 'the queue did not hear what sessions wait for'),
+    );
+  }
+
+  /** Any answer about any session proves that Kore works, unless it is one that an outage gives. */
+  async #probeKore(signal: AbortSignal, suspect: string | undefined): Promise<void> {
+    const session = await this.#sessionToAskFor(suspect);
+    if (!session) {
+      // With nobody else to ask about, the suspect waits by itself.
+      if (suspect !== undefined) return;
+      throw new VoicemailError('KORE_UNAVAILABLE', 'there is no session to ask Kore for');
+    }
+    try {
+      await this.#options.parts.fetchVoicemail(session, 'live', signal);
+    } catch (error) {
+      const isAnswer =
+        isVoicemailError(error) &&
+        !(error instanceof CallLimitReached) &&
+        FAILURE_RULES[error.code].dependency !== 'kore';
+      if (!isAnswer) throw error;
+    }
+  }
+
+  /** One that Kore is known to answer for, where there is one; else any of those that are next or wait. */
+  async #sessionToAskFor(suspect: string | undefined): Promise<SessionRef | undefined> {
+    if (this.#known && jobId(this.#known) !== suspect) return this.#known;
+    const next = await this.#options.queue.next(PROBE_CHOICE);
+    const choice = [...next, ...this.#waiting.kore.values()].filter((ref) => jobId(ref) !== suspect);
+    return choice[Math.floor(Math.random() * choice.length)];
+  }
+
+  /** A bucket that can be read may still refuse to be written to. */
+  async #probeBucket(signal: AbortSignal): Promise<void> {
+    const { store } = this.#options.parts;
+    await store.write(BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO, 'replace', signal);
+    await store.head(BREAKER_PROBE_KEY, signal);
+  }
+
+  /** Transfers a recording, unless its host is away. */
+  async #onHost<T>(fileUrl: string, session: SessionRef, transfer: () => Promise<T>): Promise<T> {
+    const name = URL.parse(fileUrl)?.host;
+    if (name === undefined) return transfer();
+    const host = this.#host(name);
+    host.enter(session);
+    try {
+      const transferred = await transfer();
+      host.succeeded();
+      return transferred;
+    } catch (error) {
+      if (isVoicemailError(error, 'DOWNLOAD_FAILED')) host.failed(session, error);
+      throw error;
+    }
+  }
+
+  #host(name: string): MediaHost {
+    const known = this.#media.get(name);
+    if (known) return known;
+    const { queue, log, times } = this.#options;
+    const host = new MediaHost(name, {
+      makeDue: async (sessions) => {
+        await queue.makeDue(sessions);
+      },
+      goOn: (waiting) => this.#goOn(waiting),
+      log,
+      times,
+    });
+    this.#media.set(name, host);
+    return host;
+  }
+
+  /**
+   * After a while in which nothing was stored, one transfer goes first: if the bucket is away by now, what the others
+   * would download could not be stored either.
+   */
+  async #behindPilot<T>(session: SessionRef, signal: AbortSignal, transfer: () => Promise<T>): Promise<T> {
+    const isStoring = performance.now() - this.#storedAt < STORED_LATELY_MS;
+    if (!isStoring && this.#pilot) {
+      await Promise.race([this.#pilot, sleep(PILOT_WAIT_MS, undefined, { signal })]);
+      await this.#bucket.confirmed;
+      if (this.#bucket.reason) throw this.#bucket.reason;
+    }
+    const work = this.#storing(session, transfer);
+    if (!isStoring && !this.#pilot) {
+      this.#pilot = Promise.allSettled([work]).then(() => {
+        this.#pilot = undefined;
+      });
+    }
+    return work;
+  }
+
+  async #storing<T>(session: SessionRef, transfer: () => Promise<T>): Promise<T> {
+    try {
+      const transferred = await transfer();
+      this.#storedAt = performance.now();
+      this.#bucket.succeeded();
+      return transferred;
+    } catch (error) {
+      // At once, so that those behind it hear of it.
+      if (isVoicemailError(error) && FAILURE_RULES[error.code].dependency === 'bucket')
+        this.failed(session, error);
+      throw error;
+    }
+  }
+
+  /** A transfer that gets no further makes the bucket a suspect: a request that hangs takes minutes to fail. */
+  async #noticingStillness<T>(session: SessionRef, work: (onMove: () => void) => Promise<T>): Promise<T> {
+    const timer = setInterval(() => {
+      const error = new VoicemailError('ARCHIVE_UNAVAILABLE', 'the archive does not answer');
+      this.#bucket.suspect(jobId(session), error);
+    }, STILL_MS);
+    try {
+      return await work(() => timer.refresh());
+    } finally {
+      clearInterval(timer);
+    }
+  }
+}
+
+interface MediaHostOptions {
+  readonly makeDue: (sessions: readonly SessionRef[]) => Promise<void>;
+  readonly goOn: (waiting: Map<string, SessionRef>) => void;
+  readonly log: Logger;
+  readonly times?: Partial<BreakerTimes> | undefined;
+}
+
+/** A media host, with the sessions that wait for it. The probe is a session of these, whose recording is let through. */
+class MediaHost {
+  readonly breaker: Breaker;
+  readonly #name: string;
+  readonly #waiting = new Map<string, SessionRef>();
+  /** Whoever comes first is the probe. */
+  #admitted = false;
+  #outcome = Promise.withResolvers<void>();
+
+  constructor(name: string, { makeDue, goOn, log, times }: MediaHostOptions) {
+    this.#name = name;
+    this.breaker = new Breaker({
+      dependency: `media:${name}`,
+      failuresToOpen: MEDIA_FAILURES_TO_OPEN,
+      probe: async () => {
+        this.#outcome = Promise.withResolvers<void>();
+        const { promise } = this.#outcome;
+        // Nobody may be waiting for it any more when it comes.
+        promise.catch(() => undefined);
+        this.#admitted = true;
+        await makeDue([...this.#waiting.values()].slice(0, 1));
+        await promise;
+      },
+      onClose: () => goOn(this.#waiting),
+      log,
+      ...(times && { times }),
+    });
+  }
+
+  /** @throws VoicemailError `DOWNLOAD_FAILED` while the host is away, but for one at a time. */
+  enter(session: SessionRef): void {
+    if (!this.breaker.isOpen) return;
+    if (this.#admitted) {
+      this.#admitted = false;
+      return;
+    }
+    this.#waiting.set(jobId(session), session);
+    throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is away`, { host: this.#name });
+  }
+
+  succeeded(): void {
+    this.#outcome.resolve();
+    this.breaker.succeeded();
+    // Those that failed did so for reasons of their own.
+    if (!this.breaker.isOpen) this.#waiting.clear();
+  }
+
+  failed(session: SessionRef, error: VoicemailError): void {
+    // At the end of the line, so that another one is the next probe.
+    this.#waiting.delete(jobId(session));
+    this.#waiting.set(jobId(session), session);
+    this.#outcome.reject(error);
+    this.breaker.suspect(jobId(session), error);
+  }
+}
+
+/** Works while a breaker is closed: it is not begun, or broken off, with the reason why that is open. */
+async function whileClosed<T>(
+  breaker: Breaker,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (breaker.reason) throw breaker.reason;
+  const { opened } = breaker;
+  const ending = new AbortController();
+  const onAbort = () => ending.abort(signal.reason);
+  const onOpen = () => ending.abort(opened.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  opened.addEventListener('abort', onOpen, { once: true });
+  try {
+    signal.throwIfAborted();
+    return await work(ending.signal);
+  } catch (error) {
+    if (!signal.aborted && opened.aborted) throw opened.reason;
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    opened.removeEventListener('abort', onOpen);
+  }
+}
