@@ -17,6 +17,7 @@ export function guardWrites(
     readVersion: (...args) => store.readVersion(...args),
     head: (...args) => store.head(...args),
     scan: (...args) => store.scan(...args),
+    open: (...args) => store.open(...args),
     list: (...args) => store.list(...args),
     listDirectory: (...args) => store.listDirectory(...args),
     async write(...args) {
