@@ -1,5 +1,11 @@
 import { pipeline, Readable, type Transform } from 'node:stream';
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
+import {
+  constants,
+  createBrotliDecompress,
+  createGunzip,
+  createInflate,
+  createZstdDecompress,
+} from 'node:zlib';
 import { createInspector } from './audio/inspector.ts';
 import { type ByteSource, withUnread } from './byte-source.ts';
 
@@ -8,12 +14,32 @@ export type ContentCoding = 'gzip' | 'deflate' | 'br' | 'zstd';
 
 const CHUNK_BYTES = 64 * 1024;
 
+/** The largest window that RFC 9659 allows for zstd in HTTP: 8 MiB. */
+const ZSTD_WINDOW_LOG = 23;
+
 const DECODERS: Readonly<Record<ContentCoding, () => Transform>> = {
   gzip: () => createGunzip({ chunkSize: CHUNK_BYTES }),
   deflate: () => createInflate({ chunkSize: CHUNK_BYTES }),
   br: () => createBrotliDecompress({ chunkSize: CHUNK_BYTES }),
-  zstd: () => createZstdDecompress({ chunkSize: CHUNK_BYTES }),
+  zstd: () =>
+    createZstdDecompress({
+      chunkSize: CHUNK_BYTES,
+      params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG },
+    }),
 };
+
+/** What a decoder holds at the most: its window, which the sender chooses, and some chunks. */
+const DECODER_BYTES: Readonly<Record<ContentCoding, number>> = {
+  gzip: 256 * 1024,
+  deflate: 256 * 1024,
+  br: 2 ** 24 + 256 * 1024,
+  zstd: 2 ** ZSTD_WINDOW_LOG + 256 * 1024,
+};
+
+/** The most bytes of memory that undoing these codings takes. */
+export function decodingMemory(codings: readonly ContentCoding[]): number {
+  return codings.reduce((total, coding) => total + DECODER_BYTES[coding], 0);
+}
 
 /** More than one coding is rare, and each costs memory. */
 const MAX_CODINGS = 2;

@@ -1,5 +1,5 @@
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
-import type { ContentCoding } from './content-coding.ts';
+import { type ContentCoding, decodingMemory } from './content-coding.ts';
 import { isDataUrl, openDataUrl } from './data-url.ts';
 import { judgeIntegrity } from './integrity.ts';
 import { type LeastRate, tooLargeError } from './limits.ts';
@@ -43,6 +43,8 @@ export interface DownloadOptions {
 export interface Opened {
   /** How long the recording will be, where the answer tells. */
   readonly expectedBytes: number | undefined;
+  /** What decoding it takes of memory (bytes). */
+  readonly decodingBytes: number;
   /** What the URL in use named, without its query. */
   readonly source: MediaResponse['source'];
   /** When that URL expires (unix milliseconds), where it tells. */
@@ -212,6 +214,7 @@ export function createDownload(options: DownloadOptions): Download {
           : [];
       return {
         expectedBytes: codings.length > 0 ? undefined : totalBytes,
+        decodingBytes: decodingMemory(codings),
         source: response.source,
         expiresAt: signedUrl.expiresAt,
         openedAt: Date.now(),

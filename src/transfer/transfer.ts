@@ -223,7 +223,7 @@ async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promi
   const { deps, download, reservation, waiting, counts } = run;
   for (;;) {
     const opened = await waiting.time(download.open(guard.signal));
-    const bytes = deps.store.transferMemory(opened.expectedBytes) + STREAM_BYTES;
+    const bytes = deps.store.transferMemory(opened.expectedBytes) + STREAM_BYTES + opened.decodingBytes;
     const request = { deadline: opened.expiresAt, slow: counts.yields > 0 };
     const held = reservation.tryHold(bytes, request);
     if (!held) {

@@ -96,7 +96,7 @@ describe.each(ARCHIVE_KINDS)('whatever a server does, in the archive (%s)', (kin
 });
 
 /** `PROPERTY_RUNS=10000` takes some minutes. */
-const MUTATIONS = Number(process.env.PROPERTY_RUNS ?? 400);
+const MUTATIONS = Number(process.env.PROPERTY_RUNS ?? 200);
 const SEED = Number(process.env.PROPERTY_SEED ?? 20_251_125);
 
 const FILES = [
