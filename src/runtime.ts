@@ -49,7 +49,12 @@ export interface Runtime {
  */
 export async function openRuntime(config: Config, log: Logger, options: OpenOptions = {}): Promise<Runtime> {
   const backend = await openBackend(config.queue, log, options);
-  const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
+  let archiveMetrics: WorkObservers['archive'];
+  const store = openStore(config.archive, {
+    maxObjectBytes: config.work.maxRecordingBytes,
+    logger: log,
+    onFallback: () => archiveMetrics?.onFallback(),
+  });
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =
     config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
@@ -75,6 +80,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     isQueueShared: backend.shared,
     requestTracer: tracing?.requests,
     startWorker(kore, metrics, tuning) {
+      archiveMetrics = metrics?.archive;
       const observers = tracing ? tracing.observers(metrics) : metrics;
       const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);
       const client = createKoreClient({

@@ -112,7 +112,10 @@ export async function startS3Sink(): Promise<S3Sink> {
     const contents = found.map(
       ([key, { bytes }]) => `<Contents><Key>${key.slice(start.length)}</Key><Size>${bytes}</Size></Contents>`,
     );
-    return { status: 200, body: `<ListBucketResult>${contents.join('')}</ListBucketResult>` };
+    return {
+      status: 200,
+      body: `<ListBucketResult><Name>archive</Name>${contents.join('')}</ListBucketResult>`,
+    };
   }
 
   function createUpload(): Answer {

@@ -24,7 +24,7 @@ describe('what is served', () => {
     const { metrics } = testMetrics();
 
     for (const { name, type, help } of ours(await scrape(metrics))) {
-      expect(name).toMatch(/^voicemail_[a-z]+(_[a-z]+)*$/);
+      expect(name).toMatch(/^voicemail_[a-z0-9]+(_[a-z0-9]+)*$/);
       expect(name.endsWith('_total'), name).toBe(type === 'counter');
       if (type === 'histogram') expect(name).toMatch(/_seconds$/);
       expect(name).not.toMatch(/milli|minute|hour|kilo|mega/);
@@ -185,6 +185,15 @@ describe('downloads', () => {
     expect(sampleValue(families, 'voicemail_download_url_refreshes_total')).toBe(1);
     expect(sampleValue(families, 'voicemail_recording_download_seconds_sum')).toBe(4);
     expect(sampleValue(families, 'voicemail_recording_upload_seconds_sum')).toBe(0.5);
+  });
+});
+
+describe("requests to the archive's bucket", () => {
+  it('that the SDK had to send again are counted', async () => {
+    const { metrics } = testMetrics();
+    expect(sampleValue(await scrape(metrics), 'voicemail_s3_fallbacks_total')).toBe(0);
+    metrics.archive.onFallback();
+    expect(sampleValue(await scrape(metrics), 'voicemail_s3_fallbacks_total')).toBe(1);
   });
 });
 

@@ -5,8 +5,10 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { S3Config } from '../../src/config/config.ts';
 import type { S3Connection } from '../../src/storage/s3/client.ts';
+import type { Fallback } from '../../src/storage/s3/fast-path.ts';
 import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
+import { createLogger } from '../../src/util/log.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
 import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';
@@ -27,14 +29,26 @@ afterAll(() => server.close());
 async function openWarm(
   decide: (request: SeenRequest) => Fate | undefined = () => undefined,
   more: S3Connection = {},
-): Promise<{ store: ArchiveStore; sent: () => readonly SeenRequest[]; prefix: string }> {
+): Promise<{
+  store: ArchiveStore;
+  sent: () => readonly SeenRequest[];
+  prefix: string;
+  fallbacks: readonly Fallback[];
+  lines: readonly string[];
+}> {
   let warm = false;
   const proxy: S3Proxy = await startS3Proxy(server.endpoint, (request) => (warm ? decide(request) : 'pass'));
   const { region, credentials, bucket } = server;
   const prefix = `warm-${crypto.randomUUID()}`;
+  const fallbacks: Fallback[] = [];
+  const lines: string[] = [];
   const store = createS3Store(
     { kind: 's3', bucket, prefix, s3: PLAIN_S3 },
-    { connection: { endpoint: proxy.endpoint, region, credentials, ...more } },
+    {
+      connection: { endpoint: proxy.endpoint, region, credentials, ...more },
+      onFallback: (fallback) => fallbacks.push(fallback),
+      logger: createLogger('info', (line) => lines.push(line)),
+    },
   );
   onTestFinished(async () => {
     await store.close();
@@ -44,7 +58,7 @@ async function openWarm(
   await store.read('first.json', never);
   warm = true;
   const before = proxy.seen.length;
-  return { store, prefix, sent: () => proxy.seen.slice(before) };
+  return { store, prefix, sent: () => proxy.seen.slice(before), fallbacks, lines };
 }
 
 /** Whether the SDK sent it: it numbers its requests. */
@@ -117,6 +131,26 @@ describe('a store that has sent its first requests', () => {
     const written = store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never);
     await expect(written).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
     expect(await keysBelow(prefix)).toEqual([]);
+  });
+
+  test('tells of each request that the SDK has to send again, and logs the first', async () => {
+    const { store, fallbacks, lines } = await openWarm((request) =>
+      request.count % 2 === 0 ? { status: 503, code: 'SlowDown' } : 'pass',
+    );
+    for (const key of ['a', 'b']) await store.write(key, RECORDING, WAV, 'replace', never);
+    expect(fallbacks.length).toBeGreaterThan(0);
+    expect(fallbacks).toEqual(fallbacks.map(() => ({ method: 'PUT', reason: '503' })));
+    expect(lines.filter((line) => line.includes('left to the SDK'))).toHaveLength(1);
+  });
+
+  test.skipIf(!REAL_S3)(`replaces a version without the SDK (${NEEDS_REAL_S3})`, async () => {
+    const { store, sent } = await openWarm();
+    const { version = '' } = (await store.readVersion('first.json', never)) ?? {};
+    expect(await store.write('first.json', RECORDING, WAV, { over: version }, never)).toBe('stored');
+    const put = sent().find(({ stage }) => stage === 'put');
+    expect(put?.headers['if-match']).toBe(version);
+    expect(put && bySdk(put)).toBe(false);
+    expect(await store.read('first.json', never)).toEqual(RECORDING);
   });
 
   test('and breaks off in the middle of an object gives nothing of it', async () => {

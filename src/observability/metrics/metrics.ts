@@ -5,6 +5,8 @@ import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
 import { createQueueMetrics, createQueueSnapshot } from './queue.ts';
 import {
+  type ArchiveMetrics,
+  createArchiveMetrics,
   createKoreMetrics,
   createSessionMetrics,
   createTransferMetrics,
@@ -38,6 +40,8 @@ export interface Metrics {
   readonly transfer: TransferMetrics;
   /** For the Kore client (`onCall`) and the limit on its calls (`onWait`). */
   readonly kore: KoreMetrics;
+  /** For the archive's bucket (`onFallback`). */
+  readonly archive: ArchiveMetrics;
   /** For the webhook: the notifications that came. */
   readonly webhook: WebhookMetrics;
   /** The `Content-Type` of what {@link Metrics.render} returns. */
@@ -75,6 +79,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     worker: createSessionMetrics(registry),
     transfer: createTransferMetrics(registry),
     kore: createKoreMetrics(registry),
+    archive: createArchiveMetrics(registry),
     webhook: createWebhookMetrics(registry),
     contentType: registry.contentType,
     async render() {

@@ -201,6 +201,22 @@ export function createKoreMetrics(registry: Registry): KoreMetrics {
   };
 }
 
+/** What the archive's bucket reports to. */
+export interface ArchiveMetrics {
+  /** A small request that was sent without the SDK was not fulfilled and is sent again by it. */
+  onFallback(): void;
+}
+
+/** Metrics of an archive in a bucket. */
+export function createArchiveMetrics(registry: Registry): ArchiveMetrics {
+  const fallbacks = new Counter({
+    name: 'voicemail_s3_fallbacks_total',
+    help: 'Small requests to the bucket that were answered in another way than expected, or not at all, and were sent again by the AWS SDK.',
+    registers: [registry],
+  });
+  return { onFallback: () => fallbacks.inc() };
+}
+
 /** What a notification to the webhook was. */
 const NOTIFICATIONS = ['voicemail', 'maybe', 'replayed', 'other-event', 'no-session'] as const;
 

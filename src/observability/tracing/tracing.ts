@@ -3,7 +3,7 @@ import type { QueueTelemetry } from '../../jobs/backends/backend.ts';
 import type { TransferObserver } from '../../transfer/transfer.ts';
 import type { ArchiveDeps } from '../../workers/archive-session.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
-import type { KoreMetrics } from '../metrics/work.ts';
+import type { ArchiveMetrics, KoreMetrics } from '../metrics/work.ts';
 
 /**
  * Traces as the rest of the project knows them. Nothing of OpenTelemetry is loaded for this: `start.ts` makes it, and
@@ -30,6 +30,8 @@ export interface WorkObservers {
   readonly worker: WorkerObserver;
   readonly transfer: TransferObserver;
   readonly kore: KoreMetrics;
+  /** Not part of traces. */
+  readonly archive?: ArchiveMetrics;
 }
 
 /** Follows HTTP requests. */

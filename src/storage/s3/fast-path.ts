@@ -30,7 +30,8 @@ export interface FastPathAnswer {
 }
 
 /**
- * Handles the common case: a request that the store fulfils at once, or a look at what is not there. Any other
+ * Handles the common cases: a request that the store fulfils at once, a look at what is not there, a condition that does
+ * not hold. Any other
  * outcome (another answer, none, or no template yet) is left to the SDK, which sends the request again with all it
  * knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as signing and
  * sending together, and each session makes four requests.
@@ -38,8 +39,8 @@ export interface FastPathAnswer {
 export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
   get(key: string, signal: AbortSignal): Promise<FastPathAnswer | null | undefined>;
-  /** Whether the object is stored; otherwise the SDK has to do it. */
-  put(key: string, object: FastPathObject, signal: AbortSignal): Promise<boolean>;
+  /** `refused`: the condition does not hold. `undefined`: the SDK has to do it. */
+  put(key: string, object: FastPathObject, signal: AbortSignal): Promise<'stored' | 'refused' | undefined>;
 }
 
 /** How the SDK sends requests of a kind: where to, what all of them say, and with whose signature. */
@@ -129,7 +130,7 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
     async get(key, signal) {
       const template = templates.GET;
       if (!template) return undefined;
-      return orElse(undefined, 'GET', signal, async () => {
+      return attempt('GET', signal, async () => {
         const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
         const { statusCode, headers, body } = await send('GET', template, key, own, undefined, signal);
         if (statusCode === 200) {
@@ -146,8 +147,8 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
     },
     async put(key, { bytes, sha256, contentType, condition }, signal) {
       const template = templates.PUT;
-      if (!template) return false;
-      return orElse(false, 'PUT', signal, async () => {
+      if (!template) return undefined;
+      return attempt('PUT', signal, async () => {
         const own = {
           'content-length': String(bytes.length),
           'content-type': contentType,
@@ -163,26 +164,26 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
         const { statusCode, headers, body } = await send('PUT', template, key, own, bytes, signal);
         const said = await readStart(body);
         // S3 may find out too late for another status that it failed, and a proxy's own page has no ETag.
-        if (statusCode === 200 && headers.etag !== undefined && !said.includes('</Error>')) return true;
+        if (statusCode === 200 && headers.etag !== undefined && !said.includes('</Error>')) return 'stored';
+        if (statusCode === 412 && said.includes('<Code>PreconditionFailed</Code>')) return 'refused';
         throw new UnfitAnswer(String(statusCode));
       });
     },
   };
 
-  /** What `work` returns; `otherwise` when it fails, after a pause: the same request is about to be sent again. */
-  async function orElse<Result>(
-    otherwise: Result,
+  /** What `work` returns; `undefined` when it fails, after a pause: the same request is about to be sent again. */
+  async function attempt<Result>(
     method: Method,
     signal: AbortSignal,
     work: () => Promise<Result>,
-  ): Promise<Result> {
+  ): Promise<Result | undefined> {
     try {
       return await work();
     } catch (error) {
       // If the trouble lasts, the SDK meets it as well, and says what it is.
       if (!signal.aborted) onFallback({ method, reason: reasonOf(error) });
       await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
-      return otherwise;
+      return undefined;
     }
   }
 }

@@ -165,9 +165,9 @@ export async function compare(
   return compareObject(client, address, written, await sendsChecksums(client, s3), signal);
 }
 
-/** What a store answers that knows `If-None-Match` and finds an object. */
+/** What the SDK throws when the condition of a write does not hold. */
 export function preconditionFailed(): Error {
-  return Object.assign(new Error('an object is already there'), { name: 'PreconditionFailed' });
+  return Object.assign(new Error('the condition of the write does not hold'), { name: 'PreconditionFailed' });
 }
 
 async function sendPut(
@@ -179,7 +179,9 @@ async function sendPut(
   signal: AbortSignal,
 ): Promise<void> {
   const { client, s3, fastPath } = bucket;
-  if (await fastPath.put(address.Key, { ...body, ...info, condition }, signal)) return;
+  const outcome = await fastPath.put(address.Key, { ...body, ...info, condition }, signal);
+  if (outcome === 'stored') return;
+  if (outcome === 'refused') throw preconditionFailed();
   const checksum = (await sendsChecksums(client, s3))
     ? ({
         ChecksumAlgorithm: 'SHA256',
