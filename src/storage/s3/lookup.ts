@@ -80,7 +80,7 @@ export async function openObject(
     const whole = /\/(\d+)$/.exec(ContentRange ?? '')?.[1];
     if (range && whole === undefined) {
       Body.destroy();
-      throw new Error('the store answered the whole object to a range');
+      throw notFromStore('a range with the whole object');
     }
     return { bytes: whole === undefined ? (ContentLength ?? 0) : Number(whole), body: Body, etag: ETag };
   } catch (error) {
