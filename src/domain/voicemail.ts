@@ -8,7 +8,7 @@ export interface KoreRecording {
    */
   readonly fileName: string;
   /**
-   * Signed URL or `data:` URI, byte for byte as received. A secret: never logged, queued or stored with its query.
+   * Signed URL or `data:` URI, byte for byte as received but for blanks around it. A secret: never logged, queued or stored with its query.
    */
   readonly fileUrl: string;
 }

@@ -161,10 +161,13 @@ function entriesOf(list: unknown): readonly unknown[] {
 function readRecording(entry: unknown): KoreRecording {
   if (typeof entry === 'string') {
     const isUrl = /^\s*(?:[a-z][a-z0-9+.-]{0,20}:|\/\/)/i.test(entry);
-    return isUrl ? { fileName: '', fileUrl: entry } : { fileName: entry, fileUrl: '' };
+    return isUrl ? { fileName: '', fileUrl: entry.trim() } : { fileName: entry, fileUrl: '' };
   }
   if (!isObject(entry)) return { fileName: '', fileUrl: '' };
-  return { fileName: textOf(member(entry, NAME_MEMBERS)), fileUrl: textOf(member(entry, URL_MEMBERS)) };
+  return {
+    fileName: textOf(member(entry, NAME_MEMBERS)),
+    fileUrl: textOf(member(entry, URL_MEMBERS)).trim(),
+  };
 }
 
 function textOf(value: unknown): string {
@@ -173,12 +176,12 @@ function textOf(value: unknown): string {
 
 /** Why a recording can't be had, or `undefined` where it can be tried. */
 function faultOf(fileUrl: string): string | undefined {
-  if (!/\S/.test(fileUrl)) return 'Kore lists the recording without a URL';
-  if (/^\s*data:/i.test(fileUrl)) return undefined;
+  if (fileUrl === '') return 'Kore lists the recording without a URL';
+  if (/^data:/i.test(fileUrl)) return undefined;
   if (fileUrl.length > MAX_URL_CHARACTERS) {
     return `Kore lists the recording with a URL of more than ${MAX_URL_CHARACTERS} characters`;
   }
-  const authority = /^\s*[a-z][a-z0-9+.-]{0,20}:\/\/([^/?#]*)/i.exec(fileUrl)?.[1] ?? '';
+  const authority = /^[a-z][a-z0-9+.-]{0,20}:\/\/([^/?#]*)/i.exec(fileUrl)?.[1] ?? '';
   return authority.length > MAX_AUTHORITY_CHARACTERS
     ? `Kore lists the recording with a host name of more than ${MAX_AUTHORITY_CHARACTERS} characters`
     : undefined;

@@ -125,8 +125,10 @@ function asStrings(text: string, pieces: JsonScan['tooDeep']): string {
 
 function keepDigits(_key: string, value: unknown, { source }: { readonly source?: string }): unknown {
   if (typeof value !== 'number' || source === undefined) return value;
-  const isExact = Number.isFinite(value) && (source.length <= MAX_SAFE_DIGITS || String(value) === source);
-  return isExact ? value : JSON.rawJSON(source);
+  if (String(value) === source) return value;
+  // Beyond what a number can hold it becomes Infinity or 0.
+  const isLost = !Number.isFinite(value) || (value === 0 && /^-?[0.]*[1-9]/.test(source));
+  return isLost || source.length > MAX_SAFE_DIGITS ? JSON.rawJSON(source) : value;
 }
 
 /**

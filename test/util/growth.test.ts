@@ -1,0 +1,112 @@
+import { expect, it } from 'vitest';
+import { memberNames, readNotification } from '../../src/api/notification.ts';
+import { refusal } from '../../src/kore/errors.ts';
+import { cleanFileName } from '../../src/kore/file-name.ts';
+import { interpretVoicemail } from '../../src/kore/voicemail.ts';
+import { recordingKeys } from '../../src/storage/layout.ts';
+import { parseJson, readPointer, scanJson } from '../../src/util/json.ts';
+import { redact } from '../../src/util/redact.ts';
+import { escapeControls, printable } from '../../src/util/text.ts';
+
+const SESSION = { botId: 'st-1', sessionId: '67aa38026e199c8f470e0001' };
+const answer = (body: string, status = 200) => ({ status, headers: {}, body });
+
+/** What was super-linear once, or would be if it were written without care: work, and input of a size. */
+const WORK: readonly [string, (size: number) => () => unknown][] = [
+  ['redact: a host of labels', (n) => over(redact, `https://${'a.'.repeat(n)}?x`)],
+  ['redact: labels without a URL', (n) => over(redact, 'a.'.repeat(n))],
+  ['redact: schemes', (n) => over(redact, 'a://'.repeat(n))],
+  ['redact: at signs', (n) => over(redact, `a://${'b@'.repeat(n)}`)],
+  ['redact: beginnings of tokens', (n) => over(redact, 'eyJ-'.repeat(n))],
+  ['redact: beginnings of signatures', (n) => over(redact, '&x-amz-a'.repeat(n))],
+  ['redact: beginnings of data URIs', (n) => over(redact, 'data:a/'.repeat(n))],
+  ['redact: a path', (n) => over(redact, `/v1/sessions/${'x/..-'.repeat(n)}`)],
+  ['printable: unprintable text', (n) => over(printable, '\u001b \u202e'.repeat(n))],
+  ['log lines: controls', (n) => over(escapeControls, '\u009b'.repeat(n))],
+  ['JSON: depth', (n) => over(scanJson, '['.repeat(n))],
+  ['JSON: backslashes', (n) => over(scanJson, `"${'\\'.repeat(2 * n)}"`)],
+  ['JSON: quotes', (n) => over(scanJson, '"\\"'.repeat(n))],
+  ['JSON: digits', (n) => over(scanJson, '1-'.repeat(n))],
+  [
+    'JSON: deep values',
+    (n) => over(parseJson, `[${`${'['.repeat(300)}${']'.repeat(300)},`.repeat(n / 100)}1]`),
+  ],
+  ['JSON: long numbers', (n) => over(parseJson, `[${'12345678901234567890,'.repeat(n)}1]`)],
+  ['a JSON pointer', (n) => over((pointer) => readPointer({}, pointer), '/a'.repeat(n))],
+  ['a notification: members', (n) => over(readBody, JSON.stringify(members(n)))],
+  ['a notification: JSON in JSON', (n) => over(readBody, JSON.stringify({ a: JSON.stringify(members(n)) }))],
+  ['a notification: names', (n) => over(memberNames, { ['\u001b'.repeat(n)]: members(n) })],
+  ['an answer: recordings of one name', (n) => over(interpret, recordings(n, 'a.wav'))],
+  [
+    'an answer: recordings without URLs',
+    (n) => over(interpret, JSON.stringify({ recording: Array(n).fill({}) })),
+  ],
+  ['an answer: members', (n) => over(interpret, JSON.stringify({ recording: [members(n)] }))],
+  [
+    'an answer: words',
+    (n) => over((text) => refusal(answer(text, 400), { message: text }, 0), 'session '.repeat(n)),
+  ],
+  [
+    'an answer: ids',
+    (n) => over((text) => refusal(answer(text, 400), { message: text }, 0), 'bad id '.repeat(n)),
+  ],
+  ['a file name: dots', (n) => over((name) => cleanFileName(name, ''), '.'.repeat(n))],
+  ['a file name: parameters', (n) => over((name) => cleanFileName(name, `?${name}`), '&s=abc'.repeat(n))],
+  // At most 1,000 recordings come through the border.
+  ['keys of recordings of one name', (n) => over((list) => recordingKeys(list, SESSION), ofOneName(n / 20))],
+];
+
+function over<Input>(work: (input: Input) => unknown, input: Input): () => unknown {
+  return () => work(input);
+}
+
+function members(count: number): Record<string, unknown> {
+  return Object.fromEntries(Array.from({ length: count }, (_, n) => [`member ${n}`, n]));
+}
+
+function ofOneName(count: number) {
+  return Array.from({ length: count }, (_, n) => ({ fileName: 'a.wav', fileUrl: `https://x.kore.ai/${n}` }));
+}
+
+function recordings(count: number, fileName: string): string {
+  return JSON.stringify({
+    recording: Array.from({ length: count }, (_, n) => ({ fileName, fileUrl: `https://x.kore.ai/${n}` })),
+  });
+}
+
+function readBody(body: string): unknown {
+  return readNotification(parseJson(body), ['/sessionId', '/metaInfo/sessionId']);
+}
+
+function interpret(body: string): unknown {
+  try {
+    return interpretVoicemail(answer(body));
+  } catch (error) {
+    return error; // more than 1,000 recordings are refused, after all of them were read
+  }
+}
+
+/** The least processor time (milliseconds) of a few runs: other processes only ever add to it. */
+function leastCpuMs(work: () => unknown): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (let run = 0; run < 5; run += 1) {
+    const before = process.cpuUsage();
+    work();
+    const { user, system } = process.cpuUsage(before);
+    least = Math.min(least, (user + system) / 1000);
+  }
+  return least;
+}
+
+const SIZE = 10_000;
+const TIMES_LARGER = 4;
+/** Quadratic work grows 16 times; what is too short to be measured counts as this long. */
+const MAX_GROWTH = 9;
+const MEASURABLE_MS = 2;
+
+it.each(WORK)('%s: four times the input is about four times the work', (_name, prepare) => {
+  const small = leastCpuMs(prepare(SIZE));
+  const large = leastCpuMs(prepare(SIZE * TIMES_LARGER));
+
+  expect(large / Math.max(small, MEASURABLE_MS)).toBeLessThan(MAX_GROWTH);
+});
