@@ -3,7 +3,7 @@ import { isVoicemailError } from '../domain/errors.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { asQueueError } from '../jobs/backends/driver-errors.ts';
 import { InvalidCursorError } from '../jobs/session-listing.ts';
-import { redact } from '../util/redact.ts';
+import { printable } from '../util/text.ts';
 import type { Problem, ProblemCode } from './schemas/sessions.ts';
 
 /** The media type of errors (RFC 9457). */
@@ -40,6 +40,9 @@ export class ApiError extends Error {
   }
 }
 
+/** What is wrong may quote what was sent, which may be of any length. */
+const MAX_DETAIL_CHARACTERS = 1_000;
+
 /** The problem document of an error. */
 export function problemOf({ status, code, message, hint }: ApiError): Problem {
   return {
@@ -47,8 +50,8 @@ export function problemOf({ status, code, message, hint }: ApiError): Problem {
     type: 'about:blank',
     title: STATUS_CODES[status] ?? 'Error',
     status,
-    detail: redact(message),
-    ...(hint !== undefined && { hint: redact(hint) }),
+    detail: printable(message, MAX_DETAIL_CHARACTERS),
+    ...(hint !== undefined && { hint: printable(hint, MAX_DETAIL_CHARACTERS) }),
     code,
   };
 }

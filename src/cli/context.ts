@@ -4,6 +4,7 @@ import type { Config } from '../config/config.ts';
 import { type LoadOptions, loadConfig } from '../config/load.ts';
 import type { Environment } from '../config/settings.ts';
 import { createLogger, type Logger } from '../util/log.ts';
+import { forTerminal } from '../util/text.ts';
 import { Output } from './output.ts';
 
 /** How commands end. 0: done; 1: something failed; 2: wrong usage or configuration. */
@@ -53,7 +54,7 @@ export function createContext(process: NodeJS.Process, environment: Environment)
     stdin: process.stdin,
     out: new Output(process.stdout),
     stderr: process.stderr,
-    say: (text) => void process.stderr.write(text),
+    say: (text) => void process.stderr.write(forTerminal(text)),
     stopSignal() {
       if (stop) return stop.signal;
       const controller = new AbortController();

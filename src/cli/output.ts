@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream';
+import { escapeControls, forTerminal } from '../util/text.ts';
 
 /**
  * Where results go. A reader that has seen enough (`| head`) ends the output, not the command: what was asked
@@ -17,16 +18,16 @@ export class Output {
     });
   }
 
-  /** Writes a text; resolves when more is welcome, so that any amount can be written in constant memory. */
+  /** Writes a text, or a part of a JSON text; resolves when more is welcome, so that any amount can be written in constant memory. */
   async write(text: string): Promise<void> {
     if (this.#isClosed) return;
     // The callback comes with the error as well, which the listener above has dealt with.
-    await new Promise<void>((resolve) => this.#stream.write(text, () => resolve()));
+    await new Promise<void>((resolve) => this.#stream.write(escapeControls(text), () => resolve()));
   }
 
-  /** Writes lines. */
+  /** Writes lines. Names in them may come from anywhere: nothing in them is obeyed by a terminal. */
   async lines(lines: readonly string[]): Promise<void> {
-    if (lines.length > 0) await this.write(`${lines.join('\n')}\n`);
+    if (lines.length > 0) await this.write(`${lines.map((line) => forTerminal(line)).join('\n')}\n`);
   }
 
   /** Writes a value as JSON. */

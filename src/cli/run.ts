@@ -4,6 +4,7 @@ import { ConfigError, sayFault } from '../config/settings.ts';
 import { isVoicemailError } from '../domain/errors.ts';
 import { createLogger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
+import { forTerminal } from '../util/text.ts';
 import { VERSION } from '../util/version.ts';
 import { backfillCommand } from './backfill.ts';
 import { cancelCommand } from './cancel.ts';
@@ -59,7 +60,7 @@ export async function run(process: NodeJS.Process): Promise<void> {
     code = EXIT_DONE;
   } catch (error) {
     const isDebugging = /^(debug|trace)$/.test(environment.current.LOG_LEVEL ?? '');
-    code = tell(error, isDebugging, (text) => process.stderr.write(text));
+    code = tell(error, isDebugging, (text) => process.stderr.write(forTerminal(text)));
   }
   await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
   // All is written and closed by now; what libraries keep open doesn't hold the program up.

@@ -116,7 +116,10 @@ function readRecordings(body: JsonObject): Listed {
   const withoutUrl = new Map<string, RecordingWithoutUrl & { readonly list: number }>();
   for (const [list, value] of recordingLists(body).entries()) {
     for (const [position, entry] of entriesOf(value).entries()) {
+      // More than that are refused: no work is done for the rest.
+      if (byUrl.size + withoutUrl.size > MAX_RECORDINGS) break;
       const { fileName: received, fileUrl } = readRecording(entry);
+      if (byUrl.get(fileUrl)?.fileName === received) continue;
       const fileName = cleanFileName(received, fileUrl);
       const key = `${position} ${fileName}`;
       const message = faultOf(fileUrl);

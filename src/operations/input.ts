@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { ERROR_CODES } from '../domain/errors.ts';
 import { ID_PATTERN } from '../domain/session.ts';
 import { SESSION_STATES } from '../domain/views.ts';
+import { printable } from '../util/text.ts';
 
 /** Sessions in one request at most. */
 export const MAX_SESSIONS_PER_REQUEST = 10_000;
@@ -57,11 +58,19 @@ export const ListQuery = z.strictObject({
 /** How many things wrong with a request are told at once. */
 const MAX_FAULTS_TOLD = 5;
 
+/** Names of members come from outside, and are told with what is wrong with them. */
+const MAX_FAULT_CHARACTERS = 200;
+
+function shortKey(key: PropertyKey): PropertyKey {
+  return typeof key === 'string' ? printable(key, MAX_FAULT_CHARACTERS) : key;
+}
+
 /** What is wrong with a value, each thing with the name of its field. */
 export function sayFaults({ issues }: z.ZodError): string {
-  const told = issues
-    .slice(0, MAX_FAULTS_TOLD)
-    .map(({ path, message }) => (path.length > 0 ? `${z.core.toDotPath(path)}: ${message}` : message));
+  const told = issues.slice(0, MAX_FAULTS_TOLD).map(({ path, message }) => {
+    const told = printable(message, MAX_FAULT_CHARACTERS);
+    return path.length > 0 ? `${z.core.toDotPath(path.map(shortKey))}: ${told}` : told;
+  });
   const rest = issues.length - told.length;
   if (rest > 0) told.push(`and ${rest} more`);
   return told.join('; ');

@@ -33,6 +33,14 @@ export const UNSAFE_TO_SHOW = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]+/gu;
  */
 const TERMINAL_CONTROLS = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
+/** The same and C0 controls, but for what text of several lines is made of. */
+const TEXT_CONTROLS = /[^\P{Cc}\n\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
+
+/** Text of any number of lines as a terminal may get it: whatever it could obey is shown as `�`. */
+export function forTerminal(text: string): string {
+  return text.replace(TEXT_CONTROLS, '\ufffd');
+}
+
 /** A JSON text of the same meaning that does nothing to a terminal. */
 export function escapeControls(json: string): string {
   return json.replace(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createLogger } from '../../src/util/log.ts';
 import { redact, registerSecret } from '../../src/util/redact.ts';
-import { escapeControls, printable } from '../../src/util/text.ts';
+import { escapeControls, forTerminal, printable } from '../../src/util/text.ts';
 
 const SIGNATURE = 'IldYeks0dFNacGtWbjJicGpNNU5KL0ZNUWtWZVhUQm9yelFMeVk2SDdkcWM9';
 
@@ -59,6 +59,13 @@ describe('what is redacted', () => {
     registerSecret('pineapple-umbrella');
     registerSecret('pineapple-umb');
     expect(redact('a pineapple-umbrella, a pineapple')).toBe('a [redacted], a [redacted]');
+  });
+});
+
+describe('text for a terminal', () => {
+  it('keeps its lines, and nothing that a terminal obeys', () => {
+    expect(forTerminal('a\tb\n\u001b[2Jc\r\u009bd\u202ee\u0007')).toBe('a\tb\n�[2Jc��d�e�');
+    expect(forTerminal('Ähre 録音 🎙')).toBe('Ähre 録音 🎙');
   });
 });
 
