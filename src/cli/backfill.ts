@@ -1,7 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import type { BackfillOperations, BackfillView } from '../backfills/operations.ts';
-import { LISTING_SOURCES, type ListingSource } from '../domain/backfills.ts';
+import {
+  isTooLongBackfill,
+  LISTING_SOURCES,
+  type ListingSource,
+  MAX_BACKFILL_YEARS,
+} from '../domain/backfills.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
 import { count, table } from './output.ts';
@@ -66,6 +71,9 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
   const { from, to, source, dryRun, wait } = options;
   if (to !== undefined && from >= to) throw new UsageError('--from must be before --to');
   if (from.getTime() > Date.now()) throw new UsageError('--from is in the future');
+  if (isTooLongBackfill(from.getTime(), to?.getTime() ?? Date.now())) {
+    throw new UsageError(`--from is more than ${MAX_BACKFILL_YEARS} years before the end`);
+  }
   const { config, log } = loadCommand(context);
   const signal = context.stopSignal();
   const { withConnection } = await import('./connect.ts');

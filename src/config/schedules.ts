@@ -1,83 +1,44 @@
+import { type CronExpression, CronExpressionParser } from 'cron-parser';
 import type { ScheduleSpec } from './config.ts';
 import { DAY_MS, parseDuration } from './parsers.ts';
 import { InvalidValue, quote } from './settings.ts';
 
 const MAX_LOOKBACK_MS = 365 * DAY_MS;
 
-const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
-const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
-
-/** What each field of a cron expression may hold; months and days also by name. */
-interface Field {
-  readonly min: number;
-  readonly max: number;
-  readonly names?: readonly string[];
-}
-
-/** The longest that each month can be. */
-const MONTH_DAYS = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-
-const SECOND: Field = { min: 0, max: 59 };
-const MONTH: Field = { min: 1, max: 12, names: MONTHS };
-const FIELDS: readonly Field[] = [
-  { min: 0, max: 59 },
-  { min: 0, max: 23 },
-  { min: 1, max: 31 },
-  MONTH,
-  { min: 0, max: 7, names: DAYS },
-];
-
 /**
- * A cron expression: minute, hour, day of the month, month, day of the week, with seconds before them if there are 6
- * fields. Each is `*`, a number, a name, a range, a step (`*` + `/5`), or a list of these.
+ * A cron expression as the queue reads it: minute, hour, day of the month, month, day of the week, with the second
+ * before them if there are 6 fields. It is due at most once a minute, and at some time at all.
  *
  * @returns the expression with single spaces.
  * @throws InvalidValue
  */
 export function parseCron(text: string): string {
-  const parts = text.trim().split(/\s+/);
-  const fields = parts.length === FIELDS.length + 1 ? [SECOND, ...FIELDS] : FIELDS;
-  const isValid =
-    parts.length === fields.length &&
-    fields.every((field, index) => (parts[index] ?? '').split(',').every((item) => isItem(item, field)));
-  const [days = '', months = ''] = parts.slice(-3);
-  if (isValid && !isEverDue(days, months)) {
+  const fields = text.trim().split(/\s+/);
+  const cron = fields.join(' ');
+  // The parser would make up a value for an "H", another one each time.
+  const expression =
+    (fields.length === 5 || fields.length === 6) && !/(^|[ ,])H/.test(cron) ? read(cron) : undefined;
+  if (expression === undefined) {
+    throw new InvalidValue(`${quote(text)} is no cron expression of 5 fields (or 6, with seconds first)`);
+  }
+  if (expression.fields.second.values.length > 1) {
+    throw new InvalidValue(`${quote(text)} is due more often than once a minute`);
+  }
+  try {
+    expression.next();
+  } catch {
     throw new InvalidValue(`${quote(text)} names a day that none of its months has`);
   }
-  if (isValid) return parts.join(' ');
-  throw new InvalidValue(`${quote(text)} is no cron expression of 5 fields (or 6, with seconds first)`);
+  return cron;
 }
 
-/** Whether one of the months has a day so early. */
-function isEverDue(days: string, months: string): boolean {
-  const firstDays = days.split(',').map((item) => Number.parseInt(item, 10) || 1);
-  const earliest = Math.min(...firstDays);
-  return MONTH_DAYS.some((length, index) => earliest <= length && hasMonth(months, index + 1));
-}
-
-/** Whether a month lies in one of the ranges; steps are left out of account. */
-function hasMonth(months: string, month: number): boolean {
-  return months.split(',').some((item) => {
-    const [range = ''] = item.split('/');
-    if (range === '*') return true;
-    const [first = 0, last = first] = range.split('-').map((bound) => numberOf(bound, MONTH));
-    return month >= first && month <= last;
-  });
-}
-
-function isItem(item: string, field: Field): boolean {
-  const [, range = '', step] = /^([^/]+)(?:\/(\d{1,2}))?$/.exec(item) ?? [];
-  if (step !== undefined && Number(step) < 1) return false;
-  if (range === '*') return true;
-  const bounds = range.split('-').map((bound) => numberOf(bound, field));
-  const [first = -1, last = first] = bounds;
-  return bounds.length <= 2 && first >= field.min && last <= field.max && first <= last;
-}
-
-function numberOf(text: string, { min, names = [] }: Field): number {
-  const index = names.indexOf(text.toLowerCase());
-  if (index >= 0) return index + min;
-  return /^\d{1,2}$/.test(text) ? Number(text) : -1;
+/** By the parser that the queue uses; `undefined` for what it refuses. */
+function read(cron: string): CronExpression | undefined {
+  try {
+    return CronExpressionParser.parse(cron, { tz: 'UTC' });
+  } catch {
+    return undefined;
+  }
 }
 
 /** The name of a schedule. */

@@ -4,6 +4,14 @@ export const LISTING_SOURCES = ['calls', 'sessions'] as const;
 /** Where sessions are listed. */
 export type ListingSource = (typeof LISTING_SOURCES)[number];
 
+/** The longest time that a backfill may look through: more than any Kore account is old. */
+export const MAX_BACKFILL_YEARS = 10;
+
+/** Whether a backfill would reach over more than {@link MAX_BACKFILL_YEARS}; times in unix milliseconds. */
+export function isTooLongBackfill(from: number, to: number): boolean {
+  return to - from > MAX_BACKFILL_YEARS * 366 * 24 * 60 * 60 * 1000;
+}
+
 /** What a backfill is asked to look through. Times are ISO 8601. */
 export interface BackfillRequest {
   readonly botId: string;

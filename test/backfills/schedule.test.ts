@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Config, KoreConfig } from '../../src/config/config.ts';
+import { BackfillBody } from '../../src/api/schemas/backfills.ts';
+import type { Config, KoreConfig, ScheduleSpec } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import { parseCron } from '../../src/config/schedules.ts';
+import { parseCron, parseLookback } from '../../src/config/schedules.ts';
 import { ConfigError } from '../../src/config/settings.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
@@ -35,12 +36,16 @@ async function openQueue(kind: QueueKind): Promise<TestQueue> {
 }
 
 function configFor(queue: TestQueue, schedules = ''): { config: Config; kore: KoreConfig } {
-  const environment = {
-    ...sandboxEnvironment(sandbox),
-    ARCHIVE_URL: `file:${directory.path}`,
-    SCHEDULES: schedules,
-  };
-  return testConfig(environment, queue.config);
+  const environment = { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}` };
+  const { config, kore } = testConfig(environment, queue.config);
+  // Past the loader, which refuses what is due as often as a test wants it.
+  return { config: { ...config, schedules: schedules.split('; ').flatMap(scheduleOf) }, kore };
+}
+
+/** `name=cron|48h` */
+function scheduleOf(text: string): ScheduleSpec[] {
+  const [, name, cron, lookback] = /^(.+)=(.+)\|(.+)$/.exec(text) ?? [];
+  return name && cron && lookback ? [{ name, cron, lookbackMs: parseLookback(lookback) }] : [];
 }
 
 async function open(config: Config, log = silent): Promise<Runtime> {
@@ -163,6 +168,9 @@ describe('SCHEDULES', () => {
     'nightly=0 3 31 apr,jun *|48h',
     'nightly=*/0 3 * * *|48h',
     'nightly=9-3 3 * * *|48h',
+    'nightly=H 3 * * *|48h',
+    'nightly=@daily|48h',
+    'nightly=0 3 * * *|366d',
     'nightly=0 3 * * *|2',
     'nightly=0 3 * * *|5s',
     '1=0 3 * * *|48h',
@@ -171,10 +179,33 @@ describe('SCHEDULES', () => {
     expect(() => loadConfig({ SCHEDULES }, { needs: [] })).toThrow(ConfigError);
   });
 
-  it.each(['* * * * *', '*/5 0-6,22 1,15 jan-mar MON', '30 */10 3 * * sun', '0 3 * * 7', '0 0 29,31 feb *'])(
-    'knows the cron expression %j',
+  it.each([
+    '* * * * *',
+    '*/5 0-6,22 1,15 jan-mar MON',
+    '30 */10 3 * * sun',
+    '0 3 * * 7',
+    '0 0 29,31 feb *',
+    '0 0 31 2/2 *',
+  ])('knows the cron expression %j', (cron) => {
+    expect(parseCron(`  ${cron.replace(' ', '   ')} `)).toBe(cron);
+  });
+
+  it.each(['* * * * * *', '*/30 * * * * *', '0,1 0 3 * * *'])(
+    'refuses %j, which is due too often',
     (cron) => {
-      expect(parseCron(`  ${cron.replace(' ', '   ')} `)).toBe(cron);
+      expect(() => parseCron(cron)).toThrow('more often than once a minute');
     },
   );
+});
+
+describe('a backfill', () => {
+  const ask = (from: string, to?: string) => BackfillBody.safeParse({ from, ...(to && { to }) });
+
+  it('reaches over at most ten years', () => {
+    expect(ask('2010-01-01T00:00:00Z', '2020-01-01T00:00:00Z').success).toBe(true);
+    expect(ask('2010-01-01T00:00:00Z', '2021-01-01T00:00:00Z').error?.issues).toMatchObject([
+      { path: ['from'], message: 'is more than 10 years before the end' },
+    ]);
+    expect(ask('0001-01-01T00:00:00Z').success).toBe(false);
+  });
 });

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { BACKFILL_STATES } from '../../backfills/operations.ts';
 import { parseCron, parseLookback, parseScheduleName } from '../../config/schedules.ts';
-import { LISTING_SOURCES } from '../../domain/backfills.ts';
+import { isTooLongBackfill, LISTING_SOURCES, MAX_BACKFILL_YEARS } from '../../domain/backfills.ts';
 import { ERROR_CODES } from '../../domain/errors.ts';
 import { BotId, SessionId } from '../../operations/input.ts';
 
@@ -31,6 +31,10 @@ export const BackfillBody = z
     path: ['from'],
   })
   .refine(({ from }) => Date.parse(from) <= Date.now(), { message: 'is in the future', path: ['from'] })
+  .refine(({ from, to }) => !isTooLongBackfill(Date.parse(from), to ? Date.parse(to) : Date.now()), {
+    message: `is more than ${MAX_BACKFILL_YEARS} years before the end`,
+    path: ['from'],
+  })
   .meta({ id: 'BackfillRequest', examples: [{ from: '2026-01-01T00:00:00Z' }] });
 
 /** `{id}` in a path. */
