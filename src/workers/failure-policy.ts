@@ -10,7 +10,7 @@ import {
   type PollsByReason,
   type SessionJobProgress,
 } from '../jobs/session-job.ts';
-import { redact } from '../util/redact.ts';
+import { printable } from '../util/text.ts';
 
 /** The times of {@link WorkConfig} that decide what becomes of a failure. */
 export type WaitLimits = Pick<
@@ -94,6 +94,9 @@ export interface Outcome {
   /** Every other session would fail the same way: take none for so long. */
   readonly holdMs?: number;
 }
+
+/** Messages lie in the queue and show on terminals and dashboards. */
+const MAX_MESSAGE_CHARACTERS = 1_000;
 
 /** Growing pauses stop growing here. */
 const MAX_PAUSE_MS = 60 * 60 * 1000;
@@ -257,7 +260,7 @@ export function withJitter(milliseconds: number, random: () => number = Math.ran
 export function asVoicemailError(error: unknown): VoicemailError {
   if (error instanceof VoicemailError) return error;
   const message = error instanceof Error ? error.message : String(error);
-  return new VoicemailError('INTERNAL', redact(message), { cause: error });
+  return new VoicemailError('INTERNAL', printable(message, MAX_MESSAGE_CHARACTERS), { cause: error });
 }
 
 function waits(attempt: FailedAttempt, error: VoicemailError, until: number, polls?: PollsByReason): Outcome {
@@ -311,8 +314,8 @@ function kept(polls: PollsByReason, code: ErrorCode): PollsByReason {
 function sessionError(error: VoicemailError, goesOn: boolean, now: number): SessionError {
   return {
     code: error.code,
-    message: redact(error.message),
-    ...(error.hint !== undefined && { hint: redact(error.hint) }),
+    message: printable(error.message, MAX_MESSAGE_CHARACTERS),
+    ...(error.hint !== undefined && { hint: printable(error.hint, MAX_MESSAGE_CHARACTERS) }),
     retryable: goesOn || error.retryable,
     at: new Date(now).toISOString(),
   };
