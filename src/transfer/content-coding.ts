@@ -52,8 +52,8 @@ const SAMPLE_BYTES = 4096;
  * any, yet buckets keep the header of an upload. Other names tell nothing about the bytes: `identity`, `binary`,
  * `base64` on plain bytes, or `aws-chunked`, which was undone when the object was stored.
  */
-export function contentCodings(header: string | undefined): readonly ContentCoding[] {
-  const names = (header ?? '').slice(0, 256).toLowerCase().split(',');
+export function contentCodings(header: string): readonly ContentCoding[] {
+  const names = header.slice(0, 256).toLowerCase().split(',');
   return names
     .map((name) => name.trim().replace(/^x-/, ''))
     .filter((name): name is ContentCoding => Object.hasOwn(DECODERS, name))

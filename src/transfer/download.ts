@@ -152,7 +152,7 @@ export function createDownload(options: DownloadOptions): Download {
   }
 
   async function resume(
-    { from, validator, totalBytes }: Rest,
+    { from, validator, codings, totalBytes }: Rest,
     broken: VoicemailError,
     gainedBytes: number,
     signal: AbortSignal,
@@ -164,7 +164,7 @@ export function createDownload(options: DownloadOptions): Download {
       rest.status === 206 &&
       rest.range?.from === from &&
       provesSame(rest.validator, validator) &&
-      rest.codings.length === 0 &&
+      rest.codings.join() === codings.join() &&
       total !== undefined &&
       (totalBytes === undefined || total === totalBytes);
     if (belongs) {

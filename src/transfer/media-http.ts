@@ -261,7 +261,7 @@ function mediaResponse(
     contentLength,
     delimiter: chunked ? 'chunks' : contentLength === undefined ? 'close' : 'length',
     contentType: headerOf(headers, 'content-type'),
-    codings: contentCodings(headerOf(headers, 'content-encoding')),
+    codings: contentCodings([headers['content-encoding'] ?? []].flat().join(',')),
     validator: validatorOf(headers),
     range: status === 206 ? rangeOf(headers) : undefined,
     retryAfterMs: parseRetryAfter(headerOf(headers, 'retry-after'), Date.now()),

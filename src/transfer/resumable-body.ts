@@ -42,6 +42,8 @@ export interface Rest {
   /** The first byte that is missing. */
   readonly from: number;
   readonly validator: string;
+  /** As the first answer named them: a rest that names others holds other bytes. */
+  readonly codings: readonly ContentCoding[];
   /** The length of the whole body, where it is known. */
   readonly totalBytes: number | undefined;
 }
@@ -257,11 +259,11 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   async #resume(broken: VoicemailError): Promise<void> {
     const gainedBytes = this.#receivedBytes - this.#receivedAtLastFailure;
     const from = this.#receivedBytes;
-    const { validator } = this.#options.response;
+    const { validator, codings } = this.#options.response;
     // A range of encoded bytes can't be put behind decoded ones.
     if (validator === undefined || from === 0 || this.#isDecoded) throw this.#fail('broken', broken);
     const rest = await this.#options.resume(
-      { from, validator, totalBytes: this.#totalBytes },
+      { from, validator, codings, totalBytes: this.#totalBytes },
       broken,
       gainedBytes,
     );

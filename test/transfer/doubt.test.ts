@@ -245,6 +245,14 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, undefined]);
     });
 
+    it('goes on where it stopped when it breaks and is not encoded at all', async () => {
+      const large = wavOf(600_000);
+      const headers = { 'content-encoding': 'gzip' };
+      server.handle(serve(large, { etag: '"v1"', ranges: true, breaks: [300_000], breakBy: 'end', headers }));
+      expect(await archived(large)).toBe('verified');
+      expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, 300_000]);
+    });
+
     it('is bounded in its decoded size', async () => {
       await harness.close();
       harness = createHarness(archive.store, { maxRecordingBytes: 1_000_000 });

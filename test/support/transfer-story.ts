@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, vi } from 'vitest';
+import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
+import type { TransferredRecording } from '../../src/domain/recording.ts';
+import { type ArchiveKind, openTestArchive, type TestArchive } from './archive-stores.ts';
+import { type MediaServer, startMediaServer } from './media-server.ts';
+import { createHarness, type TransferHarness, type TransferRun, type TransferSetup } from './transfers.ts';
+
+export const MIB = 1024 * 1024;
+export const ETAG = '"v1"';
+
+export const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+export const unixSeconds = (fromNowSeconds: number): number => Math.floor(Date.now() / 1000) + fromNowSeconds;
+
+/** A promise and its end. */
+export function gate(): { readonly passed: Promise<void>; open(): void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { passed: promise, open: resolve };
+}
+
+/** Transfers of one test file, each test with a server and a transfer function of its own, all with one archive. */
+export interface TransferStory {
+  readonly archive: TestArchive;
+  server: MediaServer;
+  harness: TransferHarness;
+  /** The running test's own key. */
+  readonly key: string;
+  /** Replaces the transfer function by one with other settings. */
+  use(setup: TransferSetup): Promise<void>;
+  /** A signed URL of the server's. */
+  url(path?: string): string;
+  /** Runs a transfer that has to bring exactly these bytes; after the test, the archive is looked at as well. */
+  archived(bytes: Buffer, run?: Partial<TransferRun>): Promise<TransferredRecording>;
+  /** Runs a transfer that has to fail, and leave nothing. */
+  failed(run?: Partial<TransferRun>): Promise<VoicemailError>;
+}
+
+/** Sets it all up by hooks of the surrounding `describe`. */
+export function transferStory(kind: ArchiveKind): TransferStory {
+  let archive: TestArchive;
+  let server: MediaServer;
+  let harness: TransferHarness;
+  let count = 0;
+  /** Full keys of all that should be in the archive by now. */
+  const keys = new Set<string>();
+  /** What the running test put there. */
+  const expected = new Map<string, Buffer>();
+
+  beforeAll(async () => {
+    archive = await openTestArchive(kind);
+  });
+
+  afterAll(async () => {
+    await archive.close();
+  });
+
+  beforeEach(async () => {
+    server = await startMediaServer();
+    harness = createHarness(archive.store);
+    count += 1;
+  });
+
+  afterEach(async () => {
+    vi.useRealTimers();
+    await harness.close();
+    await server.close();
+    // Whatever the test was about: exactly what should be there is, whole, and nothing beside it.
+    expect(await archive.list()).toEqual([...keys].sort());
+    for (const [fullKey, bytes] of expected) {
+      expect((await archive.get(fullKey)).equals(bytes), fullKey).toBe(true);
+    }
+    expect(await archive.leftovers()).toEqual([]);
+    expect([harness.memory.usedBytes, harness.memory.waiting]).toEqual([0, 0]);
+    expect(harness.lines.join('')).not.toContain('signature');
+    expected.clear();
+  });
+
+  const story: TransferStory = {
+    get archive() {
+      return archive;
+    },
+    get server() {
+      return server;
+    },
+    set server(next) {
+      server = next;
+    },
+    get harness() {
+      return harness;
+    },
+    set harness(next) {
+      harness = next;
+    },
+    get key() {
+      return `session/${count}.wav`;
+    },
+    async use(setup) {
+      await harness.close();
+      harness = createHarness(archive.store, setup);
+    },
+    url: (path = '/voicemail.wav') => `${server.origin}${path}${path.includes('?') ? '&' : '?'}s=signature`,
+    async archived(bytes, run = {}) {
+      const result = await harness.run({ key: story.key, urls: [story.url()], ...run });
+      expect(result).toMatchObject({ bytes: bytes.length, sha256: sha256(bytes) });
+      const fullKey = archive.store.fullKey(run.key ?? story.key);
+      keys.add(fullKey);
+      expected.set(fullKey, bytes);
+      return result;
+    },
+    async failed(run = {}) {
+      const error: unknown = await harness.run({ key: story.key, urls: [story.url()], ...run }).then(
+        (result) => result,
+        (reason: unknown) => reason,
+      );
+      if (!isVoicemailError(error)) throw new Error('no VoicemailError', { cause: error });
+      expect(error.message).not.toContain('signature');
+      return error;
+    },
+  };
+  return story;
+}

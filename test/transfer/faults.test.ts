@@ -1,0 +1,335 @@
+import { randomBytes } from 'node:crypto';
+import { describe, expect, it, vi } from 'vitest';
+import type { ArchiveStore } from '../../src/storage/store.ts';
+import { ARCHIVE_KINDS } from '../support/archive-stores.ts';
+import { wav, wavOf } from '../support/audio.ts';
+import {
+  head,
+  inTurn,
+  type MediaServer,
+  type Reply,
+  respond,
+  serve,
+  startMediaServer,
+} from '../support/media-server.ts';
+import { ETAG, gate, MIB, transferStory } from '../support/transfer-story.ts';
+import { createHarness, type TransferRun } from '../support/transfers.ts';
+
+/** Resolves when the server has got rid of nothing more for a while. */
+async function sendingHasStopped(server: MediaServer): Promise<void> {
+  let before = -1;
+  const unchanged = (): boolean => {
+    const same = before === server.writtenBytes;
+    before = server.writtenBytes;
+    return same;
+  };
+  await vi.waitUntil(unchanged, { interval: 200, timeout: 10_000 });
+}
+
+describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
+  const story = transferStory(kind);
+
+  describe('of what is no recording', () => {
+    it.each([
+      ['HTML', '<!doctype html><title>Sign in</title>'],
+      ['JSON', '\ufeff {"errors":[{"msg":"expired"}]}'],
+      ['XML', '<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>'],
+    ])('refuses %s with status 200 and an audio type', async (name, body) => {
+      story.server.handle(respond(200, body, { 'content-type': 'audio/wav' }));
+      const error = await story.failed();
+      expect(error).toMatchObject({
+        code: 'RECORDING_NOT_AUDIO',
+        retryable: true,
+        host: `127.0.0.1:${story.server.port}`,
+      });
+      expect(error.message).toContain(name);
+      expect(story.server.requests).toHaveLength(3);
+    });
+
+    it('refuses a page without a length as what it is', async () => {
+      story.server.handle(serve(Buffer.from('<html>Sign in</html>'), { framing: 'close' }));
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO' });
+    });
+
+    it.each([
+      ['with a length', respond(200)],
+      ['in chunks', serve(Buffer.alloc(0), { framing: 'chunks' })],
+      ['as HTTP 204', (_request: unknown, reply: Reply) => reply.write(head(204))],
+    ])('refuses zero bytes %s', async (_name, handler) => {
+      story.server.handle(handler);
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
+      expect(story.server.requests).toHaveLength(3);
+    });
+
+    it('does not take a connection that closes without a word for the last word', async () => {
+      story.server.handle(serve(Buffer.alloc(0), { framing: 'close' }));
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
+      const recording = wavOf(2000);
+      story.server.handle(serve(recording, { framing: 'close', breaks: [0, 0, 0, 0], breakBy: 'reset' }));
+      await story.archived(recording);
+    });
+
+    it('gets over a passing glitch with fresh metadata', async () => {
+      const recording = wavOf(2000);
+      story.server.handle(inTurn(respond(200), respond(200, '<html>busy</html>'), serve(recording)));
+      expect((await story.archived(recording)).urlRefreshes).toBe(2);
+    });
+  });
+
+  describe('of what is too large', () => {
+    it('stops before reading when the length says so', async () => {
+      let reply: Reply | undefined;
+      story.server.handle(async (_request, replyTo) => {
+        reply = replyTo;
+        await replyTo.write(head(200, { 'content-length': 2 * 2 ** 30 }));
+      });
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE', retryable: false });
+      expect(reply).toBeDefined();
+      expect(story.server.requests).toHaveLength(1);
+    });
+
+    it('stops while reading when nothing says so', async () => {
+      await story.use({ maxRecordingBytes: MIB });
+      const endless = randomBytes(64 * 1024);
+      let stopped = false;
+      story.server.handle(async (_request, reply) => {
+        await reply.write(head(200));
+        for (let bytes = 0; bytes < 64 * MIB; bytes += endless.length) await reply.write(endless);
+        stopped = true;
+      });
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
+      await vi.waitUntil(() => stopped);
+      expect(story.server.requests).toHaveLength(1);
+    });
+
+    it('takes what is exactly as large as allowed', async () => {
+      await story.use({ maxRecordingBytes: 100_000 });
+      const recording = wavOf(100_000);
+      story.server.handle(serve(recording, { framing: 'chunks' }));
+      await story.archived(recording);
+    });
+  });
+
+  describe('from a server in trouble', () => {
+    it('tries again after passing faults', async () => {
+      const recording = wavOf(2000);
+      const dropped = (_request: unknown, reply: Reply) => reply.reset();
+      story.server.handle(
+        inTurn(respond(503), dropped, respond(429, '', { 'retry-after': 0 }), respond(500), serve(recording)),
+      );
+      expect(await story.archived(recording)).toMatchObject({ urlRefreshes: 0 });
+    });
+
+    it('leaves alone for longer who asks for it', async () => {
+      story.server.handle(respond(503, '', { 'retry-after': 120 }));
+      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryAfterMs: 120_000 });
+      expect(story.server.requests).toHaveLength(1);
+    });
+
+    it('fails when nobody answers', async () => {
+      const port = story.server.port;
+      await story.server.close();
+      const error = await story.failed({ urls: [`http://127.0.0.1:${port}/x?s=signature`] });
+      expect(error).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /ECONNREFUSED/ });
+      story.server = await startMediaServer();
+    });
+
+    it.each(['x-chunked', 'chunked, identity', 'gzip, chunked', 'gzip\r\nTransfer-Encoding: chunked'])(
+      'fails on the transfer coding %j, whose end or content is unknown',
+      async (coding) => {
+        story.server.handle(async (_request, reply) => {
+          await reply.write(head(200, { 'content-type': 'audio/wav', 'transfer-encoding': coding }));
+          await reply.write(wavOf(2000).subarray(0, 1000));
+          reply.end();
+        });
+        expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
+      },
+    );
+
+    it('takes what came through a proxy (HTTP 203)', async () => {
+      const recording = wavOf(2000);
+      story.server.handle(respond(203, recording));
+      await story.archived(recording);
+    });
+
+    it('fails on an answer that makes no sense', async () => {
+      story.server.handle(respond(418, 'bad'));
+      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 418/ });
+      expect(story.server.requests).toHaveLength(1);
+    });
+  });
+
+  describe('that is cancelled', () => {
+    const reason = new Error('shutting down');
+
+    async function cancelled(run: Partial<TransferRun>): Promise<void> {
+      await expect(story.harness.run({ key: story.key, urls: [story.url()], ...run })).rejects.toBe(reason);
+    }
+
+    it('before it begins', async () => {
+      await cancelled({ signal: AbortSignal.abort(reason) });
+      expect(story.server.requests).toHaveLength(0);
+    });
+
+    it('while it waits for an answer', async () => {
+      const stop = new AbortController();
+      story.server.handle(() => stop.abort(reason));
+      await cancelled({ signal: stop.signal });
+    });
+
+    it('while it receives, and lets go of the connection', async () => {
+      const stop = new AbortController();
+      let stopped = false;
+      story.server.handle(async (_request, reply) => {
+        await reply.write(head(200, { 'content-length': 100 * MIB }));
+        await reply.write(wav(Buffer.alloc(0), { riffBytes: 100 * MIB - 8 }));
+        for (let piece = 0; piece < 99; piece++) await reply.write(Buffer.alloc(MIB));
+        stopped = true;
+      });
+      await cancelled({ signal: stop.signal, onProgress: (bytes) => bytes > 10 * MIB && stop.abort(reason) });
+      await vi.waitUntil(() => stopped);
+    });
+
+    it('while it waits for memory', async () => {
+      const stop = new AbortController();
+      story.server.handle(serve(wavOf(1000)));
+      const others = await story.harness.memory.acquire(story.harness.memory.limitBytes, {}, stop.signal);
+      const result = cancelled({ signal: stop.signal });
+      await vi.waitUntil(() => story.harness.memory.waiting === 1);
+      stop.abort(reason);
+      await result;
+      others();
+    });
+
+    it('while it pauses between tries', async () => {
+      const stop = new AbortController();
+      story.server.handle((request, reply) => {
+        setImmediate(() => stop.abort(reason));
+        return respond(503, '', { 'retry-after': 4 })(request, reply);
+      });
+      await cancelled({ signal: stop.signal });
+    });
+  });
+
+  describe('within bounds', () => {
+    /** The same archive, reading a body only as the gate allows. */
+    function slowStore(beforeChunk: () => Promise<void>): ArchiveStore {
+      return {
+        ...story.archive.store,
+        writeStream(to, body, info, mode, signal) {
+          async function* slowly() {
+            for await (const chunk of body.chunks) {
+              await beforeChunk();
+              yield chunk;
+            }
+          }
+          return story.archive.store.writeStream(
+            to,
+            { ...body, sha256: () => body.sha256(), chunks: slowly() },
+            info,
+            mode,
+            signal,
+          );
+        },
+      };
+    }
+
+    it('does not read ahead of a slow archive', async () => {
+      await story.harness.close();
+      const recording = wavOf(50 * MIB);
+      story.server.handle(serve(recording));
+      const slow = gate();
+      const { promise: reading, resolve } = Promise.withResolvers<void>();
+      let received = 0;
+      story.harness = createHarness(
+        slowStore(() => {
+          resolve();
+          return slow.passed;
+        }),
+      );
+      const result = story.archived(recording, {
+        onProgress(bytes) {
+          received = bytes;
+        },
+      });
+      await reading;
+      // What the sockets hold between them is all that is sent.
+      await sendingHasStopped(story.server);
+      expect(received).toBeLessThan(256 * 1024);
+      expect(story.server.writtenBytes).toBeLessThan(20 * MIB);
+      slow.open();
+      await result;
+    });
+
+    it('is not broken off because the archive is slower than the idle timeout', async () => {
+      await story.harness.close();
+      const recording = wavOf(4 * MIB);
+      story.server.handle(serve(recording));
+      const slow = gate();
+      const { promise: reading, resolve: reads } = Promise.withResolvers<void>();
+      vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+      story.harness = createHarness(
+        slowStore(() => {
+          reads();
+          return slow.passed;
+        }),
+        { idleTimeoutMs: 10_000 },
+      );
+      const result = story.archived(recording);
+      await reading;
+      // An hour in which the archive takes nothing.
+      vi.advanceTimersByTime(3_600_000);
+      slow.open();
+      expect(await result).toMatchObject({ resumes: 0 });
+      expect(story.server.requests).toHaveLength(1);
+    });
+
+    it('is broken off once the source itself delivers nothing for the idle timeout', async () => {
+      await story.harness.close();
+      const recording = wavOf(4 * MIB);
+      story.server.handle(
+        serve(recording, { etag: ETAG, ranges: true, breaks: [2 * MIB], breakBy: 'stall' }),
+      );
+      vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+      story.harness = createHarness(story.archive.store, { idleTimeoutMs: 10_000 });
+      const result = story.archived(recording);
+      // Each tick counts only while the source is waited for, so how many it takes is left open.
+      await vi.waitUntil(
+        () => {
+          vi.advanceTimersByTime(2500);
+          return story.server.requests.length === 2;
+        },
+        { timeout: 20_000 },
+      );
+      expect(await result).toMatchObject({ resumes: 1 });
+    });
+
+    it('keeps many transfers together within the memory budget', async () => {
+      const recording = wavOf(3 * MIB);
+      story.server.handle(serve(recording));
+      let most = 0;
+      await story.use({
+        memoryBytes: 8 * MIB,
+        observe: {
+          onBytes() {
+            most = Math.max(most, story.harness.memory.usedBytes);
+          },
+        },
+      });
+      await Promise.all(
+        Array.from({ length: 12 }, (_, index) => story.archived(recording, { key: `${story.key}-${index}` })),
+      );
+      expect(most).toBeGreaterThan(0);
+      expect(most).toBeLessThanOrEqual(8 * MIB);
+    });
+
+    it('gets by with a budget smaller than one transfer needs', async () => {
+      await story.use({ memoryBytes: 1000 });
+      const recording = wavOf(2 * MIB);
+      story.server.handle(serve(recording));
+      await Promise.all(
+        [0, 1, 2].map((index) => story.archived(recording, { key: `${story.key}-${index}` })),
+      );
+    });
+  });
+});
