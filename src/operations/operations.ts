@@ -1,4 +1,4 @@
-import { isErrorCode } from '../domain/errors.ts';
+import { isErrorCode, isVoicemailError } from '../domain/errors.ts';
 import type {
   ArchiverStats,
   CancelOutcome,
@@ -53,6 +53,8 @@ export interface Operations {
  * more, the worker finds out which are archived.
  */
 const MAX_ARCHIVE_LOOKUPS = 100;
+/** A session whose transcript is awaited, and that the queue has lost, is looked at again so soon (milliseconds). */
+const LOOK_AGAIN_MS = 1_000;
 /** All of them together take no longer than this: who sends sessions waits for the queue, not for the archive. */
 const ARCHIVE_LOOKUPS_MS = 5_000;
 
@@ -72,8 +74,13 @@ export function createOperations(
     // The one that used the time up has told it.
     if (signal.aborted) return false;
     try {
-      return (await store?.head(manifestKey(session), signal)) !== undefined;
+      const manifest = store && (await readManifest(session, store, signal));
+      // The queue has lost it, and with it that its transcript is awaited.
+      if (manifest?.transcript.state === 'pending') await queue.awaitTranscript(session, LOOK_AGAIN_MS);
+      return manifest !== undefined;
     } catch (error) {
+      // It is there, whatever it says.
+      if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return true;
       // Taking sessions in must not depend on the archive: the worker will look again.
       log.warn(
         { session: session.sessionId, err: error },

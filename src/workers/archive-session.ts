@@ -15,6 +15,7 @@ import { sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
 import { redact } from '../util/redact.ts';
+import { isFinal } from './failure-policy.ts';
 import { rewriteManifest, rewritePartialManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, relativeKey, saveRecordings } from './save-recordings.ts';
 
@@ -222,7 +223,7 @@ function describeMissing({ fileName, error, at }: FailedRecording): MissingRecor
 
 /** What can still change comes first: the session is tried on for its sake. */
 function mostRelevant(failed: readonly FailedRecording[]): VoicemailError {
-  const [first] = failed.toSorted((a, b) => Number(b.error.retryable) - Number(a.error.retryable));
+  const [first] = failed.toSorted((a, b) => Number(isFinal(a.error)) - Number(isFinal(b.error)));
   if (!first) throw new Error('nothing failed');
   return first.error;
 }

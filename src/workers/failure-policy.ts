@@ -121,6 +121,12 @@ const NO_VOICEMAIL: ReadonlySet<ErrorCode> = new Set([
   'SESSION_NOT_FOUND',
 ]);
 
+/** Whether a failure can't change, so that a session fails for it at once. */
+export function isFinal({ code, retryable }: VoicemailError): boolean {
+  const { waits, mayBeFinal } = FAILURE_RULES[code];
+  return waits === 'never' || (mayBeFinal === true && !retryable);
+}
+
 /** Turns an error into what the queue does next, by {@link FAILURE_RULES}. */
 export function decideOutcome(
   attempt: FailedAttempt,
@@ -134,7 +140,7 @@ export function decideOutcome(
     const holdMs = error.retryAfterMs ?? limits.unauthorizedPauseMs;
     return { ...waits(attempt, error, attempt.now + withJitter(holdMs, random)), holdMs };
   }
-  if (rule.waits === 'never' || (rule.mayBeFinal && !error.retryable)) return failed(attempt, error);
+  if (isFinal(error)) return failed(attempt, error);
   if (rule.usesAttempts) return decideByAttempts(attempt, error, limits, random);
 
   const polls = nextPoll(attempt, error.code);

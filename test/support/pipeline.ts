@@ -8,6 +8,7 @@ import type { Config, KoreConfig, WorkConfig } from '../../src/config/config.ts'
 import type { EnqueueOutcome, EnqueueRequest } from '../../src/domain/requests.ts';
 import type { SessionView } from '../../src/domain/views.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
+import { transcriptQueueName } from '../../src/jobs/session-queue.ts';
 import type { Operations } from '../../src/operations/operations.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
@@ -257,13 +258,11 @@ export async function startPipeline(
 /** Makes every waiting session due, and ends the pause of calls. */
 async function endWaits(config: Config): Promise<void> {
   const backend = await openBackend(config.queue, silent);
-  const queue = new Queue(
-    backend.queueName(config.queue.name),
-    { ...backend.options('producer') },
-    backend.factory,
-  );
-  await Promise.all((await queue.getDelayed()).map((job) => job.promote()));
-  await queue.close();
+  for (const name of [config.queue.name, transcriptQueueName(config.queue.name)]) {
+    const queue = new Queue(backend.queueName(name), { ...backend.options('producer') }, backend.factory);
+    await Promise.all((await queue.getDelayed()).map((job) => job.promote()));
+    await queue.close();
+  }
   await forgetCallPause(backend, config.queue.name);
   await backend.close();
 }

@@ -1,0 +1,419 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Voicemail } from '../../src/domain/voicemail.ts';
+import { parseTranscript } from '../../src/storage/documents.ts';
+import { manifestKey, sessionPrefix, transcriptKey } from '../../src/storage/layout.ts';
+import type { ArchiveStore } from '../../src/storage/store.ts';
+import { archiveSession } from '../../src/workers/archive-session.ts';
+import { firstLookIn, settleSession } from '../../src/workers/settle.ts';
+import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
+import { wavOf } from '../support/audio.ts';
+import { describeOnEachSetup, hashOf } from '../support/main-setups.ts';
+import { type MediaServer, respond, startMediaServer } from '../support/media-server.ts';
+import { SPOKEN } from '../support/pipeline.ts';
+import { createHarness, type TransferHarness } from '../support/transfers.ts';
+
+const HOUR_MS = 3_600_000;
+const never = new AbortController().signal;
+
+/** An ObjectId of that time. */
+function idOf(time: Date): string {
+  const seconds = Math.floor(time.getTime() / 1000).toString(16);
+  const random = Math.floor(Math.random() * 2 ** 48).toString(16);
+  return seconds + random.padStart(16, '0');
+}
+
+const message = (id: string, text: string | null = `text of ${id}`) => ({
+  _id: id,
+  lang: 'en',
+  components: text === null ? [] : [{ cT: 'text', data: { text } }],
+});
+
+describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
+  let archive: TestArchive;
+  let media: MediaServer;
+  let harness: TransferHarness;
+  beforeAll(async () => {
+    archive = await openTestArchive(kind);
+    media = await startMediaServer();
+    // What begins with the same number has the same bytes.
+    media.handle((request, reply) =>
+      respond(200, audioOf(/\/(\d+)/.exec(request.target)?.[1] ?? ''))(request, reply),
+    );
+    harness = createHarness(archive.store);
+  });
+  afterAll(async () => {
+    await harness.close();
+    await media.close();
+    await archive.close();
+  });
+
+  const audio = new Map<string, Buffer>();
+  const audioOf = (name: string): Buffer => {
+    const bytes = audio.get(name) ?? wavOf(1_000);
+    audio.set(name, bytes);
+    return bytes;
+  };
+  const recording = (number: number, fileName = `${number}.wav`, variant = 'a') => ({
+    fileName,
+    fileUrl: `${media.origin}/${number}/${variant}?e=4000000000&s=SECRETSIGNATURE`,
+  });
+  const voicemail = (parts: Partial<Voicemail>): Voicemail => ({
+    readiness: 'ready',
+    status: 'success',
+    recordings: [],
+    withoutUrl: [],
+    transcriptions: [],
+    ...parts,
+  });
+
+  /** A session that is archived, and what may be done with it. */
+  async function archived(listed: Partial<Voicemail>) {
+    const now = new Date();
+    const session = { botId: 'st-1', sessionId: idOf(now) };
+    const state = { listed: voicemail(listed), now, store: archive.store as ArchiveStore };
+    const deps = () => ({
+      fetchVoicemail: async () => state.listed,
+      store: state.store,
+      transfer: harness.transfer,
+      now: () => state.now,
+      onProgress: () => undefined,
+    });
+    const archiveAgain = (force: boolean) =>
+      archiveSession({ ...session, force, callClass: 'live' }, deps(), never);
+    await archiveAgain(false);
+    const read = async (key: string) => (await archive.store.read(key, never)) ?? Buffer.alloc(0);
+    return {
+      session,
+      state,
+      deps,
+      archiveAgain,
+      look: (waits: Partial<Parameters<typeof settleSession>[1]> = {}) =>
+        settleSession(
+          session,
+          { transcriptWaitMs: 24 * HOUR_MS, settleWaitMs: HOUR_MS, extraMs: HOUR_MS, ...waits },
+          deps(),
+          never,
+        ),
+      manifest: async () => JSON.parse((await read(manifestKey(session))).toString()),
+      transcript: async () => {
+        const bytes = await read(transcriptKey(session));
+        return { bytes, ...parseTranscript(bytes, 'k') };
+      },
+      names: async () => {
+        const prefix = archive.store.fullKey(`${sessionPrefix(session)}-`).slice(0, -1);
+        return (await archive.list())
+          .filter((key) => key.startsWith(prefix))
+          .map((key) => key.slice(prefix.length))
+          .sort();
+      },
+    };
+  }
+
+  it('adds a recording and a message that came late, as the next revision', async () => {
+    const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
+    one.state.listed = voicemail({
+      recordings: [recording(2), recording(1)],
+      transcriptions: [message('a'), message('b')],
+    });
+    expect(await one.look()).toMatchObject({ added: { recordings: 1, messages: 1 }, isSettled: false });
+    const manifest = await one.manifest();
+    expect(manifest).toMatchObject({ revision: 2, transcript: { messages: 2 } });
+    expect(manifest.recordings.map(({ fileName }: { fileName: string }) => fileName)).toEqual([
+      '1.wav',
+      '2.wav',
+    ]);
+    const { bytes, messages } = await one.transcript();
+    expect(messages.map(({ id }) => id)).toEqual(['a', 'b']);
+    expect(manifest.transcript.sha256).toBe(hashOf(bytes));
+
+    one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
+    expect(await one.look()).toMatchObject({ added: { recordings: 0, messages: 0 }, isSettled: true });
+    expect((await one.manifest()).revision).toBe(2);
+  });
+
+  it('takes a changed message for the same one, and lets none go away', async () => {
+    const one = await archived({
+      recordings: [recording(1)],
+      transcriptions: [message('a'), message('b'), message('c')],
+    });
+    one.state.listed = voicemail({
+      recordings: [recording(1)],
+      transcriptions: [message('a', 'corrected'), message('c', null)],
+    });
+    await one.look();
+    const { messages } = await one.transcript();
+    expect(messages.map(({ text }) => text)).toEqual(['corrected', 'text of b', 'text of c']);
+    expect((await one.manifest()).transcript.messages).toBe(3);
+  });
+
+  it.each([
+    ['with another name and the same place', () => [recording(1, 'renamed.wav'), recording(2)]],
+    [
+      'with another name, another place and the same bytes',
+      () => [recording(1, 'renamed.wav', 'b'), recording(2)],
+    ],
+    ['twice under two places', () => [recording(1), recording(2), recording(1, 'again.wav', 'c')]],
+    ['no longer', () => [recording(2)]],
+  ] as const)('changes nothing when a recording is listed %s', async (_, listed) => {
+    const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
+    const [before, names] = [await one.manifest(), await one.names()];
+    one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
+    await one.look();
+    expect(await one.manifest()).toEqual(before);
+    expect(await one.names()).toEqual(names);
+  });
+
+  it('keeps two recordings apart that share a path', async () => {
+    const at = (fileName: string, query: string) => ({
+      fileName,
+      fileUrl: `${media.origin}/media?file=/${query}&e=4000000000&s=SECRETSIGNATURE`,
+    });
+    const one = await archived({ recordings: [at('a.wav', '1')], transcriptions: [message('a')] });
+    one.state.listed = voicemail({
+      recordings: [at('a.wav', '1'), at('b.wav', '2')],
+      transcriptions: [message('a')],
+    });
+    expect((await one.look()).added.recordings).toBe(1);
+    expect((await one.manifest()).recordings).toHaveLength(2);
+  });
+
+  it('tries a late recording on that can not be had, and tells when it gives it up', async () => {
+    const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
+    const listed = { fileName: 'late.wav', message: 'it has no URL' };
+    one.state.listed = voicemail({
+      recordings: [recording(1)],
+      withoutUrl: [listed],
+      transcriptions: [message('a')],
+    });
+    one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
+    const look = await one.look();
+    expect(look).toMatchObject({ isSettled: false, isAwaiting: true });
+    expect(look.failed.map(({ fileName, error }) => [fileName, error.code])).toEqual([
+      ['late.wav', 'RECORDING_NOT_READY'],
+    ]);
+    one.state.now = look.nextLookAt ?? new Date(0);
+    expect(await one.look()).toMatchObject({ isSettled: true, failed: [{ fileName: 'late.wav' }] });
+  });
+
+  /** Holds the next write of a key until it is let go. */
+  function holdingWrites(store: ArchiveStore, key: string) {
+    const reached = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    const held: ArchiveStore = {
+      ...store,
+      async write(at, ...rest) {
+        if (at === key) {
+          reached.resolve();
+          await released.promise;
+        }
+        return store.write(at, ...rest);
+      },
+    };
+    return { held, reached: reached.promise, release: () => released.resolve() };
+  }
+
+  it('that is stale does not put `absent` over a transcript that has come meanwhile', async () => {
+    const one = await archived({ recordings: [recording(1)] });
+    one.state.now = new Date(one.state.now.getTime() + 25 * HOUR_MS);
+    const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
+    one.state.store = held;
+    const stale = one.look();
+    await reached;
+    one.state.store = archive.store;
+    one.state.listed = voicemail({ recordings: [recording(1)], transcriptions: [message('a')] });
+    expect((await one.look()).transcript).toBe('archived');
+    release();
+    expect((await stale).transcript).toBe('archived');
+    expect(await one.manifest()).toMatchObject({
+      revision: 2,
+      transcript: { state: 'archived', messages: 1 },
+    });
+  });
+
+  it('that is stale does not undo what was archived again by force meanwhile', async () => {
+    const one = await archived({ recordings: [recording(1)] });
+    one.state.listed = voicemail({ recordings: [recording(1), recording(2)] });
+    const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
+    one.state.store = held;
+    const stale = one.look();
+    await reached;
+    one.state.store = archive.store;
+    one.state.now = new Date(one.state.now.getTime() + 1_000);
+    one.state.listed = voicemail({
+      recordings: [recording(3), recording(1)],
+      transcriptions: [message('a')],
+    });
+    await one.archiveAgain(true);
+    const forced = await one.manifest();
+    release();
+    expect(await stale).toMatchObject({ transcript: 'archived' });
+    const after = await one.manifest();
+    expect(after).toMatchObject({
+      revision: 3,
+      archivedAt: forced.archivedAt,
+      transcript: forced.transcript,
+    });
+    expect(after.recordings.slice(0, 2)).toEqual(forced.recordings);
+    expect(after.recordings.map(({ fileName }: { fileName: string }) => fileName)).toEqual([
+      '3.wav',
+      '1.wav',
+      '2.wav',
+    ]);
+    const { bytes } = await one.transcript();
+    expect(after.transcript.sha256).toBe(hashOf(bytes));
+  });
+
+  it('at the same moment as another one names what both have found', async () => {
+    const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
+    const { held, reached, release } = holdingWrites(archive.store, transcriptKey(one.session));
+    one.state.listed = voicemail({
+      recordings: [recording(1), recording(2)],
+      transcriptions: [message('a'), message('b')],
+    });
+    one.state.store = held;
+    const first = one.look();
+    await reached;
+    one.state.store = archive.store;
+    one.state.listed = voicemail({
+      recordings: [recording(1), recording(3)],
+      transcriptions: [message('a'), message('c')],
+    });
+    await one.look();
+    release();
+    await first;
+    const manifest = await one.manifest();
+    expect(manifest.recordings).toHaveLength(3);
+    const { bytes, messages } = await one.transcript();
+    expect(messages.map(({ id }) => id)).toEqual(['a', 'c', 'b']);
+    expect(manifest.transcript).toMatchObject({ sha256: hashOf(bytes), messages: 3 });
+  });
+
+  it('finds nothing to do for a session that was taken away', async () => {
+    const one = await archived({ recordings: [recording(1)] });
+    const look = await settleSession(
+      { botId: 'st-1', sessionId: 'gone' },
+      { transcriptWaitMs: 0, settleWaitMs: HOUR_MS, extraMs: 0 },
+      one.deps(),
+      never,
+    );
+    expect(look).toMatchObject({ isSettled: true, added: { recordings: 0, messages: 0 } });
+  });
+});
+
+describe('the first look at an archived session', () => {
+  const archivedAt = new Date('2026-03-01T12:00:00Z');
+  const at = (hours: number) => new Date(archivedAt.getTime() + hours * HOUR_MS);
+  const lookIn = (
+    sessionId: string,
+    transcript: 'pending' | 'archived',
+    settleWaitMs: number,
+    now = archivedAt,
+  ) =>
+    firstLookIn(
+      { botId: 'b', sessionId, archivedAt, transcript },
+      { settleWaitMs, pollDelayMs: 30_000 },
+      now,
+    );
+
+  it.each([
+    ['is that for its transcript, while that is awaited', idOf(at(0)), 'pending', HOUR_MS, at(0), 30_000],
+    ['comes after SETTLE_WAIT', idOf(at(0)), 'archived', HOUR_MS, at(0), HOUR_MS],
+    [
+      'comes after SETTLE_WAIT where nobody knows when it began',
+      'no-object-id',
+      'archived',
+      HOUR_MS,
+      at(0),
+      HOUR_MS,
+    ],
+    [
+      'comes when that is over, from its archiving on',
+      idOf(at(0)),
+      'archived',
+      HOUR_MS,
+      at(0.25),
+      HOUR_MS * 0.75,
+    ],
+    [
+      'is not needed when it began long before it was archived',
+      idOf(at(-2)),
+      'archived',
+      HOUR_MS,
+      at(0),
+      undefined,
+    ],
+    ['is not needed when the time is over', idOf(at(0)), 'archived', HOUR_MS, at(1), undefined],
+    ['is turned off by SETTLE_WAIT=0', idOf(at(0)), 'archived', 0, at(0), undefined],
+  ] as const)('%s', (_, sessionId, transcript, settleWaitMs, now, expected) => {
+    expect(lookIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
+  });
+});
+
+describeOnEachSetup(
+  'a worker',
+  (start) => {
+    it('adds what comes late, shows it, and names it in the next revision', async () => {
+      let isLate = false;
+      const pipeline = await start({ work: { settleWaitMs: HOUR_MS } });
+      const sessionId = pipeline.sandbox.addSession({
+        recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav' }],
+        transcription: [SPOKEN, SPOKEN],
+        answer: (built) => {
+          const [recording, ...recordings] = built['voicemail recording'] as unknown[];
+          const [message, ...messages] = built.transcriptions as unknown[];
+          return {
+            ...built,
+            'voicemail recording': isLate ? [recording, ...recordings] : [recording],
+            transcriptions: isLate ? [message, ...messages] : [message],
+          };
+        },
+      });
+      await pipeline.enqueue(sessionId);
+      expect((await pipeline.ends(sessionId)).recordings).toHaveLength(1);
+      expect(await pipeline.manifest(sessionId)).toMatchObject({ revision: 1, transcript: { messages: 1 } });
+      isLate = true;
+      await pipeline.skipWaits();
+      const view = await pipeline.waitFor(sessionId, ({ recordings }) => recordings?.length === 2);
+      const upstream = pipeline.sandbox.session(sessionId).recordings.map((one) => one.sha256());
+      expect(view).toMatchObject({ state: 'archived', progress: { recordings: 2, recordingsDone: 2 } });
+      expect(view.recordings?.map(({ sha256 }) => sha256)).toEqual(upstream);
+      const manifest = await pipeline.manifest(sessionId);
+      expect(manifest).toMatchObject({ revision: 2, transcript: { messages: 2 } });
+      expect(manifest.recordings.map(({ sha256 }) => sha256)).toEqual(upstream);
+    });
+
+    it.each([
+      ['a worker that archives it', { priority: 'live' as const }, true],
+      ['whoever asks for it', { priority: 'live' as const }, false],
+    ])(
+      'looks again for a transcript that Redis has forgotten to be awaited, through %s',
+      async (_, request, viaWorker) => {
+        let hasCome = false;
+        const pipeline = await start({ work: { pollDelayMs: HOUR_MS } });
+        const sessionId = pipeline.sandbox.addSession({
+          transcription: SPOKEN,
+          answer: (built) => (hasCome ? built : { ...built, transcriptions: [] }),
+        });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        expect((await pipeline.manifest(sessionId)).transcript.state).toBe('pending');
+        hasCome = true;
+        // A queue of its own, which knows nothing of the session.
+        const forgetful = await start({ existingSandbox: pipeline.sandbox, work: { pollDelayMs: 20 } });
+        if (viaWorker) {
+          // More than are looked up one by one: the worker finds out.
+          const others = Array.from({ length: 100 }, () =>
+            pipeline.sandbox.addSession({ transcription: SPOKEN }),
+          );
+          await forgetful.request(...[sessionId, ...others].map((id) => ({ sessionId: id, ...request })));
+        } else {
+          expect(await forgetful.request({ sessionId, ...request })).toEqual(['already-archived']);
+        }
+        await expect
+          .poll(async () => (await forgetful.manifest(sessionId)).transcript.state, { timeout: 20_000 })
+          .toBe('archived');
+      },
+    );
+  },
+  [{ queue: 'redis', archive: 'file' }],
+);
