@@ -34,6 +34,15 @@ describe.concurrent('the program', () => {
     expect([code, stdout]).toEqual([2, '']);
   });
 
+  it('asks what a misspelt variable was meant to be, before it goes by a default', async () => {
+    const { code, stdout, stderr } = await runCli(['start'], {
+      env: { ...KORE, ARCHIVE_URI: 's3://voicemails' },
+    });
+
+    expect(stderr).toMatch(/ARCHIVE_URI: is not known: did you mean ARCHIVE_URL\?/);
+    expect([code, stdout]).toEqual([2, '']);
+  });
+
   it('names every fault of the configuration in one message, and ends with 2', async () => {
     const { code, stdout, stderr } = await runCli(['start'], {
       env: {

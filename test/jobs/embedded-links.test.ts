@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { openEmbeddedBackend } from '../../src/jobs/backends/embedded.ts';
+import { holdDirectory, openEmbeddedBackend } from '../../src/jobs/backends/embedded.ts';
 import { createLogger } from '../../src/util/log.ts';
 
 test.for(['pgdata', 'lock'])(
@@ -22,3 +22,14 @@ test.for(['pgdata', 'lock'])(
     expect(await readdir(join(top, 'outside'))).toEqual(before);
   },
 );
+
+test('makes a directory that was open to everybody private', async () => {
+  const top = await mkdtemp(join(tmpdir(), 'embedded-mode-'));
+  onTestFinished(() => rm(top, { recursive: true, force: true }));
+  const directory = join(top, 'queue');
+  await mkdir(directory, { mode: 0o777 });
+  await chmod(directory, 0o777);
+  const release = holdDirectory(directory);
+  release();
+  expect((await stat(directory)).mode & 0o777).toBe(0o700);
+});

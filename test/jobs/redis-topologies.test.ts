@@ -1,19 +1,19 @@
-import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { findProgram, freePort, searchPath, startServer } from '../setup/process.ts';
+import { createTestQueue } from '../support/queues.ts';
 import { startCluster, startSentinels } from '../support/redis-topologies.ts';
+import { startRelay } from '../support/relay.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -156,7 +156,7 @@ describe('a Redis that hangs', () => {
     const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', ''];
     const server = await startServer(program, args, 'Ready to accept connections');
     cleanups.push(() => server.stop('SIGKILL'));
-    const relay = await startRelay(port);
+    const relay = await startRelay({ host: '127.0.0.1', port });
     cleanups.push(() => relay.close());
     const { queue, messages } = await open(`redis://127.0.0.1:${relay.port}`);
     expect(await queue.enqueue([session(1001)])).toMatchObject([{ outcome: 'queued' }]);
@@ -179,56 +179,29 @@ describe('a Redis that hangs', () => {
   }, 60_000);
 });
 
-/** A way to a server on which bytes can be held up, as if it hung, or connections refused. */
-async function startRelay(target: number) {
-  const sockets = new Set<Socket>();
-  let state: 'open' | 'held' | 'refusing' = 'open';
-  let refused = 0;
-  const server = createServer((client) => {
-    sockets.add(client);
-    client.on('error', () => undefined);
-    if (state === 'refusing') {
-      refused += 1;
-      client.resetAndDestroy();
-      return;
-    }
-    const upstream = createConnection(target, '127.0.0.1');
-    upstream.on('error', () => client.destroy());
-    client.on('close', () => upstream.destroy());
-    upstream.on('close', () => client.destroy());
-    client.on('data', (bytes) => {
-      if (state !== 'held') upstream.write(bytes);
-    });
-    upstream.pipe(client);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('the relay has no port');
-  const drop = () => {
-    for (const socket of sockets) socket.destroy();
-    sockets.clear();
-  };
-  return {
-    port: address.port,
-    get refused() {
-      return refused;
+describe('a PostgreSQL that hangs', () => {
+  const server = inject('postgresUrl');
+
+  it.skipIf(server === undefined)(
+    'makes an enqueue fail within seconds (needs PostgreSQL)',
+    async () => {
+      const own = await createTestQueue('postgres');
+      cleanups.push(() => own.remove());
+      if (own.config.target.kind !== 'postgres') throw new Error('the queue is none on PostgreSQL');
+      const url = new URL(own.config.target.url);
+      const relay = await startRelay({ host: url.hostname, port: Number(url.port) });
+      cleanups.push(() => relay.close());
+      url.port = String(relay.port);
+      const { queue } = await open(url.href);
+      expect(await queue.enqueue([session(1001)])).toMatchObject([{ outcome: 'queued' }]);
+
+      relay.hold();
+      await expect(queue.enqueue([session(1002)])).rejects.toThrow(QueueUnavailableError);
+      relay.release();
+      await vi.waitFor(async () => {
+        expect(await queue.enqueue([session(1003)])).toMatchObject([{ outcome: 'queued' }]);
+      }, SOON);
     },
-    hold() {
-      state = 'held';
-    },
-    refuse() {
-      state = 'refusing';
-      drop();
-    },
-    /** Connections that were held have lost bytes, so they end. */
-    release() {
-      if (state === 'held') drop();
-      state = 'open';
-    },
-    async close() {
-      server.close();
-      drop();
-      await once(server, 'close');
-    },
-  };
-}
+    60_000,
+  );
+});
