@@ -131,7 +131,7 @@ export interface Access {
   readonly wrongCredentials: WrongCredentials;
 }
 
-/** The part of a request that the guard looks at. */
+/** The part of a request that the guard reads. */
 export interface GuardedRequest {
   readonly id: string;
   readonly headers: IncomingHttpHeaders;

@@ -35,7 +35,7 @@ export function addBackfillRoutes(app: ZodServer, { backfills, defaultBotId }: B
       schema: {
         tags: ['backfills'],
         summary: 'Queue what Kore has of a stretch of time and the archive has not',
-        description: 'One that looks through the same already is joined. Its sessions wait behind live ones.',
+        description: 'One that is under way for the same is joined. Its sessions wait behind live ones.',
         body: BackfillBody,
         response: { 202: BackfillView },
       },

@@ -52,7 +52,8 @@ const SECURITY_SCHEMES = {
   bearer: {
     type: 'http',
     scheme: 'bearer',
-    description: 'one of `API_TOKEN`, or a JSON web token of the configured issuer (`API_JWKS_URL`)',
+    description:
+      'one of `API_TOKEN`, or a JSON web token of the configured issuer (`API_JWKS_URL`); its role decides what it may do, and 403 says what it may not',
   },
   webhookSecret: { type: 'apiKey', in: 'header', name: 'auth', description: 'one of `WEBHOOK_SECRET`' },
   webhookBearer: { type: 'http', scheme: 'bearer', description: 'one of `WEBHOOK_SECRET`' },
@@ -226,7 +227,7 @@ function problem(status: number | 'default', schema: Json): Json {
   };
 }
 
-/** A zod schema as JSON Schema, in which named schemas stand under `#/components/schemas/`. */
+/** A zod schema as JSON Schema, in which named schemas are under `#/components/schemas/`. */
 function toJsonSchema(schema: z.ZodType, components: Schemas): Json {
   const { $schema: _, $defs, ...json } = z.toJSONSchema(schema, { io: 'input', override: simplify });
   Object.assign(components, rename($defs ?? {}));

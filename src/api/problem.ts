@@ -8,7 +8,7 @@ import type { Problem, ProblemCode } from './schemas/sessions.ts';
 
 /** The media type of errors (RFC 9457). */
 export const PROBLEM_TYPE = 'application/problem+json';
-/** The same as it stands in answers. */
+/** The same as it is sent. */
 export const PROBLEM_CONTENT_TYPE = `${PROBLEM_TYPE}; charset=utf-8`;
 
 /** After how many seconds a sender may try again when something behind the API can't be reached. */

@@ -7,7 +7,7 @@ import type { ZodServer } from './validation.ts';
 /** The header that names a request, in both directions and in the log. */
 export const REQUEST_ID_HEADER = 'x-request-id';
 
-/** What ids of others look like: printable, short, and nothing that a log or a header could stumble over. */
+/** Ids of others that are kept: printable, short, and harmless in logs and headers. */
 const REQUEST_ID = /^[A-Za-z0-9._:+=/-]{1,128}$/;
 
 /** The id a request came with, if it is a sane one, otherwise a new one. */
@@ -29,7 +29,7 @@ export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-store',
 };
 
-/** The requests that bring sessions in. All others look at what is there, and would only bury these. */
+/** The requests that bring sessions in. All others only read, and would bury these. */
 const TRACED_ROUTES: ReadonlySet<string> = new Set(['/v1/sessions', '/webhooks/voicemail']);
 
 interface Followed {
@@ -38,7 +38,7 @@ interface Followed {
   code?: string;
 }
 
-/** Follows the requests that bring sessions in, so that what becomes of a session belongs to the trace it came with. */
+/** Follows the requests that bring sessions in, so that the work on a session belongs to the trace it came with. */
 export function traceRequests(app: ZodServer, tracer: RequestTracer): void {
   const requests = new WeakMap<object, Followed>();
   app.addHook('onRequest', (request, reply, done) => {

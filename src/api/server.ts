@@ -159,7 +159,7 @@ const LISTEN_REASONS: Readonly<Record<string, string>> = {
 const BODY_LIMIT_BYTES = 2 * 1024 * 1024;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 30_000;
-/** How often Node looks whether one of these times has passed. */
+/** How often Node checks whether one of these times has passed. */
 const TIMEOUT_CHECK_INTERVAL_MS = 2_000;
 /** Longer than load balancers keep idle connections, so that it is they who close them. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;

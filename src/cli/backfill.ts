@@ -22,7 +22,7 @@ interface BackfillOptions {
   readonly json?: boolean;
 }
 
-/** While nothing happens, the pause between two looks grows. */
+/** While nothing happens, the pause between two polls grows. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 /** A worker takes a backfill within moments, unless it has two in hand already. */

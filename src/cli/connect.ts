@@ -38,7 +38,7 @@ export interface Connection {
 
 /** A process that is just starting, or a command that is about to end, is waited for. */
 const DEFAULT_HOLDER_WAIT_MS = 15_000;
-const HOLDER_LOOK_MS = 200;
+const HOLDER_POLL_MS = 200;
 /** A holder that is busy may take a while to answer. */
 const HOLDER_ANSWER_MS = 15_000;
 
@@ -64,7 +64,7 @@ export async function accessQueue(config: Config, options: AccessOptions): Promi
     }
     if (Date.now() > giveUpAt) throw unreachableHolder(opened, holder);
     if (isFirst) say('The embedded queue is in use by another process; waiting for that one ...\n');
-    await sleep(HOLDER_LOOK_MS, undefined, { signal });
+    await sleep(HOLDER_POLL_MS, undefined, { signal });
   }
 }
 

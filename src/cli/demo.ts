@@ -13,7 +13,7 @@ import { makeDirectories } from '../storage/fs/directories.ts';
 import { createLogger } from '../util/log.ts';
 import { type CliContext, CommandFailed } from './context.ts';
 
-/** How often the display looks at the sessions. */
+/** How often the display reads the sessions. */
 const LOOK_INTERVAL_MS = 150;
 /** A demo that takes longer than this has failed; on a slow machine it takes a fifth of that. */
 const GIVE_UP_AFTER_MS = 180_000;

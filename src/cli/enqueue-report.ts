@@ -22,9 +22,9 @@ interface Ended {
 }
 
 /** Sessions asked about at once. */
-const LOOKS_AT_ONCE = 16;
-/** Sessions looked at before the next pause. */
-const LOOKS_PER_ROUND = 256;
+const VIEWS_AT_ONCE = 16;
+/** Sessions asked about before the next pause. */
+const VIEWS_PER_ROUND = 256;
 /** While nothing happens, the pause between two rounds grows. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
@@ -50,8 +50,8 @@ export async function waitForEnd(
   while (open.length > 0) {
     signal.throwIfAborted();
     // Those that have not ended go to the back, so that a few that take long hide nothing.
-    const round = open.splice(0, LOOKS_PER_ROUND);
-    const unfinished = await lookAt(round, isMaybe, operations, ended);
+    const round = open.splice(0, VIEWS_PER_ROUND);
+    const unfinished = await noteEnded(round, isMaybe, operations, ended);
     open.push(...unfinished);
     onNews(ended);
     if (unfinished.length < round.length) pauseMs = FIRST_PAUSE_MS;
@@ -64,15 +64,15 @@ export async function waitForEnd(
 }
 
 /** Notes how those of the sessions that have ended did so. @returns the others. */
-async function lookAt(
+async function noteEnded(
   sessions: SessionRef[],
   isMaybe: boolean,
   operations: Operations,
   ended: Ended,
 ): Promise<SessionRef[]> {
   const unfinished: SessionRef[] = [];
-  for (let from = 0; from < sessions.length; from += LOOKS_AT_ONCE) {
-    const some = sessions.slice(from, from + LOOKS_AT_ONCE);
+  for (let from = 0; from < sessions.length; from += VIEWS_AT_ONCE) {
+    const some = sessions.slice(from, from + VIEWS_AT_ONCE);
     const views = await Promise.all(some.map((session) => operations.view(session)));
     for (const [index, session] of some.entries()) {
       const view = views[index];
@@ -142,7 +142,7 @@ export class EnqueueReport {
     return this.sessions - this.#counts['already-archived'];
   }
 
-  /** Notes what became of some sessions. */
+  /** Notes the outcomes of some sessions. */
   async add(results: readonly EnqueueResult[]): Promise<void> {
     for (const { outcome } of results) this.#counts[outcome] += 1;
     if (this.#asJson) {
@@ -167,7 +167,7 @@ export class EnqueueReport {
     this.#ended = ended;
   }
 
-  /** Says what it all came to; `error` is what broke it off. */
+  /** Writes the summary; `error` is what broke it off. */
   async end(error?: unknown): Promise<void> {
     if (this.#asJson) await this.#endJson(error);
     else if (this.sessions > 0) await this.#context.out.lines(this.#summary());

@@ -18,7 +18,7 @@ export function scheduleCommand(context: CliContext): Command {
   const command = new Command('schedule').description('Backfills on a timetable').addHelpText(
     'after',
     `
-Times are UTC. Each run looks back from when it was due, so that one that was missed while everything was down is
+Times are UTC. Each run goes back from when it was due, so that one that was missed while everything was down is
 made up for. Schedules live in the queue; those that SCHEDULES declares are set again when a worker starts, and when they
 are gone while workers run.
 
@@ -44,7 +44,7 @@ Examples:
         .makeOptionMandatory(),
     )
     .addOption(
-      new Option('--lookback <time>', 'how far back each run looks, as 48h')
+      new Option('--lookback <time>', 'how far back each run goes, as 48h')
         .argParser(asArgument(parseLookback))
         .makeOptionMandatory(),
     )
@@ -90,7 +90,7 @@ async function list(context: CliContext, { json }: { readonly json?: boolean }):
           schedules.map(({ name, cron, lookbackMs, nextRunAt }) => [
             name,
             cron,
-            `looks back ${timeSpan(lookbackMs)}`,
+            `goes back ${timeSpan(lookbackMs)}`,
             nextRunAt === undefined ? '' : `next ${nextRunAt}`,
           ]),
         ),

@@ -35,7 +35,7 @@ export class VerifyReport {
     this.#hasBegun = true;
   }
 
-  /** Says what it all came to; `error` is what broke it off. */
+  /** Writes the summary; `error` is what broke it off. */
   async end(error?: unknown): Promise<void> {
     if (this.#asJson) await this.#endJson(error);
     else await this.#out.lines(this.#summary(error !== undefined));
@@ -84,7 +84,7 @@ function visible(text: string): string {
   );
 }
 
-/** What became of the sessions that are broken. */
+/** The outcomes for the sessions that are broken. */
 export interface RepairCounts {
   readonly queued: number;
   /** They were in the queue before: still to be archived, or under way. */

@@ -141,7 +141,7 @@ async function tryObject(client: S3Client, store: ArchiveStore, target: S3Target
   const key = `${directory}probe`;
   const address = { Bucket: target.bucket, Key: store.fullKey(key), ...ownerParameters(target.s3) };
   let leftover: Leftover | undefined;
-  // Not `absent`, which looks before it writes: what is missing then would not be clear.
+  // Not `absent`, which reads before it writes: what is missing then would not be clear.
   const writeFault = await faultOf(() => store.write(key, PROBE_BODY, PROBE_INFO, 'replace', signal));
   const isWritten = writeFault === undefined;
   let readFault: unknown;

@@ -14,7 +14,7 @@ const OVERWRITES = 'archive overwrites';
 const PARTS = 'archive parts';
 const LIFECYCLE = 'archive lifecycle';
 
-const LOOK = 'look at the network between here and the bucket, and at AWS_ENDPOINT_URL_S3 if it is set';
+const NETWORK_FIX = 'check the network between here and the bucket, and AWS_ENDPOINT_URL_S3 if it is set';
 
 /** Four results: written, read and deleted; never overwritten; large objects; what clears unfinished ones. */
 export async function checkBucket(
@@ -118,7 +118,10 @@ function judgeLifecycle({ lifecycle }: BucketFindings, target: S3Target): CheckR
   const { rules, fault } = lifecycle;
   if (!rules) {
     if (isForbidden(fault)) {
-      return skipped(LIFECYCLE, 'the rules may not be read (s3:GetLifecycleConfiguration), so look yourself');
+      return skipped(
+        LIFECYCLE,
+        'the rules may not be read (s3:GetLifecycleConfiguration), so check them yourself',
+      );
     }
     if (isNotImplemented(fault)) return skipped(LIFECYCLE, 'the store has no lifecycle rules');
     return skipped(
@@ -162,7 +165,7 @@ function daysOf(rule: LifecycleRule, { prefix }: S3Target): number[] {
 }
 
 function fail(name: string, fault: unknown, { bucket }: S3Target): CheckResult {
-  const { message, fix } = faultOf(toArchiveS3Error(fault, bucket), LOOK);
+  const { message, fix } = faultOf(toArchiveS3Error(fault, bucket), NETWORK_FIX);
   return failed(name, message, fix);
 }
 

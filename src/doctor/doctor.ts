@@ -1,4 +1,4 @@
-/** Looks at everything that archiving depends on, and says what to fix. */
+/** Checks everything that archiving depends on, and says what to fix. */
 
 import type { QueueConfig } from '../config/config.ts';
 import type { Environment } from '../config/settings.ts';
@@ -12,7 +12,7 @@ import { checkKore } from './kore.ts';
 /** For each of the checks; every one of them has shorter limits of its own for each step. */
 const CHECK_TIMEOUT_MS = 30_000;
 
-/** What the checks look at. */
+/** What the checks need. */
 export interface DoctorOptions {
   readonly environment: Environment;
   /** As in `process.versions.node`. */
@@ -66,7 +66,7 @@ function startChecks(
   return [...servers, clocks];
 }
 
-const UNSOUND = 'not looked at, as its configuration is not right';
+const UNSOUND = 'not checked, as its configuration is not right';
 
 /** A check that fails in a way it does not know of itself is a result as well, and keeps no other from being told. */
 async function bounded(
@@ -83,9 +83,9 @@ async function bounded(
     if (signal.aborted) throw signal.reason;
     if (timeout.aborted) {
       const message = `no result after ${timeoutMs / 1000} s`;
-      return [failed(name, message, 'look at the network between here and the server (firewall, proxy)')];
+      return [failed(name, message, 'check the network between here and the server (firewall, proxy)')];
     }
-    const { message, fix } = faultOf(error, 'look at the message, and at the configuration');
+    const { message, fix } = faultOf(error, 'check the configuration');
     return [failed(name, message, fix)];
   }
 }

@@ -10,7 +10,7 @@ import { nearestDirectory } from './directory.ts';
 const NAME = 'queue';
 
 /** By the system's code. */
-const MENDS: Readonly<Record<string, string>> = {
+const FIXES: Readonly<Record<string, string>> = {
   ENOSPC: 'free some space',
   EDQUOT: 'free some space',
   EROFS: 'mount it writable',
@@ -47,7 +47,7 @@ export async function checkEmbedded(
   } catch (error) {
     const code = systemCode(error);
     const detail = code ?? (error instanceof Error ? error.message : String(error));
-    const fix = `${MENDS[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
+    const fix = `${FIXES[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;
     return [failed(NAME, `the directory ${target.directory} can not be written to (${detail})`, fix)];
   }
 }
@@ -63,7 +63,7 @@ export interface EmbeddedFindings {
 }
 
 /**
- * Writes a file into the directory and removes it (or, where it is to be made yet, asks whether it can be), and looks
+ * Writes a file into the directory and removes it (or, where it is to be made yet, asks whether it can be), and checks
  * whether a process holds the queue. Leaves nothing behind.
  *
  * @throws the file system's own error where the directory is of no use.
@@ -85,7 +85,7 @@ async function inspectEmbedded(target: { readonly directory: string }): Promise<
   return { directory, exists, isHeld: existsSync(join(directory, 'lock')) && isHeld(directory) };
 }
 
-/** Takes the lock for a moment; a `start` in that very moment looks again a little later. */
+/** Takes the lock for a moment; a `start` in that very moment tries again a little later. */
 function isHeld(directory: string): boolean {
   try {
     holdDirectory(directory)();

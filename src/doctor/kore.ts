@@ -25,8 +25,8 @@ const LISTING = 'kore listing';
 /** Whose clock is meant. */
 const CLOCK = 'Kore';
 
-const NOT_KORE = 'correct KORE_HOST, and look for a proxy between here and there that answers in its place';
-const LOOK = 'look at KORE_HOST, and at the network between here and there (firewall, proxy, certificates)';
+const NOT_KORE = 'correct KORE_HOST, and check for a proxy between here and there that answers in its place';
+const NETWORK_FIX = 'check KORE_HOST, and the network between here and there (firewall, proxy, certificates)';
 
 /** Two results: voicemails may be asked for, and so may the listing that backfills go by. */
 export async function checkKore(
@@ -41,13 +41,13 @@ export async function checkKore(
 }
 
 function judgeVoicemail(found: KoreFinding, config: KoreConfig, clock: ClockComparison): CheckResult {
-  const { fault, isKores } = found;
+  const { fault, isKores, isWorded, status } = found;
   const host = new URL(config.baseUrl).host;
   if (isAccepted(found)) {
     return ok(KORE, `${host} accepts the credentials for voicemails of bot ${config.botId}`);
   }
-  const { message, fix } = faultOf(fault, isKores === true ? `look at what ${host} says` : LOOK);
-  if (isKores === false && !isVoicemailError(fault, 'KORE_UNAVAILABLE')) {
+  const { message, fix } = faultOf(fault, isKores === true ? `check what ${host} says` : NETWORK_FIX);
+  if (isKores === false && (status === undefined || status < 500)) {
     return failed(KORE, `what answers at ${host} is not Kore's API (${message})`, NOT_KORE);
   }
   if (isVoicemailError(fault, 'KORE_UNAUTHORIZED')) {
@@ -63,11 +63,11 @@ function judgeVoicemail(found: KoreFinding, config: KoreConfig, clock: ClockComp
       'run this again a little later',
     );
   }
-  if (isVoicemailError(fault, 'SESSION_NOT_FOUND')) {
+  if (status === 404 && !isWorded) {
     return warning(
       KORE,
       `${host} answers "not found" (404), but not in Kore's words: it may be another server`,
-      'look whether KORE_HOST is right',
+      'check KORE_HOST',
     );
   }
   if (isVoicemailError(fault, 'KORE_BAD_RESPONSE') && !fault.retryable) {
@@ -81,7 +81,7 @@ function judgeListing({ listing }: KoreFindings): CheckResult {
   if (!listing) return skipped(LISTING, 'not asked, as the call before failed');
   const by = listing.source === 'calls' ? 'call details' : 'the sessions history';
   if (listing.fault === undefined) return ok(LISTING, `backfills can go by ${by}`);
-  const { message, fix } = faultOf(listing.fault, LOOK);
+  const { message, fix } = faultOf(listing.fault, NETWORK_FIX);
   return warning(LISTING, `backfills can not go by ${by}: ${message}`, fix);
 }
 
@@ -102,6 +102,8 @@ const LIMITS: TransportLimits = {
 interface KoreFinding {
   /** What the answer means as an error; `undefined` when it gave what was asked for. */
   readonly fault: unknown;
+  /** The HTTP status; `undefined` when no answer came. */
+  readonly status: number | undefined;
   /** Whether the answer was a JSON object, as all of Kore's are; `undefined` when none came. */
   readonly isKores: boolean | undefined;
   /** Whether it was an error worded as Kore words its errors. Any other server answers 404 as well. */
@@ -166,18 +168,20 @@ async function askOnce(
 ): Promise<KoreFinding> {
   let isKores: boolean | undefined;
   let isWorded = false;
+  let status: number | undefined;
   try {
     const auth = await signToken(config, now());
     const answer = await exchange.send({ ...request, headers: { ...request.headers, auth } }, signal);
+    ({ status } = answer);
     onDate(header(answer, 'date'));
     const body = parseJson(answer.body);
     isKores = isObject(body);
     isWorded = isEnvelope(body);
     read(answer);
-    return { fault: undefined, isKores, isWorded };
+    return { fault: undefined, status, isKores, isWorded };
   } catch (error) {
     if (signal.aborted) throw error;
-    return { fault: error, isKores, isWorded };
+    return { fault: error, status, isKores, isWorded };
   }
 }
 

@@ -83,7 +83,7 @@ function connectionFault(error: Error): Fault {
   }
   return {
     message: `no answer (${detail})`,
-    fix: 'look at the network between here and there, at QUEUE_URL and at its ?sslmode=',
+    fix: 'check the network between here and there, QUEUE_URL and its ?sslmode=',
   };
 }
 
@@ -136,14 +136,14 @@ async function inspectPostgres(url: string, signal: AbortSignal): Promise<Postgr
   });
   const broken = new Promise<never>((_, reject) => client.on('error', reject));
   try {
-    return await unlessAborted(Promise.race([look(client), broken]), signal);
+    return await unlessAborted(Promise.race([inspect(client), broken]), signal);
   } finally {
     // Not waited for: the server may be the one who does not answer.
     client.end().catch(() => undefined);
   }
 }
 
-async function look(client: Client): Promise<PostgresFindings> {
+async function inspect(client: Client): Promise<PostgresFindings> {
   await client.connect();
   const { rows } = await client.query<FactsRow>(FACTS);
   const [facts] = rows;

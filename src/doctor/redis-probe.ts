@@ -63,13 +63,13 @@ export async function inspectRedis(
   // A command that waits for a connection never tells why there is none.
   const broken = new Promise<never>((_, reject) => client.on('error', (error) => reject(causeOf(error))));
   try {
-    return await unlessAborted(Promise.race([look(client, config), broken]), signal);
+    return await unlessAborted(Promise.race([inspect(client, config), broken]), signal);
   } finally {
     client.disconnect();
   }
 }
 
-async function look(
+async function inspect(
   client: Redis | Cluster,
   { target, prefix, name }: QueueConfig & { readonly target: RedisTarget },
 ): Promise<RedisFindings> {

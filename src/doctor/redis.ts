@@ -111,9 +111,9 @@ function checkEviction({ info, setting }: RedisServer): CheckResult {
   return ok(EVICTION, 'maxmemory-policy is noeviction');
 }
 
-const AOF_MEND =
+const AOF_FIX =
   'CONFIG SET appendonly yes, and the same in redis.conf (or in the parameter group of a managed server)';
-const DISK_MEND = "look at the server's log and at the space on its disk";
+const DISK_FIX = "check the server's log and the space on its disk";
 
 /**
  * Without anything on disk a restart of the server empties the queue, which is a failure; snapshots alone lose
@@ -122,10 +122,10 @@ const DISK_MEND = "look at the server's log and at the space on its disk";
 function checkPersistence({ info, setting }: RedisServer): CheckResult {
   if (info.get('aof_enabled') === '1') {
     if (isBad(info.get('aof_last_write_status'))) {
-      return failed(PERSISTENCE, 'the last write to the append-only file failed', DISK_MEND);
+      return failed(PERSISTENCE, 'the last write to the append-only file failed', DISK_FIX);
     }
     if (isBad(info.get('aof_last_bgrewrite_status'))) {
-      return warning(PERSISTENCE, 'the last rewrite of the append-only file failed', DISK_MEND);
+      return warning(PERSISTENCE, 'the last rewrite of the append-only file failed', DISK_FIX);
     }
     if (setting('appendfsync') === 'no') {
       return warning(
@@ -147,7 +147,7 @@ function checkPersistence({ info, setting }: RedisServer): CheckResult {
     return warning(
       PERSISTENCE,
       'no append-only file, and the server does not tell whether it makes snapshots',
-      AOF_MEND,
+      AOF_FIX,
     );
   }
   if (save === '') {
@@ -156,22 +156,18 @@ function checkPersistence({ info, setting }: RedisServer): CheckResult {
       return warning(
         PERSISTENCE,
         `nothing is kept on disk, only by ${replicas} replica(s): a primary that restarts empty empties them too`,
-        AOF_MEND,
+        AOF_FIX,
       );
     }
-    return failed(
-      PERSISTENCE,
-      'nothing is kept on disk: a restart of the server empties the queue',
-      AOF_MEND,
-    );
+    return failed(PERSISTENCE, 'nothing is kept on disk: a restart of the server empties the queue', AOF_FIX);
   }
   if (isBad(info.get('rdb_last_bgsave_status'))) {
-    return failed(PERSISTENCE, 'no append-only file, and the last snapshot failed', DISK_MEND);
+    return failed(PERSISTENCE, 'no append-only file, and the last snapshot failed', DISK_FIX);
   }
   return warning(
     PERSISTENCE,
     `snapshots alone (save ${save}): a crash of the server loses what was queued since the last one`,
-    AOF_MEND,
+    AOF_FIX,
   );
 }
 
@@ -186,7 +182,7 @@ interface Meaning extends Fault {
 }
 
 const START = 'start the server, or correct host and port in QUEUE_URL';
-const NETWORK = 'look at the network between here and there (firewall, security group), and at QUEUE_URL';
+const NETWORK = 'check the network between here and there (firewall, security group), and QUEUE_URL';
 
 /** In this order; the server's own words come first. */
 const MEANINGS: readonly Meaning[] = [
@@ -234,7 +230,7 @@ const MEANINGS: readonly Meaning[] = [
   {
     pattern: /MISCONF/,
     message: 'it can not write to its disk, and takes nothing more',
-    fix: "look at the server's log and at the space on its disk",
+    fix: "check the server's log and the space on its disk",
   },
   { pattern: /LOADING/, message: 'it is just starting', fix: 'wait until it has loaded its data' },
   {

@@ -12,7 +12,7 @@ export function isTooLongBackfill(from: number, to: number): boolean {
   return to - from > MAX_BACKFILL_YEARS * 366 * 24 * 60 * 60 * 1000;
 }
 
-/** What a backfill is asked to look through. Times are ISO 8601. */
+/** The order of a backfill: which sessions it goes through. Times are ISO 8601. */
 export interface BackfillRequest {
   readonly botId: string;
   readonly from: string;
@@ -23,7 +23,7 @@ export interface BackfillRequest {
   readonly dryRun?: boolean;
 }
 
-/** What became of the sessions listed so far. */
+/** The sessions listed so far, counted by outcome. */
 export interface BackfillCounts {
   /** Voice sessions. */
   readonly listed: number;

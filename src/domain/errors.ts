@@ -27,7 +27,7 @@ const RETRYABLE_BY_CODE = {
   INTERNAL: true,
 } as const;
 
-/** Stable error codes, as they stand in views, logs, metrics and exit messages. */
+/** Stable error codes, as they appear in views, logs, metrics and exit messages. */
 export type ErrorCode = keyof typeof RETRYABLE_BY_CODE;
 
 /** All codes, for validation and documentation. */

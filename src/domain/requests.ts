@@ -70,7 +70,7 @@ export interface QueueActivity {
   readonly failuresByCode: Readonly<Partial<Record<ErrorCode, number>>>;
 }
 
-/** What the queue looks like, and what it has been doing. */
+/** Counts and activity of the queue. */
 export interface ArchiverStats extends QueueStats, QueueActivity {
   /** How those stand that the worker depends on, where the process that answers has one. */
   readonly breakers?: readonly BreakerView[];

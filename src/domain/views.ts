@@ -25,7 +25,7 @@ export interface MissingRecordingView {
   readonly at: string;
 }
 
-/** What an archived session came to; the job's return value. */
+/** The result of archiving a session; the job's return value. */
 export interface SessionResult {
   readonly transcript: TranscriptState;
   readonly recordings: readonly RecordingView[];
@@ -59,7 +59,7 @@ export interface SessionView {
   readonly botId: string;
   readonly state: SessionState;
   readonly transcript?: TranscriptState;
-  /** Attempts made so far; looks at what is not ready yet do not count. */
+  /** Attempts made so far; polls for what is not ready yet do not count. */
   readonly attempts: number;
   readonly enqueuedAt: string;
   readonly startedAt?: string;

@@ -28,7 +28,7 @@ export type JobResult = SessionResult | null;
 
 /** Since when and how often a session has been looked at without using up attempts. */
 export interface Polls {
-  /** Unix milliseconds of the first look. */
+  /** Unix milliseconds of the first poll. */
   readonly since: number;
   /** Looks before the last one. */
   readonly count: number;
@@ -43,7 +43,7 @@ export type PollsByReason = Readonly<Partial<Record<PollReason, Polls>>>;
 /** What a job remembers between attempts, kept in BullMQ's `progress` field. */
 export interface SessionJobProgress {
   readonly transfer?: TransferProgress;
-  /** By the reason why another look was needed. */
+  /** By the reason why another poll was needed. */
   readonly polls?: PollsByReason;
   /** ISO 8601 */
   readonly nextAttemptAt?: string;

@@ -1,4 +1,4 @@
-import { type JobsOptions, Queue } from 'bullmq';
+import { Queue } from 'bullmq';
 import type {
   CancelOutcome,
   CancelQuery,
@@ -18,31 +18,16 @@ import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import { errorListener } from './backends/connection-log.ts';
 import { answered } from './deadline.ts';
-import {
-  BACKFILL_PRIORITY,
-  BULLMQ_STATES,
-  isMaybe,
-  jobId,
-  jobProgress,
-  type SessionJob,
-  type SessionJobData,
-  sessionState,
-} from './session-job.ts';
+import { dataOf, ids, JOB_OPTIONS, newJob, OWN_TRACE, priorityOf } from './new-job.ts';
+import { BULLMQ_STATES, isMaybe, jobId, jobProgress, type SessionJob, sessionState } from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
 import { SessionStats } from './session-stats.ts';
 
-/** Finished sessions stay in the queue for status queries; the archive remembers the others. */
-const KEEP_ARCHIVED = { age: 7 * 24 * 60 * 60, count: 100_000 } as const;
-/** Attempts are bounded by time, in the worker; BullMQ wants a number all the same. */
-const UNBOUNDED_ATTEMPTS = 1_000_000;
 /**
  * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
  * what receives traces drops those of tens of thousands of spans.
  */
 const MAX_IN_ONE_TRACE = 100;
-
-/** For sessions that are not to belong to the trace in which they are queued. */
-const OWN_TRACE = { telemetry: { omitContext: true } } as const satisfies JobsOptions;
 
 /** The states in which a session can be taken out of the queue. */
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
@@ -57,17 +42,6 @@ const LANES = 10;
  * queued as a maybe; in larger requests only those that a backfill queued are.
  */
 const MAX_CERTAINTY_LOOKUPS = 100;
-
-/** Options every job of ours is added with. */
-const JOB_OPTIONS = {
-  attempts: UNBOUNDED_ATTEMPTS,
-  // The worker tells the pause with each failure: see consumer.ts.
-  backoff: { type: 'told-by-worker' },
-  removeOnComplete: KEEP_ARCHIVED,
-  // A failed session stays listed until it is retried or removed by hand.
-  removeOnFail: false,
-  stackTraceLimit: 1,
-} as const satisfies JobsOptions;
 
 /**
  * The sessions in the queue. A session has one job, whose id is made of its ids: so it can't be queued twice,
@@ -157,7 +131,7 @@ export class SessionQueue {
     return jobs.map(({ data }) => ids(data));
   }
 
-  /** How the jobs of sessions stand, by their job ids; sessions without a job are left out. */
+  /** The status of sessions' jobs, by their job ids; sessions without a job are left out. */
   async statuses(sessions: readonly SessionRef[]): Promise<ReadonlyMap<string, JobStatus>> {
     return this.#backend.statuses(this.#sessions, sessions.map(jobId));
   }
@@ -169,20 +143,20 @@ export class SessionQueue {
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
     const status = (await this.#backend.statuses(this.#transcripts, [id])).get(id);
-    // A finished look belongs to an earlier archiving of this session.
+    // A finished poll belongs to an earlier archiving of this session.
     if (status === 'completed' || status === 'failed') await this.#transcripts.remove(id);
     else if (status !== undefined) await this.#bringForward(id, delayMs);
     await this.#transcripts.add('transcript', ids(session), {
       ...JOB_OPTIONS,
       jobId: id,
       delay: delayMs,
-      // What it came to is noted with the session: see noteTranscript.
+      // Its result is noted with the session: see noteTranscript.
       removeOnComplete: true,
     });
   }
 
   /**
-   * Notes with an archived session what became of its transcript.
+   * Notes with an archived session the state of its transcript.
    *
    * @param recordings all of its recordings, where some came late.
    */
@@ -309,7 +283,7 @@ export class SessionQueue {
     return (await this.#sessions.getJob(jobId(session))) as SessionJob | undefined;
   }
 
-  /** What becomes of each session, by its job's id. */
+  /** The outcome for each session, by its job's id. */
   async #enqueue(
     requests: ReadonlyMap<string, EnqueueRequest>,
     isArchived: (session: SessionRef) => Promise<boolean>,
@@ -368,7 +342,7 @@ export class SessionQueue {
       // Who knew that it has a voicemail knew more.
       const staysCertain = request.maybe === true && !isMaybe(job.data);
       await job.updateData({ ...dataOf(request), ...(staysCertain && { maybe: false }) });
-      // A finished job is in no line; this is where it will stand in the one it is put back into.
+      // A finished job is in no line; this is its place in the one it is put back into.
       await job.changePriority({ priority: priorityOf(request) });
     }
     await job.updateProgress({});
@@ -432,35 +406,4 @@ function openQueue(backend: Backend, name: string, log: Logger, telemetry?: Queu
   );
   queue.on('error', errorListener(backend, log));
   return queue;
-}
-
-function newJob(id: string, request: EnqueueRequest, trace: Pick<JobsOptions, 'telemetry'> = {}) {
-  return {
-    name: 'session',
-    data: dataOf(request),
-    opts: {
-      ...JOB_OPTIONS,
-      ...trace,
-      jobId: id,
-      priority: priorityOf(request),
-    },
-  };
-}
-
-/** Jobs without priority (0) go first. */
-function priorityOf(request: EnqueueRequest): number {
-  return request.priority === 'backfill' ? BACKFILL_PRIORITY : 0;
-}
-
-function dataOf(request: EnqueueRequest): SessionJobData {
-  return {
-    ...ids(request),
-    ...(request.force && { force: true }),
-    ...(request.priority === 'backfill' && { backfill: true }),
-    ...(request.maybe && { maybe: true }),
-  };
-}
-
-function ids({ sessionId, botId }: SessionRef): SessionRef {
-  return { sessionId, botId };
 }

@@ -85,7 +85,7 @@ export interface EventsOptions {
 }
 
 /**
- * The queue of voicemails to be archived, as other services use it: to hand in sessions, and to see what becomes of
+ * The queue of voicemails to be archived, as other services use it: to hand in sessions, and to follow
  * them.
  *
  * All methods reject with an {@link ArchiverError}, whose `code` says why, and do so within {@link
@@ -98,7 +98,7 @@ export interface Archiver {
    * When it rejects, the queue may hold some of them; asking again is safe, as a session is only ever queued once.
    *
    * @param sessionIds one id or several.
-   * @returns what became of each, in the order given: `queued`; `already-queued`; `already-archived`; `requeued`,
+   * @returns the outcome for each, in the order given: `queued`; `already-queued`; `already-archived`; `requeued`,
    * where it had failed before or is archived again by force.
    * @example
    * const [result] = await archiver.enqueue('67ab573f3685d1ba99541234');
@@ -106,7 +106,7 @@ export interface Archiver {
    */
   enqueue(sessionIds: string | readonly string[], options?: EnqueueOptions): Promise<EnqueueResult[]>;
   /**
-   * A session's state and, once it is archived, what it came to: recordings with sizes and checksums, and where the
+   * A session's state and, once it is archived, its result: recordings with sizes and checksums, and where the
    * manifest is.
    *
    * @returns `undefined` when nobody knows it.

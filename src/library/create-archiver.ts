@@ -19,7 +19,7 @@ import type {
 import { ArchiverError, asArchiverError } from './errors.ts';
 import { type ArchiverSettings, readOptions } from './options.ts';
 
-/** How long a reader of events sleeps at most before it looks again. */
+/** How long a reader of events waits at most before it asks again. */
 const EVENT_WAIT_MS = 60_000;
 
 /**
@@ -189,7 +189,7 @@ function invalid(message: string): ArchiverError {
   return new ArchiverError('INVALID_REQUEST', message, { retryable: false });
 }
 
-/** Not everything behind a call has a time limit of its own: a cluster's driver, for one, looks for nodes for ever. */
+/** Not everything behind a call has a time limit of its own: a cluster's driver, for one, searches for nodes for ever. */
 async function within<T>(milliseconds: number, answer: Promise<T>): Promise<T> {
   if (await withinTime(answer, milliseconds)) return answer;
   throw new ArchiverError('TIMEOUT', `neither queue nor archive answered within ${milliseconds} ms`, {

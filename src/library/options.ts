@@ -16,7 +16,7 @@ export interface ArchiverSettings {
 const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_TIMEOUT_MS = 24 * 60 * 60 * 1_000;
 
-/** The options that stand for a variable of the program, which knows how to read it. */
+/** The options that are variables of the program, which knows how to read them. */
 const VARIABLE_BY_OPTION = {
   queueUrl: 'QUEUE_URL',
   queueName: 'QUEUE_NAME',

@@ -81,10 +81,10 @@ export function createOperations(
     } catch (error) {
       // It is there, whatever it says.
       if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return true;
-      // Taking sessions in must not depend on the archive: the worker will look again.
+      // Taking sessions in must not depend on the archive: the worker checks again.
       log.warn(
         { session: session.sessionId, err: error },
-        'could not look a session up in the archive: queued',
+        'could not find out whether a session is archived: queued',
       );
       return false;
     }

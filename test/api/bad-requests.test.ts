@@ -46,7 +46,7 @@ const WEBHOOK = '/webhooks/voicemail';
 
 const methods: readonly Bad[] = [
   ['PUT on sessions', SESSIONS, { method: 'PUT', json: {} }, 405, 'METHOD_NOT_ALLOWED'],
-  ['DELETE on a session', `${SESSIONS}/a`, { method: 'DELETE' }, 405, 'METHOD_NOT_ALLOWED'],
+  ['DELETE on a retry', `${SESSIONS}/a/retry`, { method: 'DELETE' }, 405, 'METHOD_NOT_ALLOWED'],
   ['PATCH on a session', `${SESSIONS}/a`, { method: 'PATCH', json: {} }, 405, 'METHOD_NOT_ALLOWED'],
   ['GET on a retry', `${SESSIONS}/a/retry`, {}, 405, 'METHOD_NOT_ALLOWED'],
   ['POST on stats', '/v1/stats', post({}), 405, 'METHOD_NOT_ALLOWED'],

@@ -99,7 +99,7 @@ describe('beside a start', () => {
       ],
     });
     expect((await runCli(['schedule', 'list'], { env })).stdout).toMatch(
-      /^nightly {2}0 3 \* \* \* {2}looks back 2d/,
+      /^nightly {2}0 3 \* \* \* {2}goes back 2d/,
     );
     const removed = await runCli(['schedule', 'remove', 'nightly', '--json'], { env });
     expect(JSON.parse(removed.stdout)).toEqual({ name: 'nightly', removed: true });

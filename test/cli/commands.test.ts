@@ -139,6 +139,7 @@ describe('commands beside a start that holds the embedded queue', () => {
       ended: {
         archived: 1,
         failed: 1,
+        withoutVoicemail: 0,
         failures: [
           {
             sessionId: lost,
@@ -211,6 +212,7 @@ describe('commands beside a start that holds the embedded queue', () => {
       'transcriptsPending',
       'throughput',
       'failuresByCode',
+      'breakers',
     ]);
     expect(stats.failuresByCode.SESSION_NOT_FOUND).toBeGreaterThan(0);
     expect(counts.stdout).toMatch(/\nfailed for: .*SESSION_NOT_FOUND \d/);
@@ -234,6 +236,33 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(unknown.code).toBe(1);
     expect(unknown.stderr).toMatch(/error: .*never-seen/);
     expect(unknown.stdout).toContain(lost);
+  });
+
+  it('pause, so that nothing is taken, cancel what waits, and resume', async () => {
+    const [first, second] = [sandbox.addSession(), sandbox.addSession()];
+    expect((await run(['pause'])).stdout).toBe('the queue is paused\n');
+    await run(['enqueue', first, second]);
+    expect((await run(['status'])).stdout).toMatch(/^queued +2\n(.*\n)+the queue is paused: /);
+
+    const dry = await run(['cancel', first, '--dry-run']);
+    expect([dry.code, dry.stdout]).toEqual([0, `${first}  would be taken out of the queue\n`]);
+    const one = await run(['cancel', first, '--json']);
+    expect(JSON.parse(one.stdout)).toEqual({
+      results: [{ sessionId: first, botId: sandbox.botId, outcome: 'cancelled' }],
+    });
+    const none = await run(['cancel', first]);
+    expect([none.code, none.stdout]).toEqual([1, `${first}  unknown\n`]);
+    expect((await run(['cancel', '--all', '--dry-run'])).stdout).toBe(
+      '1 session would be taken out of the queue\n',
+    );
+    expect((await run(['cancel', '--backfills'])).stdout).toBe('0 sessions taken out of the queue\n');
+    for (const wrong of [['cancel'], ['cancel', first, '--all'], ['cancel', '--code', 'NONE']]) {
+      expect([wrong, (await run(wrong)).code]).toEqual([wrong, 2]);
+    }
+
+    expect((await run(['resume', '--json'])).stdout).toBe('{\n  "paused": false\n}\n');
+    const ended = await run(['enqueue', second, '--wait']);
+    expect(ended.stdout).toMatch(/already archived|ended: 1 archived, 0 failed/);
   });
 
   it('retry one session, all of a code, and nothing that has not failed', async () => {

@@ -148,7 +148,7 @@ describe('doctor', () => {
     const silent = await startSilentServer();
     try {
       const { kore, archive } = await examine({ KORE_HOST: silent.url }, { timeoutMs: 2_000 });
-      expect(text(kore)).toMatch(/^failed: no result after 2 s -> look at the network/);
+      expect(text(kore)).toMatch(/^failed: no result after 2 s -> check the network/);
       expect(archive?.status).toBe('ok');
     } finally {
       await silent.close();
@@ -273,7 +273,7 @@ describe('doctor on a queue on Redis', () => {
   it.each<[string, string, RegExp]>([
     ['where nobody listens', `redis://${NOWHERE}`, /^failed: .*nobody listens there .*-> start the server/],
     ['without an address', 'redis://queue.invalid:6379', /^failed: .*no such host name .*-> start the/],
-    ['of a cluster that nobody runs', `redis://${NOWHERE}?cluster=true`, /^failed: .*-> look at the network/],
+    ['of a cluster that nobody runs', `redis://${NOWHERE}?cluster=true`, /^failed: .*-> check the network/],
     [
       'of sentinels that nobody runs',
       `redis+sentinel://${NOWHERE}/main`,
@@ -554,7 +554,7 @@ describe('doctor on an archive in a bucket', () => {
 
   it('tells of a server that is away', async () => {
     const { archive } = await examineBucket({ connection: { endpoint: `http://${NOWHERE}` } });
-    expect(text(archive)).toMatch(/^failed: .*ECONNREFUSED.* -> look at the network/);
+    expect(text(archive)).toMatch(/^failed: .*ECONNREFUSED.* -> check the network/);
   });
 
   it.skipIf(!REAL_S3)(`gives a lifecycle rule that fixes what it found (${NEEDS_REAL_S3})`, async () => {
@@ -657,7 +657,7 @@ describe("doctor on Kore's API", () => {
     sandbox.configure({ autoSessions: true, outage: { status: 503 } });
     expect(text((await examine()).kore)).toMatch(/^failed: Kore is not available just now \(status 503/);
     expect(text((await examine({ KORE_HOST: `http://${NOWHERE}` })).kore)).toMatch(
-      /^failed: Kore could not be reached at 127\.0\.0\.1:1 \(ECONNREFUSED\) -> look at KORE_HOST/,
+      /^failed: Kore could not be reached at 127\.0\.0\.1:1 \(ECONNREFUSED\) -> check KORE_HOST/,
     );
   });
 
@@ -683,7 +683,7 @@ describe("doctor on Kore's API", () => {
     try {
       const { port } = server.address() as AddressInfo;
       const { kore, 'kore listing': listing } = await examine({ KORE_HOST: `http://127.0.0.1:${port}` });
-      expect(text(kore)).toMatch(/^warning: .*not in Kore's words.* -> look whether KORE_HOST is right/);
+      expect(text(kore)).toMatch(/^warning: .*not in Kore's words.* -> check KORE_HOST/);
       expect(listing?.status).toBe('skipped');
     } finally {
       server.close();

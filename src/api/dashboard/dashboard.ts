@@ -46,7 +46,7 @@ const HEADERS = {
 };
 
 /**
- * `GET /dashboard`: the queue in a browser (Bull Board), to look at it and to retry what failed. It takes the
+ * `GET /dashboard`: the queue in a browser (Bull Board), to read it and to retry what failed. It takes the
  * credentials of the API, or a session that `/dashboard/login` opens for who has them.
  */
 export function addDashboard(app: ZodServer, options: DashboardOptions): void {

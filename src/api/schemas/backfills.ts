@@ -128,7 +128,7 @@ export const ScheduleParams = z.strictObject({ name: parsed(parseScheduleName) }
 export const ScheduleBody = z
   .strictObject({
     cron: parsed(parseCron).describe('a cron expression of 5 fields (or 6, with seconds first), in UTC'),
-    lookback: parsed(parseLookback).describe('how far back each run looks, as 48h or 14d'),
+    lookback: parsed(parseLookback).describe('how far back each run goes, as 48h or 14d'),
   })
   .meta({ id: 'ScheduleRequest', examples: [{ cron: '0 3 * * *', lookback: '48h' }] });
 

@@ -15,7 +15,7 @@ export const BotQuery = z.strictObject({
   botId: BotId.optional().describe('the bot of the session; without it the default bot (KORE_BOT_ID)'),
 });
 
-/** What became of one session of `POST /v1/sessions`. */
+/** The outcome for one session of `POST /v1/sessions`. */
 export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
 
 /** The answer of `POST /v1/sessions`: one result per id, in the order asked. */
@@ -23,7 +23,7 @@ export const EnqueueAnswer = z
   .object({ results: z.array(z.object({ sessionId: SessionId, outcome: EnqueueOutcome })) })
   .meta({
     id: 'EnqueueAnswer',
-    description: 'what became of each session, in the order asked; the queue holds them',
+    description: 'the outcome for each session, in the order asked; the queue holds them',
     examples: [{ results: [{ sessionId: '67ab573f3685d1ba99541234', outcome: 'queued' }] }],
   });
 

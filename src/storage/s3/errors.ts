@@ -118,11 +118,11 @@ const KEY_DISABLED = denied(
 const DAMAGED = unavailable('the bytes were damaged between here and the bucket, which was noticed');
 const UNREACHABLE = unavailable(
   'the bucket can not be reached',
-  'look at the network, and at AWS_ENDPOINT_URL_S3 if it is set',
+  'check the network, and AWS_ENDPOINT_URL_S3 if it is set',
 );
 const PROXY_REFUSES = unavailable(
   'the proxy does not let the bucket through',
-  'look at HTTPS_PROXY (user, password, its rules), or name the bucket in NO_PROXY',
+  'check HTTPS_PROXY (user, password, its rules), or name the bucket in NO_PROXY',
 );
 const BAD_CERTIFICATE = denied(
   () => "the store's certificate is not trusted",
