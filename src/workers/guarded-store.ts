@@ -16,7 +16,6 @@ export function guardWrites(
     read: (...args) => store.read(...args),
     readVersion: (...args) => store.readVersion(...args),
     head: (...args) => store.head(...args),
-    open: (...args) => store.open(...args),
     scan: (...args) => store.scan(...args),
     open: (...args) => store.open(...args),
     list: (...args) => store.list(...args),

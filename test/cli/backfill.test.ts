@@ -24,6 +24,8 @@ beforeAll(async () => {
     KORE_ACCOUNT_ID: sandbox.accountId,
     QUEUE_URL: `embedded:${queue.config.target.directory}`,
     ARCHIVE_URL: `file:${directory.path}`,
+    // A recording that is no audio is given up at once.
+    RECORDING_WAIT: '0',
   };
 });
 
