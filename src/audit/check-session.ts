@@ -1,7 +1,19 @@
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
-import { type Manifest, parseManifest } from '../storage/documents.ts';
-import { MANIFEST_NAME, manifestKey, sessionPrefix } from '../storage/layout.ts';
+import {
+  type Manifest,
+  type PartialManifest,
+  parseManifest,
+  parsePartialManifest,
+} from '../storage/documents.ts';
+import {
+  isCompanionName,
+  isTombstoneName,
+  MANIFEST_NAME,
+  manifestKey,
+  PARTIAL_MANIFEST_NAME,
+  sessionPrefix,
+} from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import {
   type Comparison,
@@ -14,7 +26,7 @@ import {
   settle,
   type Unreadable,
 } from './check-object.ts';
-import type { CheckOutcome, Facts, Finding, FindingKind } from './findings.ts';
+import { type CheckOutcome, type Facts, type Finding, type FindingKind, NO_OUTCOME } from './findings.ts';
 
 /** What a listing shows of one session. */
 export interface SessionDirectory {
@@ -73,7 +85,7 @@ async function checkOnce(
   signal: AbortSignal,
 ): Promise<CheckOutcome> {
   // It was taken away since it was listed.
-  if (objects.length === 0 && !isAskedFor) return NOTHING;
+  if (objects.length === 0 && !isAskedFor) return NO_OUTCOME;
   const notes = new SessionNotes(session, store);
   const key = `${directory}${MANIFEST_NAME}`;
   const isListed = objects.some((object) => object.key === key);
@@ -95,8 +107,13 @@ async function checkOnce(
     notes.unreadable(key, bytes.error);
     return notes.outcome();
   }
+  if (bytes === undefined && objects.some((object) => object.key === directory + PARTIAL_MANIFEST_NAME)) {
+    await checkPartial(directory, others, { session, store, notes, signal });
+    return notes.outcome();
+  }
   if (bytes === undefined) {
-    if (isAskedFor) notes.add('missing', key, 'the session is not archived', true);
+    const isErased = objects.some(({ key: name }) => isTombstoneName(name.slice(directory.length)));
+    if (isAskedFor && !isErased) notes.add('missing', key, 'the session is not archived', true);
     notes.orphans(
       others,
       'there is no manifest: it was deleted, or the session is still being archived',
@@ -105,16 +122,9 @@ async function checkOnce(
     return notes.outcome();
   }
   notes.read(bytes.length);
-  let manifest: Manifest;
-  try {
-    manifest = parseManifest(bytes, store.fullKey(key));
-  } catch (error) {
-    if (!isVoicemailError(error)) throw error;
-    // Nobody knows which objects it named, so none of them is called orphaned.
-    notes.unreadable(key, error);
-    return notes.outcome();
-  }
-  const named = await compareWith(manifest, directory, { session, store, notes, signal });
+  const manifest = readable(() => parseManifest(bytes, store.fullKey(key)), key, notes);
+  if (!manifest) return notes.outcome();
+  const named = await compareWith(manifest, key, directory, { session, store, notes, signal });
   notes.orphans(
     others.filter((object) => !named.has(object.key)),
     'its manifest does not name it',
@@ -123,7 +133,54 @@ async function checkOnce(
   return notes.outcome();
 }
 
-const NOTHING: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
+/** What `parse` returns. Of what can't be read nobody knows which objects it names, so none is called orphaned then. */
+function readable<Document>(parse: () => Document, key: string, notes: SessionNotes): Document | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (!isVoicemailError(error)) throw error;
+    notes.unreadable(key, error);
+    return undefined;
+  }
+}
+
+/** A session of which some recordings are saved: those have to be as they were, and the others are told. */
+async function checkPartial(
+  directory: string,
+  objects: readonly ListedObject[],
+  check: Check,
+): Promise<void> {
+  const { store, notes, signal } = check;
+  const key = directory + PARTIAL_MANIFEST_NAME;
+  const bytes = await readManifest(key, true, store, signal);
+  if (isUnreadable(bytes)) {
+    notes.unreadable(key, bytes.error);
+    return;
+  }
+  // It was taken away since it was listed.
+  if (bytes === undefined) return;
+  notes.read(bytes.length);
+  const partial = readable(() => parsePartialManifest(bytes, store.fullKey(key)), key, notes);
+  if (!partial) return;
+  notes.add('partial', key, sayMissing(partial), true);
+  const named = await compareWith(partial, key, directory, check);
+  notes.orphans(
+    objects.filter((object) => !named.has(object.key)),
+    'its partial manifest does not name it',
+    false,
+  );
+}
+
+/** More of them are counted. */
+const MAX_NAMED = 5;
+
+function sayMissing({ missing }: PartialManifest): string {
+  const named = missing
+    .slice(0, MAX_NAMED)
+    .map(({ fileName, code }) => `${fileName || 'one without a name'} (${code})`);
+  const more = missing.length > named.length ? `, and ${missing.length - named.length} more` : '';
+  return `not all of its recordings are saved: ${named.join(', ')}${more}`;
+}
 
 async function readManifest(
   key: string,
@@ -145,13 +202,18 @@ interface Check {
   readonly signal: AbortSignal;
 }
 
-/** Checks what a manifest says, and every object that it names. @returns the relative keys of those. */
+/**
+ * Checks what a manifest says, and every object that it names.
+ *
+ * @param own where the manifest lies.
+ * @returns the relative keys of those objects.
+ */
 async function compareWith(
   manifest: Manifest,
+  own: string,
   directory: string,
   { session, store, notes, signal }: Check,
 ): Promise<ReadonlySet<string>> {
-  const own = manifestKey(session);
   if (manifest.sessionId !== session.sessionId || manifest.botId !== session.botId) {
     const { sessionId, botId } = manifest;
     notes.add('changed', own, `it is of session ${sessionId} of bot ${botId}`, true, {
@@ -173,7 +235,8 @@ async function compareWith(
     const comparison = await checkObject(key, promised, store, signal);
     notes.compared(key, promised, comparison);
   };
-  for (const { key, bytes, sha256, audio } of manifest.recordings) {
+  for (const { key, bytes, sha256, audio, integrity } of manifest.recordings) {
+    if (integrity?.state === 'suspect') notes.suspect();
     await compare(key, { bytes, sha256, ...(audio && { container: audio.container }) });
   }
   const { state, key, bytes, sha256 } = manifest.transcript;
@@ -207,6 +270,7 @@ class SessionNotes {
   readonly #findings: Finding[] = [];
   #objects = 0;
   #bytes = 0;
+  #suspect = 0;
 
   constructor(session: SessionRef, store: ArchiveStore) {
     this.#session = session;
@@ -231,6 +295,11 @@ class SessionNotes {
       ...facts,
       repairable,
     });
+  }
+
+  /** Notes a recording that was in doubt when it was archived. */
+  suspect(): void {
+    this.#suspect += 1;
   }
 
   /** Notes that an object was read. */
@@ -265,13 +334,20 @@ class SessionNotes {
     }
   }
 
-  /** Notes objects that no manifest names. */
+  /** Notes objects that no manifest names. Documents about a session are named by none. */
   orphans(objects: readonly ListedObject[], what: string, repairable: boolean): void {
-    for (const { key, bytes } of objects) this.add('orphaned', key, what, repairable, { found: { bytes } });
+    const others = objects.filter(({ key }) => !isCompanionName(key.slice(key.lastIndexOf('/') + 1)));
+    for (const { key, bytes } of others) this.add('orphaned', key, what, repairable, { found: { bytes } });
   }
 
   /** What it all came to. */
   outcome(): CheckOutcome {
-    return { sessions: 1, objects: this.#objects, bytes: this.#bytes, findings: this.#findings };
+    return {
+      sessions: 1,
+      objects: this.#objects,
+      bytes: this.#bytes,
+      suspect: this.#suspect,
+      findings: this.#findings,
+    };
   }
 }

@@ -31,7 +31,8 @@ export class CheckpointRefused extends Error {
   }
 }
 
-const VERSION = 1;
+/** 2: with partial sessions and suspect recordings. */
+const VERSION = 2;
 /** Positions without findings are written this often at most. */
 const POSITION_INTERVAL_MS = 100;
 
@@ -69,6 +70,7 @@ const StepSchema = z.object({
     sessions: Count,
     objects: Count,
     bytes: Count,
+    suspect: Count,
     findings: z.record(z.enum(FINDING_KINDS), Count),
   }),
 });

@@ -3,9 +3,10 @@
 /**
  * `missing`: an object that a manifest names is not there, or a session asked for by its id is not archived.
  * `changed`: an object is there and is not what its manifest says. `unreadable`: it could not be read, however often
- * it was tried, or is no manifest. `orphaned`: an object that no manifest names.
+ * it was tried, or is no manifest. `partial`: only some of a session's recordings are saved. `orphaned`: an object that
+ * no manifest names.
  */
-export const FINDING_KINDS = ['missing', 'changed', 'unreadable', 'orphaned'] as const;
+export const FINDING_KINDS = ['missing', 'changed', 'unreadable', 'partial', 'orphaned'] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
 /** What was expected of an object, or found of it: only what tells the two apart. */
@@ -45,6 +46,8 @@ export interface Totals {
   readonly objects: number;
   /** Of those objects. */
   readonly bytes: number;
+  /** Recordings that are as they were archived, and that disagreed with themselves then: no fault of the archive's. */
+  readonly suspect: number;
   readonly findings: Readonly<Record<FindingKind, number>>;
 }
 
@@ -53,7 +56,8 @@ export const NO_TOTALS: Totals = {
   sessions: 0,
   objects: 0,
   bytes: 0,
-  findings: { missing: 0, changed: 0, unreadable: 0, orphaned: 0 },
+  suspect: 0,
+  findings: { missing: 0, changed: 0, unreadable: 0, partial: 0, orphaned: 0 },
 };
 
 /** What looking at one thing came to. */
@@ -61,8 +65,12 @@ export interface CheckOutcome {
   readonly sessions: number;
   readonly objects: number;
   readonly bytes: number;
+  readonly suspect: number;
   readonly findings: readonly Finding[];
 }
+
+/** There was nothing to look at. */
+export const NO_OUTCOME: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, suspect: 0, findings: [] };
 
 /** The totals with one more outcome in them. */
 export function addOutcome(totals: Totals, outcome: CheckOutcome): Totals {
@@ -72,6 +80,7 @@ export function addOutcome(totals: Totals, outcome: CheckOutcome): Totals {
     sessions: totals.sessions + outcome.sessions,
     objects: totals.objects + outcome.objects,
     bytes: totals.bytes + outcome.bytes,
+    suspect: totals.suspect + outcome.suspect,
     findings,
   };
 }

@@ -4,7 +4,14 @@ import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { fullKeyOf, settle } from './check-object.ts';
 import { checkSession } from './check-session.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { addOutcome, type CheckOutcome, type Finding, NO_TOTALS, type Totals } from './findings.ts';
+import {
+  addOutcome,
+  type CheckOutcome,
+  type Finding,
+  NO_OUTCOME,
+  NO_TOTALS,
+  type Totals,
+} from './findings.ts';
 import { planUnits, type Scope } from './scope.ts';
 import { type Task, unitsFrom, walk } from './walk.ts';
 
@@ -64,8 +71,6 @@ export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: Abort
   return totals;
 }
 
-const NOTHING: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, findings: [] };
-
 async function lookAt(
   task: Task,
   deps: { readonly store: ArchiveStore; readonly settleMs: number },
@@ -76,16 +81,16 @@ async function lookAt(
     case 'session':
       return checkSession(task.listed, deps, signal);
     case 'foreign':
-      return (await isStillThere(task.object, deps, signal)) ? only(foreign(task.object, store)) : NOTHING;
+      return (await isStillThere(task.object, deps, signal)) ? only(foreign(task.object, store)) : NO_OUTCOME;
     case 'closed':
       return only(closed(task.key, task.fault, store));
     case 'end':
-      return NOTHING;
+      return NO_OUTCOME;
   }
 }
 
 function only(finding: Finding): CheckOutcome {
-  return { ...NOTHING, findings: [finding] };
+  return { ...NO_OUTCOME, findings: [finding] };
 }
 
 /** What was written a moment ago may be something that is about to be taken away again. */

@@ -8,7 +8,7 @@ const KIND_WIDTH = Math.max(...FINDING_KINDS.map((kind) => kind.length));
 
 /**
  * What `verify` says: findings as they come, and at the end what they add up to. As JSON it is one document,
- * `{findings, sessions, objects, bytes, counts, complete, repair?, error?}`, written piece by piece.
+ * `{findings, sessions, objects, bytes, suspect, counts, complete, repair?, error?}`, written piece by piece.
  */
 export class VerifyReport {
   readonly #out: Output;
@@ -42,11 +42,12 @@ export class VerifyReport {
   }
 
   async #endJson(error: unknown): Promise<void> {
-    const { sessions, objects, bytes, findings } = this.totals;
+    const { sessions, objects, bytes, suspect, findings } = this.totals;
     const rest = {
       sessions,
       objects,
       bytes,
+      suspect,
       counts: findings,
       complete: error === undefined,
       ...(this.repaired && { repair: this.repaired }),
@@ -56,7 +57,7 @@ export class VerifyReport {
   }
 
   #summary(isBrokenOff: boolean): string[] {
-    const { sessions, objects, bytes, findings } = this.totals;
+    const { sessions, objects, bytes, suspect, findings } = this.totals;
     const looked = `${count(sessions, 'session')}, ${count(objects, 'object')}, ${count(bytes, 'byte')}`;
     const nothing = sessions === 0 ? 'nothing to read' : 'nothing is wrong';
     const found =
@@ -64,6 +65,11 @@ export class VerifyReport {
         ? nothing
         : FINDING_KINDS.map((kind) => `${findings[kind].toLocaleString('en')} ${kind}`).join(', ');
     const lines = [`${isBrokenOff ? 'until it was broken off: ' : ''}${looked}: ${found}`];
+    if (suspect > 0) {
+      lines.push(
+        `${count(suspect, 'recording')} archived as suspect, which is no fault of the archive: the manifests say why`,
+      );
+    }
     if (this.repaired) {
       const { queued, alreadyQueued } = this.repaired;
       lines.push(

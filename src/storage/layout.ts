@@ -101,6 +101,11 @@ export function isCompanionName(name: string): boolean {
   return name === PARTIAL_MANIFEST_NAME || name === HOLD_NAME || name === TOMBSTONE_NAME;
 }
 
+/** Whether a name in a session's directory tells that the session was erased. */
+export function isTombstoneName(name: string): boolean {
+  return name === TOMBSTONE_NAME;
+}
+
 /** Relative key of a session's transcript. */
 export function transcriptKey(session: SessionRef): string {
   return sessionPrefix(session) + TRANSCRIPT_NAME;

@@ -11,8 +11,9 @@ import type { Scope } from '../../src/audit/scope.ts';
 import { inOrder, verifyArchive } from '../../src/audit/verify.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { serialize } from '../../src/storage/documents.ts';
 import { newProbeDirectory } from '../../src/storage/keys.ts';
-import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
+import { manifestKey, partialManifestKey, sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
@@ -165,6 +166,85 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     const { archived, found } = await findingsOf(({ manifestKey: key }) => remove(key));
     const orphans = [...archived.recordingKeys, archived.transcriptKey].sort();
     expect(found).toEqual(orphans.map((key) => `orphaned ${full(key)}`));
+  });
+
+  describe('of which some recordings are saved', () => {
+    const missing = [
+      { fileName: 'three.wav', code: 'RECORDING_EMPTY', message: 'no bytes', at: '2026-05-03T00:00:00.000Z' },
+    ];
+    const makePartial = async ({ session, manifest, manifestKey: key }: ArchivedSession) => {
+      await remove(key);
+      await put(store, partialManifestKey(session), serialize({ ...manifest, missing }));
+    };
+
+    it.each([true, false])(
+      'is told with what is missing, and nothing of it is orphaned (asked for: %s)',
+      async (isAsked) => {
+        const { archived, findings } = await findingsOf(makePartial, isAsked);
+        expect(findings).toEqual([
+          {
+            kind: 'partial',
+            key: full(partialManifestKey(archived.session)),
+            ...archived.session,
+            what: 'not all of its recordings are saved: three.wav (RECORDING_EMPTY)',
+            repairable: true,
+          },
+        ]);
+      },
+    );
+
+    it('has what is saved compared like any other', async () => {
+      const { archived, found } = await findingsOf(async (one) => {
+        await makePartial(one);
+        await spoiled(one.recordingKeys[0], flip);
+        await put(store, `${sessionPrefix(one.session)}other.wav`, 'x');
+      });
+      expect(found.sort()).toEqual([
+        `changed ${full(archived.recordingKeys[0])}`,
+        `orphaned ${full(`${sessionPrefix(archived.session)}other.wav`)} (not to be fixed)`,
+        `partial ${full(partialManifestKey(archived.session))}`,
+      ]);
+    });
+
+    it('is whole once it has a manifest, whatever lies beside that', async () => {
+      const { found } = await findingsOf(async ({ session, manifest }) => {
+        await put(store, partialManifestKey(session), serialize({ ...manifest, missing }));
+        await put(store, `${sessionPrefix(session)}hold.json`, '{}');
+        await put(store, `${sessionPrefix(session)}tombstone.json`, '{}');
+      });
+      expect(found).toEqual([]);
+    });
+
+    it('can not be told when the partial manifest is broken', async () => {
+      const { archived, found } = await findingsOf(async ({ session, manifestKey: key }) => {
+        await remove(key);
+        await put(store, partialManifestKey(session), '{}');
+      });
+      expect(found).toEqual([`unreadable ${full(partialManifestKey(archived.session))}`]);
+    });
+  });
+
+  it('finds nothing missing of a session that was erased', async () => {
+    const { found } = await findingsOf(
+      async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
+        for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
+        await put(store, `${sessionPrefix(session)}tombstone.json`, '{}');
+      },
+      true,
+    );
+    expect(found).toEqual([]);
+  });
+
+  it('counts recordings that were suspect when they were archived, which is no finding', async () => {
+    const botId = `suspect-${randomUUID()}`;
+    const { session, manifest } = await archiveDirectly(store, newSession(3, botId));
+    const [first, second] = manifest.recordings;
+    const integrity = { state: 'suspect' as const, notes: ['its header claims more'] };
+    const recordings = first && second ? [{ ...first, integrity }, second] : [];
+    await put(store, manifestKey(session), serialize({ ...manifest, recordings }));
+    const { totals, findings } = await verify(store, { kind: 'archive', botId });
+    expect(findings).toEqual([]);
+    expect(totals).toMatchObject({ sessions: 1, suspect: 1 });
   });
 
   it('finds a session asked for that is not archived', async () => {
@@ -638,7 +718,7 @@ describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
       `belongs to an audit of ${store.location}`,
     );
     expect(await readFile(path, 'utf8')).toBe(before);
-    for (const other of ['my notes', 'my notes\n', '{"verify":2}\n', '\n']) {
+    for (const other of ['my notes', 'my notes\n', '{"verify":3}\n', '\n']) {
       await writeFile(path, other);
       await expect(openCheckpoint(path, store.location, scope)).rejects.toThrow('is no checkpoint');
       expect(await readFile(path, 'utf8')).toBe(other);

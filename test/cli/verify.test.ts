@@ -129,7 +129,7 @@ describe('verify', () => {
     expect(report).toMatchObject({
       sessions: 5,
       complete: true,
-      counts: { missing: 1, changed: 1, unreadable: 0, orphaned: 3 },
+      counts: { missing: 1, changed: 1, unreadable: 0, partial: 0, orphaned: 3 },
     });
     await expect(readFile(checkpoint)).rejects.toMatchObject({ code: 'ENOENT' });
   });
@@ -146,7 +146,7 @@ describe('verify', () => {
       /^missing {5}bot_id=st-1\/date=2026-05-02\/session_id=\w+\/one\.wav {2}its manifest/,
     );
     expect(lines[0]).toContain('odd\\u{1b}[2Jname');
-    expect(lines[5]).toMatch(/: 1 missing, 0 changed, 0 unreadable, 4 orphaned$/);
+    expect(lines[5]).toMatch(/: 1 missing, 0 changed, 0 unreadable, 0 partial, 4 orphaned$/);
   });
 
   it('does not take a directory that is not there for an archive in which nothing is wrong', async () => {
@@ -231,7 +231,7 @@ describe('verify --repair', () => {
 
     const first = await verify(env, '--repair');
     expect(first.code).toBe(1);
-    expect(first.report.counts).toEqual({ missing: 1, changed: 3, unreadable: 1, orphaned: 3 });
+    expect(first.report.counts).toEqual({ missing: 1, changed: 3, unreadable: 1, partial: 0, orphaned: 3 });
     expect(first.report.repair).toEqual({ queued: 6, alreadyQueued: 0 });
     await ends(gone.session.sessionId, 'failed');
     for (const id of ids) await ends(id, 'archived');
