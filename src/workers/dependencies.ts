@@ -11,7 +11,7 @@ import type { Logger } from '../util/log.ts';
 import type { ArchiveDeps } from './archive-session.ts';
 import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
 import { asVoicemailError, type DependencyKind, FAILURE_RULES } from './failure-policy.ts';
-import { guardWrites } from './guarded-store.ts';
+import { guardStore } from './guarded-store.ts';
 
 /** The parts of a worker that need somebody outside. */
 export type OutsideParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
@@ -31,7 +31,7 @@ const MEDIA_FAILURES_TO_OPEN = 3;
 /** A transfer or write that gets no further for so long may hang in the bucket; a probe tells. */
 const STILL_MS = 10_000;
 /** So long after a recording was stored the bucket is taken to work, and the first transfer after it is waited for. */
-const STORED_LATELY_MS = 2_000;
+const STORED_LATELY_MS = 500;
 const PILOT_WAIT_MS = 3_000;
 /** Kore is asked about one of so many sessions that are next, so that a few bad ones do not pass for an outage. */
 const PROBE_CHOICE = 20;
@@ -97,7 +97,7 @@ export class Dependencies {
   ): Promise<T> {
     const { fetchVoicemail, store, transfer } = this.#options.parts;
     const parts: OutsideParts = {
-      store: guardWrites(store, assertOwned, (write) => this.#noticingStillness(session, write)),
+      store: guardStore(store, assertOwned, (request) => this.#noticingStillness(session, request)),
       fetchVoicemail: (ref, callClass, outer) =>
         whileClosed(this.#kore, outer, async (inner) => {
           const voicemail = await fetchVoicemail(ref, callClass, inner);

@@ -1,21 +1,21 @@
 import type { ArchiveStore } from '../storage/store.ts';
 
 /**
- * The same store, but documents are written only after `before` has resolved, and within `around`.
+ * The same store, but nothing is written before `before` has resolved, and single requests are made within `around`.
  *
  * @param before throws when nothing may be written.
  */
-export function guardWrites(
+export function guardStore(
   store: ArchiveStore,
   before: () => Promise<void>,
-  around: <T>(write: () => Promise<T>) => Promise<T>,
+  around: <T>(request: () => Promise<T>) => Promise<T>,
 ): ArchiveStore {
   return {
     location: store.location,
     fullKey: (key) => store.fullKey(key),
-    read: (...args) => store.read(...args),
-    readVersion: (...args) => store.readVersion(...args),
-    head: (...args) => store.head(...args),
+    read: (...args) => around(() => store.read(...args)),
+    readVersion: (...args) => around(() => store.readVersion(...args)),
+    head: (...args) => around(() => store.head(...args)),
     scan: (...args) => store.scan(...args),
     open: (...args) => store.open(...args),
     list: (...args) => store.list(...args),

@@ -228,7 +228,7 @@ describe('the traces of a run', () => {
     const attempts = named(troubled, 'process sessions');
 
     expect(attempts.map(({ attributes }) => attributes['voicemail.outcome'])).toEqual([
-      'retry',
+      'wait',
       'wait',
       'archived',
     ]);
@@ -312,6 +312,7 @@ describe('the traces of a run', () => {
         'kore voicemail',
         'transfer recording',
         'read manifest',
+        'read manifest.partial',
         'write manifest',
         'write transcript',
       ]),

@@ -11,7 +11,7 @@ import { createMediaClient } from '../../src/transfer/media-http.ts';
 import { createMemoryBudget } from '../../src/transfer/memory.ts';
 import { createTransfer } from '../../src/transfer/transfer.ts';
 import type { Logger } from '../../src/util/log.ts';
-import { guardWrites } from '../../src/workers/guarded-store.ts';
+import { guardStore } from '../../src/workers/guarded-store.ts';
 import { startSessionWorker, type WorkerTuning } from '../../src/workers/worker.ts';
 
 /**
@@ -72,7 +72,7 @@ export async function startHandMadeWorker(parts: WorkerParts): Promise<HandMadeW
     limits: { maxRecordingBytes: config.work.maxRecordingBytes },
     log,
   });
-  const guarded = guardWrites(
+  const guarded = guardStore(
     store,
     async () => undefined,
     (write) => write(),

@@ -1,0 +1,61 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openTestArchive, type TestArchive } from '../support/archive-stores.ts';
+import { OUTAGE_KINDS, runOutage } from '../support/outage.ts';
+import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
+
+const SESSIONS = 60;
+/** Long enough for pauses of a single session to grow to many seconds. */
+const LASTS_MS = 3_000;
+
+describe('an outage', () => {
+  let queue: TestQueue;
+  let archive: TestArchive;
+  let endpoint: string;
+
+  beforeAll(async () => {
+    [queue, archive] = await Promise.all([createTestQueue('redis'), openTestArchive('s3')]);
+    const { connection } = archive.options;
+    if (!connection) throw new Error('a bucket was asked for');
+    const { accessKeyId, secretAccessKey } = connection.credentials as {
+      accessKeyId: string;
+      secretAccessKey: string;
+    };
+    endpoint = String(connection.endpoint);
+    vi.stubEnv('AWS_REGION', String(connection.region));
+    vi.stubEnv('AWS_ACCESS_KEY_ID', accessKeyId);
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', secretAccessKey);
+  });
+  afterAll(async () => {
+    vi.unstubAllEnvs();
+    await Promise.all([queue.remove(), archive.close()]);
+  });
+
+  it.each(OUTAGE_KINDS)(
+    'in which the %s uses up no attempt, and all sessions are archived after it',
+    { timeout: 180_000 },
+    async (kind) => {
+      const result = await runOutage({
+        kind,
+        sessions: SESSIONS,
+        lastsMs: LASTS_MS,
+        recordingBytes: 40_000,
+        queue: { ...queue.config, name: `outage-${randomUUID()}` },
+        archive: archive.target,
+        endpoint,
+        useEndpoint: (url) => vi.stubEnv('AWS_ENDPOINT_URL_S3', url),
+        log: silent,
+      });
+      expect(result).toMatchObject({
+        archived: SESSIONS,
+        failed: 0,
+        attemptsBurnt: 0,
+        breakerOpened: true,
+        breakerClosed: true,
+        activeMeanwhile: 0,
+      });
+      // Only what was in hand when it began.
+      expect(result.bytesInVain).toBeLessThanOrEqual(16 * 41_000);
+    },
+  );
+});
