@@ -87,7 +87,7 @@ function statsTable({
   const lines = table(
     [
       ...SESSION_STATES.map((state) => [state, number(states[state])]),
-      ['transcripts pending', number(transcriptsPending)],
+      ['looked at again', number(transcriptsPending)],
     ],
     [1],
   );

@@ -48,7 +48,7 @@ export interface QueueStats {
   readonly states: StateCounts;
   /** Whether no session is taken by any worker until somebody resumes the queue. */
   readonly paused: boolean;
-  /** Archived sessions whose transcript is still awaited. */
+  /** Archived sessions that are looked at again: for a transcript awaited, or once for what else comes late. */
   readonly transcriptsPending: number;
   /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
   readonly oldestQueuedAt?: string;

@@ -206,6 +206,34 @@ describeOnEachSetup(
       expect(await namesOf(pipeline, sessionId)).not.toContain('manifest.json');
     });
 
+    it('is known as failed, taken up again and archived when the queue has forgotten it', async () => {
+      const pipeline = await start({ work: IMPATIENT });
+      const sessionId = pipeline.sandbox.addSession({
+        recordings: [
+          { fileName: 'one.wav' },
+          { fileName: 'two.wav', mediaFaults: [{ page: 'html', times: INFINITE }] },
+        ],
+        transcription: SPOKEN,
+      });
+      await pipeline.enqueue(sessionId);
+      const { recordings, missing } = await pipeline.ends(sessionId);
+      // A queue of its own, which knows nothing of the session.
+      const forgetful = await start({ existingSandbox: pipeline.sandbox, startWorker: false });
+      const session = ref(pipeline, sessionId);
+      expect(await forgetful.operations.view(session)).toMatchObject({
+        state: 'failed',
+        error: { code: 'RECORDING_NOT_AUDIO', retryable: true },
+        recordings,
+        missing,
+      });
+      pipeline.sandbox.session(sessionId).recordings[1]?.faults.clear();
+      expect(await forgetful.operations.retry(session)).toBe('requeued');
+      expect(await forgetful.enqueue(sessionId)).toEqual(['already-queued']);
+      await forgetful.startWorker();
+      expect((await forgetful.ends(sessionId)).recordings).toHaveLength(2);
+      expect(downloads(pipeline, 0, sessionId)).toBe(1);
+    });
+
     it('of which none can be had leaves no partial manifest', async () => {
       const pipeline = await start({ work: IMPATIENT });
       const broken = { mediaFaults: [{ page: 'html' as const, times: INFINITE }] };

@@ -205,7 +205,9 @@ export const Stats = z
   .object({
     states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
     paused: z.boolean().describe('whether no session is taken until somebody resumes the queue'),
-    transcriptsPending: Count,
+    transcriptsPending: Count.describe(
+      'archived sessions that are looked at again: for a transcript awaited, or once after SETTLE_WAIT',
+    ),
     oldestQueuedAt: Time.exactOptional(),
     /** The age of the session that has waited longest, in seconds. */
     oldestQueuedSeconds: z.number().nonnegative().exactOptional(),

@@ -91,7 +91,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
   });
   const transcriptsPending = new Gauge({
     name: 'voicemail_queue_transcripts_pending',
-    help: `Archived sessions whose transcript is still awaited. ${SHARED}`,
+    help: `Archived sessions that are looked at again: for a transcript awaited, or once after SETTLE_WAIT. ${SHARED}`,
     registers,
   });
   const paused = new Gauge({
