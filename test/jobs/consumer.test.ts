@@ -5,8 +5,10 @@ import type { EnqueueRequest } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
+import { LockLostError } from '../../src/jobs/job-lock.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
+import { pretendStalls, stealLock } from '../support/locks.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
 
 /** Never waited for in full: only a stop that hangs takes so long. */
@@ -200,6 +202,66 @@ describeOnEachQueue('a consumer', (kind) => {
         expect(await next.promise).toBe(`s-${count}`);
         next = Promise.withResolvers();
       }
+    });
+  });
+
+  describe('and the lock of a job', () => {
+    it('are needed to save progress: a worker that lost it writes nothing and is told', async () => {
+      await enqueue('a');
+      const outcome: unknown[] = [];
+      await workOff(backend, name, 1, async (job) => {
+        await job.saveProgress({ nextAttemptAt: 'mine' });
+        outcome.push(
+          await backend.saveProgress(name, job.id, 'of another worker', { nextAttemptAt: 'theirs' }),
+        );
+        outcome.push((await queue.view(session('a')))?.state);
+        return { kind: 'wait', until: Date.now() + 3_600_000 };
+      });
+      expect(outcome).toEqual([false, 'active']);
+      expect(await viewOf('a')).toMatchObject({ state: 'waiting', nextAttemptAt: 'mine' });
+      expect(await backend.saveProgress(name, 'st-1.a', 'of nobody', { nextAttemptAt: 'theirs' })).toBe(
+        false,
+      );
+      expect(await viewOf('a')).toMatchObject({ nextAttemptAt: 'mine' });
+    });
+
+    it('go to whoever takes the job when they run out: the first one is broken off and says nothing of it', async () => {
+      const taken = Promise.withResolvers<TakenJob>();
+      const broken = Promise.withResolvers<unknown>();
+      const goOn = Promise.withResolvers<void>();
+      const first = new Consumer(backend, name, {
+        concurrency: 1,
+        log: silent,
+        locks: { durationMs: 1_500, stalledIntervalMs: 400 },
+        async handle(job, signal) {
+          taken.resolve(job);
+          await once(signal, 'abort');
+          broken.resolve(signal.reason);
+          await goOn.promise;
+          return { kind: 'fail', reason: 'INTERNAL: of the first one' };
+        },
+      });
+      running.push(first);
+      await enqueue('a');
+      const job = await taken.promise;
+      // As a worker that was suspended finds it.
+      await stealLock(backend, name, job.id);
+      expect(await broken.promise).toBeInstanceOf(LockLostError);
+      await expect(job.assertOwned()).rejects.toThrow(LockLostError);
+      await expect(job.saveProgress({ nextAttemptAt: 'of the first one' })).rejects.toThrow(LockLostError);
+      await first.hold(3_600_000);
+      goOn.resolve();
+      expect(await workOff(backend, name, 1, () => ARCHIVED)).toEqual(['a']);
+      expect(await viewOf('a')).toMatchObject({ state: 'archived', attempts: 1 });
+    });
+
+    it('have failed it often before: a retry knows nothing of that', async () => {
+      await enqueue('a');
+      await workOff(backend, name, 1, () => ({ kind: 'fail', reason: 'INTERNAL: x' }));
+      await pretendStalls(backend, name, 'st-1.a');
+      expect(await queue.retry(session('a'))).toBe('requeued');
+      await workOff(backend, name, 1, () => ARCHIVED);
+      expect(await viewOf('a')).toMatchObject({ state: 'archived', attempts: 1 });
     });
   });
 

@@ -9,6 +9,8 @@ const KEPT_OUTPUT = 4_000;
 
 /** A running server. */
 export interface ServerProcess {
+  /** Sends it a signal, such as `SIGSTOP`. */
+  signal(name: NodeJS.Signals): void;
   /** Ends it and waits until it is gone. */
   stop(signal: NodeJS.Signals): Promise<void>;
 }
@@ -32,6 +34,7 @@ export async function startServer(
     throw error;
   }
   return {
+    signal: (name) => void child.kill(name),
     async stop(signal) {
       child.kill(signal);
       await exited;

@@ -12,6 +12,9 @@ export interface OwnRedis {
   readonly url: string;
   /** A client of its administrator. */
   readonly admin: Redis;
+  /** Suspends it, so that it takes connections and answers nothing, or lets it go on. */
+  suspend(): void;
+  goOn(): void;
   stop(): Promise<void>;
 }
 
@@ -32,6 +35,8 @@ export async function startOwnRedis(...options: readonly string[]): Promise<OwnR
     port,
     url,
     admin,
+    suspend: () => server.signal('SIGSTOP'),
+    goOn: () => server.signal('SIGCONT'),
     async stop() {
       admin.disconnect();
       await server.stop('SIGKILL');

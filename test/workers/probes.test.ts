@@ -83,9 +83,13 @@ it('a worker alone serves probes and metrics to other machines without credentia
   for (const path of ['/livez', '/readyz']) {
     expect(await ask(url, path), path).toMatchObject({ status: 200, body: { status: 'ok' } });
   }
+  expect((await ask(url, '/readyz')).body.dependencies).toEqual(
+    ['kore', 'bucket', 'queue'].map((dependency) => ({ dependency, state: 'closed' })),
+  );
   const metrics = await ask(url, '/metrics');
   expect(metrics.text).toMatch(/^voicemail_build_info\{version=/m);
   expect(metrics.text).toMatch(/^voicemail_queue_up 1$/m);
+  expect(metrics.text).toMatch(/^voicemail_breaker_open\{dependency="kore"\} 0$/m);
   for (const path of [
     '/v1/stats',
     '/v1/sessions',

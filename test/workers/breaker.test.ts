@@ -1,0 +1,148 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { VoicemailError } from '../../src/domain/errors.ts';
+import { createLogger } from '../../src/util/log.ts';
+import { Breaker, type BreakerOptions } from '../../src/workers/breaker.ts';
+
+const AWAY = new VoicemailError('KORE_UNAVAILABLE', 'Kore answered 503');
+const TIMES = { firstPauseMs: 5, longestPauseMs: 20, trustMs: 0 };
+
+let running: Breaker[] = [];
+afterEach(async () => {
+  await Promise.all(running.map((breaker) => breaker.stop()));
+  running = [];
+});
+
+/** A breaker of a dependency that a test switches off and on, with what happened to it. */
+function create(options: Partial<BreakerOptions> = {}) {
+  const state = { isAway: false, isHanging: false, probes: 0, underWay: 0, mostUnderWay: 0 };
+  const events: string[] = [];
+  const logged: string[] = [];
+  const breaker = new Breaker({
+    dependency: 'kore',
+    async probe(signal) {
+      state.probes += 1;
+      state.underWay += 1;
+      state.mostUnderWay = Math.max(state.mostUnderWay, state.underWay);
+      try {
+        if (state.isHanging) {
+          await new Promise((_, reject) =>
+            signal.addEventListener('abort', () => reject(new Error('ended'))),
+          );
+        }
+        if (state.isAway) throw AWAY;
+      } finally {
+        state.underWay -= 1;
+      }
+    },
+    onOpen: () => events.push('opened'),
+    onClose: () => events.push('closed'),
+    onCleared: () => events.push('cleared'),
+    log: createLogger('info', (line) => logged.push(line)),
+    times: TIMES,
+    ...options,
+  });
+  running.push(breaker);
+  const messages = () => logged.map((line) => JSON.parse(line) as Record<string, unknown>);
+  return { breaker, state, events, messages };
+}
+
+describe('a breaker', () => {
+  it('opens when a probe fails as well, says why, and closes when one succeeds', async () => {
+    const { breaker, state, events, messages } = create();
+    state.isAway = true;
+    const { opened } = breaker;
+    breaker.suspect('a', AWAY);
+    await vi.waitUntil(() => breaker.isOpen);
+    expect(breaker.view()).toEqual({
+      dependency: 'kore',
+      state: 'open',
+      since: expect.any(String),
+      code: 'KORE_UNAVAILABLE',
+      reason: 'Kore answered 503',
+    });
+    expect(opened.reason).toBe(AWAY);
+    await vi.waitUntil(() => state.probes > 3);
+    expect(breaker.isOpen).toBe(true);
+
+    state.isAway = false;
+    await vi.waitUntil(() => !breaker.isOpen);
+    expect(breaker.view()).toEqual({ dependency: 'kore', state: 'closed' });
+    expect(breaker.opened.aborted).toBe(false);
+    expect(events).toEqual(['opened', 'closed']);
+    expect(messages().map(({ msg }) => msg)).toEqual([
+      'a dependency is away: nothing that needs it is begun until it works again',
+      'a dependency works again',
+    ]);
+    expect(messages()[1]).toMatchObject({ dependency: 'kore', seconds: expect.any(Number) });
+  });
+
+  it('stays closed when a probe succeeds: then it was a fault of the session', async () => {
+    const { breaker, events } = create();
+    breaker.suspect('a', AWAY);
+    await breaker.confirmed;
+    expect(breaker.isOpen).toBe(false);
+    await vi.waitUntil(() => events.length > 0);
+    expect(events).toEqual(['cleared']);
+  });
+
+  it('probes one at a time while probes are answered', async () => {
+    const { breaker, state } = create();
+    state.isAway = true;
+    for (const session of ['a', 'b', 'c']) breaker.suspect(session, AWAY);
+    await vi.waitUntil(() => state.probes > 5);
+    expect(state.mostUnderWay).toBe(1);
+  });
+
+  it('finds the end though earlier probes hang, and ends those', async () => {
+    const { breaker, state } = create();
+    state.isHanging = true;
+    breaker.suspect('a', AWAY);
+    await vi.waitUntil(() => breaker.isOpen && state.underWay > 2);
+    state.isHanging = false;
+    await vi.waitUntil(() => !breaker.isOpen);
+    await vi.waitUntil(() => state.underWay === 0);
+  });
+
+  it('opens after failures of several sessions in a row, where no probe can confirm one', async () => {
+    const { breaker, state } = create({ failuresToOpen: 3 });
+    state.isAway = true;
+    for (const session of ['a', 'b', 'b', 'a', 'b']) breaker.suspect(session, AWAY);
+    expect(breaker.isOpen).toBe(false);
+    breaker.succeeded();
+    breaker.suspect('c', AWAY);
+    breaker.suspect('d', AWAY);
+    expect(breaker.isOpen).toBe(false);
+    breaker.suspect('e', AWAY);
+    await vi.waitUntil(() => breaker.isOpen);
+  });
+
+  it('is loud about what a person has to fix', async () => {
+    const denied = new VoicemailError('ARCHIVE_DENIED', 'access is denied');
+    const { breaker, messages } = create({
+      probe: async () => {
+        throw denied;
+      },
+    });
+    breaker.suspect('a', denied);
+    await vi.waitUntil(() => breaker.isOpen);
+    expect(messages()).toEqual([
+      expect.objectContaining({
+        level: 'error',
+        msg: expect.stringContaining('NO SESSION IS BEING ARCHIVED'),
+      }),
+    ]);
+  });
+
+  it('ends its probing when it is stopped', async () => {
+    const { breaker, state, events } = create();
+    state.isHanging = true;
+    breaker.suspect('a', AWAY);
+    await vi.waitUntil(() => breaker.isOpen);
+    await breaker.stop();
+    const { probes } = state;
+    breaker.suspect('b', AWAY);
+    await vi.waitUntil(() => state.underWay === 0);
+    expect(state.probes).toBe(probes);
+    expect(events).toEqual(['opened']);
+  });
+});
