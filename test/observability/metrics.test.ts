@@ -5,7 +5,18 @@ import { type MetricFamily, parseExposition, sampleValue } from '../support/expo
 import { reportEverything, STATS, scrape, testMetrics } from '../support/metrics.ts';
 
 /** The labels there may be: none of them can have many values. */
-const LABELS = ['code', 'expiry', 'le', 'outcome', 'state', 'status', 'verdict', 'version', 'work'];
+const LABELS = [
+  'code',
+  'dependency',
+  'expiry',
+  'le',
+  'outcome',
+  'state',
+  'status',
+  'verdict',
+  'version',
+  'work',
+];
 
 function ours(families: readonly MetricFamily[]): MetricFamily[] {
   return families.filter(({ name }) => name.startsWith('voicemail_'));

@@ -16,7 +16,13 @@ export const STATS: QueueStats = {
 export function testMetrics(options: Partial<MetricsOptions> = {}): { metrics: Metrics; logged: string[] } {
   const logged: string[] = [];
   const log = createLogger('info', (line) => logged.push(line));
-  const metrics = createMetrics({ stats: async () => STATS, version: '1.2.3', log, ...options });
+  const metrics = createMetrics({
+    stats: async () => STATS,
+    breakers: () => [{ dependency: 'kore', state: 'open' }],
+    version: '1.2.3',
+    log,
+    ...options,
+  });
   return { metrics, logged };
 }
 
