@@ -1,12 +1,16 @@
 import { type BackfillOperations, createBackfillOperations } from './backfills/operations.ts';
 import { startBackfillWorker } from './backfills/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
+import type { Notifier } from './domain/notifications.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
 import { EventFeed } from './jobs/event-feed.ts';
+import type { NotificationCounts } from './jobs/notification-queue.ts';
 import { openQueues } from './jobs/open-queues.ts';
 import type { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
+import { createNotifier } from './notifications/notifier.ts';
+import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
@@ -28,6 +32,10 @@ export interface Runtime {
   /** The queue itself, for the dashboard. */
   readonly queue: SessionQueue;
   readonly backfills: BackfillOperations;
+  /** Tells others what happens, where that is wanted (`NOTIFY_URL`). */
+  readonly notifier: Notifier | undefined;
+  /** How many notifications are on their way; `undefined` where there are none. */
+  notificationCounts(): Promise<NotificationCounts | undefined>;
   /** Where the queue and the archive are, for people and logs. */
   readonly locations: { readonly queue: string; readonly archive: string };
   /** Whether other processes can work on the same queue. */
@@ -35,11 +43,16 @@ export interface Runtime {
   /** For the API, where traces are wanted. */
   readonly requestTracer: RequestTracer | undefined;
   /** Starts archiving, and working on backfills and schedules. */
-  startWorker(kore: KoreConfig, observers?: WorkObservers, tuning?: WorkerTuning): SessionWorker;
+  startWorker(kore: KoreConfig, observers?: WorkObservers, tuning?: RuntimeTuning): SessionWorker;
   /** Proves that queue and archive can be reached. */
   check(signal: AbortSignal): Promise<void>;
   /** Closes everything; workers have to be stopped before. */
   close(): Promise<void>;
+}
+
+/** What tests set otherwise. */
+export interface RuntimeTuning extends WorkerTuning {
+  readonly notifications?: Partial<NotificationTimes>;
 }
 
 /**
@@ -58,15 +71,24 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =
     config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
-  const { sessions: queue, backfills } = await openQueues({
+  const {
+    sessions: queue,
+    backfills,
+    notifications,
+  } = await openQueues({
     backend,
     name: config.queue.name,
     log,
     telemetry: tracing?.queue,
+    withNotifications: config.notify !== undefined,
   }).catch(async (error: unknown) => {
     await settleInOrder([() => backend.close(), () => store.close(), async () => tracing?.close()]);
     throw error;
   });
+  const notifier =
+    config.notify && notifications
+      ? createNotifier({ queue: notifications, events: config.notify.events, now: () => new Date() })
+      : undefined;
   let worker: SessionWorker | undefined;
   const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
@@ -76,12 +98,26 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     events,
     queue,
     backfills: createBackfillOperations(backfills, queue, store),
+    notifier,
+    notificationCounts: async () => notifications?.counts(),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
     requestTracer: tracing?.requests,
     startWorker(kore, metrics, tuning) {
       archiveMetrics = metrics?.archive;
       const observers = tracing ? tracing.observers(metrics) : metrics;
+      // First, as it refuses a receiver that is not allowed.
+      const notificationWorker =
+        config.notify &&
+        startNotificationWorker({
+          backend,
+          queueName: config.queue.name,
+          notify: config.notify,
+          shutdownGraceMs: config.work.shutdownGraceMs,
+          times: tuning?.notifications,
+          observe: metrics?.notifications,
+          log,
+        });
       const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);
       const client = createKoreClient({
         config: kore,
@@ -124,6 +160,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         log,
         telemetry: tracing?.queue,
         ...(observers && { observe: observers.worker }),
+        onSettled: notifier?.settled,
         tuning,
       });
       const backfillWorker = startBackfillWorker({
@@ -143,10 +180,14 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         activity: () => sessionWorker.activity(),
         breakers: () => sessionWorker.breakers(),
         async ready() {
-          await Promise.all([sessionWorker.ready(), backfillWorker.ready()]);
+          await Promise.all([sessionWorker.ready(), backfillWorker.ready(), notificationWorker?.ready()]);
         },
         async stop() {
-          await settleAll([() => sessionWorker.stop(), () => backfillWorker.stop()]);
+          await settleAll([
+            () => sessionWorker.stop(),
+            () => backfillWorker.stop(),
+            async () => notificationWorker?.stop(),
+          ]);
         },
       };
       return worker;
@@ -159,7 +200,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
       await settleInOrder([
         () => settleAll(closers),
         () => events.close(),
-        () => settleAll([() => queue.close(), () => backfills.close()]),
+        () => settleAll([() => queue.close(), () => backfills.close(), async () => notifications?.close()]),
         () => backend.close(),
         () => store.close(),
         async () => tracing?.close(),

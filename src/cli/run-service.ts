@@ -3,6 +3,7 @@ import { type ApiOptions, createApi, createProbes } from '../api/server.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import { createMetrics } from '../observability/metrics/metrics.ts';
+import type { MeasuredQueue } from '../observability/metrics/queue.ts';
 import type { Runtime } from '../runtime.ts';
 import { settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
@@ -43,7 +44,7 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
   const stops: (() => Promise<void>)[] = [() => runtime.close()];
   let worker: SessionWorker | undefined;
   const breakers = () => worker?.breakers() ?? [];
-  const metrics = createMetrics({ stats: () => runtime.operations.stats(), breakers, version: VERSION, log });
+  const metrics = createMetrics({ stats: () => measure(runtime), breakers, version: VERSION, log });
   const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
   const run = async () => {
     // It listens before the worker is there, so that a worker that never gets ready can be seen.
@@ -75,6 +76,12 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
     () => settleInOrder(stops),
   ]);
   log.info('stopped');
+}
+
+/** What metrics show of the queue. */
+async function measure({ operations, notificationCounts }: Runtime): Promise<MeasuredQueue> {
+  const [stats, notifications] = await Promise.all([operations.stats(), notificationCounts()]);
+  return { ...stats, ...(notifications && { notificationsPending: notifications.pending }) };
 }
 
 /** Resolves once the signal is aborted. */

@@ -1,5 +1,6 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
+import type { NotificationEvent } from '../domain/notifications.ts';
 import type { Role } from '../domain/roles.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
 import type { LogLevel } from '../util/log.ts';
@@ -178,6 +179,20 @@ export interface WebhookConfig {
   readonly app?: KoreApp | undefined;
 }
 
+/** Where to tell what became of sessions. */
+export interface NotifyConfig {
+  /** `NOTIFY_URL`. Its path and query may hold a secret. */
+  readonly url: string;
+  /** `NOTIFY_SECRET`, the key of the signatures. */
+  readonly secret: string;
+  /** `NOTIFY_EVENTS` */
+  readonly events: readonly NotificationEvent[];
+  /** `NOTIFY_ALLOW_PRIVATE` */
+  readonly allowPrivate: boolean;
+  /** As in {@link Config}; here for whoever has only this part. */
+  readonly proxy?: ProxySettings | undefined;
+}
+
 /** The HTTP API. */
 export interface HttpConfig {
   /** `HTTP_HOST` */
@@ -229,6 +244,10 @@ export interface Config {
   readonly http: HttpConfig;
   /** `SCHEDULES` */
   readonly schedules: readonly ScheduleSpec[];
+  /** Without it nobody is told: see `NOTIFY_URL`. */
+  readonly notify?: NotifyConfig | undefined;
+  /** `AUDIT_LOG`; only `false` turns it off. */
+  readonly auditLog?: boolean;
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;
   /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`; `undefined` where neither of the first two is set. */

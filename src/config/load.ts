@@ -15,6 +15,7 @@ import type {
   WebhookConfig,
   WorkConfig,
 } from './config.ts';
+import { loadNotify } from './notify.ts';
 import {
   between,
   isLoopback,
@@ -28,6 +29,7 @@ import {
   parseInteger,
   parseLogLevel,
   parseObjectLock,
+  parseOnOff,
   parsePointers,
   parseQueueName,
   parseRate,
@@ -87,6 +89,8 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     work: loadWork(settings, archive),
     http: loadHttp(settings, app, needs.has('api')),
     schedules: settings.optional('SCHEDULES', parseSchedules) ?? [],
+    notify: loadNotify(settings, proxy),
+    auditLog: settings.withDefault('AUDIT_LOG', parseOnOff),
     traces: loadTraces(settings, proxy),
     proxy,
     logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel),

@@ -127,6 +127,12 @@ export function parseBoolean(text: string): boolean {
   throw new InvalidValue(`${quote(text)} is neither true nor false`);
 }
 
+/** `on` and `off`, or as {@link parseBoolean} has it. */
+export function parseOnOff(text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on';
+  return parseBoolean(text);
+}
+
 /** A parser that accepts one of a few texts. */
 export function oneOf<const Choice extends string>(...choices: Choice[]): (text: string) => Choice {
   return (text) => {

@@ -328,6 +328,44 @@ export const VARIABLE_GROUPS = [
     ],
   },
   {
+    title: 'Notifications and audit log',
+    variables: [
+      {
+        name: 'NOTIFY_URL',
+        example: 'https://crm.example.com/hooks/voicemail',
+        isSecret: true,
+        meaning:
+          'who is told what becomes of sessions: a URL (https) that takes signed `POST`s; see [Notifications](notifications.md)',
+      },
+      {
+        name: 'NOTIFY_SECRET',
+        example: 'a long random text',
+        isSecret: true,
+        meaning:
+          'the key of the signatures, HMAC-SHA256 of the body in `X-Signature`; required with `NOTIFY_URL`',
+      },
+      {
+        name: 'NOTIFY_EVENTS',
+        standard: 'archived,partial,failed,transcript,completeness',
+        example: 'archived,failed',
+        meaning: 'what is told',
+      },
+      {
+        name: 'NOTIFY_ALLOW_PRIVATE',
+        standard: 'false',
+        example: 'true',
+        meaning: 'allows private addresses and plain http for `NOTIFY_URL`',
+      },
+      {
+        name: 'AUDIT_LOG',
+        standard: 'on',
+        example: 'off',
+        meaning:
+          'writes who did what (archiving by force, retry, cancel, pause, hold, erase, downloads, log-ins, backfills, schedules) below `audit/` in the archive; `off` turns it off',
+      },
+    ],
+  },
+  {
     title: 'Proxies, traces and logs',
     variables: [
       {

@@ -19,6 +19,7 @@ import {
   readManifest,
   readPartialManifest,
   resultOf,
+  viewOfMissing,
   viewOfRecording,
 } from '../storage/documents.ts';
 import { manifestKey, partialManifestKey } from '../storage/layout.ts';
@@ -148,7 +149,7 @@ async function readPartial(
 function partsOf({ recordings, missing }: PartialManifest): Pick<SessionView, 'recordings' | 'missing'> {
   return {
     recordings: recordings.map(viewOfRecording),
-    missing: missing.map(({ fileName, code, message, at }) => ({ fileName, code, message, at })),
+    missing: missing.map(viewOfMissing),
   };
 }
 

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { VoicemailError } from '../domain/errors.ts';
 import type { Integrity, TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type { RecordingView, SessionResult } from '../domain/views.ts';
+import type { MissingRecordingView, RecordingView, SessionResult } from '../domain/views.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import { parseJson } from '../util/json.ts';
 import { VERSION } from '../util/version.ts';
@@ -317,6 +317,11 @@ export function resultOf(manifest: Manifest, session: SessionRef, store: Archive
     recordings: manifest.recordings.map(viewOfRecording),
     manifestKey: store.fullKey(manifestKey(session)),
   };
+}
+
+/** A recording that is not saved, as views show it. */
+export function viewOfMissing({ fileName, code, message, at }: MissingRecording): MissingRecordingView {
+  return { fileName, code, message, at };
 }
 
 /** A recording of a manifest, as views show it. */

@@ -51,6 +51,7 @@ export interface ArchivedSession extends SessionResult {
   readonly alreadyArchived: boolean;
   /** When, as its manifest tells. */
   readonly archivedAt: Date;
+  readonly manifest: Manifest;
 }
 
 /**
@@ -134,6 +135,7 @@ function summary(
     ...resultOf(manifest, session, store),
     alreadyArchived,
     archivedAt: new Date(manifest.archivedAt),
+    manifest,
   };
 }
 

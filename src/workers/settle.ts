@@ -38,8 +38,9 @@ export interface SettleLook {
   readonly added: { readonly recordings: number; readonly messages: number };
   /** Late recordings that could not be saved (yet). */
   readonly failed: readonly FailedRecording[];
-  /** The session as it is archived now; left out of one that is no longer. */
+  /** The session as it is archived now; left out of one that is no longer, like its manifest. */
   readonly result?: SessionResult;
+  readonly manifest?: Manifest;
 }
 
 /** A session as its manifest tells. */
@@ -218,5 +219,6 @@ function lookOf(
     },
     failed,
     result: resultOf(manifest, session, deps.store),
+    manifest,
   };
 }

@@ -1,5 +1,6 @@
 import type { WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
+import type { SessionOutcome } from '../domain/notifications.ts';
 import { creationTime } from '../domain/session.ts';
 import type { BreakerView, TranscriptState } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
@@ -23,6 +24,7 @@ import {
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { ProgressWriter } from './progress-writer.ts';
+import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
 import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
 
 /** A session that has been dealt with: its manifest is there. */
@@ -70,6 +72,11 @@ export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store'
   readonly work: WorkConfig;
   /** Told of how the work goes, for metrics. */
   readonly observe?: WorkerObserver;
+  /**
+   * Told what became of a session, before its job ends: if it rejects, the job is worked on again. Told the same again
+   * after a crash, and after looks that found nothing new.
+   */
+  readonly onSettled?: ((outcome: SessionOutcome) => Promise<void>) | undefined;
   /** Follows sessions through the queue, for traces. */
   readonly telemetry?: QueueTelemetry | undefined;
   readonly log: Logger;
@@ -129,7 +136,10 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       ...(isMaybe(data) && { maybe: { beganAt: creationTime(data.sessionId)?.getTime() } }),
     };
     const decided = decideOutcome(attempt, work);
-    const outcome = about === 'transcript' ? keepLooking(decided, attempt, work.pollDelayMs) : decided;
+    const outcome =
+      about === 'transcript'
+        ? keepLooking(decided, attempt, work.pollDelayMs)
+        : asFirstTold(decided, progress);
     const { error, verdict, holdMs } = outcome;
     if (verdict.kind === 'forget') {
       log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
@@ -146,7 +156,12 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     if (holdMs !== undefined && isOneBotsFault) refusedBots.add(data.botId, holdMs);
     else if (holdMs !== undefined) await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
     if (about === 'session') dependencies.failed(data, error);
-    return await remember(job, outcome, verdict, signal);
+    const decision = await remember(job, outcome, verdict, signal);
+    if (about === 'session' && decision.kind === 'fail' && deps.onSettled) {
+      const settled = await failedOutcome(job, outcome, deps, signal);
+      if (settled) await deps.onSettled(settled);
+    }
+    return decision;
   };
   const guarded =
     (about: Work, handle: Handle) =>
@@ -244,10 +259,11 @@ async function handleSession(
     { ...deps, onProgress: (transfer) => progress.update(transfer) },
     signal,
   ).finally(() => progress.end());
-  const { alreadyArchived, archivedAt, ...stored } = result;
+  const { alreadyArchived, archivedAt, manifest, ...stored } = result;
   const lookIn = firstLookIn({ ...data, archivedAt, transcript: stored.transcript }, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
   if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
+  await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
   deps.observe?.onArchived?.({
     seconds: (performance.now() - began) / 1000,
     alreadyArchived,
@@ -287,11 +303,13 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
 
 /** Tells the session's view, metrics and the log what a look has found. */
 async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps): Promise<void> {
-  const { transcript, added, failed, isSettled, result } = look;
+  const { transcript, added, failed, isSettled, result, manifest } = look;
   const about = { session: data.sessionId, bot: data.botId };
   if (transcript !== 'pending' || added.recordings > 0) {
     await deps.queue.noteTranscript(data, transcript, added.recordings > 0 ? result?.recordings : undefined);
   }
+  const isNews = isSettled || transcript !== 'pending' || added.recordings > 0;
+  if (manifest && isNews) await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
   if (look.hasSettledTranscript && transcript !== 'pending') {
     deps.observe?.onTranscriptSettled?.(transcript);
     deps.log.info({ ...about, transcript }, 'transcript settled');

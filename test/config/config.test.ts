@@ -86,6 +86,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
     },
     http: { host: '127.0.0.1', port: 8080, isPortDefault: true, tokens: [] },
     schedules: [],
+    auditLog: true,
     logLevel: 'info',
     warnings: [],
   } satisfies Config);
@@ -869,5 +870,55 @@ describe('the environment', () => {
     );
     passSdkSettings(environment, processEnv);
     expect(processEnv).toEqual({ AWS_REGION: 'eu-west-1', AWS_PROFILE: 'backup', OTEL_SERVICE_NAME: 'vm' });
+  });
+});
+
+describe('notifications', () => {
+  const url = 'https://crm.example.com/hooks?key=hook-secret-1';
+  const secret = 'notify-secret-1';
+
+  test('are sent where a URL and a secret are given, all of them by default', () => {
+    expect(load({}).notify).toBeUndefined();
+    expect(load({ NOTIFY_SECRET: secret }).notify).toBeUndefined();
+    expect(load({ NOTIFY_URL: url, NOTIFY_SECRET: secret }).notify).toEqual({
+      url,
+      secret,
+      events: ['archived', 'partial', 'failed', 'transcript', 'completeness'],
+      allowPrivate: false,
+      proxy: undefined,
+    });
+    const some = { NOTIFY_URL: url, NOTIFY_SECRET: secret, NOTIFY_EVENTS: 'failed, archived,failed' };
+    expect(load(some).notify?.events).toEqual(['failed', 'archived']);
+  });
+
+  test.each([
+    [{ NOTIFY_URL: url }, 'NOTIFY_SECRET: is required'],
+    [{ NOTIFY_URL: 'http://crm.internal/', NOTIFY_SECRET: secret }, 'set NOTIFY_ALLOW_PRIVATE=true'],
+    [{ NOTIFY_URL: 'ftp://crm.internal/', NOTIFY_SECRET: secret }, 'NOTIFY_URL: is no https URL'],
+    [{ NOTIFY_URL: 'https://user:pass@crm.internal/', NOTIFY_SECRET: secret }, 'would not be sent'],
+    [{ NOTIFY_EVENTS: 'archived,deleted' }, '"deleted" is none of archived, partial'],
+    [{ AUDIT_LOG: 'perhaps' }, 'AUDIT_LOG'],
+  ])('%o is told', (environment, told) => {
+    expect(() => load(environment)).toThrow(told);
+  });
+
+  test('may go to a network of ones own where that is said', () => {
+    const environment = {
+      NOTIFY_URL: 'http://10.0.0.1/',
+      NOTIFY_SECRET: secret,
+      NOTIFY_ALLOW_PRIVATE: 'true',
+    };
+    expect(load(environment).notify).toMatchObject({ url: 'http://10.0.0.1/', allowPrivate: true });
+  });
+
+  test('leave neither URL nor secret in a text', () => {
+    load({ NOTIFY_URL: url, NOTIFY_SECRET: secret });
+    expect(redact(`sent to ${url} with ${secret}`)).not.toMatch(/hook-secret|notify-secret/);
+  });
+
+  test('come with an audit log unless that is turned off', () => {
+    expect(load({}).auditLog).toBe(true);
+    expect(load({ AUDIT_LOG: 'off' }).auditLog).toBe(false);
+    expect(load({ AUDIT_LOG: 'false' }).auditLog).toBe(false);
   });
 });

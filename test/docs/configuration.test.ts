@@ -50,8 +50,9 @@ describe('the table of variables', () => {
             VARIABLES.filter((v) => v.name.startsWith('API_J')).map((v) => [v.name, v.example]),
           )
         : {};
+      const notify = name === 'NOTIFY_URL' ? { NOTIFY_SECRET: 'a long random text' } : {};
       const storage = name === 'REQUIRE_STORAGE' ? { QUEUE_URL: 'redis://r', ARCHIVE_URL: 'file:/a' } : {};
-      const environment = { ...others, ...jwt, ...storage, [name]: example };
+      const environment = { ...others, ...jwt, ...notify, ...storage, [name]: example };
       expect(() => loadConfig(environment, { needs: [] }), name).not.toThrow();
     }
   });

@@ -22,6 +22,7 @@ const ALERTS = [
   'VoicemailOldestTooOld',
   'VoicemailLittleTimeBeforeExpiry',
   'VoicemailTranscriptsGivenUp',
+  'VoicemailNotificationsGivenUp',
   'VoicemailQueueUnreachable',
   'VoicemailArchiverAbsent',
 ];

@@ -8,6 +8,7 @@ import { reportEverything, STATS, scrape, testMetrics } from '../support/metrics
 const LABELS = [
   'code',
   'dependency',
+  'event',
   'expiry',
   'le',
   'outcome',
@@ -240,6 +241,7 @@ describe('the queue', () => {
     'voicemail_queue_oldest_age_seconds',
     'voicemail_queue_transcripts_pending',
     'voicemail_queue_paused',
+    'voicemail_notifications_pending',
   ];
 
   it('is looked at when metrics are read', async () => {
@@ -253,6 +255,7 @@ describe('the queue', () => {
     expect(sampleValue(families, 'voicemail_queue_paused')).toBe(0);
     const paused = await scrape(testMetrics({ stats: async () => ({ ...STATS, paused: true }) }).metrics);
     expect(sampleValue(paused, 'voicemail_queue_paused')).toBe(1);
+    expect(sampleValue(families, 'voicemail_notifications_pending')).toBe(8);
     const age = sampleValue(families, 'voicemail_queue_oldest_age_seconds') ?? NaN;
     expect(age).toBeGreaterThanOrEqual(90);
     expect(age).toBeLessThan(600);

@@ -1,14 +1,16 @@
 import { ERROR_CODES } from '../../src/domain/errors.ts';
-import type { QueueStats } from '../../src/domain/requests.ts';
+import { NOTIFICATION_EVENTS } from '../../src/domain/notifications.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../../src/observability/metrics/metrics.ts';
+import type { MeasuredQueue } from '../../src/observability/metrics/queue.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type MetricFamily, parseExposition } from './exposition.ts';
 
 /** A queue with something in every state. */
-export const STATS: QueueStats = {
+export const STATS: MeasuredQueue = {
   states: { queued: 7, active: 2, waiting: 3, archived: 40, failed: 5 },
   paused: false,
   transcriptsPending: 6,
+  notificationsPending: 8,
   oldestQueuedAt: new Date(Date.now() - 90_000).toISOString(),
 };
 
@@ -32,7 +34,7 @@ export async function scrape(metrics: Metrics): Promise<MetricFamily[]> {
 }
 
 /** Everything that can be reported is reported, with every value that each label can have. */
-export function reportEverything({ worker, transfer, kore }: Metrics): void {
+export function reportEverything({ worker, transfer, kore, notifications }: Metrics): void {
   const session = { seconds: 2, alreadyArchived: false, recordings: 2, bytes: 960_088 };
   worker.onArchived({ ...session, transcript: 'archived' });
   worker.onArchived({ ...session, alreadyArchived: true, transcript: 'pending' });
@@ -54,4 +56,8 @@ export function reportEverything({ worker, transfer, kore }: Metrics): void {
   kore.onCall({ status: 429, code: 'KORE_RATE_LIMITED', milliseconds: 80 });
   kore.onCall({ status: undefined, code: 'KORE_UNAVAILABLE', milliseconds: 30_000 });
   kore.onWait(1.5);
+  for (const event of NOTIFICATION_EVENTS) {
+    for (const outcome of ['delivered', 'failed', 'given-up'] as const)
+      notifications.onNotification(event, outcome);
+  }
 }

@@ -1,9 +1,10 @@
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
-import type { QueueStats } from '../../domain/requests.ts';
 import type { BreakerView } from '../../domain/views.ts';
+import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
-import { createQueueMetrics, createQueueSnapshot } from './queue.ts';
+import { createNotificationMetrics } from './notifications.ts';
+import { createQueueMetrics, createQueueSnapshot, type MeasuredQueue } from './queue.ts';
 import {
   type ArchiveMetrics,
   createArchiveMetrics,
@@ -19,7 +20,7 @@ import {
 /** What metrics are made of. */
 export interface MetricsOptions {
   /** Looks at the queue; asked when metrics are read. */
-  readonly stats: () => Promise<QueueStats>;
+  readonly stats: () => Promise<MeasuredQueue>;
   /** How those stand that the worker depends on; asked when metrics are read. */
   readonly breakers?: () => readonly BreakerView[];
   /** This program's version. */
@@ -44,6 +45,8 @@ export interface Metrics {
   readonly archive: ArchiveMetrics;
   /** For the webhook: the notifications that came. */
   readonly webhook: WebhookMetrics;
+  /** For the notifications that are sent. */
+  readonly notifications: NotificationObserver;
   /** The `Content-Type` of what {@link Metrics.render} returns. */
   readonly contentType: string;
   /**
@@ -81,6 +84,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     kore: createKoreMetrics(registry),
     archive: createArchiveMetrics(registry),
     webhook: createWebhookMetrics(registry),
+    notifications: createNotificationMetrics(registry),
     contentType: registry.contentType,
     async render() {
       showQueue(await look());

@@ -3,9 +3,15 @@ import type { QueueStats } from '../../domain/requests.ts';
 import { SESSION_STATES } from '../../domain/views.ts';
 import type { Logger } from '../../util/log.ts';
 
+/** The queue, as far as it is measured. */
+export type MeasuredQueue = QueueStats & {
+  /** Where notifications are wanted. */
+  readonly notificationsPending?: number;
+};
+
 /** What a look at the queue came to. */
 type QueueSnapshot =
-  | { readonly kind: 'reached'; readonly stats: QueueStats }
+  | { readonly kind: 'reached'; readonly stats: MeasuredQueue }
   | { readonly kind: 'unreachable'; readonly error: unknown };
 
 /** Times of {@link createQueueLook}, in milliseconds. */
@@ -22,7 +28,7 @@ export interface SnapshotTimes {
  * asked one thing at a time.
  */
 export function createQueueSnapshot(
-  stats: () => Promise<QueueStats>,
+  stats: () => Promise<MeasuredQueue>,
   { timeoutMs, freshMs }: SnapshotTimes,
 ): () => Promise<QueueSnapshot> {
   let running: Promise<QueueSnapshot> | undefined;
@@ -42,7 +48,7 @@ export function createQueueSnapshot(
   };
 }
 
-async function reach(stats: () => Promise<QueueStats>): Promise<QueueSnapshot> {
+async function reach(stats: () => Promise<MeasuredQueue>): Promise<QueueSnapshot> {
   try {
     return { kind: 'reached', stats: await stats() };
   } catch (error) {
@@ -99,6 +105,11 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     help: `Whether the queue is paused (1), so that no session is taken until it is resumed. ${SHARED}`,
     registers,
   });
+  const notificationsPending = new Gauge({
+    name: 'voicemail_notifications_pending',
+    help: `Notifications (NOTIFY_URL) that have not arrived yet. ${SHARED}`,
+    registers,
+  });
   // A gauge without labels begins as 0, which nobody has seen yet.
   forget();
 
@@ -109,6 +120,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     oldestAge.remove();
     transcriptsPending.remove();
     paused.remove();
+    notificationsPending.remove();
   }
 
   /** At every change only: metrics are read every few seconds. */
@@ -133,6 +145,8 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     oldestAge.set(oldestAgeSeconds(look.stats));
     transcriptsPending.set(look.stats.transcriptsPending);
     paused.set(look.stats.paused ? 1 : 0);
+    const { notificationsPending: pending } = look.stats;
+    if (pending !== undefined) notificationsPending.set(pending);
   };
 }
 

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { QueueTelemetry } from '../../jobs/backends/backend.ts';
+import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { TransferObserver } from '../../transfer/transfer.ts';
 import type { ArchiveDeps } from '../../workers/archive-session.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
@@ -32,6 +33,7 @@ export interface WorkObservers {
   readonly kore: KoreMetrics;
   /** Not part of traces. */
   readonly archive?: ArchiveMetrics;
+  readonly notifications?: NotificationObserver;
 }
 
 /** Follows HTTP requests. */

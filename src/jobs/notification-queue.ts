@@ -1,0 +1,95 @@
+import { type IQueueBackend, Queue } from 'bullmq';
+import type { Notification } from '../domain/notifications.ts';
+import type { Logger } from '../util/log.ts';
+import type { Backend } from './backends/backend.ts';
+import { errorListener } from './backends/connection-log.ts';
+
+/** What a notification remembers between attempts. */
+export interface NotificationProgress {
+  /** When its first attempt failed (unix milliseconds). */
+  readonly failingSince?: number;
+  /** Attempts that failed. */
+  readonly failures?: number;
+  /** Why the last one failed. */
+  readonly reason?: string;
+}
+
+/** How many notifications are on their way, and how many were given up and are still listed. */
+export interface NotificationCounts {
+  readonly pending: number;
+  readonly failed: number;
+}
+
+type NotificationBullQueue = Queue<
+  Notification,
+  null,
+  string,
+  Notification,
+  null,
+  string,
+  IQueueBackend,
+  unknown
+>;
+
+/** Attempts are bounded by time, in the worker. */
+const UNBOUNDED_ATTEMPTS = 1_000_000;
+/** For so long the same notification is not sent a second time: longer than it takes to run a session again. */
+const KEEP_DELIVERED = { age: 2 * 24 * 60 * 60, count: 20_000 } as const;
+/** Given up; they stay to be looked at. */
+const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 20_000 } as const;
+
+/** Notifications have a queue of their own: a receiver that is away keeps no session waiting. */
+export function notificationQueueName(name: string): string {
+  return `${name}-notifications`;
+}
+
+/** The notifications that are to be sent. */
+export class NotificationQueue {
+  readonly #queue: NotificationBullQueue;
+
+  /** @param name of the queue of sessions (`QUEUE_NAME`). */
+  constructor(backend: Backend, name: string, log: Logger) {
+    this.#queue = new Queue(
+      backend.queueName(notificationQueueName(name)),
+      backend.options('producer'),
+      backend.factory,
+    );
+    this.#queue.on('error', errorListener(backend, log));
+  }
+
+  /** Resolves when the queue answers; rejects when its first command failed, after which it never does. */
+  async ready(): Promise<void> {
+    await this.#queue.waitUntilReady();
+  }
+
+  /** Queues notifications; when it returns, the queue holds them. One that it holds already is left as it is. */
+  async add(notifications: readonly Notification[]): Promise<void> {
+    if (notifications.length === 0) return;
+    await this.#queue.addBulk(
+      notifications.map((notification) => ({
+        name: notification.event,
+        data: notification,
+        opts: {
+          jobId: notification.id,
+          attempts: UNBOUNDED_ATTEMPTS,
+          backoff: { type: 'told-by-worker' },
+          removeOnComplete: KEEP_DELIVERED,
+          removeOnFail: KEEP_FAILED,
+          stackTraceLimit: 1,
+        },
+      })),
+    );
+  }
+
+  /** How many there are. */
+  async counts(): Promise<NotificationCounts> {
+    const counts = await this.#queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'failed');
+    const { failed = 0, ...open } = counts;
+    return { pending: Object.values(open).reduce((total, count) => total + count, 0), failed };
+  }
+
+  /** Lets go of the queue; the backend stays open. */
+  async close(): Promise<void> {
+    await this.#queue.close();
+  }
+}

@@ -1,0 +1,192 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Notification, NotificationEvent } from '../../src/domain/notifications.ts';
+import type { Backend } from '../../src/jobs/backends/backend.ts';
+import { openBackend } from '../../src/jobs/backends/open.ts';
+import { NotificationQueue } from '../../src/jobs/notification-queue.ts';
+import {
+  type NotificationTimes,
+  type NotificationWorker,
+  startNotificationWorker,
+} from '../../src/notifications/worker.ts';
+import { createLogger } from '../../src/util/log.ts';
+import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import { isSigned, notifyConfig, type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
+
+const TIMEOUT_MS = 60_000;
+const NOTIFICATIONS = 30;
+/** An hour of absence is a few of these. */
+const SHORT: NotificationTimes = { timeoutMs: 300, firstMs: 5, longestMs: 40, giveUpAfterMs: 3_600_000 };
+
+function notification(index: number): Notification {
+  return {
+    id: `archived-${index}`,
+    event: 'archived',
+    at: '2026-01-05T09:30:00.000Z',
+    session: { botId: 'st-1', sessionId: `s-${index}`, state: 'archived' },
+  };
+}
+
+describeOnEachQueue('notifications', (kind) => {
+  let server: TestQueue;
+  let backend: Backend;
+  let queue: NotificationQueue;
+  let receiver: Receiver;
+  let worker: NotificationWorker | undefined;
+  let name = 0;
+  const queueName = () => `notify-${name}`;
+
+  beforeAll(async () => {
+    server = await createTestQueue(kind);
+    backend = await openBackend(server.config, silent);
+  }, TIMEOUT_MS);
+
+  afterAll(async () => {
+    await backend.close();
+    await server.remove();
+  });
+
+  beforeEach(async () => {
+    name += 1;
+    queue = new NotificationQueue(backend, queueName(), silent);
+    receiver = await startReceiver();
+  });
+
+  afterEach(async () => {
+    await worker?.stop();
+    worker = undefined;
+    await queue.close();
+    await receiver.close();
+  });
+
+  /** Starts sending. @returns what was observed so far, by outcome. */
+  async function start(times: Partial<NotificationTimes> = {}, log = silent) {
+    const outcomes = { delivered: 0, failed: 0, 'given-up': 0 };
+    const events = new Set<NotificationEvent>();
+    worker = startNotificationWorker({
+      backend,
+      queueName: queueName(),
+      notify: notifyConfig(receiver),
+      shutdownGraceMs: 5_000,
+      times: { ...SHORT, ...times },
+      observe: {
+        onNotification(event, outcome) {
+          events.add(event);
+          outcomes[outcome] += 1;
+        },
+      },
+      log,
+    });
+    await worker.ready();
+    return outcomes;
+  }
+
+  const settled = (expected: Awaited<ReturnType<NotificationQueue['counts']>>) =>
+    vi.waitFor(async () => expect(await queue.counts()).toEqual(expected), { timeout: 20_000, interval: 20 });
+
+  it('all arrive, signed, at a receiver that answers 500, hangs, drops connections and is away', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    receiver.behave((_request, index) => (index < 20 ? 500 : index < 35 ? 'hang' : 'drop'));
+    const outcomes = await start();
+    await queue.add(Array.from({ length: NOTIFICATIONS }, (_, index) => notification(index)));
+    await receiver.until(({ received }) => received.length >= 45);
+    await receiver.goAway();
+    const before = outcomes.failed;
+    await vi.waitUntil(() => outcomes.failed >= before + NOTIFICATIONS, { timeout: 30_000 });
+    receiver.behave(() => 204);
+    await receiver.comeBack();
+    await receiver.until((now) => now.taken().size === NOTIFICATIONS);
+
+    await settled({ pending: 0, failed: 0 });
+    for (const one of receiver.received) {
+      expect(isSigned(one)).toBe(true);
+      expect(one.headers['x-notification-id']).toBe(one.body.id);
+      expect(one.body).toEqual(notification(Number(one.body.id.slice('archived-'.length))));
+    }
+    expect(outcomes).toMatchObject({ delivered: NOTIFICATIONS, 'given-up': 0 });
+  });
+
+  it('queued while nobody sends are sent when somebody does', { timeout: TIMEOUT_MS }, async () => {
+    await queue.add([notification(1), notification(2)]);
+    expect(await queue.counts()).toEqual({ pending: 2, failed: 0 });
+    await start();
+    await receiver.until((now) => now.taken().size === 2);
+    await settled({ pending: 0, failed: 0 });
+  });
+
+  it('of the same id are sent once, also when they have arrived before', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const outcomes = await start();
+    await queue.add([notification(1)]);
+    await queue.add([notification(1)]);
+    await receiver.until((now) => now.taken().size === 1);
+    await settled({ pending: 0, failed: 0 });
+    await queue.add([notification(1), notification(2)]);
+    await receiver.until((now) => now.taken().size === 2);
+    await settled({ pending: 0, failed: 0 });
+    expect(outcomes.delivered).toBe(2);
+  });
+
+  it('are given up after their time, which is told, and keep nothing else back', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const lines: string[] = [];
+    const log = createLogger('trace', (line) => lines.push(line));
+    receiver.behave(({ id }) => (id === 'archived-1' ? 503 : 204));
+    const outcomes = await start({ giveUpAfterMs: 150 }, log);
+    await queue.add([notification(1), notification(2)]);
+    await settled({ pending: 0, failed: 1 });
+    expect(outcomes['given-up']).toBe(1);
+    expect(outcomes.failed).toBeGreaterThan(0);
+    expect([...receiver.taken().keys()]).toEqual(['archived-2']);
+
+    const givenUp = lines.find((line) => line.includes('notification given up'));
+    expect(givenUp).toMatch(/answered 503/);
+    expect(lines.join('')).not.toContain(SECRET);
+    expect(lines.join('')).not.toContain('hook-key');
+  });
+
+  it('in hand are given back when the worker stops, and sent by the next', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    receiver.behave(() => 'hang');
+    const own = startNotificationWorker({
+      backend,
+      queueName: queueName(),
+      notify: notifyConfig(receiver),
+      shutdownGraceMs: 0,
+      times: { ...SHORT, timeoutMs: 60_000 },
+      log: silent,
+    });
+    await own.ready();
+    await queue.add([notification(1)]);
+    await receiver.until(({ received }) => received.length === 1);
+    await own.stop();
+    expect(await queue.counts()).toEqual({ pending: 1, failed: 0 });
+    receiver.behave(() => 200);
+    await start();
+    await receiver.until((now) => now.taken().size === 1);
+  });
+});
+
+describe('a receiver that is not allowed', () => {
+  it('keeps the worker from being started', async () => {
+    const server = await createTestQueue('redis');
+    const backend = await openBackend(server.config, silent);
+    try {
+      expect(() =>
+        startNotificationWorker({
+          backend,
+          queueName: 'refused',
+          notify: notifyConfig({ url: 'https://10.0.0.1/' }, { allowPrivate: false }),
+          shutdownGraceMs: 0,
+          log: silent,
+        }),
+      ).toThrow(/NOTIFY_URL/);
+    } finally {
+      await backend.close();
+      await server.remove();
+    }
+  });
+});
