@@ -296,7 +296,8 @@ class MediaHost {
   readonly #waiting = new Map<string, SessionRef>();
   /** Whoever comes first is the probe. */
   #admitted = false;
-  #outcome = Promise.withResolvers<void>();
+  /** What the probe under way waits for; without one, nobody does. */
+  #outcome: PromiseWithResolvers<void> | undefined;
 
   constructor(name: string, { makeDue, goOn, log, times }: MediaHostOptions) {
     this.#name = name;
@@ -304,8 +305,9 @@ class MediaHost {
       dependency: `media:${name}`,
       failuresToOpen: MEDIA_FAILURES_TO_OPEN,
       probe: async () => {
-        this.#outcome = Promise.withResolvers<void>();
-        const { promise } = this.#outcome;
+        const outcome = Promise.withResolvers<void>();
+        const { promise } = outcome;
+        this.#outcome = outcome;
         // Nobody may be waiting for it any more when it comes.
         promise.catch(() => undefined);
         this.#admitted = true;
@@ -330,7 +332,7 @@ class MediaHost {
   }
 
   succeeded(): void {
-    this.#outcome.resolve();
+    this.#outcome?.resolve();
     this.breaker.succeeded();
     // Those that failed did so for reasons of their own.
     if (!this.breaker.isOpen) this.#waiting.clear();
@@ -340,7 +342,7 @@ class MediaHost {
     // At the end of the line, so that another one is the next probe.
     this.#waiting.delete(jobId(session));
     this.#waiting.set(jobId(session), session);
-    this.#outcome.reject(error);
+    this.#outcome?.reject(error);
     this.breaker.suspect(jobId(session), error);
   }
 }

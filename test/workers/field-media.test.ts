@@ -190,4 +190,35 @@ describe('recordings from the field, through a worker', () => {
     await archiveAll(CUT_ROWS, { work: { recordingWaitMs: 1000 } });
     expect(media.requests.length).toBeGreaterThan(2 * 4);
   });
+
+  it('from a host that drips for ever hold a slot for a bounded time', { timeout: 60_000 }, async () => {
+    pipeline = await setup.start({
+      work: { concurrency: 1, downloadIdleTimeoutMs: 500, downloadMinBytesPerSecond: 1e9, retryWaitMs: 1 },
+    });
+    let isOver = false;
+    media.handle(async (request, reply) => {
+      if (request.target.startsWith('/honest')) return serve(BASE)(request, reply);
+      await reply.write('HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n');
+      while (!isOver) {
+        await reply.write('drips');
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    });
+    const [dripping = '', honest = ''] = ['drips', 'honest'].map((path) =>
+      pipeline.sandbox.addSession({
+        recordings: [{ fileName: 'voicemail.wav', fileUrl: `${media.origin}/${path}?s=signature` }],
+      }),
+    );
+    await pipeline.enqueue(dripping);
+    await pipeline.waitFor(dripping, ({ state }) => state !== 'queued');
+    await pipeline.enqueue(honest);
+    // With one slot alone, this one has to wait until the other is broken off.
+    expect((await pipeline.ends(honest)).state).toBe('archived');
+    const view = await pipeline.waitFor(dripping, ({ error }) => error !== undefined);
+    expect(view.error).toMatchObject({
+      code: 'DOWNLOAD_FAILED',
+      message: expect.stringContaining('too slow'),
+    });
+    isOver = true;
+  });
 });
