@@ -262,7 +262,7 @@ async function tell(views: readonly SessionView[], archive: string, started: Dat
       `  the recording to play    ${relative(process.cwd(), join(archive, first.recordings?.[0]?.key ?? ''))}`,
     );
     print(`  what is known of it      ${relative(process.cwd(), join(archive, first.manifestKey))}`);
-    print('  run it for real          README.md, "Run it for real"');
+    print('  run it for real          README.md, "In production"');
   }
   const seconds = ((Date.now() - started.getTime()) / 1000).toFixed(0);
   print(`\n${archived.length} of ${SCENES.length} sessions archived in ${seconds} s.`);
