@@ -1,6 +1,8 @@
+import { type ArchiveAuditLog, createAuditLog } from './audit-log/archive-audit-log.ts';
 import { type BackfillOperations, createBackfillOperations } from './backfills/operations.ts';
 import { startBackfillWorker } from './backfills/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
+import type { AuditLog } from './domain/audit-log.ts';
 import type { Notifier } from './domain/notifications.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
@@ -34,6 +36,8 @@ export interface Runtime {
   readonly backfills: BackfillOperations;
   /** Tells others what happens, where that is wanted (`NOTIFY_URL`). */
   readonly notifier: Notifier | undefined;
+  /** Notes who did what, unless that is turned off (`AUDIT_LOG`). */
+  readonly auditLog: AuditLog | undefined;
   /** How many notifications are on their way; `undefined` where there are none. */
   notificationCounts(): Promise<NotificationCounts | undefined>;
   /** Where the queue and the archive are, for people and logs. */
@@ -89,6 +93,8 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     config.notify && notifications
       ? createNotifier({ queue: notifications, events: config.notify.events, now: () => new Date() })
       : undefined;
+  const auditLog: ArchiveAuditLog | undefined =
+    config.auditLog === false ? undefined : createAuditLog({ store, log });
   let worker: SessionWorker | undefined;
   const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
@@ -99,6 +105,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     queue,
     backfills: createBackfillOperations(backfills, queue, store),
     notifier,
+    auditLog,
     notificationCounts: async () => notifications?.counts(),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
@@ -202,6 +209,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         () => events.close(),
         () => settleAll([() => queue.close(), () => backfills.close(), async () => notifications?.close()]),
         () => backend.close(),
+        async () => auditLog?.close(),
         () => store.close(),
         async () => tracing?.close(),
       ]);

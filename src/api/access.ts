@@ -162,7 +162,7 @@ export interface Guard {
 /** Whoever is on this machine, where no credentials are configured. */
 const LOCAL: Identity = { name: 'local', roles: ['erase'] };
 /** The commands of this process. */
-const COMMAND: Identity = { name: 'command', roles: ['erase'] };
+const COMMAND: Identity = { name: 'command', roles: ['erase'], isCommand: true };
 
 /**
  * The guard of API and dashboard.

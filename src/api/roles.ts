@@ -56,6 +56,8 @@ export interface Identity {
   readonly name: string;
   /** One, or for JSON web tokens several, whose permissions add up. */
   readonly roles: readonly Role[];
+  /** It is a command of this process's own user, which found it by its `owner.json`. */
+  readonly isCommand?: true;
 }
 
 /** Whether somebody may do something. */

@@ -3,6 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { HttpConfig } from '../config/config.ts';
+import type { AuditLog } from '../domain/audit-log.ts';
 import { systemCode } from '../domain/errors.ts';
 import type { BreakerView } from '../domain/views.ts';
 import type { EventFeed } from '../jobs/event-feed.ts';
@@ -13,6 +14,7 @@ import type { ArchivedObjects } from '../operations/archived-objects.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
 import { assertPermitted, createGuard, type Guard } from './access.ts';
+import { auditRequests } from './audit.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { limitConnections } from './connections.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
@@ -68,6 +70,8 @@ export interface ApiOptions {
   readonly defaultBotId: string | undefined;
   /** A token accepted beside `API_TOKEN`, for commands that find this process by its `owner.json`. */
   readonly loopbackToken?: string;
+  /** Notes who did what; without it nobody does. */
+  readonly auditLog?: AuditLog | undefined;
   /** Follows the requests that bring sessions in. */
   readonly requestTracer?: RequestTracer | undefined;
   readonly log: Logger;
@@ -202,6 +206,7 @@ export function createApi(options: ApiOptions): Api {
         assertPermitted(identity, permissionOf(request.method, request.routeOptions.url ?? ''));
         request.identity = identity;
       });
+      auditRequests(guarded, options);
       for (const addRoutes of GUARDED_ROUTES) addRoutes(guarded, routeOptions);
     },
     { prefix: '/v1' },

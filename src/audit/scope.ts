@@ -1,6 +1,12 @@
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import { compareKeys, isProbeKey } from '../storage/keys.ts';
-import { readBotDirectory, readDateDirectory, sessionPrefix, UNDATED } from '../storage/layout.ts';
+import {
+  isRecordDirectory,
+  readBotDirectory,
+  readDateDirectory,
+  sessionPrefix,
+  UNDATED,
+} from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { isUnreadable, readWithRetries } from './check-object.ts';
 
@@ -49,7 +55,7 @@ async function planArchive(scope: ArchiveScope, store: ArchiveStore, signal: Abo
   for (const directory of await directoriesIn('', store, signal)) {
     if (readBotDirectory(directory) !== undefined) {
       units.push(...(await planBot(directory, scope, store, signal)));
-    } else if (!isDated(scope) && !isProbeKey(directory)) {
+    } else if (!isDated(scope) && !isProbeKey(directory) && !isRecordDirectory(directory)) {
       units.push({ kind: 'foreign', prefix: directory });
     }
   }

@@ -6,6 +6,7 @@ import type { Config } from '../config/config.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Logger } from '../util/log.ts';
+import { auditedRuntime } from './audit.ts';
 import { CommandFailed } from './context.ts';
 import { type Owner, ownedDirectory, readOwner, removeOwner } from './owner.ts';
 
@@ -95,8 +96,7 @@ export async function withConnection<T>(
   const { runtime } = access;
   try {
     return await use({
-      operations: runtime.operations,
-      backfills: runtime.backfills,
+      ...auditedRuntime(runtime),
       defaultBotId: config.defaultBotId,
       isAlone: !runtime.isQueueShared,
     });

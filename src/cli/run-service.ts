@@ -137,6 +137,7 @@ async function serveApi(
     http: config.http,
     defaultBotId: config.defaultBotId,
     loopbackToken,
+    auditLog: runtime.auditLog,
     requestTracer: runtime.requestTracer,
     log,
   });

@@ -246,7 +246,7 @@ export interface Config {
   readonly schedules: readonly ScheduleSpec[];
   /** Without it nobody is told: see `NOTIFY_URL`. */
   readonly notify?: NotifyConfig | undefined;
-  /** `AUDIT_LOG`; only `false` turns it off. */
+  /** `AUDIT_LOG`; it is written unless this is `false`. */
   readonly auditLog?: boolean;
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;

@@ -23,6 +23,10 @@ const TRANSCRIPT_NAME = 'transcript.json';
 /** What other commands keep beside a session: its legal hold, and that it was erased. */
 const HOLD_NAME = 'hold.json';
 const TOMBSTONE_NAME = 'tombstone.json';
+/** Who did what: a directory beside those of bots. */
+export const AUDIT_DIRECTORY = 'audit/';
+/** Beside those of bots: what is kept of the archive as a whole, and of no single session. */
+const RECORD_DIRECTORIES: ReadonlySet<string> = new Set([AUDIT_DIRECTORY, 'completeness/', 'digests/']);
 const NAME_OF_LAST_RESORT = 'recording';
 /** The date of sessions whose ids do not tell it. */
 export const UNDATED = 'undated';
@@ -69,6 +73,11 @@ export function readSessionKey(key: string): SessionPlace | undefined {
     /^(bot_id=([^/]+)\/date=[^/]+\/session_id=([^/]+)\/)(.*)$/s.exec(key) ?? [];
   if (!isValidId(botId) || !isValidId(sessionId)) return undefined;
   return { directory, session: { botId, sessionId }, name };
+}
+
+/** Whether a directory of the archive holds records of the whole: the audit log, reports and digests by day. */
+export function isRecordDirectory(directory: string): boolean {
+  return RECORD_DIRECTORIES.has(directory);
 }
 
 /** The bot of a directory `bot_id=…/`; `undefined` for any other. */

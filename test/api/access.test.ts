@@ -108,7 +108,11 @@ describe('the guard', () => {
 
     expect(guard.isOpen).toBe(false);
     expect(await guard.identify('two')).toEqual({ name: 'token-2', roles: ['operate'] });
-    expect(await guard.identify(loopbackToken)).toEqual({ name: 'command', roles: ['erase'] });
+    expect(await guard.identify(loopbackToken)).toEqual({
+      name: 'command',
+      roles: ['erase'],
+      isCommand: true,
+    });
     expect(await guard.identify('three')).toBeUndefined();
     expect(createGuard({ tokens: [], loopbackToken, wrongCredentials }).isOpen).toBe(true);
   });

@@ -5,12 +5,14 @@ import type { Job, Queue } from 'bullmq';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import type { ApiToken } from '../../config/config.ts';
+import type { AuditLog } from '../../domain/audit-log.ts';
 import type { SessionRef } from '../../domain/session.ts';
-import { jobProgress, parseFailureReason, type SessionJob } from '../../jobs/session-job.ts';
+import { jobProgress, parseFailureReason, type SessionJob, sessionOfJob } from '../../jobs/session-job.ts';
 import type { SessionQueue } from '../../jobs/session-queue.ts';
 import { sayFaults } from '../../operations/input.ts';
 import type { Logger } from '../../util/log.ts';
 import type { Guard } from '../access.ts';
+import { entryOf } from '../audit.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from '../problem.ts';
 import type { ZodServer } from '../validation.ts';
 import {
@@ -28,6 +30,8 @@ export interface DashboardOptions {
   readonly queue?: SessionQueue;
   readonly guard: Guard;
   readonly http: { readonly tokens: readonly ApiToken[] };
+  /** Notes who has logged in, and who retries. */
+  readonly auditLog?: AuditLog | undefined;
   readonly log: Logger;
 }
 
@@ -50,10 +54,10 @@ const HEADERS = {
  * credentials of the API, or a session that `/dashboard/login` opens for who has them.
  */
 export function addDashboard(app: ZodServer, options: DashboardOptions): void {
-  const { queue, guard, http, log } = options;
+  const { queue, guard, http, auditLog, log } = options;
   if (!queue) return;
   const sessions = createDashboardSessions({ tokens: http.tokens, guard });
-  const login: LoginOptions = { guard, sessions };
+  const login: LoginOptions = { guard, sessions, auditLog };
   app.register(
     async (dashboard: ZodServer) => {
       dashboard.addHook('onRequest', async (_request, reply) => {
@@ -76,11 +80,27 @@ export function addDashboard(app: ZodServer, options: DashboardOptions): void {
             ? payload.replace('</head>', `${RETRY_ONLY_STYLE}</head>`)
             : payload,
         );
+        if (auditLog) auditRetries(board, auditLog);
         board.register(bullBoard(queue, guard.isOpen, log));
       });
     },
     { prefix: DASHBOARD_PATH },
   );
+}
+
+/** Notes the changes that people make here: all of them are retries. */
+function auditRetries(board: ZodServer, auditLog: AuditLog): void {
+  board.addHook('onSend', async (request, { statusCode }) => {
+    if (request.method === 'GET' || request.method === 'HEAD' || statusCode >= 300) return;
+    const { jobId, queueStatus } = request.params as { jobId?: string; queueStatus?: string };
+    const session = jobId === undefined ? undefined : sessionOfJob(jobId);
+    auditLog.record({
+      ...entryOf(request, request.identity, 'dashboard'),
+      action: 'retry',
+      ...(session && { session }),
+      ...(queueStatus !== undefined && { details: { all: queueStatus } }),
+    });
+  });
 }
 
 function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {

@@ -1,6 +1,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { AuditLog } from '../../domain/audit-log.ts';
 import { assertPermitted, type Guard, unauthorized } from '../access.ts';
+import { entryOf } from '../audit.ts';
 import { ApiError } from '../problem.ts';
 import type { Identity } from '../roles.ts';
 import type { ZodServer } from '../validation.ts';
@@ -86,10 +88,12 @@ const FORM_LIMIT_BYTES = 32 * 1024;
 export interface LoginOptions {
   readonly guard: Guard;
   readonly sessions: DashboardSessions;
+  /** Notes who has logged in. */
+  readonly auditLog?: AuditLog | undefined;
 }
 
 /** `/login` and `/logout`: how a browser gets a session, and rid of it. `app` adds the `/dashboard`. */
-export function addLoginRoutes(app: ZodServer, { guard, sessions }: LoginOptions): void {
+export function addLoginRoutes(app: ZodServer, { guard, sessions, auditLog }: LoginOptions): void {
   app.addContentTypeParser<Buffer>(
     'application/x-www-form-urlencoded',
     { parseAs: 'buffer', bodyLimit: FORM_LIMIT_BYTES },
@@ -116,6 +120,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions }: LoginOptions
         loginPage('That is no token of this API, or it has expired.'),
       );
     }
+    auditLog?.record({ ...entryOf(request, sessions.find(session), 'dashboard'), action: 'log-in' });
     return reply
       .header('set-cookie', cookie(session, SESSION_SECONDS, isSecure(request)))
       .redirect(DASHBOARD_PATH, 303);
@@ -131,8 +136,8 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions }: LoginOptions
 }
 
 /**
- * Lets a request to the dashboard pass, or throws ApiError as the API's guard does. A browser that has to log in
- * first is sent to do so.
+ * Lets a request to the dashboard pass and notes its sender with it, or throws ApiError as the API's guard does. A
+ * browser that has to log in first is sent to do so.
  */
 export async function admitToDashboard(
   request: FastifyRequest,
@@ -144,7 +149,9 @@ export async function admitToDashboard(
   const isChange = method !== 'GET' && method !== 'HEAD';
   const permission = isChange ? 'operate' : 'read';
   if (headers.authorization !== undefined || guard.isOpen) {
-    assertPermitted(await guard.admit(request), permission);
+    const admitted = await guard.admit(request);
+    assertPermitted(admitted, permission);
+    request.identity = admitted;
     if (headers.authorization === undefined && isChange) refuseCrossSite(request);
     return;
   }
@@ -160,6 +167,7 @@ export async function admitToDashboard(
   }
   assertPermitted(identity, permission);
   if (isChange) refuseCrossSite(request);
+  request.identity = identity;
 }
 
 /**

@@ -1,0 +1,33 @@
+import type { BackfillOperations } from '../backfills/operations.ts';
+import { auditedOperations } from '../operations/audited-operations.ts';
+import type { Runtime } from '../runtime.ts';
+import { osUser } from '../util/os-user.ts';
+
+/** What a command works with that has opened the queue itself: what it changes is noted in the audit log. */
+export function auditedRuntime({
+  operations,
+  backfills,
+  auditLog,
+}: Pick<Runtime, 'operations' | 'backfills' | 'auditLog'>): Pick<Runtime, 'operations' | 'backfills'> {
+  if (!auditLog) return { operations, backfills };
+  // Whoever can open the queue may do everything.
+  const actor = { name: osUser(), role: 'erase', via: 'cli' } as const;
+  const audited: BackfillOperations = {
+    ...backfills,
+    async start(order) {
+      const view = await backfills.start(order);
+      if (!order.dryRun) auditLog.record({ actor, action: 'backfill', details: { ...order } });
+      return view;
+    },
+    async setSchedule(schedule) {
+      await backfills.setSchedule(schedule);
+      auditLog.record({ actor, action: 'schedule.set', details: { ...schedule } });
+    },
+    async removeSchedule(name) {
+      const wasThere = await backfills.removeSchedule(name);
+      if (wasThere) auditLog.record({ actor, action: 'schedule.remove', details: { name } });
+      return wasThere;
+    },
+  };
+  return { operations: auditedOperations(operations, { auditLog, actor }), backfills: audited };
+}

@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto';
+import { userInfo } from 'node:os';
+import { afterEach, beforeEach, expect, inject, it } from 'vitest';
+import { openStore } from '../../src/storage/open.ts';
+import { hasLogged, runCli, startCli } from '../support/cli.ts';
+import { temporaryDirectory } from '../support/services.ts';
+
+const TIMEOUT_MS = 60_000;
+const SESSION = '67ab573f3685d1ba99541234';
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let env: Record<string, string>;
+
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  env = {
+    QUEUE_URL: inject('redisUrl'),
+    QUEUE_PREFIX: `test-${randomUUID()}`,
+    ARCHIVE_URL: `file:${directory.path}/archive`,
+    KORE_BOT_ID: 'st-1',
+  };
+});
+
+afterEach(() => directory.remove());
+
+async function lines(): Promise<Record<string, unknown>[]> {
+  const store = openStore({ kind: 'file', directory: `${directory.path}/archive` });
+  const never = new AbortController().signal;
+  const found: Record<string, unknown>[] = [];
+  for await (const { key } of store.list('audit/', never)) {
+    const text = (await store.read(key, never))?.toString() ?? '';
+    found.push(
+      ...text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>),
+    );
+  }
+  await store.close();
+  return found.sort((a, b) => (String(a.at) < String(b.at) ? -1 : 1));
+}
+
+const run = async (...args: string[]) => expect(await runCli(args, { env })).toMatchObject({ code: 0 });
+
+it('commands that open the queue themselves note what they change, with the user', {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  await run('enqueue', SESSION);
+  await run('status');
+  expect(await lines()).toEqual([]);
+  await run('pause');
+  await run('enqueue', SESSION, '--force');
+  await run('cancel', '--all', '--dry-run');
+  await run('cancel', SESSION);
+  await run('retry', '--all');
+  await run('schedule', 'set', 'nightly', '--cron', '0 3 * * *', '--lookback', '48h');
+  await run('schedule', 'remove', 'nightly');
+  await run('resume');
+
+  const noted = await lines();
+  expect(noted.map(({ action }) => action)).toEqual([
+    'pause',
+    'enqueue.force',
+    'cancel',
+    'retry',
+    'schedule.set',
+    'schedule.remove',
+    'resume',
+  ]);
+  const actor = { name: userInfo().username, role: 'erase', via: 'cli' };
+  expect(noted.filter((line) => JSON.stringify(line.actor) !== JSON.stringify(actor))).toEqual([]);
+  expect(noted[1]).toMatchObject({ details: { botId: 'st-1', sessions: 1, sessionIds: [SESSION] } });
+  expect(noted[2]).toMatchObject({ session: { botId: 'st-1', sessionId: SESSION } });
+});
+
+it('AUDIT_LOG=off turns it off', { timeout: TIMEOUT_MS }, async () => {
+  env.AUDIT_LOG = 'off';
+  await run('pause');
+  await run('resume');
+  expect(await lines()).toEqual([]);
+});
+
+it('commands that go through another process are noted there, and written when it stops', {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  env = {
+    ...env,
+    QUEUE_URL: `embedded:${directory.path}/queue`,
+    KORE_HOST: 'http://127.0.0.1:9',
+    KORE_CLIENT_ID: 'cs-1',
+    KORE_CLIENT_SECRET: 'secret-of-the-app',
+    HTTP_PORT: '0',
+  };
+  const service = startCli(['start'], { env });
+  await service.waitFor(hasLogged('taking sessions'));
+  await run('pause');
+  service.kill('SIGTERM');
+  await service.ended;
+  expect(await lines()).toMatchObject([
+    { action: 'pause', actor: { name: userInfo().username, via: 'cli' }, address: '127.0.0.1' },
+  ]);
+});
