@@ -15,6 +15,7 @@ import { createNotifier } from './notifications/notifier.ts';
 import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
+import { type CustodyOperations, createCustodyOperations } from './operations/custody.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-http.ts';
@@ -29,6 +30,8 @@ export interface Runtime {
   readonly operations: Operations;
   /** What is archived, for reading. */
   readonly objects: ArchivedObjects;
+  /** Erasing and holding what is archived. */
+  readonly custody: CustodyOperations;
   /** What happens to sessions. */
   readonly events: EventFeed;
   /** The queue itself, for the dashboard. */
@@ -101,6 +104,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
   return {
     operations: createOperations(queue, store, log, () => worker?.breakers()),
     objects: createArchivedObjects(store),
+    custody: createCustodyOperations({ queue, store, log }),
     events,
     queue,
     backfills: createBackfillOperations(backfills, queue, store),

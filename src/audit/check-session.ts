@@ -1,5 +1,6 @@
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
+import { readTombstone } from '../storage/companions.ts';
 import {
   type Manifest,
   type PartialManifest,
@@ -102,6 +103,11 @@ async function checkOnce(
     notes.orphans(others, 'it lies in the directory of another date than its session began at', false);
     return notes.outcome();
   }
+  const tombstone = objects.find((object) => isTombstoneName(object.key.slice(directory.length)));
+  if (tombstone) {
+    await checkErased(tombstone, objects, { session, store, notes, signal });
+    return notes.outcome();
+  }
   const bytes = await readManifest(key, isListed || isAskedFor, store, signal);
   if (isUnreadable(bytes)) {
     notes.unreadable(key, bytes.error);
@@ -112,8 +118,7 @@ async function checkOnce(
     return notes.outcome();
   }
   if (bytes === undefined) {
-    const isErased = objects.some(({ key: name }) => isTombstoneName(name.slice(directory.length)));
-    if (isAskedFor && !isErased) notes.add('missing', key, 'the session is not archived', true);
+    if (isAskedFor) notes.add('missing', key, 'the session is not archived', true);
     notes.orphans(
       others,
       'there is no manifest: it was deleted, or the session is still being archived',
@@ -131,6 +136,32 @@ async function checkOnce(
     false,
   );
   return notes.outcome();
+}
+
+/** A session that was erased: nothing but the record of that may be there, and it has to say that it is done. */
+async function checkErased(
+  tombstone: ListedObject,
+  objects: readonly ListedObject[],
+  { session, store, notes, signal }: Check,
+): Promise<void> {
+  const erasure = await readWithRetries(store, () => readTombstone(session, store, signal), signal);
+  if (isUnreadable(erasure)) {
+    notes.unreadable(tombstone.key, erasure.error);
+  } else if (erasure) {
+    notes.read(tombstone.bytes);
+    if (erasure.state === 'erasing') {
+      notes.add(
+        'changed',
+        tombstone.key,
+        'the erasure of the session was not completed: erase it again',
+        false,
+      );
+    }
+  }
+  for (const { key, bytes } of objects) {
+    if (key === tombstone.key) continue;
+    notes.add('orphaned', key, 'its session was erased: erase it again', false, { found: { bytes } });
+  }
 }
 
 /** What `parse` returns. Of what can't be read nobody knows which objects it names, so none is called orphaned then. */

@@ -22,6 +22,8 @@ export interface EnqueueRequest extends SessionRef {
 /** A session with the outcome of queueing it. */
 export interface EnqueueResult extends SessionRef {
   readonly outcome: EnqueueOutcome;
+  /** It was erased: nothing archives it again, and its outcome is `already-archived`. */
+  readonly erased?: true;
 }
 
 /** Which sessions to list. */

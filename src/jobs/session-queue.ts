@@ -87,15 +87,15 @@ export class SessionQueue {
    * Queues sessions. When it returns, the queue holds them; when it throws, it may hold some of them, and
    * asking again is safe.
    *
-   * @param isArchived asks the archive about sessions that the queue does not know, where that is wanted;
-   * without it the worker finds out.
+   * @param isDone asks the archive about sessions that the queue does not know, where that is wanted: whether there is
+   * nothing to do. Without it the worker finds out.
    */
   async enqueue(
     requests: readonly EnqueueRequest[],
-    isArchived: (session: SessionRef) => Promise<boolean> = async () => false,
+    isDone: (request: EnqueueRequest) => Promise<boolean> = async () => false,
   ): Promise<EnqueueResult[]> {
     const unique = new Map(requests.map((request) => [jobId(request), request]));
-    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isArchived));
+    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isDone));
     return requests.map((request) => {
       const id = jobId(request);
       const outcome = outcomes.get(id) ?? 'queued';
@@ -222,6 +222,18 @@ export class SessionQueue {
     }
   }
 
+  /**
+   * Takes all that the queue knows of a session out of it, in whichever state it is: its job, with its result and what
+   * it remembers, and the look for its transcript.
+   *
+   * @returns whether nothing is left: a job that a worker has in hand stays.
+   */
+  async forget(session: SessionRef): Promise<boolean> {
+    const id = jobId(session);
+    const gone = await Promise.all([this.#sessions, this.#transcripts].map((queue) => removeJob(queue, id)));
+    return gone.every((isGone) => isGone);
+  }
+
   /** Takes all queued and waiting sessions out of the queue, or those that the query names. @returns how many. */
   async cancelAll({ code, backfills, dryRun }: CancelQuery = {}): Promise<number> {
     const found = await findSessions(
@@ -286,7 +298,7 @@ export class SessionQueue {
   /** The outcome for each session, by its job's id. */
   async #enqueue(
     requests: ReadonlyMap<string, EnqueueRequest>,
-    isArchived: (session: SessionRef) => Promise<boolean>,
+    isDone: (request: EnqueueRequest) => Promise<boolean>,
   ): Promise<Map<string, EnqueueOutcome>> {
     const statuses = await answered(this.#backend.statuses(this.#sessions, [...requests.keys()]));
     const outcomes = new Map<string, EnqueueOutcome>();
@@ -306,7 +318,7 @@ export class SessionQueue {
         const mayBecomeCertain = !request.maybe && requests.size <= MAX_CERTAINTY_LOOKUPS;
         if (isUrgent || request.force || mayBecomeCertain) changes.push(() => this.#adjust(id, request));
         outcomes.set(id, 'already-queued');
-      } else if (!request.force && (await isArchived(request))) {
+      } else if (await isDone(request)) {
         outcomes.set(id, 'already-archived');
       } else {
         fresh.push({ id, request });
@@ -396,6 +408,20 @@ export class SessionQueue {
 /** Awaited transcripts have a queue of their own: they are no sessions, and never get in their way. */
 export function transcriptQueueName(name: string): string {
   return `${name}-transcripts`;
+}
+
+/** @returns whether it is gone. BullMQ removes no job that is locked, and tells so by an error or a number. */
+async function removeJob(queue: JobQueue, id: string): Promise<boolean> {
+  const isGone = async () => sessionState(await queue.getJobState(id)) === undefined;
+  try {
+    if (await isGone()) return true;
+    await queue.remove(id);
+    return await isGone();
+  } catch (error) {
+    // A worker took it in this moment.
+    if (sessionState(await queue.getJobState(id)) === 'active') return false;
+    throw error;
+  }
 }
 
 function openQueue(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry): JobQueue {

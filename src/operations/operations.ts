@@ -11,8 +11,9 @@ import type {
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { BreakerView, SessionView } from '../domain/views.ts';
-import { transferOf } from '../jobs/session-job.ts';
+import { jobId, transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
+import { isErased } from '../storage/companions.ts';
 import {
   type Manifest,
   type PartialManifest,
@@ -71,33 +72,45 @@ export function createOperations(
   log: Logger,
   breakers: () => readonly BreakerView[] | undefined = () => undefined,
 ): Operations {
-  const isArchived = async (session: SessionRef, signal: AbortSignal): Promise<boolean> => {
+  /** What the archive knows of a session: by force, only whether it was erased matters. */
+  const lookUp = async (
+    session: EnqueueRequest,
+    signal: AbortSignal,
+  ): Promise<'archived' | 'erased' | 'unknown'> => {
     // The one that used the time up has told it.
-    if (signal.aborted) return false;
+    if (!store || signal.aborted) return 'unknown';
     try {
-      const manifest = store && (await readManifest(session, store, signal));
+      const [wasErased, manifest] = await Promise.all([
+        isErased(session, store, signal),
+        session.force ? undefined : readManifest(session, store, signal),
+      ]);
+      if (wasErased) return 'erased';
       // The queue has lost it, and with it that its transcript is awaited.
       if (manifest?.transcript.state === 'pending') await queue.awaitTranscript(session, LOOK_AGAIN_MS);
-      return manifest !== undefined;
+      return manifest ? 'archived' : 'unknown';
     } catch (error) {
       // It is there, whatever it says.
-      if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return true;
+      if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return session.force ? 'unknown' : 'archived';
       // Taking sessions in must not depend on the archive: the worker checks again.
       log.warn(
         { session: session.sessionId, err: error },
         'could not find out whether a session is archived: queued',
       );
-      return false;
+      return 'unknown';
     }
   };
   return {
     async enqueue(requests) {
       if (requests.length > MAX_ARCHIVE_LOOKUPS) return queue.enqueue(requests);
       let time: AbortSignal | undefined;
-      return queue.enqueue(requests, (session) => {
+      const erased = new Set<string>();
+      const results = await queue.enqueue(requests, async (session) => {
         time ??= AbortSignal.timeout(ARCHIVE_LOOKUPS_MS);
-        return isArchived(session, time);
+        const found = await lookUp(session, time);
+        if (found === 'erased') erased.add(jobId(session));
+        return found !== 'unknown';
       });
+      return results.map((result) => (erased.has(jobId(result)) ? { ...result, erased: true } : result));
     },
     async view(session) {
       const view = await queue.view(session);

@@ -110,6 +110,21 @@ export function isCompanionName(name: string): boolean {
   return name === PARTIAL_MANIFEST_NAME || name === HOLD_NAME || name === TOMBSTONE_NAME;
 }
 
+/** Relative key of the record that a session is under a legal hold. */
+export function holdKey(session: SessionRef): string {
+  return sessionPrefix(session) + HOLD_NAME;
+}
+
+/** Whether a name in a session's directory tells that the session is under a legal hold. */
+export function isHoldName(name: string): boolean {
+  return name === HOLD_NAME;
+}
+
+/** Relative key of the record that a session was erased. */
+export function tombstoneKey(session: SessionRef): string {
+  return sessionPrefix(session) + TOMBSTONE_NAME;
+}
+
 /** Whether a name in a session's directory tells that the session was erased. */
 export function isTombstoneName(name: string): boolean {
   return name === TOMBSTONE_NAME;

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { BodyReader } from './body.ts';
+import type { StoredVersions } from './versions.ts';
 
 /** The narrow interface between the archiver and wherever archives are kept. */
 
@@ -107,6 +108,8 @@ export interface StreamedBody {
  * the signal's own reason when aborted.
  */
 export interface ArchiveStore {
+  /** The versions of objects: for erasing sessions, and for legal holds. */
+  readonly versions: StoredVersions;
   /** Where this is, for people and logs: `s3://bucket/prefix` or `file:/absolute/dir`. No secrets. */
   readonly location: string;
   /** The key in the bucket, or the path below the archive's directory, as manifests name it. */

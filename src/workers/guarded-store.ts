@@ -3,15 +3,16 @@ import type { ArchiveStore } from '../storage/store.ts';
 /**
  * The same store, but nothing is written before `before` has resolved, and single requests are made within `around`.
  *
- * @param before throws when nothing may be written.
+ * @param before gets the key; throws when nothing may be written there.
  */
 export function guardStore(
   store: ArchiveStore,
-  before: () => Promise<void>,
+  before: (key: string) => Promise<void>,
   around: <T>(request: () => Promise<T>) => Promise<T>,
 ): ArchiveStore {
   return {
     location: store.location,
+    versions: store.versions,
     fullKey: (key) => store.fullKey(key),
     read: (...args) => around(() => store.read(...args)),
     readVersion: (...args) => around(() => store.readVersion(...args)),
@@ -21,11 +22,11 @@ export function guardStore(
     list: (...args) => store.list(...args),
     listDirectory: (...args) => store.listDirectory(...args),
     async write(...args) {
-      await before();
+      await before(args[0]);
       return around(() => store.write(...args));
     },
     async writeStream(...args) {
-      await before();
+      await before(args[0]);
       return store.writeStream(...args);
     },
     transferMemory: (expectedBytes) => store.transferMemory(expectedBytes),

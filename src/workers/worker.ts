@@ -11,6 +11,7 @@ import { settleAll } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
 import type { BreakerTimes } from './breaker.ts';
+import { unlessErased } from './custody.ts';
 import { Dependencies, type OutsideParts } from './dependencies.ts';
 import {
   decideOutcome,
@@ -248,17 +249,17 @@ async function handleSession(
   const { data } = job;
   const began = performance.now();
   const progress = new ProgressWriter(job, deps.log);
-  const result = await archiveSession(
-    {
-      ...data,
-      force: data.force === true,
-      callClass: data.backfill ? 'background' : 'live',
-      isMaybe: isMaybe(data),
-      settleDoubt,
-    },
-    { ...deps, onProgress: (transfer) => progress.update(transfer) },
-    signal,
+  const task = {
+    ...data,
+    force: data.force === true,
+    callClass: data.backfill ? ('background' as const) : ('live' as const),
+    isMaybe: isMaybe(data),
+    settleDoubt,
+  };
+  const result = await unlessErased(data, deps, signal, (store) =>
+    archiveSession(task, { ...deps, store, onProgress: (transfer) => progress.update(transfer) }, signal),
   ).finally(() => progress.end());
+  if (result === 'erased') return { kind: 'forget' };
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
   const lookIn = firstLookIn({ ...data, archivedAt, transcript: stored.transcript }, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
@@ -287,7 +288,10 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
   const { data, progress } = job;
   const { transcriptWaitMs, settleWaitMs, retryWaitMs, pollDelayMs } = deps.work;
   const waits = { transcriptWaitMs, settleWaitMs, extraMs: retryWaitMs };
-  const look = await settleSession(data, waits, deps, signal);
+  const look = await unlessErased(data, deps, signal, (store) =>
+    settleSession(data, waits, { ...deps, store }, signal),
+  );
+  if (look === 'erased') return { kind: 'forget' };
   await noteLook(job, look, deps);
   if (look.isSettled) return { kind: 'done', result: null };
   const now = deps.now().getTime();

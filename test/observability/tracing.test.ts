@@ -313,6 +313,8 @@ describe('the traces of a run', () => {
         'transfer recording',
         'read manifest',
         'read manifest.partial',
+        'read hold',
+        'read tombstone',
         'write manifest',
         'write transcript',
       ]),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findArchived } from '../../src/backfills/list.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
-import { manifestKey } from '../../src/storage/layout.ts';
+import { manifestKey, tombstoneKey } from '../../src/storage/layout.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 
@@ -117,7 +117,9 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     const quiet = Array.from({ length: 3 }, session(2));
     const undated = [{ botId: 'st-1', sessionId: 'no-object-id' }];
     const archived = [...busy.slice(0, 10), ...quiet.slice(0, 1), ...undated];
-    await Promise.all(archived.map((one) => write(manifestKey(one))));
+    // Erased sessions have no manifest, and are done all the same.
+    const erased = [...busy.slice(10, 11), ...quiet.slice(1, 2)];
+    await Promise.all([...archived.map(manifestKey), ...erased.map(tombstoneKey)].map((key) => write(key)));
 
     const asked: string[] = [];
     const watched: Pick<ArchiveStore, 'head' | 'list'> = {
@@ -131,9 +133,13 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
       },
     };
     const found = await findArchived([...busy, ...quiet, ...undated], watched, signal);
-    expect([...found].sort()).toEqual(archived.map(manifestKey).sort());
+    expect([...found].sort()).toEqual([...archived, ...erased].map(manifestKey).sort());
     expect(asked.sort()).toEqual(
-      ['bot_id=st-1/date=2026-05-01/', ...[...quiet, ...undated].map(manifestKey)].sort(),
+      [
+        'bot_id=st-1/date=2026-05-01/',
+        ...[...quiet, ...undated].map(manifestKey),
+        ...quiet.slice(1).map(tombstoneKey),
+      ].sort(),
     );
   });
 });

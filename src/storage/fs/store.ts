@@ -11,19 +11,22 @@ import { assertKey, assertPrefix, assertReadable, DEFAULT_MAX_READ_BYTES } from 
 import {
   type ArchiveStore,
   guarded,
+  type ListedObject,
+  type ListOptions,
   type ObjectVersion,
   type OverVersion,
   type StreamedBody,
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
-import { holdWithin, makeDirectories, makeWithin, syncDirectory } from './directories.ts';
+import { type HeldDirectory, holdWithin, makeDirectories, makeWithin, syncDirectory } from './directories.ts';
 import { toArchiveFileError } from './errors.ts';
 import { openIfThere, scanFile, sha256Of, statIfThere, writeFully } from './files.ts';
 import { DirectoryReader, isBefore } from './listing.ts';
 import { withLock } from './lock.ts';
 import { publishIfAbsent } from './publish.ts';
 import { createTemporaryFile, removeLeftovers } from './temporary-files.ts';
+import { createDirectoryVersions } from './versions.ts';
 
 /** How often a process that keeps running looks for what others left. */
 const SWEEP_INTERVAL_MS = 5 * 60 * 1000;
@@ -65,14 +68,14 @@ export function createDirectoryStore(directory: string): ArchiveStore {
   /** Calls `use` with the path of a key, which is good until then; `undefined` when its directory is not there. */
   async function atPath<Result>(
     key: string,
-    use: (path: string) => Promise<Result>,
+    use: (path: string, directory: HeldDirectory) => Promise<Result>,
   ): Promise<Result | undefined> {
     assertKey(key);
     const path = join(root, ...key.split('/'));
     const held = await holdWithin(root, dirname(path));
     if (!held) return undefined;
     await using directory = held;
-    return await use(directory.entry(basename(path)));
+    return await use(directory.entry(basename(path)), directory);
   }
 
   async function store(
@@ -128,8 +131,32 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     return replaced ? 'stored' : settleOver(final, key, content);
   }
 
+  async function* list(
+    prefix: string,
+    signal: AbortSignal,
+    { after, onUnreadable, withOthers = false }: ListOptions = {},
+  ): AsyncGenerator<ListedObject> {
+    assertPrefix(prefix);
+    await using reader = new DirectoryReader(root);
+    // What is still to be looked at, the next one last.
+    const pending = [prefix];
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      const key = next;
+      if (after !== undefined && isBefore(key, after)) continue;
+      const found = await guarded(translate, signal, () => reader.look(key)).catch((error: unknown) => {
+        if (signal.aborted || !onUnreadable) throw error;
+        onUnreadable(key, error);
+      });
+      if (found === undefined) continue;
+      if ('key' in found) {
+        if (withOthers || !found.isOther) yield found;
+      } else for (const name of found.names.toReversed()) pending.push(name);
+    }
+  }
+
   return {
     location,
+    versions: createDirectoryVersions({ list, within: atPath, translate }),
     fullKey(key) {
       assertKey(key);
       return key;
@@ -170,24 +197,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
         return true;
       });
     },
-    async *list(prefix, signal, { after, onUnreadable, withOthers = false } = {}) {
-      assertPrefix(prefix);
-      await using reader = new DirectoryReader(root);
-      // What is still to be looked at, the next one last.
-      const pending = [prefix];
-      for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-        const key = next;
-        if (after !== undefined && isBefore(key, after)) continue;
-        const found = await guarded(translate, signal, () => reader.look(key)).catch((error: unknown) => {
-          if (signal.aborted || !onUnreadable) throw error;
-          onUnreadable(key, error);
-        });
-        if (found === undefined) continue;
-        if ('key' in found) {
-          if (withOthers || !found.isOther) yield found;
-        } else for (const name of found.names.toReversed()) pending.push(name);
-      }
-    },
+    list,
     async *listDirectory(prefix, signal) {
       assertPrefix(prefix);
       await using reader = new DirectoryReader(root);

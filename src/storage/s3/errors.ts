@@ -39,6 +39,11 @@ export function isNotImplemented(error: unknown): boolean {
   return nameOf(error) === 'NotImplemented' || statusOf(error) === 501;
 }
 
+/** The request makes no sense for this bucket: what it asks of Object Lock, where the bucket has none. */
+export function isInvalidRequest(error: unknown): boolean {
+  return nameOf(error) === 'InvalidRequest';
+}
+
 /** The store did not get the bytes that were sent, and refused them: the same request again may succeed. */
 export function isDamaged(error: unknown): boolean {
   return DAMAGED_NAMES.includes(nameOf(error));

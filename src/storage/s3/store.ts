@@ -33,6 +33,7 @@ import { findObject, type ListAddress, listObjects, type ObjectAddress, openObje
 import { CLEAN_UP_MS, type Progress, uploadInParts } from './multipart.ts';
 import { type Part, PartReader } from './parts.ts';
 import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
+import { createBucketVersions } from './versions.ts';
 
 /** An S3 archive. */
 export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
@@ -164,6 +165,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   return {
     location: prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`,
     fullKey,
+    versions: createBucketVersions({ client, bucket, base, owner, address, translate }),
     async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
       return guarded(translate, signal, async () => {
         const object = await openForReading(key, signal);

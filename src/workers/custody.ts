@@ -1,0 +1,110 @@
+/** What work on a session owes to its erasure and to its legal hold, either of which may come at any moment. */
+
+import type { SessionRef } from '../domain/session.ts';
+import { isErased, readHold } from '../storage/companions.ts';
+import { deleteSession, setLegalHolds } from '../storage/erase.ts';
+import { manifestKey, partialManifestKey } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import type { Logger } from '../util/log.ts';
+import { guardStore } from './guarded-store.ts';
+
+/** The session was erased while it was worked on. */
+class ErasedMeanwhile extends Error {
+  constructor() {
+    super('the session was erased');
+    this.name = 'ErasedMeanwhile';
+  }
+}
+
+/** What {@link unlessErased} works with. */
+export interface CustodyDeps {
+  readonly store: ArchiveStore;
+  readonly log: Logger;
+}
+
+/**
+ * Works on a session unless it was erased.
+ *
+ * An erasure writes its record and then deletes what it finds; this looks for the record before the work, before each
+ * manifest, and after the last write. So whichever comes later sees the other: what was written after the erasure has
+ * looked is deleted here. A hold is met in the same way: it is recorded before the objects that are there are held, and
+ * looked for here after the last write.
+ *
+ * @param work gets the store that it is to write with.
+ * @returns what `work` returns; `erased` where nothing of the session is to be left.
+ */
+export async function unlessErased<Result>(
+  session: SessionRef,
+  { store, log }: CustodyDeps,
+  signal: AbortSignal,
+  work: (store: ArchiveStore) => Promise<Result>,
+): Promise<Result | 'erased'> {
+  if (await isErased(session, store, signal)) return clear(session, { store, log }, signal);
+  const manifests = [manifestKey(session), partialManifestKey(session)];
+  let hasWritten = false;
+  const watched = guardStore(
+    store,
+    async (key) => {
+      if (manifests.includes(key) && (await isErased(session, store, signal))) throw new ErasedMeanwhile();
+      hasWritten = true;
+    },
+    (request) => request(),
+  );
+  try {
+    const result = await work(watched);
+    if (!hasWritten) return result;
+    return (await settleCustody(session, { store, log }, signal)) ?? result;
+  } catch (error) {
+    if (error instanceof ErasedMeanwhile) return clear(session, { store, log }, signal);
+    if (signal.aborted || !hasWritten) throw error;
+    const settled = await settleCustody(session, { store, log }, signal);
+    if (settled !== undefined) return settled;
+    throw error;
+  }
+}
+
+/** After a write: deletes it again where the session was erased meanwhile, and holds it where the session is held. */
+async function settleCustody(
+  session: SessionRef,
+  deps: CustodyDeps,
+  signal: AbortSignal,
+): Promise<'erased' | undefined> {
+  const { store, log } = deps;
+  const [wasErased, hold] = await Promise.all([
+    isErased(session, store, signal),
+    readHold(session, store, signal),
+  ]);
+  if (wasErased) return clear(session, deps, signal);
+  if (!hold) return undefined;
+  try {
+    await setLegalHolds(session, true, store, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    // It is archived, and `hold.json` keeps it from being erased; only the bucket's own hold is missing.
+    log.error(
+      { session: session.sessionId, bot: session.botId, err: error },
+      'the legal hold could not be put on new objects of a held session: run "hold set" on it again',
+    );
+  }
+  return undefined;
+}
+
+/** Nothing of an erased session may be left, whoever wrote it. */
+async function clear(
+  session: SessionRef,
+  { store, log }: CustodyDeps,
+  signal: AbortSignal,
+): Promise<'erased'> {
+  const about = { session: session.sessionId, bot: session.botId };
+  try {
+    const { objects } = await deleteSession(session, store, signal);
+    log.info({ ...about, objects }, 'the session was erased: nothing of it is archived');
+  } catch (error) {
+    signal.throwIfAborted();
+    log.error(
+      { ...about, err: error },
+      'the session was erased, and what was written since could not be deleted: run "erase" on it again',
+    );
+  }
+  return 'erased';
+}
