@@ -13,6 +13,14 @@ const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: str
   ['storage does not know transfers', 'src/storage/s3/x.ts', '../../transfer/transfer.ts', 'storage imports'],
   ['jobs does not know backfills', 'src/jobs/x.ts', '../backfills/run.ts', 'jobs imports'],
   ['workers does not know the API', 'src/workers/x.ts', '../api/server.ts', 'workers imports'],
+  [
+    'notifications does not know workers',
+    'src/notifications/x.ts',
+    '../workers/worker.ts',
+    'notifications imports',
+  ],
+  ['workers does not know notifications', 'src/workers/n.ts', '../notifications/send.ts', 'workers imports'],
+  ['the audit log does not know the queue', 'src/audit-log/x.ts', '../jobs/consumer.ts', 'audit-log imports'],
   ['only the program puts its parts together', 'src/api/x.ts', '../runtime.ts', 'api imports'],
   ['only jobs talks to Redis', 'src/backfills/x.ts', 'ioredis', 'may import it'],
   ['only storage talks to S3', 'src/transfer/x.ts', '@aws-sdk/client-s3', 'may import it'],
@@ -22,6 +30,8 @@ const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: str
 const ALLOWED = [
   ['src/kore/y.ts', '../domain/errors.ts'],
   ['src/transfer/y.ts', '../storage/store.ts'],
+  ['src/notifications/y.ts', '../transfer/ssrf.ts'],
+  ['src/audit-log/y.ts', '../storage/store.ts'],
   ['src/storage/s3/y.ts', '@aws-sdk/client-s3'],
 ] as const;
 

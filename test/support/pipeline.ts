@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { Queue } from 'bullmq';
 import { expect, vi } from 'vitest';
 import type { BackfillOperations } from '../../src/backfills/operations.ts';
-import type { Config, KoreConfig, WorkConfig } from '../../src/config/config.ts';
+import type { Config, KoreConfig, NotifyConfig, WorkConfig } from '../../src/config/config.ts';
 import type { EnqueueOutcome, EnqueueRequest } from '../../src/domain/requests.ts';
 import type { SessionView } from '../../src/domain/views.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
@@ -59,6 +59,7 @@ export interface PipelineOptions {
   readonly existingSandbox?: Sandbox;
   readonly work?: Partial<WorkConfig>;
   readonly kore?: Partial<KoreConfig>;
+  readonly notify?: NotifyConfig;
   /** Starts taking sessions at once; default true. */
   readonly startWorker?: boolean;
 }
@@ -167,6 +168,7 @@ export async function startPipeline(
     work: { ...WORK, ...options.work },
     http: { host: '127.0.0.1', port: 0, tokens: [] },
     schedules: [],
+    notify: options.notify,
     logLevel: 'trace',
     warnings: [],
   };
