@@ -5,8 +5,10 @@ import { isErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueRequest, EnqueueResult } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
+import type { CustodyOperations } from '../operations/custody.ts';
 import { MAX_SESSIONS_PER_REQUEST } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
+import { createRemoteCustody } from './custody-client.ts';
 import { BackfillList, BackfillView, Nothing, ScheduleList, ScheduleView } from './schemas/backfills.ts';
 import {
   CancelAllAnswer,
@@ -24,6 +26,7 @@ import {
 /** Operations over the API of another process. */
 export interface RemoteOperations extends Operations {
   readonly backfills: BackfillOperations;
+  readonly custody: CustodyOperations;
   /** Closes the connections; requests still under way fail. */
   close(): Promise<void>;
 }
@@ -135,7 +138,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       const answer = await call(
         { method: 'GET', path: `/v1/sessions/${sessionId}`, query: { botId } },
         SessionView,
-        ['SESSION_NOT_FOUND'],
+        ['SESSION_NOT_FOUND', 'ERASED'],
       );
       return isProblem(answer) ? undefined : answer;
     },
@@ -151,7 +154,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       const answer = await call(
         { method: 'POST', path: `/v1/sessions/${sessionId}/retry`, query: { botId } },
         RetryAnswer,
-        ['SESSION_NOT_FOUND', 'NOT_FAILED'],
+        ['SESSION_NOT_FOUND', 'ERASED', 'NOT_FAILED'],
       );
       if (!isProblem(answer)) return answer.outcome;
       return answer.code === 'NOT_FAILED' ? 'not-failed' : 'unknown';
@@ -188,6 +191,13 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     backfills: createRemoteBackfills(async (request, schema) => {
       const answer = await call(request, schema, ['NOT_FOUND']);
       return isProblem(answer) ? undefined : answer;
+    }),
+    custody: createRemoteCustody(async (request, schema, expected) => {
+      const answer = await call(request, schema, expected);
+      if (!isProblem(answer)) return { answer };
+      const code = expected.find((one) => one === answer.code);
+      if (code === undefined) throw errorOf(answer);
+      return { code, detail: answer.detail };
     }),
     close: () => pool.destroy(),
   };

@@ -7,24 +7,30 @@ import type {
   ByteRange,
   ObjectName,
 } from '../operations/archived-objects.ts';
+import type { CustodyOperations } from '../operations/custody.ts';
 import { SessionParams } from '../operations/input.ts';
 import type { Logger } from '../util/log.ts';
 import { ApiError } from './problem.ts';
 import { BotQuery, ObjectBytes, RecordingParams } from './schemas/sessions.ts';
-import { defaultBot, unknownSession } from './sessions.ts';
+import { absentSession, defaultBot } from './sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 /** What the routes of archived objects work with. */
 export interface ObjectRoutesOptions {
   /** Without them there are no such routes. */
   readonly objects?: ArchivedObjects;
+  /** Tells which sessions were erased. */
+  readonly custody?: Pick<CustodyOperations, 'erasure'> | undefined;
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
   readonly log: Logger;
 }
 
 /** `GET /sessions/{id}/recordings/{n}`, `/transcript` and `/manifest`: what is archived; `app` adds the `/v1`. */
-export function addObjectRoutes(app: ZodServer, { objects, defaultBotId, log }: ObjectRoutesOptions): void {
+export function addObjectRoutes(
+  app: ZodServer,
+  { objects, custody, defaultBotId, log }: ObjectRoutesOptions,
+): void {
   if (!objects) return;
 
   const send = async (
@@ -36,7 +42,7 @@ export function addObjectRoutes(app: ZodServer, { objects, defaultBotId, log }: 
     const gone = new AbortController();
     reply.raw.once('close', () => gone.abort());
     const object = await objects.find(session, name, gone.signal);
-    if (object === 'unknown') throw unknownSession(session);
+    if (object === 'unknown') throw await absentSession(session, custody);
     if (object === 'none') {
       throw new ApiError(
         404,
@@ -61,7 +67,7 @@ export function addObjectRoutes(app: ZodServer, { objects, defaultBotId, log }: 
     querystring: BotQuery,
     response: { 200: ObjectBytes, 206: ObjectBytes },
     answers,
-    problems: [404, 416],
+    problems: [404, 410, 416],
   });
 
   app.get(

@@ -37,6 +37,7 @@ export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
   'POST /v1/cancellations': 'operate',
   'PUT /v1/pause': 'operate',
   'DELETE /v1/pause': 'operate',
+  'GET /v1/sessions/:id/erasure': 'read',
   'GET /v1/sessions/:id/hold': 'read',
   'PUT /v1/sessions/:id/hold': 'operate',
   'DELETE /v1/sessions/:id/hold': 'operate',

@@ -11,12 +11,14 @@ import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { Metrics } from '../observability/metrics/metrics.ts';
 import type { RequestTracer } from '../observability/tracing/tracing.ts';
 import type { ArchivedObjects } from '../operations/archived-objects.ts';
+import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
 import { assertPermitted, createGuard, type Guard } from './access.ts';
 import { auditRequests } from './audit.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { limitConnections } from './connections.ts';
+import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { closeMalformed } from './malformed.ts';
@@ -55,6 +57,8 @@ export interface ApiOptions {
   readonly heartbeatMs?: number;
   /** What is archived; without it no recordings, transcripts and manifests are served. */
   readonly objects?: ArchivedObjects;
+  /** Erasing and holding sessions; without it there are no such routes. */
+  readonly custody?: CustodyOperations | undefined;
   /** What the dashboard shows; without it there is none. */
   readonly queue?: SessionQueue;
   /** Without them there is no route of metrics. */
@@ -110,6 +114,7 @@ const OPEN_ROUTES: readonly RouteModule[] = [
 const GUARDED_ROUTES: readonly RouteModule[] = [
   addSessionRoutes,
   addObjectRoutes,
+  addCustodyRoutes,
   addBackfillRoutes,
   addScheduleRoutes,
   addEventRoutes,

@@ -1,4 +1,6 @@
+import type { ErasureView } from '../domain/custody.ts';
 import type { SessionRef } from '../domain/session.ts';
+import type { CustodyOperations } from '../operations/custody.ts';
 import { EnqueueBody, ListQuery, SessionParams } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
 import { ApiError } from './problem.ts';
@@ -21,12 +23,17 @@ import type { ZodServer } from './validation.ts';
 /** What the routes under `/v1` work with. */
 export interface SessionRoutesOptions {
   readonly operations: Operations;
+  /** Tells which sessions were erased. */
+  readonly custody?: Pick<CustodyOperations, 'erasure'> | undefined;
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
 }
 
 /** The routes of sessions; `app` adds the `/v1`. */
-export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: SessionRoutesOptions): void {
+export function addSessionRoutes(
+  app: ZodServer,
+  { operations, custody, defaultBotId }: SessionRoutesOptions,
+): void {
   const botOf = (botId: string | undefined): string => botId ?? defaultBot(defaultBotId);
 
   app.post(
@@ -52,9 +59,13 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
           ...(maybe && { maybe }),
         })),
       );
-      return reply
-        .code(202)
-        .send({ results: results.map(({ sessionId, outcome }) => ({ sessionId, outcome })) });
+      return reply.code(202).send({
+        results: results.map(({ sessionId, outcome, erased }) => ({
+          sessionId,
+          outcome,
+          ...(erased && { erased }),
+        })),
+      });
     },
   );
 
@@ -88,13 +99,13 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
         params: SessionParams,
         querystring: BotQuery,
         response: { 200: SessionView },
-        problems: [404],
+        problems: [404, 410],
       },
     },
     async (request) => {
       const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
       const view = await operations.view(session);
-      if (!view) throw unknownSession(session);
+      if (!view) throw await absentSession(session, custody);
       return view;
     },
   );
@@ -108,13 +119,13 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
         params: SessionParams,
         querystring: BotQuery,
         response: { 202: RetryAnswer },
-        problems: [404, 409],
+        problems: [404, 409, 410],
       },
     },
     async (request, reply) => {
       const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
       const outcome = await operations.retry(session);
-      if (outcome === 'unknown') throw unknownSession(session);
+      if (outcome === 'unknown') throw await absentSession(session, custody);
       if (outcome === 'not-failed') {
         throw new ApiError(
           409,
@@ -224,6 +235,22 @@ export function addSessionRoutes(app: ZodServer, { operations, defaultBotId }: S
       return { ...stats, oldestQueuedSeconds: Math.round(age / 1000) };
     },
   );
+}
+
+/** The problem of a session that is neither in the queue nor in the archive: whether it was erased. */
+export async function absentSession(
+  session: SessionRef,
+  custody: Pick<CustodyOperations, 'erasure'> | undefined,
+): Promise<ApiError> {
+  const erasure = await custody?.erasure(session);
+  return erasure ? erasedSession(erasure) : unknownSession(session);
+}
+
+/** The problem of a session that was erased. */
+export function erasedSession({ sessionId, erasedAt, reason, state }: ErasureView): ApiError {
+  const why = reason === undefined ? '' : ` (${reason})`;
+  const done = state === 'erased' ? `was erased at ${erasedAt}` : `is being erased since ${erasedAt}`;
+  return new ApiError(410, 'ERASED', `session ${sessionId} ${done}${why}: it is not archived again`);
 }
 
 /** The problem of a session that nobody knows. */

@@ -146,7 +146,7 @@ async function checkErased(
 ): Promise<void> {
   const erasure = await readWithRetries(store, () => readTombstone(session, store, signal), signal);
   if (isUnreadable(erasure)) {
-    notes.unreadable(tombstone.key, erasure.error);
+    notes.add('unreadable', tombstone.key, erasure.error.message, false);
   } else if (erasure) {
     notes.read(tombstone.bytes);
     if (erasure.state === 'erasing') {

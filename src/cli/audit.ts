@@ -1,4 +1,5 @@
 import type { BackfillOperations } from '../backfills/operations.ts';
+import { auditedCustody } from '../operations/audited-custody.ts';
 import { auditedOperations } from '../operations/audited-operations.ts';
 import type { Runtime } from '../runtime.ts';
 import { osUser } from '../util/os-user.ts';
@@ -7,9 +8,13 @@ import { osUser } from '../util/os-user.ts';
 export function auditedRuntime({
   operations,
   backfills,
+  custody,
   auditLog,
-}: Pick<Runtime, 'operations' | 'backfills' | 'auditLog'>): Pick<Runtime, 'operations' | 'backfills'> {
-  if (!auditLog) return { operations, backfills };
+}: Pick<Runtime, 'operations' | 'backfills' | 'custody' | 'auditLog'>): Pick<
+  Runtime,
+  'operations' | 'backfills' | 'custody'
+> {
+  if (!auditLog) return { operations, backfills, custody };
   // Whoever can open the queue may do everything.
   const actor = { name: osUser(), role: 'erase', via: 'cli' } as const;
   const audited: BackfillOperations = {
@@ -29,5 +34,9 @@ export function auditedRuntime({
       return wasThere;
     },
   };
-  return { operations: auditedOperations(operations, { auditLog, actor }), backfills: audited };
+  return {
+    operations: auditedOperations(operations, { auditLog, actor }),
+    backfills: audited,
+    custody: auditedCustody(custody, { auditLog, actor }),
+  };
 }

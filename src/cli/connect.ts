@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createRemoteOperations, type RemoteOperations } from '../api/client.ts';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { Config } from '../config/config.ts';
+import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Logger } from '../util/log.ts';
@@ -31,6 +32,7 @@ export interface AccessOptions {
 export interface Connection {
   readonly operations: Operations;
   readonly backfills: BackfillOperations;
+  readonly custody: CustodyOperations;
   /** The bot that ids belong to when none is named; where this process knows none, the queue holder's. */
   readonly defaultBotId: string | undefined;
   /** Whether nobody can work on the queue while this command runs, as it holds the embedded queue itself. */
@@ -86,6 +88,7 @@ export async function withConnection<T>(
       return await use({
         operations: remote,
         backfills: remote.backfills,
+        custody: remote.custody,
         defaultBotId: config.defaultBotId ?? owner.defaultBotId,
         isAlone: false,
       });

@@ -149,7 +149,12 @@ export class EnqueueReport {
       await this.#writeJsonResults(results);
     } else if (this.#eachResult) {
       await this.#context.out.lines(
-        table(results.map(({ sessionId, outcome }) => [sessionId, words(outcome)])),
+        table(
+          results.map(({ sessionId, outcome, erased }) => [
+            sessionId,
+            erased ? 'was erased: not archived again' : words(outcome),
+          ]),
+        ),
       );
     }
   }

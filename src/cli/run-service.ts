@@ -130,6 +130,7 @@ async function serveApi(
     operations: runtime.operations,
     objects: runtime.objects,
     backfills: runtime.backfills,
+    custody: runtime.custody,
     events: runtime.events,
     queue: runtime.queue,
     check: (signal) => runtime.check(signal),

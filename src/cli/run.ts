@@ -20,6 +20,8 @@ import {
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
+import { eraseCommand } from './erase.ts';
+import { holdCommand } from './hold.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { retryCommand } from './retry.ts';
 import { sandboxCommand } from './sandbox.ts';
@@ -87,6 +89,8 @@ function createProgram(context: CliContext): Command {
     statusCommand(context),
     retryCommand(context),
     cancelCommand(context),
+    eraseCommand(context),
+    holdCommand(context),
     pauseCommand(context),
     resumeCommand(context),
     backfillCommand(context),

@@ -1,4 +1,5 @@
 import { Argument, Command, Option } from 'commander';
+import type { ErasureView } from '../domain/custody.ts';
 import type { ArchiverStats } from '../domain/requests.ts';
 import { SESSION_STATES, type SessionState, type SessionView } from '../domain/views.ts';
 import type { Operations } from '../operations/operations.ts';
@@ -137,24 +138,43 @@ async function showSessions(
   { out }: CliContext,
   ids: readonly string[],
   options: StatusOptions,
-  { operations, defaultBotId }: Connection,
+  { operations, custody, defaultBotId }: Connection,
 ): Promise<void> {
   const botId = options.bot ?? defaultBotId;
   if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
   const sessions: SessionView[] = [];
   const unknown: string[] = [];
+  const erased: ErasureView[] = [];
   for (const sessionId of ids) {
     const view = await operations.view({ sessionId, botId });
+    const erasure = view ? undefined : await custody.erasure({ sessionId, botId });
     if (view) sessions.push(view);
+    else if (erasure) erased.push(erasure);
     else unknown.push(sessionId);
-    if (view && !options.json) await out.lines([...(sessions.length > 1 ? [''] : []), ...sessionLines(view)]);
+    if (options.json || !(view || erasure)) continue;
+    const lines = view ? sessionLines(view) : erasure ? erasureLines(erasure) : [];
+    await out.lines([...(sessions.length + erased.length > 1 ? [''] : []), ...lines]);
   }
-  if (options.json) await out.json({ sessions, unknown });
+  if (options.json) await out.json({ sessions, unknown, ...(erased.length > 0 && { erased }) });
   if (unknown.length > 0) {
     throw new CommandFailed(
       `neither the queue nor the archive knows ${count(unknown.length, 'session')} of bot ${botId}: ${unknown.join(', ')}`,
     );
   }
+}
+
+/** What is left to say of a session that was erased. */
+function erasureLines({ sessionId, botId, state, erasedAt, reason }: ErasureView): string[] {
+  const done =
+    state === 'erased'
+      ? erasedAt
+      : `begun at ${erasedAt} and not completed: run "voicemail-archiver erase" again`;
+  const rows = [
+    ['session', sessionId],
+    ['bot', botId],
+    ['erased', done],
+  ];
+  return table(reason === undefined ? rows : [...rows, ['reason', reason]]);
 }
 
 /** Everything about a session that a person may want to know. */

@@ -186,6 +186,8 @@ describe('the OpenAPI document', () => {
     expect(Object.fromEntries(required)).toEqual({
       'post /v1/sessions': true,
       'post /v1/retries': false,
+      'post /v1/sessions/{id}/erase': false,
+      'put /v1/sessions/{id}/hold': false,
       'post /v1/cancellations': false,
       'post /v1/backfills': true,
       'put /v1/schedules/{name}': true,

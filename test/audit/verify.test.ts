@@ -11,9 +11,10 @@ import type { Scope } from '../../src/audit/scope.ts';
 import { inOrder, verifyArchive } from '../../src/audit/verify.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { writeTombstone } from '../../src/storage/companions.ts';
 import { serialize } from '../../src/storage/documents.ts';
 import { newProbeDirectory } from '../../src/storage/keys.ts';
-import { manifestKey, partialManifestKey, sessionPrefix } from '../../src/storage/layout.ts';
+import { manifestKey, partialManifestKey, sessionPrefix, tombstoneKey } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
@@ -24,6 +25,7 @@ import { type Fate, type S3Proxy, type SeenRequest, startS3Proxy } from '../supp
 import { temporaryDirectory } from '../support/services.ts';
 
 const never = new AbortController().signal;
+const ERASED = { state: 'erased', erasedAt: '2026-05-03T00:00:00.000Z' } as const;
 
 let number = 0;
 /** A session of a day in May 2026. */
@@ -210,7 +212,6 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
       const { found } = await findingsOf(async ({ session, manifest }) => {
         await put(store, partialManifestKey(session), serialize({ ...manifest, missing }));
         await put(store, `${sessionPrefix(session)}hold.json`, '{}');
-        await put(store, `${sessionPrefix(session)}tombstone.json`, '{}');
       });
       expect(found).toEqual([]);
     });
@@ -228,11 +229,38 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     const { found } = await findingsOf(
       async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
         for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
-        await put(store, `${sessionPrefix(session)}tombstone.json`, '{}');
+        await writeTombstone({ ...session, ...ERASED }, store, never);
       },
       true,
     );
     expect(found).toEqual([]);
+  });
+
+  it('finds whatever lies beside the record that a session was erased, which archiving does not fix', async () => {
+    const { archived, found } = await findingsOf(({ session }) =>
+      writeTombstone({ ...session, ...ERASED }, store, never),
+    );
+    const { recordingKeys, transcriptKey, manifestKey: key } = archived;
+    expect(found.sort()).toEqual(
+      [key, ...recordingKeys, transcriptKey].map((one) => `orphaned ${full(one)} (not to be fixed)`).sort(),
+    );
+  });
+
+  it('finds an erasure that was not completed, and a record of one that can not be read', async () => {
+    const erasing = await findingsOf(async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
+      for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
+      await writeTombstone({ ...session, ...ERASED, state: 'erasing' }, store, never);
+    });
+    expect(erasing.found).toEqual([
+      `changed ${full(tombstoneKey(erasing.archived.session))} (not to be fixed)`,
+    ]);
+    const broken = await findingsOf(async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
+      for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
+      await put(store, tombstoneKey(session), '{}');
+    });
+    expect(broken.found).toEqual([
+      `unreadable ${full(tombstoneKey(broken.archived.session))} (not to be fixed)`,
+    ]);
   });
 
   it('counts recordings that were suspect when they were archived, which is no finding', async () => {

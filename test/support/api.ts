@@ -56,6 +56,7 @@ export async function openApiSetup(): Promise<ApiSetup> {
         operations: runtime.operations,
         objects: runtime.objects,
         backfills: runtime.backfills,
+        custody: runtime.custody,
         events: runtime.events,
         queue: runtime.queue,
         metrics,

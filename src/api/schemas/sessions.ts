@@ -20,7 +20,18 @@ export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archi
 
 /** The answer of `POST /v1/sessions`: one result per id, in the order asked. */
 export const EnqueueAnswer = z
-  .object({ results: z.array(z.object({ sessionId: SessionId, outcome: EnqueueOutcome })) })
+  .object({
+    results: z.array(
+      z.object({
+        sessionId: SessionId,
+        outcome: EnqueueOutcome,
+        erased: z
+          .literal(true)
+          .exactOptional()
+          .describe('it was erased, and is never archived again, by force neither'),
+      }),
+    ),
+  })
   .meta({
     id: 'EnqueueAnswer',
     description: 'the outcome for each session, in the order asked; the queue holds them',
@@ -278,6 +289,10 @@ export const API_CODES = [
   'METHOD_NOT_ALLOWED',
   'NOT_FAILED',
   'NOT_WAITING',
+  'ERASED',
+  'HELD',
+  'LOCKED',
+  'NOT_HELD',
   'REQUEST_TIMEOUT',
   'PAYLOAD_TOO_LARGE',
   'URI_TOO_LONG',
