@@ -266,8 +266,14 @@ async function compareWith(
     const comparison = await checkObject(key, promised, store, signal);
     notes.compared(key, promised, comparison);
   };
-  for (const { key, bytes, sha256, audio, integrity } of manifest.recordings) {
-    if (integrity?.state === 'suspect') notes.suspect();
+  const keys = new Set(manifest.recordings.map(({ key }) => key));
+  for (const { key, bytes, sha256, audio, integrity, supersededBy } of manifest.recordings) {
+    if (integrity?.state === 'suspect' && supersededBy === undefined) notes.suspect();
+    if (supersededBy !== undefined && !keys.has(supersededBy)) {
+      notes.add('changed', own, `it does not name what takes the place of ${key}`, true, {
+        expected: { key: supersededBy },
+      });
+    }
     await compare(key, { bytes, sha256, ...(audio && { container: audio.container }) });
   }
   const { state, key, bytes, sha256 } = manifest.transcript;

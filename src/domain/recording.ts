@@ -21,6 +21,11 @@ export interface AudioFacts {
 export interface Integrity {
   readonly state: 'verified' | 'unverified' | 'suspect';
   readonly notes: readonly string[];
+  /**
+   * Where another download may bring more: `missing`: the container claims more bytes than came; `unconfirmed`: nothing
+   * told where the recording ends.
+   */
+  readonly end?: 'missing' | 'unconfirmed';
 }
 
 /** One recording as it lies in the archive. */

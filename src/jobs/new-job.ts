@@ -45,7 +45,7 @@ export function priorityOf(request: EnqueueRequest): number {
 export function dataOf(request: EnqueueRequest): SessionJobData {
   return {
     ...ids(request),
-    ...(request.force && { force: true }),
+    ...(request.force && { force: true, forcedAt: Date.now() }),
     ...(request.priority === 'backfill' && { backfill: true }),
     ...(request.maybe && { maybe: true }),
   };

@@ -15,6 +15,8 @@ import type {
 export interface SessionJobData extends SessionRef {
   /** Archive again although the archive has it. */
   readonly force?: boolean;
+  /** When that was asked for (unix ms): attempts of the same force go on from each other. */
+  readonly forcedAt?: number;
   /** Found by a backfill: waits behind live sessions. */
   readonly backfill?: boolean;
   /** Nobody knew whether it has a voicemail when it was queued: that it has none is no failure. */
@@ -145,9 +147,12 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
   };
 }
 
-/** No manifest names less than the one before it; so the shorter one is older, whoever noted it last. */
+/**
+ * No manifest names less than the one before it; so the shorter one is older, whoever noted it last. Of as many, a
+ * noted one may have a whole recording in the place of one that was cut.
+ */
 function longer<Item>(own: readonly Item[], noted: readonly Item[] | undefined): readonly Item[] {
-  return noted && noted.length > own.length ? noted : own;
+  return noted && noted.length >= own.length ? noted : own;
 }
 
 /** The progress of an archived session, which follows from its result and so is not written to the queue. */

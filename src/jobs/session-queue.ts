@@ -398,7 +398,7 @@ export class SessionQueue {
         ...job.data,
         ...(isUrgent && { backfill: false }),
         ...(isCertain && { maybe: false }),
-        ...(isForced && { force: true }),
+        ...(isForced && { force: true, forcedAt: Date.now() }),
       });
     }
     if (isUrgent && job.priority > 0) await job.changePriority({ priority: 0 });

@@ -2,13 +2,13 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
-import { parseManifest } from '../storage/documents.ts';
+import { currentRecordings, parseManifest } from '../storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore, ByteRange } from '../storage/store.ts';
 
 export type { ByteRange } from '../storage/store.ts';
 
-/** An object of a session that can be read: a recording by its place in the manifest, counted from 0. */
+/** An object of a session that can be read: a recording by its place in the session's view, counted from 0. */
 export type ObjectName =
   | { readonly kind: 'recording'; readonly index: number }
   | { readonly kind: 'transcript' }
@@ -49,7 +49,9 @@ export function createArchivedObjects(store: ArchiveStore): ArchivedObjects {
       const manifest = parseManifest(read.bytes, store.fullKey(key));
       if (name.kind === 'manifest') return manifestObject(read.bytes);
       const named =
-        name.kind === 'recording' ? manifest.recordings[name.index] : transcriptOf(manifest.transcript);
+        name.kind === 'recording'
+          ? currentRecordings(manifest)[name.index]
+          : transcriptOf(manifest.transcript);
       if (!named) return 'none';
       return storedObject(store, { ...named, key: ownKey(store, session, named.key) });
     },

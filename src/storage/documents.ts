@@ -43,6 +43,7 @@ const TranscriptSchema = z.looseObject({
 const IntegritySchema = z.looseObject({
   state: z.enum(['verified', 'unverified', 'suspect']),
   notes: z.array(z.string()),
+  end: z.enum(['missing', 'unconfirmed']).optional(),
 });
 
 const ManifestRecordingSchema = z.looseObject({
@@ -61,8 +62,18 @@ const ManifestRecordingSchema = z.looseObject({
     })
     .optional(),
   integrity: IntegritySchema.optional(),
-  source: z.looseObject({ host: z.string(), path: z.string(), expiresAt: z.string().optional() }),
+  source: z.looseObject({
+    host: z.string(),
+    path: z.string(),
+    expiresAt: z.string().optional(),
+    /** Other paths at which the very same bytes were listed. */
+    alsoAt: z.array(z.string()).optional(),
+  }),
   downloadedAt: z.string(),
+  /** The key of the recording that has taken the place of this one, which stays. */
+  supersededBy: z.string().optional(),
+  /** When it was asked for by the force that downloaded it (ISO 8601). */
+  forcedAt: z.string().optional(),
 });
 
 const ManifestTranscriptSchema = z.looseObject({
@@ -158,7 +169,11 @@ export function manifestRecording(
         ...(audio.durationSeconds !== undefined && { durationSeconds: audio.durationSeconds }),
       },
     }),
-    integrity: { state: integrity.state, notes: [...integrity.notes] },
+    integrity: {
+      state: integrity.state,
+      notes: [...integrity.notes],
+      ...(integrity.end !== undefined && { end: integrity.end }),
+    },
     source: {
       host: source.host,
       path: source.path.replace(/[?#].*$/s, ''),
@@ -310,11 +325,16 @@ export async function readPartialManifest(
   return bytes && parsePartialManifest(bytes, store.fullKey(key));
 }
 
+/** The recordings of a session, without those that better ones have taken the place of. */
+export function currentRecordings({ recordings }: Pick<Manifest, 'recordings'>): ManifestRecording[] {
+  return recordings.filter(({ supersededBy }) => supersededBy === undefined);
+}
+
 /** What an archived session came to, as its manifest tells. */
 export function resultOf(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionResult {
   return {
     transcript: manifest.transcript.state,
-    recordings: manifest.recordings.map(viewOfRecording),
+    recordings: currentRecordings(manifest).map(viewOfRecording),
     manifestKey: store.fullKey(manifestKey(session)),
   };
 }

@@ -36,6 +36,8 @@ export interface DownloadOptions {
   readonly maxRecordingBytes: number;
   /** Doubt is old enough: what is still doubtful after repeated downloads is accepted as `suspect`. */
   readonly settleDoubt: boolean;
+  /** Whether the archive has those very bytes: then there is nothing to be surer of. */
+  isStored(sha256: string, bytes: number): boolean;
   readonly events: DownloadEvents;
 }
 
@@ -181,7 +183,7 @@ export function createDownload(options: DownloadOptions): Download {
     const { bytes, sha256, isLengthKnown, conclusion } = body;
     const isRepeated = longest?.bytes === bytes && longest.sha256 === sha256;
     const { integrity, doubt } = judgeIntegrity({ isLengthKnown, conclusion, isRepeated, notes });
-    if (doubt === undefined) return { next: 'accept', integrity };
+    if (doubt === undefined || options.isStored(sha256, bytes)) return { next: 'accept', integrity };
     if (bytes >= (longest?.bytes ?? 0)) longest = { bytes, sha256 };
     const isLast = repeats >= (isLengthKnown ? MAX_REPEATS : MAX_REPEATS_WITHOUT_LENGTH);
     if (isLast && settleDoubt) return { next: 'accept', integrity };

@@ -39,8 +39,10 @@ export function judgeIntegrity(download: DownloadEnd): IntegrityJudgement {
     ...(isCut || isConfirmed || isRepeated ? [] : [UNKNOWN_END]),
   ];
   const sound = isConfirmed ? 'verified' : 'unverified';
+  const unsure = isConfirmed ? undefined : 'unconfirmed';
+  const end = isCut ? 'missing' : unsure;
   return {
-    integrity: { state: isCut || notes.length > 0 ? 'suspect' : sound, notes },
+    integrity: { state: isCut || notes.length > 0 ? 'suspect' : sound, notes, ...(end && { end }) },
     doubt: isCut ? 'cut' : isConfirmed || isRepeated ? undefined : 'unconfirmed',
   };
 }

@@ -36,11 +36,19 @@ interface TransferRequest {
    * whole one comes. Recordings about whose end nothing is in doubt are archived either way.
    */
   readonly settleDoubt?: boolean;
-  /** Asked once every byte is there: `true` leaves the archive as it is, since it has them elsewhere. */
+  /**
+   * Asked once every byte is there: `true` leaves the archive as it is, since it has them elsewhere. Then nothing is
+   * downloaded once more either, only to be surer of them.
+   */
   isStored?(sha256: string, bytes: number): boolean;
+  /** Asked last, with how sure one can be of them: `false` leaves the archive as it is. */
+  isWanted?(found: FoundRecording): boolean;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
   onProgress?(bytes: number): void;
 }
+
+/** What a download has brought. */
+export type FoundRecording = Pick<TransferredRecording, 'bytes' | 'sha256' | 'integrity'>;
 
 /** Carries one recording into the archive, whole or not at all. */
 export type Transfer = (request: TransferRequest, signal: AbortSignal) => Promise<TransferredRecording>;
@@ -180,6 +188,7 @@ function prepareRun(deps: TransferDeps, request: TransferRequest, signal: AbortS
     waiting,
     maxRecordingBytes: limits.maxRecordingBytes,
     settleDoubt: request.settleDoubt ?? false,
+    isStored: (sha256, bytes) => request.isStored?.(sha256, bytes) === true,
     events: downloadEvents(request, log, counts, observe),
   });
   const reservation = createReservation(memory);
@@ -254,14 +263,14 @@ async function storeBody(
   }
   const contentType = container?.contentType ?? UNKNOWN_CONTENT_TYPE;
   const stream = {
-    chunks: request.isStored ? unlessStored(body, request.isStored) : body,
+    chunks: request.isStored || request.isWanted ? unlessLeftOut(body, request) : body,
     sha256: () => body.sha256(),
     ...optional('expectedBytes', opened.expectedBytes),
   };
   try {
     await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);
   } catch (error) {
-    if (!(error instanceof StoredElsewhere)) throw error;
+    if (!(error instanceof LeftOut)) throw error;
   }
   const { integrity } = body;
   if (integrity === undefined) {
@@ -289,15 +298,17 @@ async function storeBody(
   };
 }
 
-/** Breaks off the writing of what the archive has elsewhere. */
-class StoredElsewhere extends Error {}
+/** Breaks off the writing of what the archive has elsewhere, or is not to have. */
+class LeftOut extends Error {}
 
-async function* unlessStored(
+async function* unlessLeftOut(
   body: ResumableBody,
-  isStored: (sha256: string, bytes: number) => boolean,
+  request: Pick<TransferRequest, 'isStored' | 'isWanted'>,
 ): AsyncGenerator<Buffer> {
   yield* body;
-  if (isStored(body.sha256(), body.receivedBytes)) throw new StoredElsewhere();
+  const [sha256, bytes, { integrity }] = [body.sha256(), body.receivedBytes, body];
+  const isWanted = () => !integrity || request.isWanted?.({ sha256, bytes, integrity }) !== false;
+  if (request.isStored?.(sha256, bytes) || !isWanted()) throw new LeftOut();
 }
 
 function downloadEvents(

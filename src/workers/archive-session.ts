@@ -23,6 +23,8 @@ import { type FailedRecording, relativeKey, saveRecordings } from './save-record
 export interface SessionTask extends SessionRef {
   /** Archive again although the archive has it, taking the place of what is there. */
   readonly force: boolean;
+  /** When that was asked for (unix ms): attempts of the same force go on from each other. */
+  readonly forcedAt?: number | undefined;
   /** Live sessions go first where calls to Kore are scarce. */
   readonly callClass: CallClass;
   /** Nobody knows whether it has a voicemail. */
@@ -64,7 +66,8 @@ export interface ArchivedSession extends SessionResult {
  *
  * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
  * is already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of
- * the manifest takes its place; what it named stays named, also what Kore no longer lists.
+ * the manifest takes its place; what it named stays named, also what Kore no longer lists. Where a part of it fails, the
+ * next attempt of the same force downloads only what is left.
  *
  * @throws VoicemailError with the code of whatever kept the session, or one of its recordings, from being archived.
  */
@@ -77,19 +80,22 @@ export async function archiveSession(
   const archived = await readArchived(task, store, signal);
   if (archived && !task.force) return summary(archived, task, store, true);
 
+  const forcedAt = task.forcedAt === undefined ? undefined : new Date(task.forcedAt).toISOString();
   const [voicemail, partial] = await Promise.all([
     fetchReady(task, deps, signal),
     archived ? undefined : readPartial(task, store, signal),
   ]);
   const known = (archived ?? partial)?.recordings ?? [];
-  const { saved, downloaded, failed } = await saveRecordings(
+  const there = await present(task.force ? known.filter(isOf(forcedAt)) : known, task, store, signal);
+  const { saved, downloaded, alsoAt, failed } = await saveRecordings(
     {
       session: task,
       listed: voicemail.recordings,
       withoutUrl: voicemail.withoutUrl,
-      archived: task.force ? known : await present(known, task, store, signal),
+      archived: task.force ? known.map((entry) => (there.includes(entry) ? entry : unforced(entry))) : there,
       sameBytes: 'unclaimed',
       force: task.force,
+      forcedAt,
       failedBefore: new Set(partial?.missing.map(({ fileName }) => fileName)),
       settleDoubt: task.settleDoubt === true,
       relist: async () => (await fetchReady(task, deps, signal)).recordings,
@@ -99,7 +105,7 @@ export async function archiveSession(
   );
   const missing = [...failed, ...vanished(voicemail, saved, failed, partial, deps.now())];
   const recordings = [...saved, ...known.filter((entry) => !saved.some(({ key }) => key === entry.key))];
-  const found = { recordings, messages: voicemail.transcriptions };
+  const found = { recordings, alsoAt, messages: voicemail.transcriptions };
   const mode = task.force ? 'replace' : 'add';
   const isNew = !archived && !task.force;
   if (missing.length === 0) {
@@ -120,7 +126,13 @@ export async function archiveSession(
     }
   } else if (recordings.length > 0) {
     const entries = missing.map(describeMissing);
-    await rewritePartialManifest(task, { ...found, missing: entries }, deps.now(), store, signal);
+    await rewritePartialManifest(
+      task,
+      { ...found, missing: entries },
+      { mode, now: deps.now() },
+      store,
+      signal,
+    );
   }
   throw mostRelevant(missing);
 }
@@ -173,6 +185,16 @@ async function ownOrNothing<Document extends Manifest>(
     if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
     throw error;
   }
+}
+
+/** Whether a recording was downloaded by that force. */
+function isOf(forcedAt: string | undefined): (entry: ManifestRecording) => boolean {
+  return (entry) => forcedAt !== undefined && entry.forcedAt === forcedAt;
+}
+
+/** As if no force had downloaded it. */
+function unforced({ forcedAt: _any, ...entry }: ManifestRecording): ManifestRecording {
+  return entry;
 }
 
 /** Those of the recordings that really are in the archive. */

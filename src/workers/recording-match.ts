@@ -15,15 +15,42 @@ interface Identity {
  * Which of the recordings in a manifest each listed one is; `undefined` for those that only their bytes can tell.
  *
  * It is the same one where its path is: host, query and `fileName` change from answer to answer. Where several share a
- * path (as at a host that tells its files by the query), path and `fileName` together have to be unique.
+ * path (as at a host that tells its files by the query), path and `fileName` together have to be unique. One may be
+ * listed twice: at its path, and at another one at which its bytes were found before.
  */
 export function matchArchived(
   listed: readonly KoreRecording[],
   archived: readonly ManifestRecording[],
 ): (ManifestRecording | undefined)[] {
-  return pair(listed.map(identityOf), archived.map(identityOfArchived), [byPath, byPathAndName]).map(
-    (index) => (index === undefined ? undefined : archived[index]),
-  );
+  const current = archived.filter(({ supersededBy }) => supersededBy === undefined);
+  const pairs = pair(listed.map(identityOf), current.map(identityOfArchived), [byPath, byPathAndName]);
+  const owners = ownersOfPaths(archived);
+  const paths = uniquePaths(listed);
+  return pairs.map((index, position) => {
+    if (index !== undefined) return current[index];
+    const path = paths[position];
+    return path === undefined ? undefined : owners.get(path);
+  });
+}
+
+/** The paths of listed recordings; `undefined` for those that share theirs, whose queries tell them apart. */
+export function uniquePaths(listed: readonly KoreRecording[]): (string | undefined)[] {
+  const paths = listed.map(({ fileUrl }) => pathOf(fileUrl));
+  return paths.map((path) => (paths.indexOf(path) === paths.lastIndexOf(path) ? path : undefined));
+}
+
+/** By the other paths at which their bytes were found; without those that several have. */
+function ownersOfPaths(archived: readonly ManifestRecording[]): ReadonlyMap<string, ManifestRecording> {
+  const owners = new Map<string, ManifestRecording>();
+  const shared = new Set(archived.map(({ source }) => source.path));
+  for (const entry of archived) {
+    for (const path of entry.source.alsoAt ?? []) {
+      if (owners.has(path)) shared.add(path);
+      owners.set(path, entry);
+    }
+  }
+  for (const path of shared) owners.delete(path);
+  return owners;
 }
 
 /**

@@ -1,13 +1,13 @@
 /** Writing a session's documents, over nothing but what was read: what they named before stays named. */
 
 import { hash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import {
   buildManifest,
   buildTranscript,
   type Manifest,
-  type ManifestRecording,
   type ManifestTranscript,
   type MissingRecording,
   nextRevision,
@@ -19,13 +19,13 @@ import {
 } from '../storage/documents.ts';
 import { manifestKey, partialManifestKey, transcriptKey } from '../storage/layout.ts';
 import type { ArchiveStore, ObjectInfo, OverVersion, ReadObject, WriteMode } from '../storage/store.ts';
+import { type RecordingChanges, withAdded, withReplaced } from './manifest-recordings.ts';
 import { mergeMessages } from './merge-messages.ts';
 
 const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
 
 /** What has been found of a session. */
-export interface Found {
-  readonly recordings: readonly ManifestRecording[];
+export interface Found extends RecordingChanges {
   /** As received from Kore; empty where there are none (yet). */
   readonly messages: readonly unknown[];
 }
@@ -73,7 +73,7 @@ export async function rewriteManifest(
     const transcript = await archiveTranscript(session, before, found.messages, options, store, signal);
     // Somebody was faster with the transcript.
     if (!transcript) continue;
-    const next = changedManifest(session, before, { recordings: found.recordings, transcript }, options);
+    const next = changedManifest(session, before, { ...found, transcript }, options);
     if (next === before) return next;
     const mode = read ? { over: read.version } : ('absent' as const);
     if (await wrote(key, serialize(next), mode, store, signal)) return next;
@@ -90,7 +90,7 @@ export async function rewriteManifest(
 export async function rewritePartialManifest(
   session: SessionRef,
   found: Found & { readonly missing: readonly MissingRecording[] },
-  now: Date,
+  { mode, now }: Pick<RewriteOptions, 'mode' | 'now'>,
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<void> {
@@ -98,13 +98,13 @@ export async function rewritePartialManifest(
   for (let tries = 0; tries < MAX_TRIES; tries += 1) {
     const read = await store.readVersion(key, signal);
     const before = read && readPartial(session, read, store);
-    const options: RewriteOptions = { mode: 'add', now };
-    const transcript = await archiveTranscript(session, before, found.messages, options, store, signal);
+    const adding: RewriteOptions = { mode: 'add', now };
+    const transcript = await archiveTranscript(session, before, found.messages, adding, store, signal);
     if (!transcript) continue;
-    const next = changedPartial(session, before, { ...found, transcript }, now);
+    const next = changedPartial(session, before, { ...found, transcript }, { mode, now });
     if (next === before) return;
-    const mode = read ? { over: read.version } : ('absent' as const);
-    if (await wrote(key, serialize(next), mode, store, signal)) return;
+    const over = read ? { over: read.version } : ('absent' as const);
+    if (await wrote(key, serialize(next), over, store, signal)) return;
   }
   throw overtaken(store.fullKey(key));
 }
@@ -153,7 +153,7 @@ function readPartial(
 }
 
 /** What `parse` returns, unless it can't be read or is of another session. */
-function ownOrNothing<Document extends Manifest>(
+function ownOrNothing<Document extends SessionRef>(
   session: SessionRef,
   parse: () => Document,
 ): Document | undefined {
@@ -167,8 +167,7 @@ function ownOrNothing<Document extends Manifest>(
   }
 }
 
-interface Contents {
-  readonly recordings: readonly ManifestRecording[];
+interface Contents extends RecordingChanges {
   readonly transcript: ManifestTranscript;
 }
 
@@ -176,9 +175,10 @@ interface Contents {
 function changedManifest(
   session: SessionRef,
   before: Manifest | undefined,
-  { recordings, transcript }: Contents,
+  found: Contents,
   { mode, now }: RewriteOptions,
 ): Manifest {
+  const { recordings, transcript } = found;
   if (!before) return buildManifest({ session, archivedAt: now, recordings, transcript });
   const isSameTranscript = sameTranscript(before.transcript, transcript);
   const changes = { ...(!isSameTranscript && { transcript }) };
@@ -191,16 +191,16 @@ function changedManifest(
       recordings: replaced,
     });
   }
-  const added = newRecordings(before.recordings, recordings);
-  if (added.length === 0 && isSameTranscript) return before;
-  return nextRevision(before, { ...before, ...changes, recordings: [...before.recordings, ...added] });
+  const all = withAdded(before.recordings, found);
+  if (all === before.recordings && isSameTranscript) return before;
+  return nextRevision(before, { ...before, ...changes, recordings: [...all] });
 }
 
 function changedPartial(
   session: SessionRef,
   before: PartialManifest | undefined,
   found: Contents & { readonly missing: readonly MissingRecording[] },
-  now: Date,
+  { mode, now }: Pick<RewriteOptions, 'mode' | 'now'>,
 ): PartialManifest {
   const { recordings, transcript } = found;
   if (!before) {
@@ -213,36 +213,18 @@ function changedPartial(
     (one) =>
       before.missing.find(({ fileName, code }) => one.fileName === fileName && one.code === code) ?? one,
   );
-  const added = newRecordings(before.recordings, recordings);
+  const all =
+    mode === 'replace' ? withReplaced(before.recordings, recordings) : withAdded(before.recordings, found);
   const isSameMissing =
     missing.length === before.missing.length && missing.every((one, at) => one === before.missing[at]);
   const isSameTranscript = sameTranscript(before.transcript, transcript);
-  if (added.length === 0 && isSameMissing && isSameTranscript) return before;
+  if (isDeepStrictEqual(all, before.recordings) && isSameMissing && isSameTranscript) return before;
   return nextRevision(before, {
     ...before,
     ...(!isSameTranscript && { transcript }),
-    recordings: [...before.recordings, ...added],
+    recordings: [...all],
     missing,
   });
-}
-
-/** Those that the manifest does not name yet, by key or by their bytes. */
-function newRecordings(
-  before: readonly ManifestRecording[],
-  found: readonly ManifestRecording[],
-): ManifestRecording[] {
-  const keys = new Set(before.map(({ key }) => key));
-  const contents = new Set(before.map(({ sha256, bytes }) => `${sha256} ${bytes}`));
-  return found.filter(({ key, sha256, bytes }) => !keys.has(key) && !contents.has(`${sha256} ${bytes}`));
-}
-
-/** What was found, and behind it what it does not take the place of. */
-function withReplaced(
-  before: readonly ManifestRecording[],
-  found: readonly ManifestRecording[],
-): ManifestRecording[] {
-  const keys = new Set(found.map(({ key }) => key));
-  return [...found, ...before.filter(({ key }) => !keys.has(key))];
 }
 
 function sameTranscript(a: ManifestTranscript, b: ManifestTranscript): boolean {
@@ -264,19 +246,15 @@ async function archiveTranscript(
 ): Promise<ManifestTranscript | undefined> {
   const named = before?.transcript ?? { state: 'pending' as const };
   if (messages.length === 0) {
+    const unnamed = before && (await readUnnamedTranscript(session, named, store, signal));
+    if (unnamed) return unnamed;
     const isGivenUp = named.state === 'pending' && before && options.isTranscriptGivenUp?.(before);
     return isGivenUp ? { state: 'absent' } : named;
   }
   const key = transcriptKey(session);
   const fullKey = store.fullKey(key);
   const received = serialize(buildTranscript(session, messages));
-  const describe = (bytes: Buffer, count: number): ManifestTranscript => ({
-    state: 'archived',
-    key: fullKey,
-    bytes: bytes.length,
-    sha256: hash('sha256', bytes),
-    messages: count,
-  });
+  const describe = (bytes: Buffer, count: number) => describeTranscript(fullKey, bytes, count);
   // Most sessions have none yet: writing it without a look is one call.
   if (named.state !== 'archived' && (await wrote(key, received, 'absent', store, signal))) {
     return describe(received, messages.length);
@@ -292,6 +270,28 @@ async function archiveTranscript(
   const bytes = serialize(buildTranscript(session, merged));
   const isWritten = await wrote(key, bytes, { over: existing.version }, store, signal);
   return isWritten ? describe(bytes, merged.length) : undefined;
+}
+
+/**
+ * The transcript that is there, where it is whole and not the one that the manifest names: whoever wrote it died before
+ * it could write the manifest, and Kore may list no messages any more.
+ */
+async function readUnnamedTranscript(
+  session: SessionRef,
+  named: ManifestTranscript,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<ManifestTranscript | undefined> {
+  const key = transcriptKey(session);
+  const bytes = await store.read(key, signal);
+  if (!bytes || named.sha256 === hash('sha256', bytes)) return undefined;
+  const fullKey = store.fullKey(key);
+  const transcript = ownOrNothing(session, () => parseTranscript(bytes, fullKey));
+  return transcript && describeTranscript(fullKey, bytes, transcript.messages.length);
+}
+
+function describeTranscript(key: string, bytes: Buffer, messages: number): ManifestTranscript {
+  return { state: 'archived', key, bytes: bytes.length, sha256: hash('sha256', bytes), messages };
 }
 
 /** All messages, those that are there and those received; `keep` where nothing is to be changed. */

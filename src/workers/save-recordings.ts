@@ -1,6 +1,6 @@
 /** Saving the recordings of a session, each by itself: one that can't be had keeps none of the others waiting. */
 
-import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { TransferProgress } from '../domain/views.ts';
 import type { KoreRecording, RecordingWithoutUrl } from '../domain/voicemail.ts';
@@ -9,9 +9,10 @@ import { type ManifestRecording, manifestRecording } from '../storage/documents.
 import { presentableFileName, recordingKeys, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
-import { forEachLimit, shareResult } from '../util/async.ts';
+import { forEachLimit } from '../util/async.ts';
 import { asVoicemailError } from './failure-policy.ts';
-import { matchAnswers, matchArchived } from './recording-match.ts';
+import { matchArchived, uniquePaths } from './recording-match.ts';
+import { followUrls, notListedYet, type RecordingUrls } from './recording-urls.ts';
 
 /** What there is to be saved. */
 export interface RecordingsTask {
@@ -24,6 +25,8 @@ export interface RecordingsTask {
   readonly archived: readonly ManifestRecording[];
   /** Download all, and put them in the place of what is there. */
   readonly force: boolean;
+  /** Tells this force from others (ISO 8601): what an attempt of it has downloaded is not downloaded by the next one. */
+  readonly forcedAt?: string | undefined;
   /**
    * Whether a recording with the bytes of an archived one is that one: `always`, or only where no other listed one is
    * it by its place (`unclaimed`).
@@ -50,6 +53,8 @@ export interface FailedRecording {
   readonly fileName: string;
   readonly error: VoicemailError;
   readonly at: Date;
+  /** It is in the archive, and only in doubt: a better one was looked for. */
+  readonly isArchived?: boolean;
 }
 
 /** What saving came to. */
@@ -58,6 +63,8 @@ export interface SavedRecordings {
   readonly saved: readonly ManifestRecording[];
   /** Those of them that were downloaded. */
   readonly downloaded: ReadonlySet<ManifestRecording>;
+  /** By full key: paths at which the bytes of archived recordings were found for the first time. */
+  readonly alsoAt: ReadonlyMap<string, readonly string[]>;
   readonly failed: readonly FailedRecording[];
 }
 
@@ -79,11 +86,15 @@ export async function saveRecordings(
   signal: AbortSignal,
 ): Promise<SavedRecordings> {
   const parts = planParts(task, deps.store);
-  const open = parts.filter(({ before }) => task.force || before === undefined);
+  const isDone = (entry: ManifestRecording) =>
+    !task.force || (task.forcedAt !== undefined && entry.forcedAt === task.forcedAt);
+  const open = parts.filter(({ before }) => before === undefined || !isDone(before));
   const saved = new Map<Part, ManifestRecording>();
   for (const part of parts) if (!open.includes(part) && part.before) saved.set(part, part.before);
   const failed = new Map<Part, FailedRecording>();
   const downloaded = new Set<ManifestRecording>();
+  const alsoAt = new Map<string, string[]>();
+  const paths = uniquePaths(task.listed);
   const urls = followUrls(task, signal);
   const twins = possibleTwins(parts, task);
 
@@ -111,7 +122,9 @@ export async function saveRecordings(
         report();
       });
       saved.set(part, entry);
+      const path = paths[part.index];
       if (!twins.includes(entry)) downloaded.add(entry);
+      else if (path !== undefined) alsoAt.set(entry.key, [...(alsoAt.get(entry.key) ?? []), path]);
       report();
     } catch (error) {
       signal.throwIfAborted();
@@ -133,6 +146,7 @@ export async function saveRecordings(
   return {
     saved: [...new Set(parts.flatMap((part) => saved.get(part) ?? []))],
     downloaded,
+    alsoAt,
     failed: [...parts.flatMap((part) => failed.get(part) ?? []), ...withoutUrl, ...unseen],
   };
 }
@@ -158,12 +172,14 @@ function possibleTwins(parts: readonly Part[], { archived, sameBytes, force }: R
 }
 
 /** What is archived keeps its key; the keys of others depend on nothing but the recordings themselves. */
-function planParts({ session, listed, archived }: RecordingsTask, store: ArchiveStore): Part[] {
+function planParts({ session, listed, archived, force }: RecordingsTask, store: ArchiveStore): Part[] {
   const prefix = sessionPrefix(session);
   const ownKey = (entry: ManifestRecording | undefined) => entry && relativeKey(entry.key, prefix, store);
   // A manifest that names what lies elsewhere is not believed in that.
   const own = archived.filter((entry) => ownKey(entry) !== undefined);
-  const before = matchArchived(listed, own);
+  const matched = matchArchived(listed, own);
+  // By force, what was found at another path is not believed either: nothing is downloaded into one key twice.
+  const before = matched.map((entry, index) => (force && matched.indexOf(entry) < index ? undefined : entry));
   const fresh = listed.filter((_, index) => before[index] === undefined);
   const freshKeys = recordingKeys(
     fresh,
@@ -191,37 +207,8 @@ function inOrder(parts: readonly Part[], { failedBefore }: RecordingsTask): Part
   return [...parts].sort((a, b) => rank(a) - rank(b) || expiry(a) - expiry(b));
 }
 
-/** The newest URLs of the recordings. */
-interface Urls {
-  of(part: Part): KoreRecording;
-  /** Fetches new ones, once for all who ask at the same time. */
-  renew(part: Part): Promise<KoreRecording>;
-  /** What newer lists have that the first one had not. */
-  unseen(): readonly KoreRecording[];
-}
-
-function followUrls({ listed, relist }: RecordingsTask, signal: AbortSignal): Urls {
-  let latest: readonly (KoreRecording | undefined)[] = listed;
-  let unseen: readonly KoreRecording[] = [];
-  const relistOnce = shareResult(async () => {
-    const later = await relist(signal);
-    latest = matchAnswers(listed, later);
-    unseen = later.length > listed.length ? later.filter((recording) => !latest.includes(recording)) : [];
-  }, 0);
-  return {
-    of: ({ index, recording }) => latest[index] ?? recording,
-    async renew({ index }) {
-      await relistOnce();
-      const fresh = latest[index];
-      if (!fresh) throw notListedYet('Kore no longer lists the recording: looking again');
-      return fresh;
-    },
-    unseen: () => unseen,
-  };
-}
-
 interface SaveContext {
-  readonly urls: Urls;
+  readonly urls: RecordingUrls;
   readonly twins: readonly ManifestRecording[];
   readonly task: RecordingsTask;
   readonly deps: RecordingsDeps;
@@ -233,14 +220,14 @@ async function save(
   { urls, twins, task, deps, signal }: SaveContext,
   onProgress: (bytes: number) => void,
 ): Promise<ManifestRecording> {
-  const recording = urls.of(part);
+  const recording = urls.of(part.index);
   const twinOf = (sha256: string, bytes: number) =>
     twins.find((twin) => twin.sha256 === sha256 && twin.bytes === bytes);
   const transferred = await deps.transfer(
     {
       key: part.key,
       recording,
-      refresh: () => urls.renew(part),
+      refresh: () => urls.renew(part.index),
       mode: task.force ? 'replace' : 'absent',
       settleDoubt: task.settleDoubt === true,
       // Asked for only where it makes a difference: each byte passes it.
@@ -249,12 +236,8 @@ async function save(
     },
     signal,
   );
-  return (
-    twinOf(transferred.sha256, transferred.bytes) ??
-    manifestRecording(deps.store.fullKey(part.key), recording, transferred)
-  );
-}
-
-function notListedYet(message: string): VoicemailError {
-  return new VoicemailError('RECORDING_NOT_READY', message);
+  const twin = twinOf(transferred.sha256, transferred.bytes);
+  if (twin) return twin;
+  const entry = manifestRecording(deps.store.fullKey(part.key), recording, transferred);
+  return { ...entry, ...(task.forcedAt !== undefined && { forcedAt: task.forcedAt }) };
 }

@@ -7,6 +7,7 @@ import type { Voicemail } from '../domain/voicemail.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
 import type { ArchiveDeps } from './archive-session.ts';
+import { isInDoubt, recheckRecordings } from './recheck-recordings.ts';
 import { rewriteManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, type SavedRecordings, saveRecordings } from './save-recordings.ts';
 
@@ -34,8 +35,8 @@ export interface SettleLook {
   readonly nextLookAt?: Date;
   /** Whether something is awaited, so that looking earlier than that makes sense. */
   readonly isAwaiting: boolean;
-  /** What this look brought into the archive. */
-  readonly added: { readonly recordings: number; readonly messages: number };
+  /** What this look brought into the archive; `better` ones are now sure to be whole, and were in doubt. */
+  readonly added: { readonly recordings: number; readonly messages: number; readonly better: number };
   /** Late recordings that could not be saved (yet). */
   readonly failed: readonly FailedRecording[];
   /** The session as it is archived now; left out of one that is no longer, like its manifest. */
@@ -47,6 +48,8 @@ export interface SettleLook {
 export interface ArchivedAt extends SessionRef {
   readonly archivedAt: Date;
   readonly transcript: TranscriptState;
+  /** More of one of its recordings may still be had. */
+  readonly isInDoubt: boolean;
 }
 
 /**
@@ -89,28 +92,44 @@ export async function settleSession(
     return lookOf(before, before, NOTHING_SAVED, times, { session, waits, deps });
 
   const isLast = times.last.getTime() <= deps.now().getTime();
-  const voicemail = await lookAtKore(session, times, waits, deps, signal);
+  const voicemail = await lookAtKore(session, times, waits, deps, signal).catch(async (error: unknown) => {
+    signal.throwIfAborted();
+    // What somebody wrote who died before the manifest is named now, however long Kore is away.
+    await rewriteManifest(session, NOTHING_FOUND, { mode: 'add', now: deps.now() }, store, signal);
+    throw error;
+  });
   const isReady = voicemail?.readiness === 'ready';
-  const recordings = await saveRecordings(
+  const listed = isReady ? voicemail.recordings : [];
+  const relist = async () => (await deps.fetchVoicemail(session, 'background', signal)).recordings;
+  const { saved, downloaded, alsoAt, failed } = await saveRecordings(
     {
       session,
-      listed: isReady ? voicemail.recordings : [],
+      listed,
       withoutUrl: isReady ? voicemail.withoutUrl : [],
       archived: before.recordings,
       sameBytes: 'always',
       force: false,
       settleDoubt: isLast,
-      relist: async () => (await deps.fetchVoicemail(session, 'background', signal)).recordings,
+      relist,
+    },
+    { store, transfer: deps.transfer, now: deps.now },
+    signal,
+  );
+  const late = saved.filter((entry) => downloaded.has(entry));
+  const rechecked = await recheckRecordings(
+    {
+      session,
+      listed: waits.settleWaitMs > 0 ? listed : [],
+      archived: [...before.recordings, ...late],
+      isLast,
+      relist,
     },
     { store, transfer: deps.transfer, now: deps.now },
     signal,
   );
   const manifest = await rewriteManifest(
     session,
-    {
-      recordings: recordings.saved.filter((entry) => recordings.downloaded.has(entry)),
-      messages: voicemail?.transcriptions ?? [],
-    },
+    { recordings: late, better: rechecked.better, alsoAt, messages: voicemail?.transcriptions ?? [] },
     {
       mode: 'add',
       now: deps.now(),
@@ -121,7 +140,13 @@ export async function settleSession(
     store,
     signal,
   );
-  return lookOf(before, manifest, recordings, times, { session, waits, deps });
+  return lookOf(
+    before,
+    manifest,
+    { downloaded, better: rechecked.better.length, failed: [...failed, ...rechecked.failed] },
+    times,
+    { session, waits, deps },
+  );
 }
 
 /** It was taken away from the archive: there is nothing to add to. */
@@ -130,11 +155,14 @@ const REMOVED: SettleLook = {
   hasSettledTranscript: false,
   isSettled: true,
   isAwaiting: false,
-  added: { recordings: 0, messages: 0 },
+  added: { recordings: 0, messages: 0, better: 0 },
   failed: [],
 };
 
-const NOTHING_SAVED: SavedRecordings = { saved: [], downloaded: new Set(), failed: [] };
+const NOTHING_FOUND = { recordings: [], messages: [] };
+const NOTHING_SAVED: SavedLate = { downloaded: new Set(), better: 0, failed: [] };
+
+type SavedLate = Pick<SavedRecordings, 'downloaded' | 'failed'> & { readonly better: number };
 
 interface SettleTimes {
   /** When the look for late recordings is due; `undefined` where there is none. */
@@ -147,7 +175,8 @@ interface SettleTimes {
 
 function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): SettleTimes {
   const archivedAt = new Date(manifest.archivedAt);
-  const settleAt = settleTime({ ...session, archivedAt }, waits.settleWaitMs);
+  const doubt = manifest.recordings.some(isInDoubt);
+  const settleAt = settleTime({ ...session, archivedAt, isInDoubt: doubt }, waits.settleWaitMs);
   const transcriptUntil = new Date(archivedAt.getTime() + waits.transcriptWaitMs);
   const isPending = manifest.transcript.state === 'pending';
   const last = isPending
@@ -156,13 +185,17 @@ function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): S
   return { settleAt, transcriptUntil, last: new Date(last ?? 0) };
 }
 
-/** A session that began longer ago than the wait when it was archived needs no look: nothing comes that late. */
+/**
+ * A session that began longer ago than the wait when it was archived needs no look: nothing comes that late. What was
+ * cut may still be had whole, whenever it began.
+ */
 function settleTime(
-  { sessionId, archivedAt }: Pick<ArchivedAt, 'sessionId' | 'archivedAt'>,
+  { sessionId, archivedAt, isInDoubt: hasDoubt }: Omit<ArchivedAt, 'botId' | 'transcript'>,
   settleWaitMs: number,
 ): Date | undefined {
   const beganAt = creationTime(sessionId)?.getTime() ?? Number.POSITIVE_INFINITY;
-  if (settleWaitMs === 0 || archivedAt.getTime() - beganAt > settleWaitMs) return undefined;
+  const isOld = archivedAt.getTime() - beganAt > settleWaitMs;
+  if (settleWaitMs === 0 || (isOld && !hasDoubt)) return undefined;
   return new Date(archivedAt.getTime() + settleWaitMs);
 }
 
@@ -192,7 +225,7 @@ async function lookAtKore(
 function lookOf(
   before: Manifest,
   manifest: Manifest,
-  { downloaded, failed }: SavedRecordings,
+  { downloaded, better, failed }: SavedLate,
   { settleAt, transcriptUntil }: SettleTimes,
   { session, waits, deps }: { session: SessionRef; waits: SettleWaits; deps: SettleDeps },
 ): SettleLook {
@@ -216,6 +249,7 @@ function lookOf(
     added: {
       recordings: downloaded.size,
       messages: Math.max(0, (manifest.transcript.messages ?? 0) - (before.transcript.messages ?? 0)),
+      better,
     },
     failed,
     result: resultOf(manifest, session, deps.store),

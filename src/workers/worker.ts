@@ -25,6 +25,7 @@ import {
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { ProgressWriter } from './progress-writer.ts';
+import { isInDoubt } from './recheck-recordings.ts';
 import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
 import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
 
@@ -261,7 +262,9 @@ async function handleSession(
   ).finally(() => progress.end());
   if (result === 'erased') return { kind: 'forget' };
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
-  const lookIn = firstLookIn({ ...data, archivedAt, transcript: stored.transcript }, deps.work, deps.now());
+  const isDoubtful = manifest.recordings.some(isInDoubt);
+  const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };
+  const lookIn = firstLookIn(at, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
   if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
   await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
@@ -309,17 +312,23 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
 async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps): Promise<void> {
   const { transcript, added, failed, isSettled, result, manifest } = look;
   const about = { session: data.sessionId, bot: data.botId };
-  if (transcript !== 'pending' || added.recordings > 0) {
-    await deps.queue.noteTranscript(data, transcript, added.recordings > 0 ? result?.recordings : undefined);
+  const hasNewRecordings = added.recordings > 0 || added.better > 0;
+  if (transcript !== 'pending' || hasNewRecordings) {
+    await deps.queue.noteTranscript(data, transcript, hasNewRecordings ? result?.recordings : undefined);
   }
-  const isNews = isSettled || transcript !== 'pending' || added.recordings > 0;
+  const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
   if (manifest && isNews) await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
   if (look.hasSettledTranscript && transcript !== 'pending') {
     deps.observe?.onTranscriptSettled?.(transcript);
     deps.log.info({ ...about, transcript }, 'transcript settled');
   }
-  if (added.recordings > 0 || added.messages > 0) deps.log.info({ ...about, added }, 'late parts archived');
-  for (const { fileName, error } of failed) {
+  if (hasNewRecordings || added.messages > 0) deps.log.info({ ...about, added }, 'late parts archived');
+  for (const { fileName, error, isArchived } of failed) {
+    if (isArchived) {
+      const fault = { ...about, fileName, code: error.code, err: error };
+      deps.log.info(fault, 'a recording in doubt could not be downloaded again');
+      continue;
+    }
     const level = isSettled ? 'error' : 'warn';
     const message = isSettled
       ? 'a late recording could not be saved'

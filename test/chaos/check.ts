@@ -15,6 +15,7 @@ interface ManifestOnDisk {
     readonly bytes: number;
     readonly sha256: string;
     readonly integrity?: { readonly state: string };
+    readonly supersededBy?: string;
   }[];
   readonly transcript: { readonly state: string; readonly key?: string; readonly sha256?: string };
 }
@@ -52,13 +53,15 @@ function checkSession(truth: Truth, byKey: ReadonlyMap<string, Buffer>, named: S
     else if (sha256(bytes) !== recording.sha256 || bytes.length !== recording.bytes)
       faults.push(`${sessionId}: ${recording.key} is not what its manifest says`);
     if (
+      recording.supersededBy === undefined &&
       recording.integrity &&
       recording.integrity.state !== 'verified' &&
       recording.integrity.state !== 'unverified'
     )
       faults.push(`${sessionId}: ${recording.key} is ${recording.integrity.state}`);
   }
-  const hashes = manifest.recordings.map((recording) => recording.sha256).sort();
+  const current = manifest.recordings.filter(({ supersededBy }) => supersededBy === undefined);
+  const hashes = current.map((recording) => recording.sha256).sort();
   if (hashes.join() !== [...truth.recordings].sort().join())
     faults.push(
       `${sessionId}: ${hashes.length} recordings, not the ${truth.recordings.length} that Kore has`,

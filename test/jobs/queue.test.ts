@@ -154,7 +154,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
         enqueuedAt: expect.stringMatching(ISO),
       });
       await work(1, (job) => {
-        expect(job.data).toEqual({ ...session('a'), force: true });
+        expect(job.data).toEqual({ ...session('a'), force: true, forcedAt: expect.any(Number) });
         return ARCHIVED;
       });
     });
@@ -522,7 +522,12 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       await fail(1);
       await queue.retry(session('a'));
       await work(1, (job) => {
-        expect(job.data).toEqual({ ...session('a'), force: true, backfill: true });
+        expect(job.data).toEqual({
+          ...session('a'),
+          force: true,
+          forcedAt: expect.any(Number),
+          backfill: true,
+        });
         return ARCHIVED;
       });
     });
@@ -671,7 +676,7 @@ describeOnEachQueue('what lies in the queue', (kind) => {
       expect(contents).not.toMatch(/SIGNATURE|WORDS SPOKEN|media\.example/);
       expect(jobData(contents)).toEqual([
         { botId: BOT, sessionId: 'a' },
-        { botId: BOT, sessionId: 'a', backfill: true, force: true },
+        { botId: BOT, sessionId: 'a', backfill: true, force: true, forcedAt: expect.any(Number) },
       ]);
     } finally {
       await server.remove();

@@ -131,7 +131,7 @@ describeOnEachSetup(
       const view = await pipeline.ends(sessionId);
       expect(view.recordings?.map(({ integrity }) => integrity)).toEqual(['verified', 'suspect']);
       const [, cut] = (await pipeline.manifest(sessionId)).recordings;
-      expect(cut?.integrity).toEqual({ state: 'suspect', notes: [expect.any(String)] });
+      expect(cut?.integrity).toEqual({ state: 'suspect', end: 'missing', notes: [expect.any(String)] });
     });
 
     it('saves good ones although one of them never sends a byte', async () => {
@@ -242,6 +242,53 @@ describeOnEachSetup(
       expect((await pipeline.ends(sessionId)).state).toBe('failed');
       expect(await namesOf(pipeline, sessionId)).toEqual([]);
     });
+
+    it.each([
+      ['that is archived', false],
+      ['of which some are saved', true],
+    ])(
+      '%s is downloaded once by a force, however often a part of it fails, and again by the next one',
+      async (_, isPartial) => {
+        const pipeline = await start({ work: IMPATIENT });
+        const sessionId = pipeline.sandbox.addSession({
+          recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav' }, { fileName: 'three.wav' }],
+          transcription: SPOKEN,
+        });
+        const { recordings } = pipeline.sandbox.session(sessionId);
+        const page = { page: 'html', times: INFINITE } as const;
+        if (isPartial) recordings[1]?.faults.add(page);
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        if (!isPartial) recordings[1]?.faults.add(page);
+        recordings[0]?.replace();
+        const counts = () => [0, 2].map((index) => downloads(pipeline, index, sessionId));
+        const isFailed = () => pipeline.waitFor(sessionId, ({ state }) => state === 'failed');
+        expect(counts()).toEqual([1, 1]);
+
+        await pipeline.request({ sessionId, force: true });
+        await isFailed();
+        expect(counts()).toEqual([2, 2]);
+        for (let again = 0; again < 2; again += 1) {
+          expect(await pipeline.operations.retry(ref(pipeline, sessionId))).toBe('requeued');
+          await isFailed();
+        }
+        expect(counts()).toEqual([2, 2]);
+        recordings[1]?.faults.clear();
+        await pipeline.operations.retry(ref(pipeline, sessionId));
+        await pipeline.waitFor(sessionId, ({ state }) => state === 'archived');
+        expect(counts()).toEqual([2, 2]);
+        const upstream = recordings.map((recording) => recording.sha256());
+        const manifest = await pipeline.manifest(sessionId);
+        expect(manifest.recordings.map(({ sha256 }) => sha256)).toEqual(upstream);
+        for (const { key, sha256 } of manifest.recordings) {
+          expect(hashOf(await pipeline.read(key))).toBe(sha256);
+        }
+
+        await pipeline.request({ sessionId, force: true });
+        await pipeline.ends(sessionId);
+        expect(counts()).toEqual([3, 3]);
+      },
+    );
 
     describe('that is archived', () => {
       it('is archived again by force as the next revision, and keeps naming what Kore no longer lists', async () => {

@@ -1,4 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Finding } from '../../src/audit/findings.ts';
+import { verifyArchive } from '../../src/audit/verify.ts';
+import { VoicemailError } from '../../src/domain/errors.ts';
+import type { SessionRef } from '../../src/domain/session.ts';
 import type { Voicemail } from '../../src/domain/voicemail.ts';
 import { parseTranscript } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix, transcriptKey } from '../../src/storage/layout.ts';
@@ -8,12 +12,17 @@ import { firstLookIn, settleSession } from '../../src/workers/settle.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
 import { describeOnEachSetup, hashOf } from '../support/main-setups.ts';
-import { type MediaServer, respond, startMediaServer } from '../support/media-server.ts';
+import { type Handler, type MediaServer, respond, serve, startMediaServer } from '../support/media-server.ts';
 import { SPOKEN } from '../support/pipeline.ts';
 import { createHarness, type TransferHarness } from '../support/transfers.ts';
 
 const HOUR_MS = 3_600_000;
 const never = new AbortController().signal;
+
+/** Audio in no container known here, so nothing in it tells its end. */
+function rawOf(bytes: Buffer): Buffer {
+  return Buffer.from(bytes.subarray(44).map((byte) => byte | 0x80));
+}
 
 /** An ObjectId of that time. */
 function idOf(time: Date): string {
@@ -36,9 +45,12 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     archive = await openTestArchive(kind);
     media = await startMediaServer();
     // What begins with the same number has the same bytes.
-    media.handle((request, reply) =>
-      respond(200, audioOf(/\/(\d+)/.exec(request.target)?.[1] ?? ''))(request, reply),
-    );
+    media.handle((request, reply) => {
+      const number = /\/(\d+)/.exec(request.target)?.[1] ?? '';
+      requests.push(request.target.replace(/\?.*/, ''));
+      const handler = handlers.get(number) ?? respond(200, audioOf(number));
+      return handler(request, reply);
+    });
     harness = createHarness(archive.store);
   });
   afterAll(async () => {
@@ -47,6 +59,9 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     await archive.close();
   });
 
+  /** Paths asked for, and what is answered otherwise than with whole audio of a known length. */
+  const requests: string[] = [];
+  const handlers = new Map<string, Handler>();
   const audio = new Map<string, Buffer>();
   const audioOf = (name: string): Buffer => {
     const bytes = audio.get(name) ?? wavOf(1_000);
@@ -66,20 +81,40 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     ...parts,
   });
 
+  const auditOf = async (session: SessionRef) => {
+    const findings: Finding[] = [];
+    const deps = {
+      store: archive.store,
+      concurrency: 1,
+      settleMs: 0,
+      onFinding: async (finding: Finding) => void findings.push(finding),
+    };
+    const totals = await verifyArchive({ kind: 'sessions', sessions: [session] }, deps, never);
+    return { findings, totals };
+  };
+
   /** A session that is archived, and what may be done with it. */
-  async function archived(listed: Partial<Voicemail>) {
+  async function archived(listed: Partial<Voicemail>, beganHoursAgo = 0) {
     const now = new Date();
-    const session = { botId: 'st-1', sessionId: idOf(now) };
-    const state = { listed: voicemail(listed), now, store: archive.store as ArchiveStore };
+    const session = { botId: 'st-1', sessionId: idOf(new Date(now.getTime() - beganHoursAgo * HOUR_MS)) };
+    const state = {
+      listed: voicemail(listed),
+      error: undefined as VoicemailError | undefined,
+      now,
+      store: archive.store as ArchiveStore,
+    };
     const deps = () => ({
-      fetchVoicemail: async () => state.listed,
+      fetchVoicemail: async () => {
+        if (state.error) throw state.error;
+        return state.listed;
+      },
       store: state.store,
       transfer: harness.transfer,
       now: () => state.now,
       onProgress: () => undefined,
     });
     const archiveAgain = (force: boolean) =>
-      archiveSession({ ...session, force, callClass: 'live' }, deps(), never);
+      archiveSession({ ...session, force, callClass: 'live', settleDoubt: true }, deps(), never);
     await archiveAgain(false);
     const read = async (key: string) => (await archive.store.read(key, never)) ?? Buffer.alloc(0);
     return {
@@ -147,12 +182,181 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
   });
 
   it.each([
-    ['with another name and the same place', () => [recording(1, 'renamed.wav'), recording(2)]],
     [
       'with another name, another place and the same bytes',
-      () => [recording(1, 'renamed.wav', 'b'), recording(2)],
+      () => [recording(1, 'new.wav', 'b'), recording(2)],
     ],
-    ['twice under two places', () => [recording(1), recording(2), recording(1, 'again.wav', 'c')]],
+    ['twice under two places', () => [recording(1), recording(2), recording(1, 'again.wav', 'b')]],
+  ] as const)('downloads a recording once that is listed %s, and remembers the place', async (_, listed) => {
+    const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
+    const [before, names] = [await one.manifest(), await one.names()];
+    one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
+    requests.length = 0;
+    await one.look();
+    const [first, second] = before.recordings;
+    const source = { ...first.source, alsoAt: ['/1/b'] };
+    expect(await one.manifest()).toEqual({
+      ...before,
+      recordings: [{ ...first, source }, second],
+      revision: 2,
+    });
+    expect(requests).toEqual(['/1/b']);
+    await one.look();
+    await one.archiveAgain(false);
+    expect(requests).toEqual(['/1/b']);
+    expect((await one.manifest()).revision).toBe(2);
+    expect(await one.names()).toEqual(names);
+  });
+
+  it('does not take what shares a remembered path for the recording that was found there', async () => {
+    const at = (query: string) => ({
+      fileName: `${query}.wav`,
+      fileUrl: `${media.origin}/1?file=${query}&e=4000000000`,
+    });
+    const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
+    one.state.listed = voicemail({
+      recordings: [recording(1), at('x'), at('y')],
+      transcriptions: [message('a')],
+    });
+    await one.look();
+    expect((await one.manifest()).recordings[0].source).not.toHaveProperty('alsoAt');
+  });
+
+  describe('of which a recording', () => {
+    const HEADER_BYTES = 44;
+    const CUT_AT = HEADER_BYTES + 400;
+    const listed = () => ({ recordings: [recording(7)], transcriptions: [message('a')] });
+    const cut = () => respond(200, audioOf('7').subarray(0, CUT_AT));
+    const unframed = () => serve(audioOf('7').subarray(0, CUT_AT), { framing: 'close' });
+    afterEach(() => handlers.delete('7'));
+
+    /** Archived as it comes, long after it began. */
+    async function doubtful(handler: Handler) {
+      handlers.set('7', handler);
+      const one = await archived(listed(), 50);
+      requests.length = 0;
+      const [entry] = (await one.manifest()).recordings;
+      return { ...one, entry };
+    }
+
+    it('was cut gets the whole one as soon as it can be had, and names both', async () => {
+      const one = await doubtful(cut());
+      expect(one.entry.integrity).toMatchObject({ state: 'suspect', end: 'missing' });
+      expect(await one.look()).toMatchObject({ added: { better: 0 }, isSettled: false, failed: [] });
+      // Once: what comes is what is there.
+      expect(requests).toEqual(['/7/a']);
+      expect((await one.manifest()).revision).toBe(1);
+
+      handlers.delete('7');
+      const look = await one.look();
+      expect(look).toMatchObject({ added: { recordings: 0, better: 1 } });
+      const manifest = await one.manifest();
+      const [whole, before] = manifest.recordings;
+      expect(manifest).toMatchObject({ revision: 2, recordings: [{ fileName: '7.wav' }, {}] });
+      expect(whole).toMatchObject({ integrity: { state: 'verified' }, sha256: hashOf(audioOf('7')) });
+      expect(before).toEqual({ ...one.entry, supersededBy: whole.key });
+      expect(hashOf(await archive.get(whole.key))).toBe(whole.sha256);
+      expect(hashOf(await archive.get(before.key))).toBe(before.sha256);
+      expect(look.result?.recordings.map(({ key }) => key)).toEqual([whole.key]);
+
+      requests.length = 0;
+      expect(await one.look()).toMatchObject({ isSettled: true });
+      await one.archiveAgain(true);
+      expect(requests).toEqual(['/7/a']);
+      const forced = await one.manifest();
+      expect(forced.recordings.map(({ key }: { key: string }) => key)).toEqual([whole.key, before.key]);
+      const { findings } = await auditOf(one.session);
+      expect(findings).toEqual([]);
+    });
+
+    it('was cut keeps it when what comes is no better', async () => {
+      const one = await doubtful(cut());
+      const names = await one.names();
+      handlers.set('7', respond(200, audioOf('7').subarray(0, CUT_AT - 100)));
+      expect(await one.look()).toMatchObject({ added: { better: 0 }, failed: [] });
+      handlers.set('7', respond(503, Buffer.from('away')));
+      expect(await one.look()).toMatchObject({ failed: [{ fileName: '7.wav', isArchived: true }] });
+      expect((await one.manifest()).revision).toBe(1);
+      expect(await one.names()).toEqual(names);
+    });
+
+    it('was cut is looked for until SETTLE_WAIT is over, and then no more', async () => {
+      const one = await doubtful(cut());
+      one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
+      expect(await one.look()).toMatchObject({ isSettled: true });
+      expect(requests.length).toBeGreaterThan(0);
+      requests.length = 0;
+      expect(await one.look({ settleWaitMs: 0 })).toMatchObject({ isSettled: true });
+      expect(requests).toEqual([]);
+    });
+
+    it('had an end that nothing told is verified when the same comes with its length', async () => {
+      const sound = Buffer.from(audioOf('7'));
+      handlers.set('7', serve(rawOf(sound), { framing: 'close' }));
+      const one = await archived(listed(), 50);
+      const [entry] = (await one.manifest()).recordings;
+      expect(entry.integrity.end).toBe('unconfirmed');
+      handlers.set('7', respond(200, rawOf(sound)));
+      expect(await one.look()).toMatchObject({ added: { better: 1 } });
+      const { recordings, revision } = await one.manifest();
+      expect(revision).toBe(2);
+      expect(recordings).toEqual([
+        { ...entry, integrity: expect.not.objectContaining({ end: 'unconfirmed' }) },
+      ]);
+    });
+
+    it('was cut without a length stays named beside what was archived by force meanwhile', async () => {
+      const one = await doubtful(unframed());
+      const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
+      handlers.delete('7');
+      one.state.store = held;
+      const stale = one.look();
+      await reached;
+      one.state.store = archive.store;
+      const replaced = wavOf(700);
+      handlers.set('7', respond(200, replaced));
+      await one.archiveAgain(true);
+      release();
+      await stale;
+      const { recordings } = await one.manifest();
+      const [forced, whole] = recordings;
+      expect(forced).toMatchObject({ key: one.entry.key, sha256: hashOf(replaced) });
+      expect(whole).toMatchObject({ supersededBy: forced.key, sha256: hashOf(audioOf('7')) });
+      expect((await auditOf(one.session)).findings).toEqual([]);
+    });
+  });
+
+  it.each([
+    ['says that it knows the session no longer', new VoicemailError('SESSION_NOT_FOUND', 'gone'), false],
+    ['is away', new VoicemailError('KORE_UNAVAILABLE', 'away'), true],
+    ['lists no messages any more', undefined, false],
+  ])(
+    'after a crash between transcript and manifest names the transcript, even if Kore %s',
+    async (_, error, fails) => {
+      const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
+      const { held, reached } = holdingWrites(archive.store, manifestKey(one.session));
+      one.state.store = held;
+      one.state.listed = voicemail({
+        recordings: [recording(1)],
+        transcriptions: [message('a'), message('b')],
+      });
+      // This one never gets any further.
+      void one.look();
+      await reached;
+      expect((await auditOf(one.session)).findings).toMatchObject([{ kind: 'changed' }]);
+      one.state.store = archive.store;
+      one.state.listed = voicemail({ recordings: [recording(1)] });
+      one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
+      one.state.error = error;
+      const look = one.look();
+      await (fails ? expect(look).rejects.toBe(error) : look);
+      expect(await one.manifest()).toMatchObject({ revision: 2, transcript: { messages: 2 } });
+      expect((await auditOf(one.session)).findings).toEqual([]);
+    },
+  );
+
+  it.each([
+    ['with another name and the same place', () => [recording(1, 'renamed.wav'), recording(2)]],
     ['no longer', () => [recording(2)]],
   ] as const)('changes nothing when a recording is listed %s', async (_, listed) => {
     const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
@@ -308,9 +512,10 @@ describe('the first look at an archived session', () => {
     transcript: 'pending' | 'archived',
     settleWaitMs: number,
     now = archivedAt,
+    isInDoubt = false,
   ) =>
     firstLookIn(
-      { botId: 'b', sessionId, archivedAt, transcript },
+      { botId: 'b', sessionId, archivedAt, transcript, isInDoubt },
       { settleWaitMs, pollDelayMs: 30_000 },
       now,
     );
@@ -346,6 +551,13 @@ describe('the first look at an archived session', () => {
     ['is turned off by SETTLE_WAIT=0', idOf(at(0)), 'archived', 0, at(0), undefined],
   ] as const)('%s', (_, sessionId, transcript, settleWaitMs, now, expected) => {
     expect(lookIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
+  });
+
+  it.each([
+    ['comes after SETTLE_WAIT', HOUR_MS, HOUR_MS],
+    ['is turned off by SETTLE_WAIT=0', 0, undefined],
+  ])('%s when a recording is in doubt, however long ago the session began', (_, settleWaitMs, expected) => {
+    expect(lookIn(idOf(at(-50)), 'archived', settleWaitMs, archivedAt, true)).toBe(expected);
   });
 });
 
