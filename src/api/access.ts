@@ -107,7 +107,7 @@ function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<T
 function rolesOf(claim: unknown): readonly Role[] {
   if (claim === undefined) return [DEFAULT_ROLE];
   const names: unknown[] = typeof claim === 'string' ? claim.split(' ') : Array.isArray(claim) ? claim : [];
-  return names.filter(isRole);
+  return [...new Set(names.filter(isRole))];
 }
 
 /** The keys are there, but none is, or several are, what the token's header asks for. */
@@ -190,12 +190,7 @@ export function createGuard({ tokens, jwt, loopbackToken, wrongCredentials }: Ac
   };
   const slow: Guard['slow'] = ({ ip, id }) => wrongCredentials.slow(ip, id);
   const refuseWebPages: Guard['refuseWebPages'] = (headers) => {
-    if (!isOpen || isLocalRequest(headers)) return;
-    throw new ApiError(
-      403,
-      'FORBIDDEN',
-      'without API_TOKEN this API answers only to programs on the same machine, by the name localhost or its address',
-    );
+    if (isOpen) assertLocal(headers);
   };
   return {
     isOpen,
@@ -241,6 +236,16 @@ export function bearerToken(authorization: string | undefined): string | undefin
 
 function looksLikeJwt(token: string): boolean {
   return token.split('.').length === 3;
+}
+
+/** @throws ApiError 403 for what a web page of elsewhere makes a browser on this machine ask. */
+export function assertLocal(headers: IncomingHttpHeaders): void {
+  if (isLocalRequest(headers)) return;
+  throw new ApiError(
+    403,
+    'FORBIDDEN',
+    'without API_TOKEN only programs on the same machine are answered, by the name localhost or its address',
+  );
 }
 
 /** Whether a request comes from a program on this machine, or from a page that this machine serves itself. */

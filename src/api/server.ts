@@ -3,6 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { HttpConfig } from '../config/config.ts';
+import { isLoopback } from '../config/parsers.ts';
 import type { AuditLog } from '../domain/audit-log.ts';
 import { systemCode } from '../domain/errors.ts';
 import type { BreakerView } from '../domain/views.ts';
@@ -14,7 +15,7 @@ import type { ArchivedObjects } from '../operations/archived-objects.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
-import { assertPermitted, createGuard, type Guard } from './access.ts';
+import { assertLocal, assertPermitted, createGuard, type Guard } from './access.ts';
 import { auditRequests } from './audit.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { limitConnections } from './connections.ts';
@@ -92,7 +93,8 @@ type RouteModule = (app: ZodServer, options: RouteOptions) => void;
 
 /** What a process without an API serves. */
 export type ProbeOptions = Pick<ApiOptions, 'check' | 'liveness' | 'breakers' | 'metrics' | 'log'> & {
-  readonly http: Pick<HttpConfig, 'host' | 'port' | 'isPortDefault'>;
+  readonly http: Pick<HttpConfig, 'host' | 'port' | 'isPortDefault'> &
+    Partial<Pick<HttpConfig, 'tokens' | 'jwt'>>;
 };
 
 /**
@@ -221,8 +223,9 @@ export function createApi(options: ApiOptions): Api {
 }
 
 /**
- * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. There is nothing to protect about them, so
- * they may be served on any address without credentials. Where `HTTP_PORT` is not set and its default is taken (by
+ * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. They tell counts and times alone, so they may
+ * be served on any address without credentials; on this machine alone, `/metrics` is kept from web pages as the API
+ * keeps it. Where `HTTP_PORT` is not set and its default is taken (by
  * an API on the same machine), any free port is taken instead.
  *
  * @example
@@ -232,7 +235,11 @@ export function createApi(options: ApiOptions): Api {
 export function createProbes(options: ProbeOptions): Api {
   const { http, log } = options;
   const app = createServer(log);
+  const isOpenHere = isLoopback(http.host) && !http.tokens?.length && !http.jwt;
   app.register(async (open: ZodServer) => {
+    open.addHook('onRequest', async ({ routeOptions: { url }, headers }) => {
+      if (isOpenHere && url !== undefined && NOT_FOR_FOREIGN_PAGES.test(url)) assertLocal(headers);
+    });
     for (const addRoutes of PROBE_ROUTES) addRoutes(open, options);
   });
   return servedBy(app, { http, log, mayMove: http.isPortDefault === true });

@@ -6,7 +6,7 @@ import type { WebhookMetrics } from '../observability/metrics/work.ts';
 import type { Operations } from '../operations/operations.ts';
 import { parseJson } from '../util/json.ts';
 import type { Logger } from '../util/log.ts';
-import { bearerToken, createSecretCheck, createSignatureCheck, unauthorized } from './access.ts';
+import { bearerToken, createSecretCheck, createSignatureCheck, type Guard, unauthorized } from './access.ts';
 import { createKoreTokenCheck } from './kore-token.ts';
 import { memberNames, readNotification } from './notification.ts';
 import { ApiError } from './problem.ts';
@@ -22,6 +22,7 @@ export interface WebhookOptions {
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
   readonly metrics?: { readonly webhook?: WebhookMetrics };
+  readonly guard: Pick<Guard, 'slow'>;
   readonly log: Logger;
 }
 
@@ -82,14 +83,15 @@ export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void 
         },
       },
       async (request, reply) => {
-        const bytes: unknown = request.body;
-        const body = bytes instanceof Uint8Array ? bytes : new Uint8Array();
-        const proof = await authenticate?.(request.headers, body);
-        if (!webhook || !proof) throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
-        const contentType = request.headers['content-type'];
-        return reply
-          .code(202)
-          .send({ results: await takeIn({ body, contentType, proof }, webhook.sessionIdPaths) });
+        const proof = await authenticate?.(request.headers, bodyOf(request));
+        if (!webhook || !proof) {
+          // Of many that are held back, the bodies would fill the memory.
+          Object.assign(request, { body: undefined });
+          if (hasCredentials(request.headers)) await options.guard.slow(request);
+          throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
+        }
+        const received = { body: bodyOf(request), contentType: request.headers['content-type'], proof };
+        return reply.code(202).send({ results: await takeIn(received, webhook.sessionIdPaths) });
       },
     );
   });
@@ -154,6 +156,15 @@ function createIntake({
     metrics?.webhook?.onNotification(isMaybe ? 'maybe' : 'voicemail');
     return results.map(({ outcome }) => ({ sessionId, outcome }));
   };
+}
+
+function bodyOf({ body }: { readonly body: unknown }): Uint8Array {
+  return body instanceof Uint8Array ? body : new Uint8Array();
+}
+
+/** Whether a sender tries to show that it knows a secret. */
+function hasCredentials(headers: IncomingHttpHeaders): boolean {
+  return ['auth', 'authorization', 'x-signature', 'token'].some((name) => headers[name] !== undefined);
 }
 
 /** A function that tells how a notification shows that it comes from somebody who knows a secret. */

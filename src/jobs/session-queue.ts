@@ -105,6 +105,16 @@ export class SessionQueue {
     });
   }
 
+  /** Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after so long. */
+  async endLogin(id: string, milliseconds: number): Promise<void> {
+    await answered(this.#backend.remember(this.#name, `login:${id}`, milliseconds));
+  }
+
+  /** Whether a login was ended before its time. */
+  async isLoginEnded(id: string): Promise<boolean> {
+    return answered(this.#backend.remembers(this.#name, `login:${id}`));
+  }
+
   /**
    * Makes sessions due now that wait for a time to come; those that do not wait are left as they are.
    * @returns how many.

@@ -5,6 +5,7 @@ import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { limitConnections } from '../../src/api/connections.ts';
+import { createProbes } from '../../src/api/server.ts';
 import { WrongCredentials } from '../../src/api/wrong-credentials.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
@@ -33,6 +34,24 @@ describe('without credentials, web pages', () => {
     // Probes and webhooks come by any name.
     expect((await ask(url, '/livez', { headers })).status).toBe(200);
     expect((await ask(url, '/readyz', { headers })).status).toBe(200);
+  });
+
+  it.each(foreign)('%s get no metrics of a worker on this machine alone', async (_whose, headers) => {
+    const metrics = { contentType: 'text/plain', render: async () => 'counts 1' };
+    const worker = createProbes({
+      check: async () => undefined,
+      metrics,
+      http: { host: '127.0.0.1', port: 0 },
+      log: silent,
+    });
+    const { url } = await worker.listen();
+    try {
+      expect((await ask(url, '/metrics', { headers })).status).toBe(403);
+      expect((await ask(url, '/livez', { headers })).status).toBe(200);
+      expect((await ask(url, '/metrics')).text).toBe('counts 1');
+    } finally {
+      await worker.close();
+    }
   });
 
   it('of this machine, and programs, get everything', async () => {
@@ -73,16 +92,20 @@ describe('wrong credentials', () => {
   it('are logged with their address, some of them', async () => {
     const lines: { msg: string; address?: string }[] = [];
     const log = createLogger('warn', (line) => lines.push(JSON.parse(line)));
-    const url = await setup.serve({ tokens: apiTokens('a-token') }, { log });
+    const webhook = { secrets: ['the-secret-of-the-webhook'], sessionIdPaths: ['/sessionId'] };
+    const url = await setup.serve({ tokens: apiTokens('a-token'), webhook }, { log });
     await ask(url, '/v1/stats', { headers: { authorization: 'Bearer hunter22-hunter22' } });
     await ask(url, '/dashboard/login', {
       body: 'token=hunter22-hunter22',
       headers: { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' },
     });
-    expect(lines).toMatchObject([
-      { msg: 'wrong credentials', address: '127.0.0.1' },
-      { msg: 'wrong credentials', address: '127.0.0.1' },
-    ]);
+    for (const headers of [{ auth: 'hunter22-hunter22' }, { token: 'a.hunter22.b' }, {}]) {
+      const answer = await ask(url, '/webhooks/voicemail', { json: {}, headers });
+      expect(answer.status).toBe(401);
+    }
+    // Whoever shows nothing tries nothing.
+    const line = { msg: 'wrong credentials', address: '127.0.0.1' };
+    expect(lines).toMatchObject([line, line, line, line]);
     expect(JSON.stringify(lines)).not.toContain('hunter22');
 
     const many: string[] = [];

@@ -156,8 +156,10 @@ describe('a notification', () => {
   it.each(forged)('is refused with %s', async (_how, headersFor) => {
     const sessionId = newId();
     const body = JSON.stringify({ sessionId });
+    // One of its own each: many wrong ones in a row are slowed.
+    const own = await setup.serve({ webhook: WEBHOOK });
 
-    const answer = await post({ body, headers: await headersFor(body) });
+    const answer = await post({ body, headers: await headersFor(body) }, own);
 
     expect([answer.status, answer.body.code]).toEqual([401, 'UNAUTHORIZED']);
     expect(answer.headers['www-authenticate']).toMatch(/^Bearer /);

@@ -56,7 +56,7 @@ const HEADERS = {
 export function addDashboard(app: ZodServer, options: DashboardOptions): void {
   const { queue, guard, http, auditLog, log } = options;
   if (!queue) return;
-  const sessions = createDashboardSessions({ tokens: http.tokens, guard });
+  const sessions = createDashboardSessions({ tokens: http.tokens, guard, ended: queue });
   const login: LoginOptions = { guard, sessions, auditLog };
   app.register(
     async (dashboard: ZodServer) => {
@@ -128,10 +128,11 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
   serverAdapter.setBasePath(DASHBOARD_PATH);
   serverAdapter.setErrorHandler((error) => {
     const fault = asApiError(error);
-    // A status that Bull Board does not know: the API's own handler answers.
-    if (fault.status === 503) throw fault;
+    if (fault.status === 409) return { status: 409, body: { error: problemOf(fault).detail } };
+    // Statuses that Bull Board does not know, and faults of the request: the API's own handler answers.
+    if (fault.status < 500 || fault.status === 503) throw fault;
     log.warn({ err: error, code: fault.code }, 'a request of the dashboard failed');
-    return { status: fault.status === 409 ? 409 : 500, body: { error: problemOf(fault).detail } };
+    return { status: 500, body: { error: problemOf(fault).detail } };
   });
   return serverAdapter.registerPlugin();
 }
@@ -153,6 +154,16 @@ const BoardQuery = z.looseObject({
 
 /** @throws ApiError 400 for a query that makes no sense, or asks for too much. */
 function checkQuery({ query }: Pick<FastifyRequest, 'query'>): void {
+  // Bull Board fails at what its own messages can't hold.
+  if (
+    /\p{Cc}/u.test(
+      Object.entries(query ?? {})
+        .flat(2)
+        .join(''),
+    )
+  ) {
+    throw new ApiError(400, 'INVALID_REQUEST', 'the query has control characters');
+  }
   const checked = BoardQuery.safeParse(query);
   if (checked.success) return;
   throw new ApiError(400, 'INVALID_REQUEST', `the query is not valid: ${sayFaults(checked.error)}`);

@@ -102,7 +102,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, auditLog }: Lo
   const sendPage = (reply: FastifyReply, page: string) => reply.type('text/html; charset=utf-8').send(page);
 
   app.get('/login', async (request, reply) => {
-    if (guard.isOpen || sessionOf(request.headers, sessions)) {
+    if (guard.isOpen || (await sessionOf(request.headers, sessions))) {
       return reply.redirect(DASHBOARD_PATH, 303);
     }
     return sendPage(reply, loginPage());
@@ -130,7 +130,7 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, auditLog }: Lo
 
   app.post('/logout', async (request, reply) => {
     refuseCrossSite(request);
-    for (const value of cookiesOf(request.headers)) sessions.end(value);
+    for (const value of cookiesOf(request.headers)) await sessions.end(value);
     return reply.header('set-cookie', cookie('', 0, isSecure(request))).redirect(LOGIN_PATH, 303);
   });
 }
@@ -155,7 +155,7 @@ export async function admitToDashboard(
     if (headers.authorization === undefined && isChange) refuseCrossSite(request);
     return;
   }
-  const identity = sessionOf(headers, sessions);
+  const identity = await sessionOf(headers, sessions);
   if (!identity) {
     if (method === 'GET' && headers.accept?.includes('text/html')) {
       await reply.redirect(LOGIN_PATH, 303);
@@ -192,9 +192,12 @@ function isOwnOrigin({ origin, host }: IncomingHttpHeaders): boolean {
 }
 
 /** Whose session a request brings along. */
-function sessionOf(headers: IncomingHttpHeaders, sessions: DashboardSessions): Identity | undefined {
+async function sessionOf(
+  headers: IncomingHttpHeaders,
+  sessions: DashboardSessions,
+): Promise<Identity | undefined> {
   for (const value of cookiesOf(headers)) {
-    const identity = sessions.find(value);
+    const identity = await sessions.find(value);
     if (identity) return identity;
   }
   return undefined;

@@ -11,9 +11,16 @@ export interface DashboardSessions {
   /** A new session for who knows a token of the API; `undefined` when the token is not one. */
   open(token: string): Promise<string | undefined>;
   /** Whose session a value is; `undefined` when it has expired, was ended or has lost its token. */
-  find(value: string): Identity | undefined;
-  /** Ends a session before its time: from then on its value is worth nothing here. */
-  end(value: string): void;
+  find(value: string): Promise<Identity | undefined>;
+  /** Ends a session before its time: from then on its value is worth nothing to any process of this queue. */
+  end(value: string): Promise<void>;
+}
+
+/** Where it is kept which sessions were ended before their time. */
+export interface EndedLogins {
+  /** @param milliseconds until the session expires by itself. */
+  endLogin(id: string, milliseconds: number): Promise<void>;
+  isLoginEnded(id: string): Promise<boolean>;
 }
 
 /** What sessions are made of. */
@@ -21,15 +28,14 @@ export interface SessionOptions {
   /** `API_TOKEN` */
   readonly tokens: readonly ApiToken[];
   readonly guard: Pick<Guard, 'identify'>;
+  /** Shared by all processes, and outlives them. */
+  readonly ended: EndedLogins;
   /** Unix milliseconds; for tests. */
   readonly now?: () => number;
 }
 
 /** How long a login lasts, in seconds: a working day. */
 export const SESSION_SECONDS = 8 * 60 * 60;
-
-/** Sessions that were ended before their time and are remembered; they are forgotten once they have expired. */
-export const MAX_ENDED = 10_000;
 
 const KEY_BYTES = 32;
 const KEY_PURPOSE = 'voicemail-archiver dashboard session';
@@ -55,8 +61,8 @@ interface SigningKey {
 /**
  * Sessions that the server does not keep: a value is signed with a key made of the token it was opened with. So it
  * outlives restarts, every process that knows the token knows the session, neither a token nor a JSON web token is
- * in it, and when the token is no longer one, neither is the session. Only sessions that were ended before their time
- * are remembered, by the process in which they were ended.
+ * in it, and when the token is no longer one, neither is the session. Only which sessions were ended before their time
+ * is kept, beside the queue, until they would have expired.
  *
  * Sessions of JSON web tokens end with the token; their key is made of all static tokens, or for this process alone
  * where there are none.
@@ -64,6 +70,7 @@ interface SigningKey {
 export function createDashboardSessions({
   tokens,
   guard,
+  ended,
   now = Date.now,
 }: SessionOptions): DashboardSessions {
   const derive = (secret: string | Buffer) =>
@@ -74,10 +81,6 @@ export function createDashboardSessions({
     key: derive(`token ${token}`),
     identity: { name, roles: [role], token },
   }));
-  /** When the sessions that were ended expire, by their ids. */
-  const ended = new Map<string, number>();
-  /** Where too many were ended to remember each: all that were opened before are. Unix seconds. */
-  let endedBefore = Number.NEGATIVE_INFINITY;
 
   const read = (value: string): { payload: Payload; identity: Identity } | undefined => {
     const [version, encoded = '', signed = '', ...rest] = value.split('.');
@@ -104,28 +107,22 @@ export function createDashboardSessions({
       const payload: Payload = {
         id: randomBytes(16).toString('base64url'),
         issuedAt,
-        expiresAt: Math.min(issuedAt + SESSION_SECONDS, expiresAt),
+        // A JSON web token may tell fractions of seconds.
+        expiresAt: Math.floor(Math.min(issuedAt + SESSION_SECONDS, expiresAt)),
         ...(!own && { holder: { name, roles: [...roles] } }),
       };
       const encoded = Buffer.from(JSON.stringify(payload)).toString('base64url');
       return `${VERSION}.${encoded}.${signature((own ?? holderKey).key, encoded).toString('base64url')}`;
     },
-    find(value) {
+    async find(value) {
       const found = read(value);
-      if (!found) return undefined;
-      const { id, issuedAt, expiresAt } = found.payload;
-      const isOver = expiresAt * 1000 <= now() || issuedAt <= endedBefore || ended.has(id);
-      return isOver ? undefined : found.identity;
+      if (!found || found.payload.expiresAt * 1000 <= now()) return undefined;
+      return (await ended.isLoginEnded(found.payload.id)) ? undefined : found.identity;
     },
-    end(value) {
+    async end(value) {
       const found = read(value);
-      if (!found) return;
-      ended.set(found.payload.id, found.payload.expiresAt);
-      if (ended.size <= MAX_ENDED) return;
-      for (const [id, expiresAt] of ended) if (expiresAt * 1000 <= now()) ended.delete(id);
-      if (ended.size <= MAX_ENDED) return;
-      ended.clear();
-      endedBefore = Math.floor(now() / 1000);
+      const left = found === undefined ? 0 : found.payload.expiresAt * 1000 - now();
+      if (found && left > 0) await ended.endLogin(found.payload.id, left);
     },
   };
 }

@@ -103,6 +103,10 @@ export interface Backend {
   takeCall(name: string, calls: number, windowMs: number): Promise<number>;
   /** Nobody on this queue takes a call for so long. */
   pauseCalls(name: string, milliseconds: number): Promise<void>;
+  /** Remembers a short text for so long, for everybody on this queue. */
+  remember(name: string, text: string, milliseconds: number): Promise<void>;
+  /** Whether a text is remembered. */
+  remembers(name: string, text: string): Promise<boolean>;
   /** Proves that the queue can be reached. */
   check(): Promise<void>;
   close(): Promise<void>;

@@ -94,6 +94,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   const callKeys = (name: string) =>
     [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
 
+  const rememberedKey = (name: string, text: string) => `${keyPrefix}:${name}:remembered:${text}`;
   const eventsKey = (name: string) => `${keyPrefix}:${name}:events`;
 
   return {
@@ -159,6 +160,17 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     async pauseCalls(name, milliseconds) {
       const [, paused] = callKeys(name);
       await connect('consumer').eval(PAUSE_CALLS, 1, paused, Math.ceil(milliseconds));
+    },
+    async remember(name, text, milliseconds) {
+      await connect('producer').set(
+        rememberedKey(name, text),
+        '',
+        'PX',
+        Math.max(1, Math.ceil(milliseconds)),
+      );
+    },
+    async remembers(name, text) {
+      return (await connect('producer').exists(rememberedKey(name, text))) === 1;
     },
     async check() {
       const client = connect('producer');

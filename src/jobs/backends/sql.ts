@@ -26,6 +26,12 @@ create table if not exists voicemail_archiver.call_limit (
   taken bigint[] not null default '{}',
   paused_until bigint not null default 0
 );
+create table if not exists voicemail_archiver.remembered (
+  name text not null,
+  text text not null,
+  until timestamptz not null,
+  primary key (name, text)
+);
 create or replace function voicemail_archiver.take_call(p_name text, p_calls int, p_window bigint)
 returns bigint language plpgsql as $$
 declare
@@ -51,6 +57,17 @@ const PAUSE_CALLS = `
 insert into voicemail_archiver.call_limit (name, paused_until)
 values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint)
 on conflict (name) do update set paused_until = greatest(call_limit.paused_until, excluded.paused_until)`;
+
+/** What nobody needs any more goes with what comes. */
+const REMEMBER = `
+with expired as (delete from voicemail_archiver.remembered where until <= now())
+insert into voicemail_archiver.remembered (name, text, until)
+values ($1, $2, now() + $3::double precision * interval '1 millisecond')
+on conflict (name, text) do update set until = greatest(remembered.until, excluded.until)`;
+const REMEMBERS = `
+select exists (
+  select from voicemail_archiver.remembered where name = $1 and text = $2 and until > now()
+) as found`;
 
 const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
@@ -183,6 +200,13 @@ export function sqlBackend(
     },
     async pauseCalls(name, milliseconds) {
       await pool.query(PAUSE_CALLS, [name, Math.ceil(milliseconds)]);
+    },
+    async remember(name, text, milliseconds) {
+      await pool.query(REMEMBER, [queueName(name), text, milliseconds]);
+    },
+    async remembers(name, text) {
+      const { rows } = await pool.query<{ found: boolean }>(REMEMBERS, [queueName(name), text]);
+      return rows[0]?.found === true;
     },
     async check() {
       await pool.query('select 1');
