@@ -1,5 +1,6 @@
 /** How far an audit has come, and what it has found, in a file that survives whatever happens to the process. */
 
+import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
@@ -180,16 +181,23 @@ function assertSameAudit(path: string, known: Header | undefined, header: Header
 
 /** The lines of a file that have an end, each with the position behind it. */
 async function* wholeLines(path: string): AsyncGenerator<{ readonly text: string; readonly end: number }> {
-  let rest = Buffer.alloc(0);
+  // Put together once a line is whole: a long one comes in many chunks.
+  let pieces: Buffer[] = [];
+  let bytes = 0;
   let end = 0;
   for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    rest = Buffer.concat([rest, chunk]);
-    for (let length = rest.indexOf('\n'); length !== -1; length = rest.indexOf('\n')) {
-      end += length + 1;
-      yield { text: rest.toString('utf8', 0, length), end };
-      rest = rest.subarray(length + 1);
+    let start = 0;
+    for (let at = chunk.indexOf('\n'); at !== -1; at = chunk.indexOf('\n', start)) {
+      const line = Buffer.concat([...pieces, chunk.subarray(start, at)]);
+      end += line.length + 1;
+      start = at + 1;
+      pieces = [];
+      bytes = 0;
+      yield { text: line.toString(), end };
     }
-    if (rest.length > MAX_LINE_BYTES) return;
+    pieces.push(chunk.subarray(start));
+    bytes += chunk.length - start;
+    if (bytes > MAX_LINE_BYTES) return;
   }
 }
 
@@ -218,8 +226,9 @@ async function sizeOf(path: string): Promise<number> {
 
 /** Makes the file in one step, so that there never is a half of its first line. */
 async function begin(path: string, header: Header): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  await writeFile(temporary, `${JSON.stringify(header)}\n`, { mode: FILE_MODE });
+  // Under a name that nobody can have made a link of, wherever the file is to lie.
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  await writeFile(temporary, `${JSON.stringify(header)}\n`, { mode: FILE_MODE, flag: 'wx' });
   await rename(temporary, path);
 }
 

@@ -218,7 +218,7 @@ async function readRecord(firstLine: string, delimiter: string, lines: LineQueue
   let text = firstLine;
   let record = parseCsvRecord(text, delimiter);
   const taken: Line[] = [];
-  while (record === 'open' && taken.length < MAX_RECORD_LINES) {
+  while (record === 'open' && taken.length < MAX_RECORD_LINES && text.length <= MAX_LINE_CHARACTERS) {
     const line = await lines.next();
     if (!line) break;
     taken.push(line);

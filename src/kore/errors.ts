@@ -1,5 +1,5 @@
 import { VoicemailError } from '../domain/errors.ts';
-import { isObject } from '../util/json.ts';
+import { isObject, MAX_JSON_VALUES, scanJson } from '../util/json.ts';
 import { parseRetryAfter } from '../util/numbers.ts';
 import { printable } from '../util/text.ts';
 import { header, isSuccess, type KoreAnswer } from './transport.ts';
@@ -156,7 +156,10 @@ export function notJson(answer: KoreAnswer): VoicemailError {
   const type = printable(header(answer, 'content-type') ?? 'no content type', MAX_TYPE_CHARACTERS);
   const about = `(status ${answer.status}, ${answer.body.length} characters, ${type})`;
   if (/^[{[]/.test(text)) {
-    return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer is cut off or no JSON ${about}`);
+    const fault = scanJson(answer.body).isTooMuch
+      ? `has more than ${MAX_JSON_VALUES} values`
+      : 'is cut off or no JSON';
+    return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer ${fault} ${about}`);
   }
   const what =
     text === '' ? 'is empty' : isMarkup(answer) ? 'is a page for browsers, not JSON' : 'is no JSON';

@@ -9,7 +9,7 @@ import type { Integrity, TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { MissingRecordingView, RecordingView, SessionResult } from '../domain/views.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
-import { parseJson } from '../util/json.ts';
+import { MAX_JSON_VALUES, parseJson } from '../util/json.ts';
 import { VERSION } from '../util/version.ts';
 import { manifestKey, partialManifestKey, presentableFileName } from './layout.ts';
 import type { ArchiveStore } from './store.ts';
@@ -250,8 +250,11 @@ export function parseTranscript(bytes: Buffer, key: string): Transcript {
   return parse(TranscriptSchema, bytes, 'transcript', key);
 }
 
+/** A transcript holds what Kore answered, and once more what it says. */
+const MAX_VALUES = 4 * MAX_JSON_VALUES;
+
 function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: string, key: string): Document {
-  const value = parseJson(bytes.toString('utf8'));
+  const value = parseJson(bytes.toString('utf8'), MAX_VALUES);
   if (value === undefined) throw unreadable(what, key, 'it is not JSON');
   const version = z.looseObject({ schemaVersion: z.unknown() }).safeParse(value).data?.schemaVersion;
   if (typeof version === 'number' && version !== SCHEMA_VERSION) {

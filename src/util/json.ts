@@ -24,14 +24,24 @@ export function isObject(value: unknown): value is JsonObject {
 export const MAX_JSON_DEPTH = 200;
 
 /**
+ * How many values a text may hold: reading so many takes a tenth of a second, in which the process does nothing else.
+ * Long strings (a recording in a `data:` URI) cost next to nothing, so the length of a text tells little of it.
+ */
+export const MAX_JSON_VALUES = 200_000;
+/** Of values that become text, since they are too deep, there may be so many times more: they are only looked at. */
+const DEEP_VALUES = 10;
+
+/**
  * What a JSON text holds; `undefined`, which no JSON text holds, where it is not JSON.
  *
  * - Numbers that JavaScript can't hold exactly become `JSON.rawJSON` objects, which `JSON.stringify` writes digit for
  *   digit.
  * - What is nested deeper than {@link MAX_JSON_DEPTH} levels becomes a string: the JSON text that it was.
+ * - A text of more than `maxValues` values is not read, as if it were no JSON.
  */
-export function parseJson(text: string): unknown {
-  const { tooDeep, hasLongNumbers } = scanJson(text);
+export function parseJson(text: string, maxValues = MAX_JSON_VALUES): unknown {
+  const { tooDeep, hasLongNumbers, isTooMuch } = scanJson(text, maxValues);
+  if (isTooMuch) return undefined;
   try {
     const shallow = tooDeep.length === 0 ? text : asStrings(text, tooDeep);
     return hasLongNumbers ? JSON.parse(shallow, keepDigits) : JSON.parse(shallow);
@@ -49,6 +59,8 @@ export interface JsonScan {
   readonly tooDeep: readonly (readonly [number, number])[];
   /** Whether there are numbers that a JavaScript number may not hold exactly. */
   readonly hasLongNumbers: boolean;
+  /** Whether it has more values than are read. */
+  readonly isTooMuch: boolean;
 }
 
 /** Integers of 15 digits are always exact. */
@@ -59,20 +71,30 @@ const OPEN_ARRAY = 0x5b;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_ARRAY = 0x5d;
 const CLOSE_OBJECT = 0x7d;
+const COMMA = 0x2c;
 
 /** Looks through a JSON text once, without recursion: each character is read once or twice. */
-export function scanJson(text: string): JsonScan {
+export function scanJson(text: string, maxValues = MAX_JSON_VALUES): JsonScan {
   const tooDeep: (readonly [number, number])[] = [];
   let depth = 0;
   let deepest = 0;
   let cutFrom = -1;
   let hasLongNumbers = false;
+  // Each but the first comes behind a bracket or a comma.
+  let values = 1;
+  let deepValues = 0;
   for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at);
+    if (values > maxValues || deepValues > maxValues * DEEP_VALUES) break;
     if (code === QUOTE) {
       at = endOfString(text, at);
+    } else if (code === COMMA) {
+      if (depth > MAX_JSON_DEPTH) deepValues += 1;
+      else values += 1;
     } else if (code === OPEN_ARRAY || code === OPEN_OBJECT) {
       depth += 1;
+      if (depth > MAX_JSON_DEPTH) deepValues += 1;
+      else values += 1;
       if (depth > deepest) deepest = depth;
       if (depth === MAX_JSON_DEPTH + 1) cutFrom = at;
     } else if (code === CLOSE_ARRAY || code === CLOSE_OBJECT) {
@@ -84,7 +106,8 @@ export function scanJson(text: string): JsonScan {
       at = end - 1;
     }
   }
-  return { depth: deepest, tooDeep, hasLongNumbers };
+  const isTooMuch = values > maxValues || deepValues > maxValues * DEEP_VALUES;
+  return { depth: deepest, tooDeep, hasLongNumbers, isTooMuch };
 }
 
 /** The index of the quote that ends the string, or the last index of the text where none does. */

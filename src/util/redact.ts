@@ -52,13 +52,15 @@ function redactUrls(text: string): string {
   const urlEnd = /[\s"'<>\\]/g;
   for (let at = text.indexOf('://'); at !== -1; ) {
     const start = at + '://'.length;
-    urlEnd.lastIndex = start;
-    const end = urlEnd.exec(text)?.index ?? text.length;
+    // What has no scheme is no URL, but one may follow without a blank between them.
+    let next = start;
     if (/[a-z0-9+.-]/i.test(text.charAt(at - 1))) {
-      parts.push(text.slice(done, start), redactUrl(text.slice(start, end)));
-      done = end;
+      urlEnd.lastIndex = start;
+      next = urlEnd.exec(text)?.index ?? text.length;
+      parts.push(text.slice(done, start), redactUrl(text.slice(start, next)));
+      done = next;
     }
-    at = text.indexOf('://', end);
+    at = text.indexOf('://', next);
   }
   parts.push(text.slice(done));
   return parts.join('');

@@ -49,6 +49,21 @@ function answer(body: unknown, status = 200) {
   return { status, headers: {}, body: typeof body === 'string' ? body : JSON.stringify(body) };
 }
 
+it.each([
+  ['call details', callsListing('st-1'), 'data'],
+  ['the sessions history', sessionsListing, 'sessions'],
+] as const)('%s of far more rows, or values, than were asked for are refused', (_name, listing, member) => {
+  const rows = (count: number) => `{"${member}":[${'{},'.repeat(count - 1)}{}]}`;
+  expect(listing.read(answer(rows(1_000)))).toMatchObject({ rows: 1_000, unreadable: 1_000 });
+  for (const count of [20_000, 1_000_000])
+    expect(() => listing.read(answer(rows(count)))).toThrow(
+      expect.objectContaining({
+        code: 'KORE_BAD_RESPONSE',
+        message: expect.stringMatching(count === 20_000 ? `at ${member}` : 'more than 200000 values'),
+      }),
+    );
+});
+
 describe('call details', () => {
   it('come in pages that end, and tell which sessions have a voicemail', async () => {
     const from = NOON;

@@ -1,6 +1,7 @@
 /** A directory store and symbolic links: nothing outside the archive is read, written, listed or removed. */
 
-import { randomUUID } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
 import {
   chown,
   mkdir,
@@ -233,3 +234,22 @@ test('removing a tree removes the links in it, and nothing behind them', async (
   await removeTree(root, 'not-there');
   expect(await contentsOf(outside)).toEqual(before);
 });
+
+test.each(['a pipe', 'a symbolic link'])(
+  'a lock that is %s holds nobody up, and is not followed',
+  async (what) => {
+    const store = createDirectoryStore(root);
+    const key = 'bot_id=a/manifest.json';
+    await store.write(key, Buffer.from('one'), WAV, 'replace', never);
+    await mkdir(join(root, '.tmp'));
+    const lock = join(root, '.tmp', `${createHash('sha256').update(key).digest('hex')}.lock`);
+    if (what === 'a pipe') execFileSync('mkfifo', [lock]);
+    else await symlink(join(outside, 'letters.txt'), lock);
+
+    await expect(store.write(key, Buffer.from('two'), WAV, 'replace', never)).rejects.toThrow();
+
+    expect(await contentsOf(outside)).toEqual(before);
+    expect((await store.read(key, never))?.toString()).toBe('one');
+    await store.close();
+  },
+);

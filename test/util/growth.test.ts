@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { memberNames, readNotification } from '../../src/api/notification.ts';
 import { refusal } from '../../src/kore/errors.ts';
 import { cleanFileName } from '../../src/kore/file-name.ts';
+import { callsListing } from '../../src/kore/listings/calls.ts';
 import { interpretVoicemail } from '../../src/kore/voicemail.ts';
 import { recordingKeys } from '../../src/storage/layout.ts';
 import { parseJson, readPointer, scanJson } from '../../src/util/json.ts';
@@ -16,6 +17,7 @@ const WORK: readonly [string, (size: number) => () => unknown][] = [
   ['redact: a host of labels', (n) => over(redact, `https://${'a.'.repeat(n)}?x`)],
   ['redact: labels without a URL', (n) => over(redact, 'a.'.repeat(n))],
   ['redact: schemes', (n) => over(redact, 'a://'.repeat(n))],
+  ['redact: no schemes', (n) => over(redact, '://'.repeat(n))],
   ['redact: at signs', (n) => over(redact, `a://${'b@'.repeat(n)}`)],
   ['redact: beginnings of tokens', (n) => over(redact, 'eyJ-'.repeat(n))],
   ['redact: beginnings of signatures', (n) => over(redact, '&x-amz-a'.repeat(n))],
@@ -32,6 +34,9 @@ const WORK: readonly [string, (size: number) => () => unknown][] = [
     (n) => over(parseJson, `[${`${'['.repeat(300)}${']'.repeat(300)},`.repeat(n / 100)}1]`),
   ],
   ['JSON: long numbers', (n) => over(parseJson, `[${'12345678901234567890,'.repeat(n)}1]`)],
+  // More values than are read.
+  ['JSON: values', (n) => over(parseJson, `[${'{},'.repeat(100 * n)}1]`)],
+  ['a listing: rows', (n) => over(readRowsOf, `{"data":[${'{},'.repeat(n)}{}]}`)],
   ['a JSON pointer', (n) => over((pointer) => readPointer({}, pointer), '/a'.repeat(n))],
   ['a notification: members', (n) => over(readBody, JSON.stringify(members(n)))],
   ['a notification: JSON in JSON', (n) => over(readBody, JSON.stringify({ a: JSON.stringify(members(n)) }))],
@@ -83,6 +88,14 @@ function interpret(body: string): unknown {
     return interpretVoicemail(answer(body));
   } catch (error) {
     return error; // more than 1,000 recordings are refused, after all of them were read
+  }
+}
+
+function readRowsOf(body: string): unknown {
+  try {
+    return callsListing('st-1').read(answer(body));
+  } catch (error) {
+    return error; // more rows than a page has are refused
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_JSON_DEPTH, parseJson, scanJson } from '../../src/util/json.ts';
+import { MAX_JSON_DEPTH, MAX_JSON_VALUES, parseJson, scanJson } from '../../src/util/json.ts';
 
 /** So many levels of arrays and objects. */
 const nested = (levels: number, inside = '1') =>
@@ -47,6 +47,14 @@ describe('JSON from outside', () => {
     expect(JSON.stringify(parseJson(nested(MAX_JSON_DEPTH, '{"b":"\\"}"},[7],8')))).toBe(
       `${before}${JSON.stringify('{"b":"\\"}"}')},"[7]",8${after}`,
     );
+  });
+
+  it('with more values than can be read in a moment is not read', () => {
+    const list = (count: number) => `[${'{},'.repeat(count - 1)}{}]`;
+    expect(parseJson(list(50_000))).toHaveLength(50_000);
+    expect(parseJson(list(MAX_JSON_VALUES))).toBeUndefined();
+    expect(parseJson(list(MAX_JSON_VALUES), 4 * MAX_JSON_VALUES)).toHaveLength(MAX_JSON_VALUES);
+    expect(parseJson(JSON.stringify({ data: list(MAX_JSON_VALUES) }))).toBeDefined();
   });
 
   it.each([5_000, 100_000, 1_000_000])('%i levels deep needs no stack', (levels) => {

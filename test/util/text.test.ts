@@ -37,6 +37,7 @@ describe('what is redacted', () => {
       'see https://a.kore.ai/x.wav?[redacted] now',
     ],
     ['a fragment', 'https://a.kore.ai/x#token', 'https://a.kore.ai/x?[redacted]'],
+    ['a URL behind what is none', '://redis://u:pass@host/?x=1', '://redis://[redacted]@host/?[redacted]'],
     ['a password', 'redis://user:pa@ss@host:6379/0', 'redis://[redacted]@host:6379/0'],
     ['a password with odd characters', 'postgres://u:p?a#ss@host/db', 'postgres://[redacted]@host/db'],
     ['several URLs', 'a://b?c d://e:f@g', 'a://b?[redacted] d://[redacted]@g'],

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
-import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema } from './listing.ts';
+import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** `offset` is the number of a page, of at most 10. */
@@ -16,7 +16,7 @@ const ASKED: Asked = {
 };
 
 const bodySchema = z.object({
-  data: z.array(z.unknown()),
+  data: rowsSchema,
   numResults: z.coerce.number().int().nonnegative().nullish().catch(undefined),
 });
 const callSchema = rowSchema.extend({ isVoicemail: z.unknown().optional() });

@@ -98,6 +98,9 @@ export function isTextChannel(channel: unknown): boolean {
   return TEXT_CHANNELS.has(name) || (TEXT_CHANNEL.test(name) && !VOICE_CHANNEL.test(name));
 }
 
+/** The rows of a page. A server may give more than it was asked for, but not any number: each of them is looked at. */
+export const rowsSchema = z.array(z.unknown()).max(100 * PAGE_SIZE);
+
 /** What every row of a listing has, whatever else is in it. */
 export const rowSchema = z.object({
   sessionId: z.string().trim().refine(isValidId),

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
-import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema } from './listing.ts';
+import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
 
 const MINUTE_MS = 60 * 1000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
@@ -15,7 +15,7 @@ const ASKED: Asked = {
 };
 
 const bodySchema = z.object({
-  sessions: z.array(z.unknown()),
+  sessions: rowsSchema,
   total: z.coerce.number().int().nonnegative().nullish().catch(undefined),
   moreAvailable: z.boolean().nullish().catch(undefined),
 });

@@ -1,10 +1,11 @@
 /** Keeping the writers of one file apart, within this process and between processes. */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, VoicemailError } from '../../domain/errors.ts';
 import type { HeldDirectory } from './directories.ts';
+import { openIfThere } from './files.ts';
 import { hasEnded, ownMark } from './process-mark.ts';
 import {
   FILE_MODE,
@@ -16,6 +17,8 @@ import {
 /** A lock is held for a comparison and a rename. Who waits for longer is told to come back. */
 const MAX_WAIT_MS = 10_000;
 const MAX_PAUSE_MS = 20;
+/** Longer than any token: what is larger is no lock of ours. */
+const MAX_TOKEN_BYTES = 256;
 
 /**
  * Runs `use` while no other process has the lock of that name.
@@ -103,12 +106,11 @@ async function createFile(path: string, content: string): Promise<boolean> {
 
 /** The token in a lock: empty while it is being written, `undefined` when there is no lock (any more). */
 async function holderOf(lock: string): Promise<string | undefined> {
-  try {
-    return await readFile(lock, 'utf8');
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error;
-  }
+  const handle = await openIfThere(lock);
+  if (!handle) return undefined;
+  await using _closed = handle;
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAX_TOKEN_BYTES), 0, MAX_TOKEN_BYTES, 0);
+  return buffer.toString('utf8', 0, bytesRead);
 }
 
 function hashOf(text: string): string {

@@ -6,6 +6,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import { HttpRequest } from '@smithy/core/protocols';
 import { SignatureV4 } from '@smithy/signature-v4';
 import { systemCode } from '../../domain/errors.ts';
+import { boundedNumber } from '../../util/numbers.ts';
 
 /** An object to be put. */
 export interface FastPathObject {
@@ -134,9 +135,9 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
         const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
         const { statusCode, headers, body } = await send('GET', template, key, own, undefined, signal);
         if (statusCode === 200) {
-          const length = headers['content-length'];
+          const bytes = boundedNumber(headers['content-length']);
           const { etag } = headers;
-          if (length !== undefined && etag !== undefined) return { bytes: Number(length), body, etag };
+          if (bytes !== undefined && etag !== undefined) return { bytes, body, etag };
           body.destroy();
           throw new UnfitAnswer(etag === undefined ? 'no ETag' : 'no length');
         }
