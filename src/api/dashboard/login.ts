@@ -120,7 +120,8 @@ export function addLoginRoutes(app: ZodServer, { guard, sessions, auditLog }: Lo
         loginPage('That is no token of this API, or it has expired.'),
       );
     }
-    auditLog?.record({ ...entryOf(request, sessions.find(session), 'dashboard'), action: 'log-in' });
+    const identity = await sessions.find(session);
+    auditLog?.record({ ...entryOf(request, identity, 'dashboard'), action: 'log-in' });
     return reply
       .header('set-cookie', cookie(session, SESSION_SECONDS, isSecure(request)))
       .redirect(DASHBOARD_PATH, 303);
