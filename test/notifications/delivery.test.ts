@@ -3,6 +3,7 @@ import type { Notification, NotificationEvent } from '../../src/domain/notificat
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { NotificationQueue } from '../../src/jobs/notification-queue.ts';
+import { createNotifier } from '../../src/notifications/notifier.ts';
 import {
   type NotificationTimes,
   type NotificationWorker,
@@ -104,6 +105,34 @@ describeOnEachQueue('notifications', (kind) => {
       expect(one.body).toEqual(notification(Number(one.body.id.slice('archived-'.length))));
     }
     expect(outcomes).toMatchObject({ delivered: NOTIFICATIONS, 'given-up': 0 });
+  });
+
+  it('of completeness come with the counts of a day, where they are wanted', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const report = {
+      botId: 'st-1',
+      date: '2026-01-05',
+      counts: { archived: 3, missing: 1 },
+      reportKey: 'a/b.json',
+    };
+    const now = () => new Date('2026-01-06T02:00:00.000Z');
+    await createNotifier({ queue, events: ['archived'], now }).reported(report);
+    expect(await queue.counts()).toEqual({ pending: 0, failed: 0 });
+    const notifier = createNotifier({ queue, events: ['completeness'], now });
+    await notifier.reported(report);
+    await notifier.reported(report);
+    await start();
+    await receiver.until((seen) => seen.taken().size === 1);
+    await settled({ pending: 0, failed: 0 });
+    expect(receiver.received.map(({ body }) => body)).toEqual([
+      {
+        id: expect.stringMatching(/^completeness-/),
+        event: 'completeness',
+        at: '2026-01-06T02:00:00.000Z',
+        completeness: report,
+      },
+    ]);
   });
 
   it('queued while nobody sends are sent when somebody does', { timeout: TIMEOUT_MS }, async () => {
