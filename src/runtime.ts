@@ -1,6 +1,8 @@
 import { type ArchiveAuditLog, createAuditLog } from './audit-log/archive-audit-log.ts';
 import { type BackfillOperations, createBackfillOperations } from './backfills/operations.ts';
 import { startBackfillWorker } from './backfills/worker.ts';
+import { type CompletenessOperations, createCompletenessOperations } from './completeness/operations.ts';
+import { createCompletenessWorker } from './completeness/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
 import type { AuditLog } from './domain/audit-log.ts';
 import type { Notifier } from './domain/notifications.ts';
@@ -37,6 +39,7 @@ export interface Runtime {
   /** The queue itself, for the dashboard. */
   readonly queue: SessionQueue;
   readonly backfills: BackfillOperations;
+  readonly completeness: CompletenessOperations;
   /** Tells others what happens, where that is wanted (`NOTIFY_URL`). */
   readonly notifier: Notifier | undefined;
   /** Notes who did what, unless that is turned off (`AUDIT_LOG`). */
@@ -108,6 +111,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     events,
     queue,
     backfills: createBackfillOperations(backfills, queue, store),
+    completeness: createCompletenessOperations(backfills, store, Date.now),
     notifier,
     auditLog,
     notificationCounts: async () => notifications?.counts(),
@@ -184,6 +188,16 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         accountId: kore.accountId,
         defaultBotId: kore.botId,
         schedules: config.schedules,
+        completeness: createCompletenessWorker({
+          kore,
+          completeness: config.completeness,
+          queue,
+          archive: store,
+          listPage: (listing, query, signal) => client.listPage(listing, query, signal),
+          notifier,
+          now: Date.now,
+          log,
+        }),
         work: config.work,
         log,
       });

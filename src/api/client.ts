@@ -1,6 +1,7 @@
 import { Pool } from 'undici';
 import type { z } from 'zod';
 import type { BackfillOperations } from '../backfills/operations.ts';
+import type { CompletenessOperations } from '../completeness/operations.ts';
 import { isErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueRequest, EnqueueResult } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
@@ -10,6 +11,7 @@ import { MAX_SESSIONS_PER_REQUEST } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
 import { createRemoteCustody } from './custody-client.ts';
 import { BackfillList, BackfillView, Nothing, ScheduleList, ScheduleView } from './schemas/backfills.ts';
+import { CompletenessAnswer, CompletenessRun } from './schemas/completeness.ts';
 import {
   CancelAllAnswer,
   CancelAnswer,
@@ -27,6 +29,7 @@ import {
 export interface RemoteOperations extends Operations {
   readonly backfills: BackfillOperations;
   readonly custody: CustodyOperations;
+  readonly completeness: CompletenessOperations;
   /** Closes the connections; requests still under way fail. */
   close(): Promise<void>;
 }
@@ -199,6 +202,20 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       if (code === undefined) throw errorOf(answer);
       return { code, detail: answer.detail };
     }),
+    completeness: {
+      start: async (order) =>
+        succeed(await call({ method: 'POST', path: '/v1/completeness', body: order }, CompletenessRun)),
+      async run(id) {
+        const path = `/v1/completeness/${encodeURIComponent(id)}`;
+        const answer = await call({ method: 'GET', path }, CompletenessRun, ['NOT_FOUND']);
+        return isProblem(answer) ? undefined : answer;
+      },
+      async reports(botId, days) {
+        const query = { botId, from: days[0], to: days.at(-1) };
+        const path = '/v1/completeness';
+        return succeed(await call({ method: 'GET', path, query }, CompletenessAnswer)).days;
+      },
+    },
     close: () => pool.destroy(),
   };
 }

@@ -25,6 +25,8 @@ export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
   'GET /v1/stats': 'read',
   'GET /v1/events': 'read',
   'GET /v1/completeness': 'read',
+  'GET /v1/completeness/:id': 'read',
+  'POST /v1/completeness': 'operate',
   'GET /v1/sessions': 'read',
   'GET /v1/sessions/:id': 'read',
   'GET /v1/sessions/:id/recordings/:n': 'listen',

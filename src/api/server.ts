@@ -2,6 +2,7 @@ import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
 import type { BackfillOperations } from '../backfills/operations.ts';
+import type { CompletenessOperations } from '../completeness/operations.ts';
 import type { HttpConfig } from '../config/config.ts';
 import { isLoopback } from '../config/parsers.ts';
 import type { AuditLog } from '../domain/audit-log.ts';
@@ -18,6 +19,7 @@ import { type Logger, withLogFields } from '../util/log.ts';
 import { assertLocal, assertPermitted, createGuard, type Guard } from './access.ts';
 import { auditRequests } from './audit.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
+import { addCompletenessRoutes } from './completeness.ts';
 import { limitConnections } from './connections.ts';
 import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
@@ -52,6 +54,10 @@ export interface ApiOptions {
   readonly operations: Operations;
   /** Without it there are no routes of backfills and schedules. */
   readonly backfills?: BackfillOperations;
+  /** Without it there are no routes of completeness. */
+  readonly completeness?: CompletenessOperations;
+  /** `KORE_RETENTION` (milliseconds), where it is known. */
+  readonly retentionMs?: number | undefined;
   /** Without it there is no route of events. */
   readonly events?: EventFeed;
   /** How often a client of the events hears something even if nothing happens, in milliseconds. */
@@ -119,6 +125,7 @@ const GUARDED_ROUTES: readonly RouteModule[] = [
   addCustodyRoutes,
   addBackfillRoutes,
   addScheduleRoutes,
+  addCompletenessRoutes,
   addEventRoutes,
 ];
 

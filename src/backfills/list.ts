@@ -33,6 +33,9 @@ export type WindowListing =
   /** It can't be listed as one: ask again for less time at once. */
   | { readonly kind: 'too-much' };
 
+/** A single second has more sessions than Kore lets anybody page through. */
+export class ListingTruncated extends VoicemailError {}
+
 /** Kore's times have seconds, so there is no shorter window. */
 export const MIN_WINDOW_MS = 1_000;
 
@@ -43,7 +46,7 @@ export const MIN_WINDOW_MS = 1_000;
  * its pages were read: then something was inserted, pages have shifted, and one that was read before may have
  * got what nobody has seen. Halved often enough, a window is a single page, which is read all at once.
  *
- * @throws VoicemailError `KORE_BAD_RESPONSE` when a single second has more sessions than can be listed.
+ * @throws ListingTruncated (`KORE_BAD_RESPONSE`) when a single second has more sessions than can be listed.
  */
 export async function listWindow(
   window: Window,
@@ -73,7 +76,7 @@ export async function listWindow(
     }
   }
   if (canSplit) return { kind: 'too-much' };
-  throw new VoicemailError(
+  throw new ListingTruncated(
     'KORE_BAD_RESPONSE',
     `Kore lists more sessions in the second of ${new Date(window.from).toISOString()} than it lets anybody page through: list it with --source sessions`,
     { retryable: false },

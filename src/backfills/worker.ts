@@ -1,6 +1,7 @@
 import { setTimeout as sleep, setInterval as ticks } from 'node:timers/promises';
 import type { ScheduleSpec, WorkConfig } from '../config/config.ts';
 import type { BackfillRequest, ListingSource } from '../domain/backfills.ts';
+import type { CompletenessOrder, DayReport } from '../domain/completeness.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueResult } from '../domain/requests.ts';
 import type { Backend } from '../jobs/backends/backend.ts';
@@ -9,6 +10,7 @@ import {
   type BackfillJobProgress,
   type BackfillQueue,
   backfillQueueName,
+  type DailyCompleteness,
   openEnd,
 } from '../jobs/backfill-queue.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
@@ -38,8 +40,26 @@ export interface BackfillWorkerDeps {
   readonly defaultBotId: string;
   /** `SCHEDULES` */
   readonly schedules: readonly ScheduleSpec[];
+  /** Computes what a completeness run asks for. */
+  readonly completeness: CompletenessWorker;
   readonly work: WorkConfig;
   readonly log: Logger;
+}
+
+/** Works on completeness runs, which lie in the same queue. */
+export interface CompletenessWorker {
+  /** When the daily run is to be made; without it, there is none. */
+  readonly daily: DailyCompleteness | undefined;
+  /**
+   * @param before the days done before an interruption.
+   * @param save keeps the days done so far.
+   */
+  run(
+    order: CompletenessOrder & { readonly isDaily: boolean },
+    before: readonly DayReport[],
+    save: (days: readonly DayReport[]) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void>;
 }
 
 /** A running worker on backfills. */
@@ -52,8 +72,8 @@ export interface BackfillWorker {
 
 type BackfillTaken = TakenJob<BackfillJobData, BackfillJobProgress>;
 
-/** A nightly backfill need not wait for one over years. */
-const CONCURRENCY = 2;
+/** A nightly backfill and a completeness run need not wait for a backfill over years. */
+const CONCURRENCY = 3;
 /**
  * A backfill waits this long for a call without being given back: it would have to list its window again from the
  * first page, and might never come to the last.
@@ -82,7 +102,9 @@ export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
     async ready() {
       await consumer.ready();
       for (const schedule of deps.schedules) await deps.backfills.setSchedule(schedule);
-      if (deps.schedules.length > 0) keeping ??= keepSchedules(deps, stopping.signal);
+      await deps.backfills.setDailyCompleteness(deps.completeness.daily);
+      if (deps.schedules.length > 0 || deps.completeness.daily)
+        keeping ??= keepSchedules(deps, stopping.signal);
     },
     async stop() {
       // Nothing is lost by breaking off: it goes on with the window it is in.
@@ -94,12 +116,13 @@ export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
 
 /** Sets declared schedules again when they are gone, as when Redis was replaced by an empty one. */
 async function keepSchedules(
-  { schedules, backfills, log }: BackfillWorkerDeps,
+  { schedules, backfills, completeness, log }: BackfillWorkerDeps,
   signal: AbortSignal,
 ): Promise<void> {
   try {
     for await (const _ of ticks(SCHEDULES_CHECK_MS, undefined, { signal })) {
       try {
+        if (completeness.daily) await backfills.setDailyCompleteness(completeness.daily);
         const names = (await backfills.schedules()).map(({ name }) => name);
         for (const schedule of schedules.filter(({ name }) => !names.includes(name))) {
           await backfills.setSchedule(schedule);
@@ -122,6 +145,7 @@ async function handle(
   const memory = new Memory(job);
   try {
     if (job.data.kind === 'schedule') await startScheduled(job, job.data.lookbackMs, deps);
+    else if (job.data.kind === 'completeness') await computeDays(job, job.data, memory, deps, signal);
     else await work(job, job.data, memory, deps, signal);
     return { kind: 'done', result: null };
   } catch (error) {
@@ -167,6 +191,18 @@ async function startScheduled(
   };
   const id = await backfills.start(request, true);
   log.info({ backfill: id, from: request.from, to: request.to }, 'a schedule is due: backfill started');
+}
+
+async function computeDays(
+  { scheduledAt }: BackfillTaken,
+  order: CompletenessOrder,
+  memory: Memory,
+  { completeness }: BackfillWorkerDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const isDaily = scheduledAt !== undefined;
+  const save = (days: readonly DayReport[]) => memory.save({ days });
+  await completeness.run({ ...order, isDaily }, memory.progress.days ?? [], save, signal);
 }
 
 async function work(
@@ -222,7 +258,8 @@ async function work(
   log.info({ backfill: id, ...counts }, 'backfill has listed everything');
 }
 
-function listingOf(source: ListingSource, accountId: string | undefined): Listing {
+/** @throws VoicemailError when call details are asked for and no account is known. */
+export function listingOf(source: ListingSource, accountId: string | undefined): Listing {
   if (source === 'sessions') return sessionsListing;
   if (accountId !== undefined) return callsListing(accountId);
   throw new VoicemailError('INTERNAL', 'call details are listed by account, and KORE_ACCOUNT_ID is not set', {
@@ -242,7 +279,7 @@ function tally(results: readonly EnqueueResult[]): Queued {
 }
 
 /** Waits for a call as long as that makes sense. */
-function patiently(listPage: ListPage): ListPage {
+export function patiently(listPage: ListPage): ListPage {
   return async (query, signal) => {
     for (let refusals = 0; ; ) {
       try {

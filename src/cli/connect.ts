@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRemoteOperations, type RemoteOperations } from '../api/client.ts';
 import type { BackfillOperations } from '../backfills/operations.ts';
+import type { CompletenessOperations } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
@@ -33,6 +34,7 @@ export interface Connection {
   readonly operations: Operations;
   readonly backfills: BackfillOperations;
   readonly custody: CustodyOperations;
+  readonly completeness: CompletenessOperations;
   /** The bot that ids belong to when none is named; where this process knows none, the queue holder's. */
   readonly defaultBotId: string | undefined;
   /** Whether nobody can work on the queue while this command runs, as it holds the embedded queue itself. */
@@ -89,6 +91,7 @@ export async function withConnection<T>(
         operations: remote,
         backfills: remote.backfills,
         custody: remote.custody,
+        completeness: remote.completeness,
         defaultBotId: config.defaultBotId ?? owner.defaultBotId,
         isAlone: false,
       });
@@ -100,6 +103,7 @@ export async function withConnection<T>(
   try {
     return await use({
       ...auditedRuntime(runtime),
+      completeness: runtime.completeness,
       defaultBotId: config.defaultBotId,
       isAlone: !runtime.isQueueShared,
     });

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type ApiOptions, createApi, createProbes } from '../api/server.ts';
+import { createCompletenessLook } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import { createMetrics } from '../observability/metrics/metrics.ts';
@@ -44,7 +45,17 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
   const stops: (() => Promise<void>)[] = [() => runtime.close()];
   let worker: SessionWorker | undefined;
   const breakers = () => worker?.breakers() ?? [];
-  const metrics = createMetrics({ stats: () => measure(runtime), breakers, version: VERSION, log });
+  const { defaultBotId, kore } = config;
+  const metrics = createMetrics({
+    stats: () => measure(runtime),
+    breakers,
+    ...(config.completeness &&
+      defaultBotId !== undefined && {
+        completeness: createCompletenessLook(defaultBotId, kore?.retentionMs, runtime.completeness, Date.now),
+      }),
+    version: VERSION,
+    log,
+  });
   const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
   const run = async () => {
     // It listens before the worker is there, so that a worker that never gets ready can be seen.
@@ -131,6 +142,8 @@ async function serveApi(
     objects: runtime.objects,
     backfills: runtime.backfills,
     custody: runtime.custody,
+    completeness: runtime.completeness,
+    retentionMs: config.kore?.retentionMs,
     events: runtime.events,
     queue: runtime.queue,
     check: (signal) => runtime.check(signal),

@@ -8,6 +8,7 @@ import { forTerminal } from '../util/text.ts';
 import { VERSION } from '../util/version.ts';
 import { backfillCommand } from './backfill.ts';
 import { cancelCommand } from './cancel.ts';
+import { completenessCommand } from './completeness.ts';
 import {
   type CliContext,
   CommandFailed,
@@ -95,6 +96,7 @@ function createProgram(context: CliContext): Command {
     resumeCommand(context),
     backfillCommand(context),
     scheduleCommand(context),
+    completenessCommand(context),
     verifyCommand(context),
     doctorCommand(context),
     sandboxCommand(context),

@@ -248,6 +248,8 @@ export interface Config {
   readonly notify?: NotifyConfig | undefined;
   /** `AUDIT_LOG`; it is written unless this is `false`. */
   readonly auditLog?: boolean;
+  /** `COMPLETENESS`: without it, completeness is computed only when somebody asks for it. */
+  readonly completeness?: CompletenessConfig | undefined;
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;
   /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`; `undefined` where neither of the first two is set. */
@@ -255,6 +257,12 @@ export interface Config {
   readonly logLevel: LogLevel;
   /** What is wrong with variables and keeps nothing from working: to be told at the start. */
   readonly warnings: readonly Fault[];
+}
+
+/** The daily completeness run. */
+export interface CompletenessConfig {
+  /** Whether it queues nothing of what is missing. */
+  readonly reportOnly: boolean;
 }
 
 /** A backfill on a timetable. */

@@ -3,6 +3,7 @@ import type { ProxySettings } from '../util/http-proxy.ts';
 import { registerSecret } from '../util/redact.ts';
 import type {
   ArchiveTarget,
+  CompletenessConfig,
   Config,
   HttpConfig,
   JwtConfig,
@@ -19,6 +20,7 @@ import { loadNotify } from './notify.ts';
 import {
   between,
   isLoopback,
+  oneOf,
   parseApiTokens,
   parseAwsAccount,
   parseBindHost,
@@ -91,6 +93,7 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     schedules: settings.optional('SCHEDULES', parseSchedules) ?? [],
     notify: loadNotify(settings, proxy),
     auditLog: settings.withDefault('AUDIT_LOG', parseOnOff),
+    completeness: loadCompleteness(settings),
     traces: loadTraces(settings, proxy),
     proxy,
     logLevel: settings.withDefault('LOG_LEVEL', parseLogLevel),
@@ -151,6 +154,14 @@ function loadKore(
 }
 
 /** Whether a URL is plain http to another machine. */
+/** On by itself where call details can be listed, as they tell which sessions have a voicemail. */
+function loadCompleteness(settings: Settings): CompletenessConfig | undefined {
+  const mode =
+    settings.optional('COMPLETENESS', oneOf('on', 'off', 'report-only')) ??
+    (settings.isSet('KORE_ACCOUNT_ID') ? 'on' : 'off');
+  return mode === 'off' ? undefined : { reportOnly: mode === 'report-only' };
+}
+
 function isPlain(url: string): boolean {
   const { protocol, hostname } = new URL(url);
   return protocol === 'http:' && !isLoopback(hostname.replace(/^\[(.*)\]$/, '$1'));

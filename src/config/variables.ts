@@ -265,6 +265,12 @@ export const VARIABLE_GROUPS = [
         meaning:
           'backfills on a timetable, in UTC, each with how far back it looks: `nightly=0 3 * * *\\|48h; weekly=0 4 * * sun\\|14d`; at most once a minute, at most `365d`',
       },
+      {
+        name: 'COMPLETENESS',
+        example: 'report-only',
+        meaning:
+          '`on`: completeness is computed once a day (every three hours where `KORE_RETENTION` is under 4 days), and what is missing is queued; `report-only`: nothing is queued; `off`. By itself `on` where `KORE_ACCOUNT_ID` is set',
+      },
     ],
   },
   {

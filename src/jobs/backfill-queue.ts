@@ -1,18 +1,22 @@
 import { hash } from 'node:crypto';
 import { setTimeout } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { ErrorCode, type IQueueBackend, type Job, type JobState, Queue } from 'bullmq';
 import type { ScheduleSpec } from '../config/config.ts';
 import type { BackfillProgress, BackfillRequest, ListingSource } from '../domain/backfills.ts';
+import type { CompletenessOrder, CompletenessRun, DayReport } from '../domain/completeness.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
 import { errorListener } from './backends/connection-log.ts';
-import { jobProgress, type SessionJobProgress } from './session-job.ts';
+import { jobProgress, parseFailureReason, type SessionJobProgress } from './session-job.ts';
 
 /** What lies in the queue of backfills: a backfill, or a schedule that is due. */
 export type BackfillJobData =
   | ({ readonly kind: 'backfill' } & BackfillRequest)
-  | { readonly kind: 'schedule'; readonly lookbackMs: number };
+  | { readonly kind: 'schedule'; readonly lookbackMs: number }
+  /** Days are left out by the daily run, which takes those within retention. */
+  | ({ readonly kind: 'completeness' } & CompletenessOrder);
 
 /** What a backfill remembers between attempts. */
 export interface BackfillJobProgress {
@@ -23,6 +27,8 @@ export interface BackfillJobProgress {
   readonly trouble?: SessionJobProgress;
   /** Failures since it last got on. */
   readonly failures?: number;
+  /** Of a completeness run: the days done so far. */
+  readonly days?: readonly DayReport[];
 }
 
 /** Ids are made of times, so an open end counts as the minute it is in: then asking again at once joins the first. */
@@ -89,6 +95,16 @@ const PAUSE_AFTER_COLLISION_MS = 250;
 /** Rows of ids read at once; each has those of one batch. */
 const ROWS_AT_ONCE = 20;
 
+/** Completeness runs that have ended stay for a while, for whoever asked for them. */
+const KEEP_RUNS = { age: 24 * 60 * 60, count: 20 } as const;
+const COMPLETENESS_JOB = {
+  attempts: UNBOUNDED_ATTEMPTS,
+  backoff: { type: 'told-by-worker' },
+  removeOnComplete: KEEP_RUNS,
+  removeOnFail: KEEP_RUNS,
+  stackTraceLimit: 1,
+} as const;
+
 const STATES: Readonly<Partial<Record<JobState | 'unknown', BackfillJob['state']>>> = {
   waiting: 'queued',
   prioritized: 'queued',
@@ -102,6 +118,14 @@ const STATES: Readonly<Partial<Record<JobState | 'unknown', BackfillJob['state']
 export function backfillQueueName(name: string): string {
   return `${name}-backfills`;
 }
+
+/** When completeness is computed, and for which bot. */
+export interface DailyCompleteness extends Pick<CompletenessOrder, 'botId' | 'reportOnly'> {
+  readonly cron: string;
+}
+
+/** The scheduler of the daily completeness run. Names of schedules begin with a letter. */
+const DAILY_COMPLETENESS = '_completeness';
 
 /** The backfills that run, wait and have ended, and the schedules that make them. */
 export class BackfillQueue {
@@ -199,6 +223,56 @@ export class BackfillQueue {
       if (await this.#isSet(spec)) return;
       try {
         await this.#upsertSchedule(spec);
+        return;
+      } catch (error) {
+        if (!isCollision(error) || tries === MAX_COLLISIONS) throw error;
+        await setTimeout(PAUSE_AFTER_COLLISION_MS);
+      }
+    }
+  }
+
+  /** Starts a completeness run, or joins one under way for the same. @returns its id. */
+  async startCompleteness(order: CompletenessOrder): Promise<string> {
+    const { botId, from, to, source, reportOnly = false, write = false } = order;
+    const what = JSON.stringify([botId, from ?? null, to ?? null, source ?? null, reportOnly, write]);
+    const id = `completeness-${hash('sha256', what).slice(0, 24)}`;
+    const state = await this.#queue.getJobState(id);
+    if (state === 'completed' || state === 'failed') await this.#queue.remove(id);
+    await this.#queue.add(
+      'completeness',
+      { kind: 'completeness', ...order },
+      { ...COMPLETENESS_JOB, jobId: id },
+    );
+    return id;
+  }
+
+  /** A completeness run, or `undefined` when there is none of that id. */
+  async completenessRun(id: string): Promise<CompletenessRun | undefined> {
+    const state = STATES[await this.#queue.getJobState(id)];
+    const job = (await this.#queue.getJob(id)) as BackfillBullJob | undefined;
+    if (job?.data.kind !== 'completeness' || state === undefined) return undefined;
+    const { days = [], trouble } = jobProgress(job);
+    const error =
+      trouble?.error ?? (state === 'failed' ? parseFailureReason(job.failedReason ?? '') : undefined);
+    const isTold = error && (state === 'waiting' || state === 'failed');
+    return { id, state, days, ...(isTold && { error: { code: error.code, message: error.message } }) };
+  }
+
+  /** Sets when the daily completeness run is made, or takes it away. */
+  async setDailyCompleteness(daily: DailyCompleteness | undefined): Promise<void> {
+    if (!daily) {
+      await this.#queue.removeJobScheduler(DAILY_COMPLETENESS);
+      return;
+    }
+    const { cron, ...order } = daily;
+    const data = { kind: 'completeness', write: true, ...order } as const;
+    for (let tries = 1; ; tries += 1) {
+      const scheduler = await this.#queue.getJobScheduler(DAILY_COMPLETENESS);
+      const isSame = scheduler?.pattern === cron && isDeepStrictEqual(scheduler.template?.data, data);
+      if (isSame) return;
+      try {
+        const template = { name: 'completeness', data, opts: COMPLETENESS_JOB };
+        await this.#queue.upsertJobScheduler(DAILY_COMPLETENESS, { pattern: cron, tz: 'UTC' }, template);
         return;
       } catch (error) {
         if (!isCollision(error) || tries === MAX_COLLISIONS) throw error;

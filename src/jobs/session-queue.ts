@@ -146,6 +146,16 @@ export class SessionQueue {
     return this.#backend.statuses(this.#sessions, sessions.map(jobId));
   }
 
+  /** Those of the sessions that are to be looked at again, for a transcript or for what else comes late. */
+  async looksAgain(sessions: readonly SessionRef[]): Promise<SessionRef[]> {
+    if (sessions.length === 0) return [];
+    const statuses = await this.#backend.statuses(this.#transcripts, sessions.map(jobId));
+    return sessions.filter((session) => {
+      const status = statuses.get(jobId(session));
+      return status === 'live' || status === 'backfill';
+    });
+  }
+
   /**
    * Looks at an archived session again after `delayMs`, for its transcript and for what else comes late; once per
    * session however often called. A look that is to be later than that comes earlier.

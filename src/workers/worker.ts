@@ -1,12 +1,13 @@
 import type { WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
-import { creationTime } from '../domain/session.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { BreakerView, TranscriptState } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
 import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jobs/consumer.ts';
 import { isMaybe } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
+import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
 import { settleAll } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
@@ -146,6 +147,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     if (verdict.kind === 'forget') {
       log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
       observe?.onWithoutVoicemail?.();
+      await noteWithoutVoicemail(data, deps, signal);
       return verdict;
     }
     // Kore answers 401 for a bot it does not know as well. A session may name any bot, so a wrong one among them
@@ -224,6 +226,25 @@ type Handle = (
   signal: AbortSignal,
   settleDoubt: boolean,
 ) => Promise<JobDecision>;
+
+const NOTE_INFO = { contentType: 'application/json' } as const;
+
+/**
+ * Notes that a session has no voicemail, as the queue forgets it: so completeness reports know, and nobody asks Kore for
+ * it again. Without the note it would be asked for once more.
+ */
+async function noteWithoutVoicemail(
+  session: SessionRef,
+  { store, now, log }: WorkerDeps,
+  signal: AbortSignal,
+) {
+  const note = Buffer.from(`${JSON.stringify({ lookedAt: now().toISOString() })}\n`);
+  try {
+    await store.write(withoutVoicemailKey(session), note, NOTE_INFO, 'replace', signal);
+  } catch (error) {
+    log.warn({ session: session.sessionId, err: error }, 'could not note that a session has no voicemail');
+  }
+}
 
 /** Keeps what is to be remembered of a failure, unless the job is no longer this worker's. */
 async function remember(

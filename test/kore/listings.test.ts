@@ -193,7 +193,13 @@ describe('the sessions history', () => {
       { rows: 100, isLast: false, total: 101 },
       { rows: 1, isLast: true, total: 101 },
     ]);
-    expect(second.sessions).toEqual([{ sessionId: expect.any(String), hasVoicemail: undefined }]);
+    expect(second.sessions).toEqual([
+      {
+        sessionId: expect.any(String),
+        hasVoicemail: undefined,
+        call: { startedAt: '2026-05-06T12:00:00.000Z' },
+      },
+    ]);
   });
 
   it('goes on after the rows it got where the server gives fewer than asked for', () => {

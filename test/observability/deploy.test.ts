@@ -12,7 +12,7 @@ const TARGET_LABELS = ['job', 'instance'];
 /** Metrics of ours that need no panel and no alert, with the reason. */
 const NOT_SHOWN: Readonly<Record<string, string>> = {};
 /** What the rows of the dashboard are to be. */
-const ROWS = ['Intake and queue', 'Archiving', 'Downloads and expiry', 'Kore API', 'Process'];
+const ROWS = ['Intake and queue', 'Completeness', 'Archiving', 'Downloads and expiry', 'Kore API', 'Process'];
 /** What people are to be woken up for. */
 const ALERTS = [
   'VoicemailNothingArchived',
@@ -25,6 +25,8 @@ const ALERTS = [
   'VoicemailNotificationsGivenUp',
   'VoicemailQueueUnreachable',
   'VoicemailArchiverAbsent',
+  'VoicemailMissing',
+  'VoicemailAtRisk',
 ];
 
 const DataSource = z.strictObject({

@@ -6,6 +6,7 @@ import { reportEverything, STATS, scrape, testMetrics } from '../support/metrics
 
 /** The labels there may be: none of them can have many values. */
 const LABELS = [
+  'day',
   'code',
   'dependency',
   'event',

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
+import { callOfRow } from './call-row.ts';
 import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -51,7 +52,7 @@ export function callsListing(accountId: string): Listing {
     read(answer) {
       const { data, numResults } = readListing(answer, bodySchema, ASKED);
       return {
-        ...readRows(data, callSchema, ({ isVoicemail }) => readFlag(isVoicemail)),
+        ...readRows(data, callSchema, ({ isVoicemail }) => readFlag(isVoicemail), callOfRow),
         isLast: data.length < PAGE_SIZE,
         // Not documented whether it counts the page or the window: a number larger than the page can only be the latter.
         total: numResults != null && numResults > data.length ? numResults : undefined,

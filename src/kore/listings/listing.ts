@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod';
+import type { CallMetadata } from '../../domain/call.ts';
 import { VoicemailError } from '../../domain/errors.ts';
 import { isValidId } from '../../domain/session.ts';
 import { parseJson } from '../../util/json.ts';
@@ -15,6 +16,8 @@ export interface ListedSession {
   readonly sessionId: string;
   /** Whether it has a voicemail; `undefined` where the listing does not tell. */
   readonly hasVoicemail: boolean | undefined;
+  /** What the row says of the call; left out where it says nothing. */
+  readonly call?: CallMetadata;
 }
 
 /** Which page of which window. */
@@ -135,6 +138,7 @@ export function readRows<Row extends z.infer<typeof rowSchema>>(
   rows: readonly unknown[],
   schema: z.ZodType<Row>,
   hasVoicemail: (row: Row) => boolean | undefined,
+  callOf: (row: unknown) => CallMetadata | undefined,
 ): Pick<ListingPage, 'sessions' | 'rows' | 'unreadable'> {
   const sessions: ListedSession[] = [];
   let unreadable = 0;
@@ -146,7 +150,8 @@ export function readRows<Row extends z.infer<typeof rowSchema>>(
     }
     const { sessionId, channel } = checked.data;
     if (isTextChannel(channel)) continue;
-    sessions.push({ sessionId, hasVoicemail: hasVoicemail(checked.data) });
+    const call = callOf(row);
+    sessions.push({ sessionId, hasVoicemail: hasVoicemail(checked.data), ...(call && { call }) });
   }
   return { sessions, rows: rows.length, unreadable };
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
+import { callOfRow } from './call-row.ts';
 import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
 
 const MINUTE_MS = 60 * 1000;
@@ -43,7 +44,7 @@ export const sessionsListing: Listing = {
   read(answer) {
     const { sessions, total, moreAvailable } = readListing(answer, bodySchema, ASKED);
     return {
-      ...readRows(sessions, rowSchema, () => undefined),
+      ...readRows(sessions, rowSchema, () => undefined, callOfRow),
       isLast: sessions.length === 0 || !(moreAvailable ?? sessions.length >= PAGE_SIZE),
       total: total ?? undefined,
     };

@@ -3,6 +3,7 @@ import type { BreakerView } from '../../domain/views.ts';
 import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
+import { createCompletenessMetrics, type MeasuredCompleteness } from './completeness.ts';
 import { createNotificationMetrics } from './notifications.ts';
 import { createQueueMetrics, createQueueSnapshot, type MeasuredQueue } from './queue.ts';
 import {
@@ -23,6 +24,8 @@ export interface MetricsOptions {
   readonly stats: () => Promise<MeasuredQueue>;
   /** How those stand that the worker depends on; asked when metrics are read. */
   readonly breakers?: () => readonly BreakerView[];
+  /** What the latest completeness reports say; without it there are no such metrics. */
+  readonly completeness?: (() => Promise<MeasuredCompleteness>) | undefined;
   /** This program's version. */
   readonly version: string;
   /** Told when the queue can't be reached, and when it can be again. */
@@ -78,6 +81,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   });
   const showQueue = createQueueMetrics(registry, options.log);
   const showBreakers = createBreakerMetrics(registry);
+  const showCompleteness = createCompletenessMetrics(registry, options.completeness, options.log);
   const metrics: Metrics = {
     worker: createSessionMetrics(registry),
     transfer: createTransferMetrics(registry),
@@ -89,6 +93,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     async render() {
       showQueue(await look());
       showBreakers(options.breakers?.() ?? []);
+      await showCompleteness();
       return registry.metrics();
     },
   };

@@ -1,0 +1,150 @@
+/** The documents of a day in the archive. Both have a part for each bot, as several bots may share an archive. */
+
+import { z } from 'zod';
+import { type DayReport, INCOMPLETE_REASONS } from '../domain/completeness.ts';
+import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
+import { completenessListedKey, completenessReportKey } from '../storage/completeness-keys.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { parseJson } from '../util/json.ts';
+import { VERSION } from '../util/version.ts';
+
+const SCHEMA_VERSION = 1;
+const Count = z.int().nonnegative();
+
+/** A report as it is written and handed on. */
+export const DayReportSchema = z.object({
+  date: z.iso.date(),
+  botId: z.string(),
+  complete: z.boolean(),
+  reasons: z.array(z.enum(INCOMPLETE_REASONS)).readonly(),
+  listed: Count,
+  archived: Count,
+  transcriptPending: Count,
+  partial: Count,
+  waiting: Count,
+  failed: Count,
+  failedByCode: z.record(z.string(), Count),
+  withoutVoicemail: Count,
+  erased: Count,
+  unknown: Count,
+  missing: Count,
+  archivedUnlisted: Count,
+  atRisk: Count,
+  hoursLeft: z.number().nonnegative().exactOptional(),
+  queued: Count,
+  computedAt: z.string(),
+  basis: z
+    .object({
+      source: z.enum(['calls', 'sessions']),
+      from: z.string(),
+      to: z.string(),
+      windows: Count,
+      pages: Count,
+      rows: Count,
+      withFlag: Count,
+      startedAt: z.string(),
+    })
+    .exactOptional(),
+  error: z.object({ code: z.string(), message: z.string() }).exactOptional(),
+}) satisfies z.ZodType<DayReport>;
+
+const ReportDocument = z.object({ bots: z.record(z.string(), DayReportSchema) });
+const ListedPart = z.object({
+  /** Unix milliseconds. */
+  coveredTo: z.number(),
+  /** By session id: whether it has a voicemail; `null` where the listing did not tell. */
+  sessions: z.record(z.string(), z.boolean().nullable()),
+});
+const ListedDocument = z.object({ bots: z.record(z.string(), ListedPart) });
+
+/** What Kore has listed of a bot's day in all runs so far. */
+export type ListedBefore = z.infer<typeof ListedPart>;
+
+type Archive = Pick<ArchiveStore, 'read' | 'readVersion' | 'write'>;
+
+/** A listing of a busy day has tens of thousands of ids. */
+const MAX_BYTES = 64 * 1024 * 1024;
+const MAX_TRIES = 10;
+
+/** The last report of a bot's day, or `undefined` where there is none that can be read. */
+export async function readReport(
+  botId: string,
+  date: string,
+  archive: Pick<Archive, 'read'>,
+  signal: AbortSignal,
+): Promise<DayReport | undefined> {
+  return partOf(await archive.read(completenessReportKey(date), signal, MAX_BYTES), ReportDocument, botId);
+}
+
+/** Puts a report into its day's document, beside those of other bots. */
+export async function writeReport(report: DayReport, archive: Archive, signal: AbortSignal): Promise<void> {
+  const key = completenessReportKey(report.date);
+  await rewritePart(key, ReportDocument, { botId: report.botId, date: report.date }, report, archive, signal);
+}
+
+/** What earlier runs found listed. */
+export async function readListed(
+  botId: string,
+  date: string,
+  archive: Pick<Archive, 'read'>,
+  signal: AbortSignal,
+): Promise<ListedBefore | undefined> {
+  return partOf(await archive.read(completenessListedKey(date), signal, MAX_BYTES), ListedDocument, botId);
+}
+
+/** Remembers what is listed. */
+export async function writeListed(
+  botId: string,
+  date: string,
+  listed: ListedBefore,
+  archive: Archive,
+  signal: AbortSignal,
+): Promise<void> {
+  await rewritePart(completenessListedKey(date), ListedDocument, { botId, date }, listed, archive, signal);
+}
+
+interface Document<Part> {
+  readonly bots: Readonly<Record<string, Part>>;
+}
+
+function partOf<Part>(
+  bytes: Buffer | undefined,
+  schema: z.ZodType<Document<Part>>,
+  botId: string,
+): Part | undefined {
+  return parse(bytes, schema)?.bots[botId];
+}
+
+function parse<Part>(
+  bytes: Buffer | undefined,
+  schema: z.ZodType<Document<Part>>,
+): Document<Part> | undefined {
+  return bytes && schema.safeParse(parseJson(bytes.toString('utf8'))).data;
+}
+
+/** Replaces the part of one bot. A document that can't be read is replaced: it is computed anew each day. */
+async function rewritePart<Part>(
+  key: string,
+  schema: z.ZodType<Document<Part>>,
+  { botId, date }: { readonly botId: string; readonly date: string },
+  part: Part,
+  archive: Archive,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+    const read = await archive.readVersion(key, signal, MAX_BYTES);
+    const others = parse(read?.bytes, schema)?.bots;
+    const bots = { ...others, [botId]: part };
+    const document = { schemaVersion: SCHEMA_VERSION, date, archiver: { version: VERSION }, bots };
+    const bytes = Buffer.from(`${JSON.stringify(document)}\n`);
+    try {
+      const mode = read ? { over: read.version } : ('absent' as const);
+      await archive.write(key, bytes, { contentType: 'application/json' }, mode, signal);
+      return;
+    } catch (error) {
+      // Somebody else's part was written meanwhile.
+      if (!isVoicemailError(error, 'ARCHIVE_CONFLICT')) throw error;
+    }
+  }
+  throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is being changed by somebody else all the time`);
+}

@@ -1,0 +1,220 @@
+import { ListingTruncated } from '../backfills/list.ts';
+import type { ListingSource } from '../domain/backfills.ts';
+import type { DayReport, IncompleteReason, ReportBasis } from '../domain/completeness.ts';
+import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
+import type { JobStatus } from '../jobs/backends/backend.ts';
+import { jobId } from '../jobs/session-job.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import type { ListedSession } from '../kore/listings/listing.ts';
+import { readManifest } from '../storage/documents.ts';
+import { UNDATED } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { forEachLimit } from '../util/async.ts';
+import { redact } from '../util/redact.ts';
+import { type ArchivedState, readArchivedDay, readWithoutVoicemail } from './archived-day.ts';
+import { readListed, writeListed } from './documents.ts';
+import { coveredTo, type DayVerdict, judgeDay } from './judge-day.ts';
+import { type DayLister, type DayListing, listDay } from './list-day.ts';
+
+/** What computing a day depends on. */
+export interface DayReportDeps {
+  readonly source: ListingSource;
+  readonly lister: DayLister;
+  readonly archive: ArchiveStore;
+  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'looksAgain'>;
+  /** `KORE_RETENTION`, where it is known. */
+  readonly retentionMs: number | undefined;
+  readonly now: () => number;
+  /** Whether to remember in the archive what is listed. */
+  readonly remembers: boolean;
+}
+
+/** The verdict on a day, and what kept Kore from listing it. */
+export interface ComputedDay extends DayVerdict {
+  readonly fault?: VoicemailError;
+}
+
+/** So many sessions' jobs are asked for in one go, and so many single looks are made at a time. */
+const BATCH = 1_000;
+const LANES = 8;
+
+/**
+ * Computes what became of a bot's sessions of a day: lists them at Kore page by page, lists the day in the archive, and
+ * asks the queue in batches.
+ *
+ * @param known a fault that keeps Kore from listing anything: it is not asked again.
+ * @throws what the archive throws; the signal's reason when aborted. Kore and the queue may fail: the report says so.
+ */
+export async function reportDay(
+  botId: string,
+  date: string,
+  deps: DayReportDeps,
+  signal: AbortSignal,
+  known?: VoicemailError,
+): Promise<ComputedDay> {
+  const { archive, retentionMs } = deps;
+  const now = deps.now();
+  const before = await readListed(botId, date, archive, signal);
+  const listing = known ?? (await listOrFail(date, deps, now, signal));
+  const isListed = 'sessions' in listing;
+  const doubts: IncompleteReason[] = [];
+  if (!isListed) doubts.push(listing instanceof ListingTruncated ? 'listing-truncated' : 'listing-failed');
+  if (isListed && listing.unreadable > 0) doubts.push('unreadable-entries');
+
+  const listed = union(before?.sessions, isListed ? listing.sessions : []);
+  const covered = isListed
+    ? coveredTo(date, before?.coveredTo, now, retentionMs)
+    : (before?.coveredTo ?? Date.parse(date));
+  if (isListed && deps.remembers) {
+    const sessions = Object.fromEntries(listed.map((one) => [one.sessionId, one.hasVoicemail ?? null]));
+    await writeListed(botId, date, { coveredTo: covered, sessions }, archive, signal);
+  }
+  const { archived, withoutVoicemail } = await readArchive(botId, date, listed, archive, signal);
+  const queue = await askQueue(botId, listed, archived, deps, signal);
+  const verdict = judgeDay({
+    date,
+    botId,
+    now,
+    retentionMs,
+    listed,
+    coveredTo: covered,
+    doubts,
+    archived,
+    withoutVoicemail,
+    ...queue,
+    ...(isListed ? { basis: basisOf(listing, listed, deps.source, now) } : { error: describe(listing) }),
+  });
+  return isListed || known !== undefined ? verdict : { ...verdict, fault: listing };
+}
+
+async function listOrFail(
+  date: string,
+  { lister }: DayReportDeps,
+  now: number,
+  signal: AbortSignal,
+): Promise<DayListing | VoicemailError> {
+  try {
+    return await listDay(date, lister, now, signal);
+  } catch (error) {
+    if (signal.aborted || !isVoicemailError(error)) throw error;
+    return error;
+  }
+}
+
+/** What was ever listed, with what is known of it by now. */
+function union(
+  before: Readonly<Record<string, boolean | null>> | undefined,
+  listed: readonly ListedSession[],
+): ListedSession[] {
+  const sessions = new Map<string, ListedSession>(
+    Object.entries(before ?? {}).map(([sessionId, flag]) => [
+      sessionId,
+      { sessionId, hasVoicemail: flag ?? undefined },
+    ]),
+  );
+  for (const session of listed) {
+    const hasVoicemail = session.hasVoicemail ?? sessions.get(session.sessionId)?.hasVoicemail;
+    sessions.set(session.sessionId, { ...session, hasVoicemail });
+  }
+  return [...sessions.values()];
+}
+
+/** What the archive has of the day, and of the listed sessions whose ids tell no day. */
+async function readArchive(
+  botId: string,
+  date: string,
+  listed: readonly ListedSession[],
+  archive: ArchiveStore,
+  signal: AbortSignal,
+): Promise<{ archived: Map<string, ArchivedState>; withoutVoicemail: Set<string> }> {
+  const archived = await readArchivedDay(botId, date, archive, signal);
+  const withoutVoicemail = await readWithoutVoicemail(botId, date, archive, signal);
+  const undated = new Set(
+    listed.filter(({ sessionId }) => creationTime(sessionId) === undefined).map(({ sessionId }) => sessionId),
+  );
+  if (undated.size > 0) {
+    for (const [id, state] of await readArchivedDay(botId, UNDATED, archive, signal)) {
+      if (undated.has(id)) archived.set(id, state);
+    }
+    for (const id of await readWithoutVoicemail(botId, UNDATED, archive, signal)) withoutVoicemail.add(id);
+  }
+  return { archived, withoutVoicemail };
+}
+
+interface QueueFacts {
+  readonly statuses: ReadonlyMap<string, JobStatus> | undefined;
+  readonly codes: ReadonlyMap<string, string>;
+  readonly transcriptPending: ReadonlySet<string>;
+}
+
+async function askQueue(
+  botId: string,
+  listed: readonly ListedSession[],
+  archived: ReadonlyMap<string, ArchivedState>,
+  { queue, archive }: DayReportDeps,
+  signal: AbortSignal,
+): Promise<QueueFacts> {
+  const refs = listed.map(({ sessionId }) => ({ botId, sessionId }));
+  const statuses = new Map<string, JobStatus>();
+  const looking: SessionRef[] = [];
+  try {
+    for (let at = 0; at < refs.length; at += BATCH) {
+      signal.throwIfAborted();
+      const batch = refs.slice(at, at + BATCH);
+      for (const [id, status] of await queue.statuses(batch)) statuses.set(id, status);
+      looking.push(
+        ...(await queue.looksAgain(batch.filter(({ sessionId }) => archived.get(sessionId) === 'archived'))),
+      );
+    }
+  } catch (error) {
+    if (signal.aborted || isVoicemailError(error)) throw error;
+    return { statuses: undefined, codes: new Map(), transcriptPending: new Set() };
+  }
+  const codes = new Map<string, string>();
+  const failed = refs.filter((session) => statuses.get(jobId(session)) === 'failed');
+  await forEachLimit(failed, LANES, async (session) => {
+    const code = (await queue.view(session))?.error?.code;
+    if (code) codes.set(session.sessionId, code);
+  });
+  const transcriptPending = new Set<string>();
+  await forEachLimit(looking, LANES, async (session) => {
+    const transcript =
+      (await queue.view(session))?.transcript ?? (await readTranscriptState(session, archive, signal));
+    if (transcript === 'pending') transcriptPending.add(session.sessionId);
+  });
+  return { statuses, codes, transcriptPending };
+}
+
+/** Of an archived session that the queue knows only as one to look at again. */
+async function readTranscriptState(session: SessionRef, archive: ArchiveStore, signal: AbortSignal) {
+  try {
+    return (await readManifest(session, archive, signal))?.transcript.state;
+  } catch (error) {
+    // A manifest that can't be read is for `verify` to tell.
+    if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
+    throw error;
+  }
+}
+
+function basisOf(
+  { from, to, windows, pages, rows }: DayListing,
+  listed: readonly ListedSession[],
+  source: ListingSource,
+  now: number,
+): ReportBasis {
+  return {
+    source,
+    from: new Date(from).toISOString(),
+    to: new Date(to).toISOString(),
+    windows,
+    pages,
+    rows,
+    withFlag: listed.filter(({ hasVoicemail }) => hasVoicemail !== undefined).length,
+    startedAt: new Date(now).toISOString(),
+  };
+}
+
+function describe({ code, message }: VoicemailError): NonNullable<DayReport['error']> {
+  return { code, message: redact(message) };
+}

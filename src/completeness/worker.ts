@@ -1,0 +1,124 @@
+import { type CompletenessWorker, listingOf, patiently } from '../backfills/worker.ts';
+import type { CompletenessConfig, KoreConfig } from '../config/config.ts';
+import {
+  type CompletenessOrder,
+  DAY_MS,
+  type DayReport,
+  daysBetween,
+  daysWithinRetention,
+} from '../domain/completeness.ts';
+import type { Notifier } from '../domain/notifications.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import type { KoreClient } from '../kore/client.ts';
+import { completenessReportKey } from '../storage/completeness-keys.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import type { Logger } from '../util/log.ts';
+import type { OpenSession } from './judge-day.ts';
+import { runCompleteness } from './run.ts';
+
+/** What completeness runs work with. */
+export interface CompletenessWorkerDeps {
+  readonly kore: Pick<KoreConfig, 'botId' | 'accountId' | 'retentionMs'>;
+  /** Without it there is no daily run. */
+  readonly completeness: CompletenessConfig | undefined;
+  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'looksAgain' | 'enqueue'>;
+  readonly archive: ArchiveStore;
+  readonly listPage: KoreClient['listPage'];
+  readonly notifier: Pick<Notifier, 'reported'> | undefined;
+  readonly now: () => number;
+  readonly log: Logger;
+}
+
+/** Once a day at a quiet time; where Kore forgets within days, often enough to notice in time. UTC. */
+const DAILY = '17 2 * * *';
+const EVERY_THREE_HOURS = '17 */3 * * *';
+const SHORT_RETENTION_MS = 4 * DAY_MS;
+
+/** Sessions queued in one go. */
+const BATCH_SIZE = 1_000;
+
+/** Works on completeness runs. */
+export function createCompletenessWorker(deps: CompletenessWorkerDeps): CompletenessWorker {
+  const { kore, archive, queue, notifier, now, log } = deps;
+  const { retentionMs } = kore;
+  const isShort = retentionMs !== undefined && retentionMs < SHORT_RETENTION_MS;
+  return {
+    daily: deps.completeness && {
+      botId: kore.botId,
+      cron: isShort ? EVERY_THREE_HOURS : DAILY,
+      ...(deps.completeness.reportOnly && { reportOnly: true }),
+    },
+    async run(order, before, save, signal) {
+      const { botId, reportOnly = false, write = false } = order;
+      const source = order.source ?? (kore.accountId === undefined ? 'sessions' : 'calls');
+      const listing = listingOf(source, kore.accountId);
+      const listPage = patiently((query, pageSignal) =>
+        deps.listPage(listing, { botId, ...query }, pageSignal),
+      );
+      const task = { botId, days: daysOf(order, now(), retentionMs), reportOnly, write };
+      const { days, fault } = await runCompleteness(
+        task,
+        before,
+        {
+          source,
+          lister: { limits: listing.limits, listPage },
+          archive,
+          queue,
+          retentionMs,
+          now,
+          enqueue: (open) => enqueue(open, queue),
+          save,
+        },
+        signal,
+      );
+      for (const report of days) log[report.missing > 0 ? 'warn' : 'info'](summary(report), 'completeness');
+      if (write && notifier) await tell(days, notifier, archive);
+      // The daily run is tried again until Kore can be listed; who asked for a run is told what there is.
+      if (fault && order.isDaily) throw fault;
+    },
+  };
+}
+
+/** The days of a run; those that are still to come are left out. */
+function daysOf({ from, to }: CompletenessOrder, now: number, retentionMs: number | undefined): string[] {
+  const within = daysWithinRetention(now, retentionMs);
+  const first = from ?? within[0] ?? '';
+  const last = within.at(-1) ?? '';
+  return daysBetween(first, to === undefined || to > last ? last : to);
+}
+
+async function enqueue(open: readonly OpenSession[], queue: Pick<SessionQueue, 'enqueue'>): Promise<number> {
+  let queued = 0;
+  for (let at = 0; at < open.length; at += BATCH_SIZE) {
+    const requests = open.slice(at, at + BATCH_SIZE).map(({ isCertain, ...session }) => ({
+      ...session,
+      priority: 'backfill' as const,
+      missing: true,
+      ...(!isCertain && { maybe: true }),
+    }));
+    const results = await queue.enqueue(requests);
+    queued += results.filter(({ outcome }) => outcome === 'queued' || outcome === 'requeued').length;
+  }
+  return queued;
+}
+
+/** Counts alone. */
+function summary({ date, botId, complete, reasons, listed, archived, missing, atRisk, queued }: DayReport) {
+  return { date, bot: botId, complete, reasons, listed, archived, missing, atRisk, queued };
+}
+
+async function tell(
+  days: readonly DayReport[],
+  notifier: Pick<Notifier, 'reported'>,
+  archive: Pick<ArchiveStore, 'fullKey'>,
+): Promise<void> {
+  for (const { date, botId, ...report } of days.filter(({ error }) => !error)) {
+    const { listed, archived, transcriptPending, partial, waiting, failed } = report;
+    const { withoutVoicemail, erased, unknown, missing, atRisk } = report;
+    const counts = {
+      ...{ listed, archived, transcriptPending, partial, waiting, failed },
+      ...{ withoutVoicemail, erased, unknown, missing, atRisk },
+    };
+    await notifier.reported({ botId, date, counts, reportKey: archive.fullKey(completenessReportKey(date)) });
+  }
+}
