@@ -41,6 +41,7 @@ const INFO = {
 
 const TAGS = [
   { name: 'sessions', description: 'Sessions in the queue and in the archive' },
+  { name: 'custody', description: 'Erasing sessions, and holding them' },
   { name: 'backfills', description: 'What Kore has and the archive has not' },
   { name: 'schedules', description: 'Backfills on a timetable' },
   { name: 'intake', description: 'Notifications of new voicemails' },

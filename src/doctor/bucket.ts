@@ -60,7 +60,7 @@ function judgeUse({ object }: BucketFindings, target: S3Target): CheckResult {
     return warning(
       ARCHIVE,
       `${location} works; the probe could not be deleted and stays at ${leftover.key}, which harms nobody`,
-      `delete it, and allow s3:DeleteObject on ${arn(target, PROBE_PATTERN)} (the archive itself never deletes)`,
+      `delete it, and allow s3:DeleteObject on ${arn(target, PROBE_PATTERN)} (of the archive itself only erase deletes anything)`,
     );
   }
   if (leftover) {

@@ -99,13 +99,20 @@ export async function openTestBucket(options: { objectLock?: boolean } = {}): Pr
     for (const Key of await listObjects())
       await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
     if (!options.objectLock) return;
-    const { Versions = [], DeleteMarkers = [] } = await client.send(
-      new ListObjectVersionsCommand({ Bucket: bucket }),
-    );
-    for (const { Key, VersionId } of [...Versions, ...DeleteMarkers]) {
-      await client.send(
-        new DeleteObjectCommand({ Bucket: bucket, Key, VersionId, BypassGovernanceRetention: true }),
-      );
+    for (let isMore = true; isMore; ) {
+      const page = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }));
+      isMore = page.IsTruncated === true;
+      const versions = [...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])];
+      for (let at = 0; at < versions.length; at += 50) {
+        const deletions = versions
+          .slice(at, at + 50)
+          .map(({ Key, VersionId }) =>
+            client.send(
+              new DeleteObjectCommand({ Bucket: bucket, Key, VersionId, BypassGovernanceRetention: true }),
+            ),
+          );
+        await Promise.all(deletions);
+      }
     }
   }
 

@@ -41,6 +41,21 @@ function hasNoObjectLock(error: unknown): boolean {
 export function createBucketVersions(options: VersionsOptions): StoredVersions {
   const { client, bucket, base, owner, address, translate } = options;
 
+  /** The same errors, which name the rights that are needed where one is missing. */
+  const needing =
+    (hint: string): Translate =>
+    (error) => {
+      const known = translate(error);
+      if (!(known instanceof VoicemailError) || known.code !== 'ARCHIVE_DENIED') return known;
+      return new VoicemailError(known.code, known.message, { cause: error, hint });
+    };
+  const listRights = needing('allow s3:ListBucketVersions on the bucket');
+  const lockRights = needing('allow s3:GetObjectLegalHold and s3:GetObjectRetention');
+  const holdRights = needing('allow s3:PutObjectLegalHold');
+  const deleteRights = needing(
+    'allow s3:DeleteObject and s3:DeleteObjectVersion; where they are, a legal hold or Object Lock protects the object',
+  );
+
   const versionOf = ({ key, versionId }: KeptVersion) => ({
     ...address(key),
     ...(versionId !== undefined && { VersionId: versionId }),
@@ -117,7 +132,7 @@ export function createBucketVersions(options: VersionsOptions): StoredVersions {
       let marker: VersionMarker | undefined;
       do {
         const current: VersionMarker | undefined = marker;
-        const page = await guarded(translate, signal, async () => {
+        const page = await guarded(listRights, signal, async () => {
           try {
             return await versionPage(prefix, current, signal);
           } catch (error) {
@@ -135,7 +150,7 @@ export function createBucketVersions(options: VersionsOptions): StoredVersions {
     },
     async protection(version, signal) {
       if (version.isDeleteMarker) return 'none';
-      return guarded(translate, signal, async (): Promise<Protection | 'none' | 'unsupported'> => {
+      return guarded(lockRights, signal, async (): Promise<Protection | 'none' | 'unsupported'> => {
         try {
           if ((await orNothing(legalHoldOf(version, signal))) === 'ON') return { kind: 'hold' };
           const retention = await orNothing(retentionOf(version, signal));
@@ -149,20 +164,13 @@ export function createBucketVersions(options: VersionsOptions): StoredVersions {
       });
     },
     async delete(version, signal) {
-      try {
-        await guarded(translate, signal, async () => {
-          await orNothing(client.send(new DeleteObjectCommand(versionOf(version)), { abortSignal: signal }));
-        });
-      } catch (error) {
-        if (!(error instanceof VoicemailError) || error.code !== 'ARCHIVE_DENIED') throw error;
-        throw new VoicemailError('ARCHIVE_DENIED', `${address(version.key).Key}: ${error.message}`, {
-          cause: error,
-          hint: 'allow s3:DeleteObject and s3:DeleteObjectVersion, and check that neither a legal hold nor Object Lock protects the object',
-        });
-      }
+      await guarded(deleteRights, signal, async () => {
+        const command = new DeleteObjectCommand(versionOf(version));
+        await orNothing(client.send(command, { abortSignal: signal }));
+      });
     },
     async hide(key, signal) {
-      await guarded(translate, signal, async () => {
+      await guarded(deleteRights, signal, async () => {
         await client.send(new DeleteObjectCommand(address(key)), { abortSignal: signal });
       });
     },
@@ -172,7 +180,7 @@ export function createBucketVersions(options: VersionsOptions): StoredVersions {
         ...versionOf(version),
         LegalHold: { Status: on ? 'ON' : 'OFF' },
       });
-      return guarded(translate, signal, async () => {
+      return guarded(holdRights, signal, async () => {
         try {
           await client.send(command, { abortSignal: signal });
           return true;
