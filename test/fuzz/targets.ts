@@ -9,8 +9,6 @@ import { createApi } from '../../src/api/server.ts';
 import { readOwner } from '../../src/cli/owner.ts';
 import { readEnvironment } from '../../src/config/environment.ts';
 import { loadConfig } from '../../src/config/load.ts';
-import { ConfigError } from '../../src/config/settings.ts';
-import { VoicemailError } from '../../src/domain/errors.ts';
 import { interpretVoicemail } from '../../src/kore/voicemail.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { openRuntime } from '../../src/runtime.ts';
@@ -21,16 +19,10 @@ import { createLogger } from '../../src/util/log.ts';
 import { redact } from '../../src/util/redact.ts';
 import { startRedis } from '../setup/redis.ts';
 import { startMediaServer } from '../support/media-server.ts';
-import type { Random } from '../support/random.ts';
 import { createHarness } from '../support/transfers.ts';
+import { type FuzzTarget, failureOf, failureOfAsync } from './judge.ts';
 import { mutate, mutateBytes } from './mutate.ts';
-
-/** Something that reads input from outside. */
-export interface FuzzTarget {
-  /** Feeds it once. @returns what is wrong with what came of it, if anything is. */
-  feed(random: Random): Promise<string | undefined>;
-  close(): Promise<void>;
-}
+import { OUTSIDE_TARGETS } from './outside.ts';
 
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url));
 const KORE_SAMPLE = fixture('voicemail-response.json').toString();
@@ -94,6 +86,7 @@ export const FUZZ_TARGETS: Readonly<Record<string, () => Promise<FuzzTarget>>> =
     },
     close: async () => {},
   }),
+  ...OUTSIDE_TARGETS,
 };
 
 const MANIFEST = JSON.stringify({
@@ -188,7 +181,12 @@ const PATHS = [
   '/v1/backfills/bf-0123456789abcdef01234567',
   '/v1/schedules/nightly',
   '/webhooks/voicemail',
-  '/dashboard/api/queues?activeQueue=x&page=1&jobsPerPage=10&status=failed',
+  '/dashboard/api/queues?activeQueue=voicemail-archive&page=1&jobsPerPage=10&status=failed',
+  '/dashboard/api/queues/voicemail-archive/67aa38026e199c8f470e0001/retry',
+  '/dashboard/api/queues/voicemail-archive/retry/failed',
+  '/dashboard/static/css/main.css',
+  '/v1/sessions/67aa38026e199c8f470e0001/recordings/1?botId=st-1',
+  '/v1/events?botId=st-1&after=1-0',
   '/openapi.json',
 ];
 const BODIES = [
@@ -262,29 +260,4 @@ async function openApiTarget(): Promise<FuzzTarget> {
       await rm(directory, { recursive: true });
     },
   };
-}
-
-/** What is wrong with how something failed: only errors that say what is wrong with the input are fine. */
-function judge(error: unknown): string | undefined {
-  if (error instanceof ConfigError) return undefined;
-  if (error instanceof VoicemailError && error.code !== 'INTERNAL') return undefined;
-  return error instanceof Error ? (error.stack ?? error.message).slice(0, 600) : String(error);
-}
-
-function failureOf(work: () => void): string | undefined {
-  try {
-    work();
-    return undefined;
-  } catch (error) {
-    return judge(error);
-  }
-}
-
-async function failureOfAsync(work: () => Promise<unknown>): Promise<string | undefined> {
-  try {
-    await work();
-    return undefined;
-  } catch (error) {
-    return judge(error);
-  }
 }

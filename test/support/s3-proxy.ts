@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { buffer } from 'node:stream/consumers';
 
 /** What a request is for. */
 export type Stage = 'create' | 'part' | 'complete' | 'abort' | 'put' | 'head' | 'get' | 'list';
@@ -37,7 +38,11 @@ export type Fate =
   | 'damage'
   | 'blank answer'
   | 'half answer'
-  | 'page';
+  | 'page'
+  | ForgedAnswer;
+
+/** Makes other bytes of an answer: its whole head, and its body. */
+export type ForgedAnswer = (head: string, body: Buffer) => Buffer;
 
 /** A running proxy. */
 export interface S3Proxy {
@@ -132,6 +137,13 @@ function forward(
         answer.on('end', () => incoming.socket.destroy());
         return;
       }
+      if (typeof fate === 'function') {
+        void forge(answer, fate).then(
+          (bytes) => incoming.socket.end(bytes),
+          () => incoming.socket.destroy(),
+        );
+        return;
+      }
       outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
       if (fate === 'half answer') {
         const half = Math.floor(Number(answer.headers['content-length']) / 2);
@@ -145,6 +157,14 @@ function forward(
   );
   onward.on('error', () => incoming.socket.destroy());
   onward.end(body);
+}
+
+async function forge(answer: IncomingMessage, make: ForgedAnswer): Promise<Buffer> {
+  const body = await buffer(answer);
+  const lines = [`HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}`];
+  for (let at = 0; at + 1 < answer.rawHeaders.length; at += 2)
+    lines.push(`${answer.rawHeaders[at]}: ${answer.rawHeaders[at + 1]}`);
+  return make(`${lines.join('\r\n')}\r\n\r\n`, body);
 }
 
 function answerError(outgoing: ServerResponse, status: number, code: string): void {
