@@ -12,10 +12,10 @@ export default defineConfig({
     pool: 'forks',
     // Many tests wait for servers and clocks rather than for a processor.
     maxWorkers: 4,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    // The default of a second is little on a machine with much else to do.
-    expect: { poll: { timeout: 15_000 } },
+    // Generous, as the machine may have much else to do: no verdict depends on how fast it is.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 60_000 } },
     reporters: ['default'],
   },
 });

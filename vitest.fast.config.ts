@@ -26,8 +26,8 @@ const WITHOUT_SERVERS = [
 export default defineConfig({
   test: {
     include: WITHOUT_SERVERS.map((name) => `test/${name}.test.ts`),
-    testTimeout: 30_000,
-    expect: { poll: { timeout: 15_000 } },
+    testTimeout: 120_000,
+    expect: { poll: { timeout: 60_000 } },
     reporters: ['default'],
   },
 });

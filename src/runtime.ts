@@ -22,7 +22,7 @@ import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
-import { createTransfer } from './transfer/transfer.ts';
+import { createTransfer, type TransferLimits } from './transfer/transfer.ts';
 import { settleAll, settleInOrder } from './util/async.ts';
 import type { Logger } from './util/log.ts';
 import { type SessionWorker, startSessionWorker, type WorkerTuning } from './workers/worker.ts';
@@ -63,6 +63,7 @@ export interface Runtime {
 /** What tests set otherwise. */
 export interface RuntimeTuning extends WorkerTuning {
   readonly notifications?: Partial<NotificationTimes>;
+  readonly transfers?: Pick<TransferLimits, 'retryPauseMs' | 'slowCheckMs'>;
 }
 
 /**
@@ -159,6 +160,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
             maxRecordingBytes: config.work.maxRecordingBytes,
             minBytesPerSecond: config.work.downloadMinBytesPerSecond,
             minRateGraceMs: config.work.downloadIdleTimeoutMs,
+            ...tuning?.transfers,
           },
           log,
           ...(observers && { observe: observers.transfer }),

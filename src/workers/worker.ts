@@ -440,6 +440,8 @@ function report(
     if (error.code === 'ARCHIVE_DENIED')
       log.error({ ...about, pauseSeconds }, 'the archive refuses a session');
     else log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
+  } else if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {
+    log.error(about, 'a session waits until the host of its recording is allowed');
   } else {
     log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'session waits');
   }

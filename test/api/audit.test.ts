@@ -17,7 +17,7 @@ const TOKENS: ApiToken[] = [
 ];
 const LOOPBACK_TOKEN = 'loopback-token-1';
 /** Far longer than any of it takes. */
-const WAIT = { timeout: 20_000, interval: 20 };
+const WAIT = { timeout: 60_000, interval: 20 };
 const never = new AbortController().signal;
 
 let setup: ApiSetup;

@@ -34,7 +34,7 @@ let days = 0;
 const oldId = () => makeSessionId(new Date(LONG_AGO + days++ * 86_400_000));
 const view = (sessionId: string) => setup.runtime.operations.view({ sessionId, botId: setup.sandbox.botId });
 const isIn = (sessionId: string, state: string | undefined) =>
-  vi.waitFor(async () => expect((await view(sessionId))?.state).toBe(state), { timeout: 30_000 });
+  vi.waitFor(async () => expect((await view(sessionId))?.state).toBe(state), { timeout: 60_000 });
 const counted = async () =>
   Number(/^voicemail_sessions_without_voicemail_total (\d+)$/m.exec(await metrics.render())?.[1]);
 
@@ -53,7 +53,7 @@ it('a maybe is archived where it has a voicemail, and counted, not failed, where
   expect(answer.status).toBe(202);
   await isIn(withVoicemail, 'archived');
   for (const sessionId of [without, unavailable, unknown]) await isIn(sessionId, undefined);
-  await vi.waitFor(async () => expect(await counted()).toBe(before + 3), { timeout: 20_000 });
+  await vi.waitFor(async () => expect(await counted()).toBe(before + 3), { timeout: 60_000 });
   expect((await ask(url, '/v1/stats', { headers: HEADERS })).body).toMatchObject({ states: { failed: 0 } });
 });
 
@@ -66,7 +66,7 @@ it('a maybe is one through the API of another process as well', async () => {
   const results = await remote.enqueue([{ sessionId, botId, maybe: true }]);
 
   expect(results).toEqual([{ sessionId, botId, outcome: 'queued' }]);
-  await vi.waitFor(async () => expect(await counted()).toBe(before + 1), { timeout: 20_000 });
+  await vi.waitFor(async () => expect(await counted()).toBe(before + 1), { timeout: 60_000 });
   await isIn(sessionId, undefined);
   await remote.close();
 });
@@ -79,7 +79,7 @@ it('a maybe that an older version queued, under its older name, is still one', a
   const data = { sessionId, botId, candidate: true };
   await setup.runtime.queue.bullmq.sessions.add('session', data, { jobId: `${botId}.${sessionId}` });
 
-  await vi.waitFor(async () => expect(await counted()).toBe(before + 1), { timeout: 20_000 });
+  await vi.waitFor(async () => expect(await counted()).toBe(before + 1), { timeout: 60_000 });
   expect(await view(sessionId)).toBeUndefined();
 });
 
@@ -99,4 +99,4 @@ it('"enqueue --maybe --wait" ends well, and says how many have no voicemail', as
 
   expect(run.stdout).toContain('ended: 1 archived, 1 without a voicemail, 0 failed');
   expect(run.code).toBe(0);
-}, 60_000);
+});

@@ -26,7 +26,7 @@ beforeAll(async () => {
       expect(body).toMatchObject({ state: 'archived', transcript: 'archived' });
       return body;
     },
-    { timeout: 30_000 },
+    { timeout: 60_000 },
   );
   [recording] = view.recordings as [typeof recording];
   const { archive } = setup.config;
@@ -121,7 +121,7 @@ describe('the documents of a session', () => {
         expect(body).toMatchObject({ state: 'archived', transcript: 'archived' });
         return body;
       },
-      { timeout: 30_000 },
+      { timeout: 60_000 },
     );
     const [{ key }] = view.recordings as [{ key: string }];
     await writeFile(join(directory, key), 'shorter');

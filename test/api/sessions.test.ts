@@ -94,7 +94,7 @@ async function ended(url: string, sessionId: string) {
       expect(['archived', 'failed']).toContain(body.state);
       return body;
     },
-    { timeout: 20_000, interval: 50 },
+    { timeout: 60_000, interval: 50 },
   );
 }
 
@@ -421,9 +421,9 @@ describe('serving', () => {
 
     await gate.open();
     await vi.waitFor(async () => expect((await ask(url, '/v1/sessions', body())).status).toBe(202), {
-      timeout: 20_000,
+      timeout: 60_000,
     });
-    await vi.waitFor(async () => expect((await ask(url, '/readyz')).status).toBe(200), { timeout: 20_000 });
+    await vi.waitFor(async () => expect((await ask(url, '/readyz')).status).toBe(200), { timeout: 60_000 });
     await gated.close();
     await gate.close();
   });
@@ -482,7 +482,7 @@ describe('operations over the API of another process', () => {
     const failed = { sessionId: lost, botId: sandbox.botId };
     await remote.enqueue([failed]);
     await vi.waitFor(async () => expect((await remote.view(failed))?.state).toBe('failed'), {
-      timeout: 20_000,
+      timeout: 60_000,
     });
 
     expect(await remote.view(failed)).toEqual(await runtime.operations.view(failed));
@@ -493,7 +493,7 @@ describe('operations over the API of another process', () => {
     expect(await remote.retry({ ...failed, sessionId: 'never-seen' })).toBe('unknown');
     expect(await remote.retry(failed)).toBe('requeued');
     await vi.waitFor(async () => expect((await remote.view(failed))?.state).toBe('failed'), {
-      timeout: 20_000,
+      timeout: 60_000,
     });
     expect(await remote.retryAll('RECORDING_EMPTY')).toBe(0);
   });

@@ -385,7 +385,7 @@ describe('a signed body that comes twice', () => {
             0,
           );
         },
-        { timeout: 30_000 },
+        { timeout: 60_000 },
       );
       const before = own.sandbox.calls.length;
 
@@ -438,6 +438,8 @@ it('nothing of a notification is ever logged, whatever becomes of it', async () 
 
   expect([status, body.code]).toEqual([503, 'QUEUE_UNAVAILABLE']);
   expect(Number(headers['retry-after'])).toBeGreaterThan(0);
-  await vi.waitFor(() => expect(lines.filter((line) => line.includes('"answered"'))).toHaveLength(3));
+  await vi.waitFor(() => expect(lines.filter((line) => line.includes('"answered"'))).toHaveLength(3), {
+    timeout: 60_000,
+  });
   expect(lines.join('')).not.toMatch(/pineapple|the-new-secret|wrong-secret/);
 });

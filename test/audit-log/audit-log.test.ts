@@ -14,7 +14,7 @@ import { registerSecret } from '../../src/util/redact.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 
 /** Far longer than any of it takes. */
-const WAIT = { timeout: 20_000, interval: 20 };
+const WAIT = { timeout: 60_000, interval: 20 };
 const never = new AbortController().signal;
 const ENTRY: AuditEntry = {
   actor: { name: 'ada', role: 'operate', via: 'api' },

@@ -48,7 +48,7 @@ async function until(
         view = await backfills.view(id);
         return view && holds(view) ? view : undefined;
       },
-      { interval: 20, timeout: 20_000 },
+      { interval: 20, timeout: 60_000 },
     );
   } catch (cause) {
     throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`, { cause });
@@ -239,7 +239,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('lets a live session go before the 5,000 of a backfill', { timeout: 60_000 }, async () => {
+  it('lets a live session go before the 5,000 of a backfill', { timeout: 120_000 }, async () => {
     const concurrency = 2;
     const pipeline = await setup.start({ work: { concurrency } });
     const { sandbox } = pipeline;
@@ -247,7 +247,7 @@ describe('a backfill', () => {
     const live = add(pipeline, { sessionId: makeSessionId(new Date(FROM - DAY_MS)) });
     const { id } = await pipeline.backfills.start(order(pipeline));
     await vi.waitUntil(() => pipeline.log.some((line) => line.includes('"backfill has listed everything"')), {
-      timeout: 50_000,
+      timeout: 60_000,
     });
     await sandbox.waitFor((calls) => calls.filter(({ route }) => route === 'media').length > 20);
     await pipeline.enqueue(live);
@@ -266,7 +266,9 @@ describe('a backfill', () => {
     addMany(pipeline, 30);
     const { id } = await pipeline.backfills.start(order(pipeline));
     await until(pipeline, id, ({ archived }) => archived >= 6);
-    await vi.waitUntil(() => pipeline.log.some((line) => line.includes('"session waits"')));
+    await vi.waitUntil(() => pipeline.log.some((line) => line.includes('"session waits"')), {
+      timeout: 60_000,
+    });
     const live = add(pipeline);
     await pipeline.enqueue(live);
     expect((await pipeline.ends(live)).state).toBe('archived');

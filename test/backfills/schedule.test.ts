@@ -77,7 +77,7 @@ describe('a schedule', () => {
           .map((line) => JSON.parse(line) as { msg: string; from: string })
           .filter(({ msg }) => msg.startsWith('a schedule is due'))
           .map(({ from }) => from);
-      await vi.waitUntil(() => starts().length >= 3, { timeout: 15_000 });
+      await vi.waitUntil(() => starts().length >= 3, { timeout: 60_000 });
       const fired = starts();
       expect(new Set(fired).size).toBe(fired.length);
       const [first = '', last = ''] = [fired[0], fired.at(-1)];
@@ -106,13 +106,13 @@ describe('a schedule', () => {
     const runtime = await open(config);
     await runtime.backfills.setSchedule({ name: 'ticking', cron: EVERY_SECOND, lookbackMs: DAY_MS });
     const due = (await runtime.backfills.schedules())[0]?.nextRunAt ?? 0;
-    await vi.waitUntil(() => Date.now() > due + 1_500, { timeout: 5_000 });
+    await vi.waitUntil(() => Date.now() > due + 1_500, { timeout: 60_000 });
     // Declared as it is already: that leaves the run alone which is due.
     const declared = configFor(queue, `ticking=${EVERY_SECOND}|1d`);
     await startWorker(await open(declared.config), kore);
     const oldest = await vi.waitUntil(
       async () => (await runtime.backfills.list()).find(({ from }) => Date.parse(from) === due - DAY_MS),
-      { timeout: 10_000 },
+      { timeout: 60_000 },
     );
     expect(oldest.botId).toBe(sandbox.botId);
   });
@@ -126,14 +126,14 @@ describe('a schedule', () => {
     await queue.remove(); // which is what leaves a Redis of this prefix as empty as a new one
     expect(await runtime.backfills.schedules()).toEqual([]);
     const back = await vi.waitUntil(async () => (await runtime.backfills.schedules())[0], {
-      timeout: 20_000,
+      timeout: 60_000,
     });
     expect(back).toMatchObject({ name: 'nightly', cron: '0 3 * * *', lookbackMs: 2 * DAY_MS });
   });
 
   // The first to want an embedded queue has to make one, which takes seconds of computing.
   it('is set, replaced, listed and removed, and is declared anew on an empty queue', {
-    timeout: 60_000,
+    timeout: 120_000,
   }, async () => {
     const { config, kore } = configFor(
       await openQueue('embedded'),

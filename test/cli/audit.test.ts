@@ -5,7 +5,7 @@ import { openStore } from '../../src/storage/open.ts';
 import { hasLogged, runCli, startCli } from '../support/cli.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 const SESSION = '67ab573f3685d1ba99541234';
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;

@@ -81,7 +81,7 @@ describe('verify', () => {
     });
   });
 
-  it('goes on after it was killed, and names all it has found', { timeout: 60_000 }, async () => {
+  it('goes on after it was killed, and names all it has found', { timeout: 120_000 }, async () => {
     const checkpoint = join(directory.path, 'checkpoint');
     const [first, second, third, , fifth] = archived;
     if (!first || !second || !third || !fifth) throw new Error('there are five');
@@ -104,7 +104,7 @@ describe('verify', () => {
     const killed = startCli(['verify', ...args], { env });
     await killed.waitFor(({ stdout }) => stdout.includes('missing'));
     await vi.waitFor(async () => expect(await readFile(checkpoint, 'utf8')).toContain('missing'), {
-      timeout: 15_000,
+      timeout: 60_000,
     });
     killed.kill('SIGKILL');
     await killed.ended;
@@ -197,10 +197,10 @@ describe('verify --repair', () => {
   const ends = async (sessionId: string, state: 'archived' | 'failed') => {
     const isSo = async () =>
       (await runtime.operations.view({ botId: sandbox.botId, sessionId }))?.state === state;
-    await vi.waitUntil(isSo, { interval: 20, timeout: 20_000 });
+    await vi.waitUntil(isSo, { interval: 20, timeout: 60_000 });
   };
 
-  it('fixes all that Kore still has, and leaves the rest as it is', { timeout: 90_000 }, async () => {
+  it('fixes all that Kore still has, and leaves the rest as it is', { timeout: 120_000 }, async () => {
     const { botId } = sandbox;
     const ids = Array.from({ length: 6 }, () =>
       sandbox.addSession({ recordings: [{ content: wavOf(2_000) }], transcription: 'Please call me back.' }),
@@ -239,7 +239,7 @@ describe('verify --repair', () => {
       const { states } = await runtime.operations.stats();
       return states.queued + states.active + states.waiting === 0;
     };
-    await vi.waitUntil(isIdle, { timeout: 15_000 });
+    await vi.waitUntil(isIdle, { timeout: 60_000 });
 
     await age(path);
     const second = await verify(env);

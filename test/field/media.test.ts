@@ -108,5 +108,5 @@ it('a host that is not allowed is a fault of the configuration: said loudly, and
   await pipeline.enqueue(sessionId);
   const view = await pipeline.waitFor(sessionId, ({ state }) => state === 'waiting');
   expect(view.error).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
-  expect(pipeline.log.join('')).toMatch(/KORE_MEDIA_HOSTS/);
+  await expect.poll(() => pipeline.log.join('')).toMatch(/"level":"error".*KORE_MEDIA_HOSTS/);
 });

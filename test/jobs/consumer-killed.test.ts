@@ -11,7 +11,7 @@ const PROCESS = fileURLToPath(new URL('../support/consumer-process.ts', import.m
 const SESSIONS = 50;
 const IN_HAND = 3;
 /** A dead worker's sessions are locked for 20 seconds, and found by the second look of one every 5 seconds. */
-const TAKEOVER_TIMEOUT_MS = 90_000;
+const TAKEOVER_TIMEOUT_MS = 120_000;
 
 // All at once: each of them only waits until the locks have run out.
 describe.concurrent('a worker killed with SIGKILL loses no session', () => {

@@ -276,7 +276,7 @@ describeOnEachQueue('a consumer', (kind) => {
       });
       await enqueue('first');
       await first.promise;
-      await vi.waitUntil(async () => (await viewOf('first'))?.state === 'archived');
+      await vi.waitUntil(async () => (await viewOf('first'))?.state === 'archived', { timeout: 60_000 });
       await consumer.hold(1_000);
       const until = consumer.heldUntil;
       expect(until).toBeGreaterThan(Date.now());
@@ -303,7 +303,7 @@ describeOnEachQueue('a consumer', (kind) => {
         return ARCHIVED;
       });
       await enqueue('a', 'b', 'c');
-      await vi.waitUntil(async () => (await viewOf('a'))?.state === 'waiting');
+      await vi.waitUntil(async () => (await viewOf('a'))?.state === 'waiting', { timeout: 60_000 });
       expect(order).toEqual(['a']);
       await enqueue('d');
       await all.promise;

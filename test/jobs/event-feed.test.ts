@@ -13,7 +13,7 @@ import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
 
 /** Longer than an event takes on any machine. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 const BOT = 'st-feed';
 
 describeOnEachQueue('the feed of events', (kind) => {

@@ -14,7 +14,7 @@ const SENDERS = 20;
 /** Sessions before the outage, and as many again after it. */
 const SESSIONS = 100;
 /** Whoever gets no answer within this time takes it for none. */
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 60_000;
 const SOON = { timeout: PATIENCE_MS, interval: 20 };
 /** What was in hand when the queue went is locked for 20 seconds, and found by a look every 5 seconds. */
 const TAKEOVER = { timeout: 60_000, interval: 200 };
@@ -94,7 +94,7 @@ it('the service can be stopped while Redis is away and somebody listens to the e
   service.kill('SIGTERM');
 
   expect((await service.ended).code).toBe(0);
-}, 60_000);
+});
 
 /** Every route tells that the queue is away, and none hangs or calls it a fault of the server. */
 async function expectAway(): Promise<void> {

@@ -108,12 +108,15 @@ describeOnEachQueue('the queue of sessions', (kind) => {
           await other.query('begin');
           await insert('b');
           const enqueued = enqueue(session('a'), session('b'));
-          await vi.waitFor(async () => {
-            const { rows } = await other.query(
-              'select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid',
-            );
-            expect(rows).toHaveLength(1);
-          }, 10_000);
+          await vi.waitFor(
+            async () => {
+              const { rows } = await other.query(
+                'select from pg_locks where not granted and transactionid = pg_current_xact_id()::xid',
+              );
+              expect(rows).toHaveLength(1);
+            },
+            { timeout: 60_000 },
+          );
           await insert('a');
           await other.query('rollback');
 

@@ -13,7 +13,7 @@ import { createLogger } from '../../src/util/log.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
 import { isSigned, notifyConfig, type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
 
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 120_000;
 const NOTIFICATIONS = 30;
 /** An hour of absence is a few of these. */
 const SHORT: NotificationTimes = { timeoutMs: 300, firstMs: 5, longestMs: 40, giveUpAfterMs: 3_600_000 };
@@ -82,7 +82,7 @@ describeOnEachQueue('notifications', (kind) => {
   }
 
   const settled = (expected: Awaited<ReturnType<NotificationQueue['counts']>>) =>
-    vi.waitFor(async () => expect(await queue.counts()).toEqual(expected), { timeout: 20_000, interval: 20 });
+    vi.waitFor(async () => expect(await queue.counts()).toEqual(expected), { timeout: 60_000, interval: 20 });
 
   it('all arrive, signed, at a receiver that answers 500, hangs, drops connections and is away', {
     timeout: TIMEOUT_MS,
@@ -93,7 +93,7 @@ describeOnEachQueue('notifications', (kind) => {
     await receiver.until(({ received }) => received.length >= 45);
     await receiver.goAway();
     const before = outcomes.failed;
-    await vi.waitUntil(() => outcomes.failed >= before + NOTIFICATIONS, { timeout: 30_000 });
+    await vi.waitUntil(() => outcomes.failed >= before + NOTIFICATIONS, { timeout: 60_000 });
     receiver.behave(() => 204);
     await receiver.comeBack();
     await receiver.until((now) => now.taken().size === NOTIFICATIONS);

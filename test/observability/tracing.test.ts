@@ -73,7 +73,7 @@ async function start(variables: Readonly<Record<string, string>>) {
         const view = await runtime.operations.view({ botId: sandbox.botId, sessionId });
         return view && holds(view) ? view : undefined;
       },
-      { interval: 20, timeout: 15_000 },
+      { interval: 20, timeout: 60_000 },
     );
   return {
     lines,

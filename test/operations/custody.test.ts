@@ -22,7 +22,7 @@ import { sandboxEnvironment, testConfig } from '../support/services.ts';
 import { type HoldPoint, startHandMadeWorker } from '../support/worker-parts.ts';
 
 const never = new AbortController().signal;
-const WAIT = { interval: 20, timeout: 20_000 };
+const WAIT = { interval: 20, timeout: 60_000 };
 const RECORDINGS = ['one.wav', 'two.wav'];
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** A day of its own, which a backfill lists. */

@@ -79,7 +79,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect(await archive.store.scan('not-there', onChunk, signal)).toBe(false);
   });
 
-  it.runIf(kind === 's3')('goes on over as many pages as there are', { timeout: 60_000 }, async () => {
+  it.runIf(kind === 's3')('goes on over as many pages as there are', { timeout: 120_000 }, async () => {
     const keys = Array.from({ length: 1_050 }, (_, index) => `many/${String(index).padStart(4, '0')}`);
     const next = keys.values();
     const writeAll = async () => {

@@ -43,6 +43,12 @@ const WORK: WorkConfig = {
   shutdownGraceMs: 10 * SECOND,
 };
 
+/** Pauses within a transfer, so that a test of what comes after them does not have to wait for them. */
+const QUICK_TRANSFERS = { retryPauseMs: 10, slowCheckMs: 250 };
+
+/** Longer than anything takes, however busy the machine is. */
+const PATIENCE_MS = 100 * SECOND;
+
 /** A queue and an archive for the tests of a file; each test starts a pipeline of its own on them. */
 export interface Setup {
   readonly archive: TestArchive;
@@ -179,7 +185,7 @@ export async function startPipeline(
   let runtime: Runtime = await openRuntime(config, logger);
   let worker: SessionWorker | undefined;
   const startWorker = async () => {
-    worker = runtime.startWorker(kore);
+    worker = runtime.startWorker(kore, undefined, { transfers: QUICK_TRANSFERS });
     await worker.ready();
   };
   const stopWorker = async () => {
@@ -198,7 +204,7 @@ export async function startPipeline(
           view = await runtime.operations.view(ref(sessionId));
           return view && holds(view) ? view : undefined;
         },
-        { interval: 20, timeout: 20 * SECOND },
+        { interval: 20, timeout: PATIENCE_MS },
       );
     } catch (error) {
       throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`, { cause: error });

@@ -192,7 +192,7 @@ async function createEmbeddedQueue(): Promise<TestQueue> {
 }
 
 /** Longer than making an embedded database takes on any machine. */
-const TEMPLATE_WAIT_MS = 50_000;
+const TEMPLATE_WAIT_MS = 100_000;
 
 /**
  * The directory of an empty embedded queue. Making one costs seconds of computing, so whichever test process

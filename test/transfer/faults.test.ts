@@ -23,7 +23,7 @@ async function sendingHasStopped(server: MediaServer): Promise<void> {
     before = server.writtenBytes;
     return same;
   };
-  await vi.waitUntil(unchanged, { interval: 200, timeout: 10_000 });
+  await vi.waitUntil(unchanged, { interval: 200, timeout: 60_000 });
 }
 
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
@@ -98,7 +98,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         stopped = true;
       });
       expect(await story.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
-      await vi.waitUntil(() => stopped);
+      await vi.waitUntil(() => stopped, { timeout: 60_000 });
       expect(story.server.requests).toHaveLength(1);
     });
 
@@ -187,7 +187,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         stopped = true;
       });
       await cancelled({ signal: stop.signal, onProgress: (bytes) => bytes > 10 * MIB && stop.abort(reason) });
-      await vi.waitUntil(() => stopped);
+      await vi.waitUntil(() => stopped, { timeout: 60_000 });
     });
 
     it('while it waits for memory', async () => {
@@ -195,7 +195,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       story.server.handle(serve(wavOf(1000)));
       const others = await story.harness.memory.acquire(story.harness.memory.limitBytes, {}, stop.signal);
       const result = cancelled({ signal: stop.signal });
-      await vi.waitUntil(() => story.harness.memory.waiting === 1);
+      await vi.waitUntil(() => story.harness.memory.waiting === 1, { timeout: 60_000 });
       stop.abort(reason);
       await result;
       others();
@@ -299,7 +299,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           vi.advanceTimersByTime(2500);
           return story.server.requests.length === 2;
         },
-        { timeout: 20_000 },
+        { timeout: 60_000 },
       );
       expect(await result).toMatchObject({ resumes: 1 });
     });

@@ -79,7 +79,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
         },
       });
     const slowOnes = [1, 2, 3, 4].map((index) => run(`slow-${index}`));
-    await vi.waitUntil(() => harness.memory.waiting > 0, { timeout: 10_000 });
+    await vi.waitUntil(() => harness.memory.waiting > 0, { timeout: 60_000 });
     const fastOnes = await Promise.all([1, 2, 3, 4].map((index) => run(`fast-${index}`)));
     expect(fastOnes.map(({ bytes }) => bytes)).toEqual([1, 2, 3, 4].map(() => LARGE.length));
     expect(yields()).toBeGreaterThan(0);
@@ -102,7 +102,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
         received = bytes;
       },
     });
-    await vi.waitUntil(() => received >= 100, { timeout: 10_000 });
+    await vi.waitUntil(() => received >= 100, { timeout: 60_000 });
     slowIsOver.abort();
     expect((await slow).bytes).toBe(SMALL.length);
     expect([yields(), server.requests.length]).toEqual([0, 1]);
@@ -120,7 +120,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
           sent += 20;
           return sent >= recording.length;
         },
-        { interval: 10 },
+        { interval: 10, timeout: 60_000 },
       );
     });
     const all = [1, 2].map((index) => harness.run({ key: `both-${index}`, urls: [server.origin] }));
@@ -151,7 +151,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
       },
       new AbortController().signal,
     );
-    await vi.waitUntil(() => refreshes === 1, { timeout: 10_000 });
+    await vi.waitUntil(() => refreshes === 1, { timeout: 60_000 });
     const other = await harness.run({ key: 'other', urls: [`${server.origin}/other`] });
     expect(other.bytes).toBe(SMALL.length);
     metadata.resolve();

@@ -150,7 +150,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       const result = story.archived(recording, {
         urls: [story.url(`/x?e=${unixSeconds(60)}`), story.url('/fresh')],
       });
-      await vi.waitUntil(() => story.harness.memory.waiting === 1);
+      await vi.waitUntil(() => story.harness.memory.waiting === 1, { timeout: 60_000 });
       vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 120_000 });
       others();
       expect((await result).urlRefreshes).toBe(1);
@@ -170,7 +170,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         const path = left === undefined ? '/never' : `/${left}?e=${unixSeconds(left)}`;
         await story.archived(recording, { key: `${story.key}-${index}`, urls: [story.url(path)] });
       });
-      await vi.waitUntil(() => story.harness.memory.waiting === 4);
+      await vi.waitUntil(() => story.harness.memory.waiting === 4, { timeout: 60_000 });
       story.server.handle((request, reply) => {
         started.push(/^\/(\w+)/.exec(request.target)?.[1] ?? '');
         return serve(recording)(request, reply);

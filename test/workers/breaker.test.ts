@@ -52,7 +52,7 @@ describe('a breaker', () => {
     state.isAway = true;
     const { opened } = breaker;
     breaker.suspect('a', AWAY);
-    await vi.waitUntil(() => breaker.isOpen);
+    await vi.waitUntil(() => breaker.isOpen, { timeout: 60_000 });
     expect(breaker.view()).toEqual({
       dependency: 'kore',
       state: 'open',
@@ -61,11 +61,11 @@ describe('a breaker', () => {
       reason: 'Kore answered 503',
     });
     expect(opened.reason).toBe(AWAY);
-    await vi.waitUntil(() => state.probes > 3);
+    await vi.waitUntil(() => state.probes > 3, { timeout: 60_000 });
     expect(breaker.isOpen).toBe(true);
 
     state.isAway = false;
-    await vi.waitUntil(() => !breaker.isOpen);
+    await vi.waitUntil(() => !breaker.isOpen, { timeout: 60_000 });
     expect(breaker.view()).toEqual({ dependency: 'kore', state: 'closed' });
     expect(breaker.opened.aborted).toBe(false);
     expect(events).toEqual(['opened', 'closed']);
@@ -81,7 +81,7 @@ describe('a breaker', () => {
     breaker.suspect('a', AWAY);
     await breaker.confirmed;
     expect(breaker.isOpen).toBe(false);
-    await vi.waitUntil(() => events.length > 0);
+    await vi.waitUntil(() => events.length > 0, { timeout: 60_000 });
     expect(events).toEqual(['cleared']);
   });
 
@@ -89,7 +89,7 @@ describe('a breaker', () => {
     const { breaker, state } = create();
     state.isAway = true;
     for (const session of ['a', 'b', 'c']) breaker.suspect(session, AWAY);
-    await vi.waitUntil(() => state.probes > 5);
+    await vi.waitUntil(() => state.probes > 5, { timeout: 60_000 });
     expect(state.mostUnderWay).toBe(1);
   });
 
@@ -97,10 +97,10 @@ describe('a breaker', () => {
     const { breaker, state } = create();
     state.isHanging = true;
     breaker.suspect('a', AWAY);
-    await vi.waitUntil(() => breaker.isOpen && state.underWay > 2);
+    await vi.waitUntil(() => breaker.isOpen && state.underWay > 2, { timeout: 60_000 });
     state.isHanging = false;
-    await vi.waitUntil(() => !breaker.isOpen);
-    await vi.waitUntil(() => state.underWay === 0);
+    await vi.waitUntil(() => !breaker.isOpen, { timeout: 60_000 });
+    await vi.waitUntil(() => state.underWay === 0, { timeout: 60_000 });
   });
 
   it('opens after failures of several sessions in a row, where no probe can confirm one', async () => {
@@ -113,7 +113,7 @@ describe('a breaker', () => {
     breaker.suspect('d', AWAY);
     expect(breaker.isOpen).toBe(false);
     breaker.suspect('e', AWAY);
-    await vi.waitUntil(() => breaker.isOpen);
+    await vi.waitUntil(() => breaker.isOpen, { timeout: 60_000 });
   });
 
   it('is loud about what a person has to fix', async () => {
@@ -124,7 +124,7 @@ describe('a breaker', () => {
       },
     });
     breaker.suspect('a', denied);
-    await vi.waitUntil(() => breaker.isOpen);
+    await vi.waitUntil(() => breaker.isOpen, { timeout: 60_000 });
     expect(messages()).toEqual([
       expect.objectContaining({
         level: 'error',
@@ -137,11 +137,11 @@ describe('a breaker', () => {
     const { breaker, state, events } = create();
     state.isHanging = true;
     breaker.suspect('a', AWAY);
-    await vi.waitUntil(() => breaker.isOpen);
+    await vi.waitUntil(() => breaker.isOpen, { timeout: 60_000 });
     await breaker.stop();
     const { probes } = state;
     breaker.suspect('b', AWAY);
-    await vi.waitUntil(() => state.underWay === 0);
+    await vi.waitUntil(() => state.underWay === 0, { timeout: 60_000 });
     expect(state.probes).toBe(probes);
     expect(events).toEqual(['opened']);
   });

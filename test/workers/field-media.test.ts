@@ -186,12 +186,12 @@ describe('recordings from the field, through a worker', () => {
     await archiveAll(ROWS, { work: { concurrency: 16 } });
   });
 
-  it('that look cut for ever are archived as suspect in the end', { timeout: 60_000 }, async () => {
+  it('that look cut for ever are archived as suspect in the end', { timeout: 120_000 }, async () => {
     await archiveAll(CUT_ROWS, { work: { recordingWaitMs: 1000 } });
     expect(media.requests.length).toBeGreaterThan(2 * 4);
   });
 
-  it('from a host that drips for ever hold a slot for a bounded time', { timeout: 60_000 }, async () => {
+  it('from a host that drips for ever hold a slot for a bounded time', { timeout: 120_000 }, async () => {
     pipeline = await setup.start({
       work: { concurrency: 1, downloadIdleTimeoutMs: 500, downloadMinBytesPerSecond: 1e9, retryWaitMs: 1 },
     });

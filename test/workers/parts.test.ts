@@ -146,7 +146,7 @@ describeOnEachSetup(
       });
       await pipeline.enqueue(sessionId);
       await expect
-        .poll(() => namesOf(pipeline, sessionId), { timeout: 20_000 })
+        .poll(() => namesOf(pipeline, sessionId))
         .toEqual(expect.arrayContaining(['two.wav', 'three.wav']));
       expect(await namesOf(pipeline, sessionId)).not.toContain('one.wav');
     });

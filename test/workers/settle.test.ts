@@ -622,7 +622,7 @@ describeOnEachSetup(
           expect(await forgetful.request({ sessionId, ...request })).toEqual(['already-archived']);
         }
         await expect
-          .poll(async () => (await forgetful.manifest(sessionId)).transcript.state, { timeout: 20_000 })
+          .poll(async () => (await forgetful.manifest(sessionId)).transcript.state)
           .toBe('archived');
       },
     );
