@@ -360,6 +360,7 @@ describe('what the dashboard shows and does', () => {
     ['GET', '/api/queues?status=%00', 400],
     ['GET', '/api/queues?activeQueue=%1b%5b2J', 400],
     ['GET', '/api/queues?status=x&status=y', 400],
+    ['GET', '/api/queues?activeQueue=%25a', 400],
     ['GET', '/static/%00', 403],
     ['PUT', '/api/queues/sessions/retry/failed', 400],
   ] as const)('answers what is wrong with a request: %s %s', async (method, path, status) => {

@@ -127,7 +127,8 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
   });
   serverAdapter.setBasePath(DASHBOARD_PATH);
   serverAdapter.setErrorHandler((error) => {
-    const fault = asApiError(error);
+    // It decodes parts of queries once more than it should.
+    const fault = asApiError(error instanceof URIError ? malformedQuery(error) : error);
     if (fault.status === 409) return { status: 409, body: { error: problemOf(fault).detail } };
     // Statuses that Bull Board does not know, and faults of the request: the API's own handler answers.
     if (fault.status < 500 || fault.status === 503) throw fault;
@@ -135,6 +136,10 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
     return { status: 500, body: { error: problemOf(fault).detail } };
   });
   return serverAdapter.registerPlugin();
+}
+
+function malformedQuery(cause: URIError): ApiError {
+  return new ApiError(400, 'INVALID_REQUEST', 'the query is malformed', { cause });
 }
 
 /** The jobs on one page of the board. */

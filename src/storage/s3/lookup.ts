@@ -6,6 +6,7 @@ import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Clien
 import { compareKeys } from '../keys.ts';
 import type { ByteRange, ListedDirectory, ListedObject, StoredObject } from '../store.ts';
 import { isNoSuchKey, notFromStore } from './errors.ts';
+import { steadily } from './slow-answers.ts';
 
 /** Where an object is, as requests name it. */
 export interface ObjectAddress {
@@ -170,6 +171,6 @@ function validHash(hash: string | undefined): string | undefined {
 
 async function sha256Of(body: Readable): Promise<string> {
   const hash = createHash('sha256');
-  for await (const chunk of body) hash.update(chunk);
+  for await (const chunk of steadily(body)) hash.update(chunk);
   return hash.digest('hex');
 }

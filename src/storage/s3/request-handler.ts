@@ -2,9 +2,11 @@
 
 import type { Agent as HttpAgent } from 'node:http';
 import type { Agent as HttpsAgent } from 'node:https';
+import { Readable } from 'node:stream';
 import type { HttpHandler, HttpRequest } from '@smithy/core/protocols';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { createProxyAgents, type ProxySettings, proxyFor } from '../../util/http-proxy.ts';
+import { boundTime } from './slow-answers.ts';
 
 const CONNECTION_TIMEOUT_MS = 5_000;
 /** A connection on which nothing moves. */
@@ -22,9 +24,9 @@ const MAX_SOCKETS = 512;
 export function createRequestHandler(proxy: ProxySettings | undefined): HttpHandler {
   const options = { keepAlive: true, maxSockets: MAX_SOCKETS };
   const direct = createHandler(options, options);
-  if (proxy === undefined) return direct;
   const proxied = new Map<string, NodeHttpHandler>();
   const handlerFor = (request: HttpRequest): NodeHttpHandler => {
+    if (proxy === undefined) return direct;
     const { protocol, hostname, port } = request;
     const uri = proxyFor(`${protocol}//${hostname}${port === undefined ? '' : `:${port}`}`, proxy);
     if (uri === undefined) return direct;
@@ -37,13 +39,23 @@ export function createRequestHandler(proxy: ProxySettings | undefined): HttpHand
   };
   return {
     metadata: direct.metadata,
-    handle: (request, how) => handlerFor(request).handle(request, how),
+    async handle(request, how) {
+      const answer = await handlerFor(request).handle(request, how);
+      const { body } = answer.response;
+      if (body instanceof Readable && !isObject(request, answer.response.statusCode)) boundTime(body);
+      return answer;
+    },
     destroy() {
       for (const handler of [direct, ...proxied.values()]) handler.destroy();
     },
     updateHttpClientConfig: () => undefined,
     httpHandlerConfigs: () => ({}),
   };
+}
+
+/** Whether an answer is an object, which takes as long as it is large: see `steadily`. */
+function isObject({ method, query }: HttpRequest, status: number): boolean {
+  return method === 'GET' && status < 300 && !('list-type' in query) && !('uploads' in query);
 }
 
 type AgentOrOptions<Agent> = Agent | { readonly keepAlive: boolean; readonly maxSockets: number };

@@ -33,6 +33,7 @@ import { findObject, type ListAddress, listObjects, type ObjectAddress, openObje
 import { CLEAN_UP_MS, type Progress, uploadInParts } from './multipart.ts';
 import { type Part, PartReader } from './parts.ts';
 import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
+import { steadily } from './slow-answers.ts';
 import { createBucketVersions } from './versions.ts';
 
 /** An S3 archive. */
@@ -195,8 +196,8 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         const object = await openObject(client, address(key), signal);
         if (!object) return false;
         // The SDK lets go of the signal once the answer has begun.
-        for await (const chunk of addAbortSignal(signal, object.body) as AsyncIterable<Buffer>)
-          onChunk(chunk);
+        const body: AsyncIterable<Buffer> = addAbortSignal(signal, object.body);
+        for await (const chunk of steadily(body)) onChunk(chunk);
         return true;
       });
     },
@@ -258,7 +259,7 @@ async function readBody(
   const chunks: Buffer[] = [];
   let bytes = 0;
   // Leaving the loop early destroys the body and its connection.
-  for await (const chunk of object.body) {
+  for await (const chunk of steadily(object.body)) {
     bytes += chunk.length;
     assertReadable(key, Math.max(object.bytes, bytes), maxBytes);
     chunks.push(chunk);

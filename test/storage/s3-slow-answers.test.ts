@@ -1,0 +1,69 @@
+/** A store that drips: each of its answers ends, or is broken off. */
+
+import { once } from 'node:events';
+import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { boundTime, steadily } from '../../src/storage/s3/slow-answers.ts';
+
+let answer: (response: ServerResponse) => void;
+const server = createServer((_request, response) => answer(response));
+beforeEach(async () => {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+});
+afterEach(async () => {
+  server.closeAllConnections();
+  server.close();
+  await once(server, 'close');
+});
+
+const ask = async (): Promise<IncomingMessage> => {
+  const request = get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false });
+  // It hears of it as well when its answer is broken off.
+  request.on('error', () => undefined);
+  const [response] = (await once(request, 'response')) as [IncomingMessage];
+  return response;
+};
+
+/** Some bytes at a time, until nobody listens any more. */
+const drip = (response: ServerResponse, bytes: number) => {
+  const timer = setInterval(() => response.write('x'.repeat(bytes)), 20);
+  response.once('close', () => clearInterval(timer));
+};
+
+async function bytesOf(body: AsyncIterable<Buffer>): Promise<number> {
+  let bytes = 0;
+  for await (const chunk of body) bytes += chunk.length;
+  return bytes;
+}
+
+test('an object that drips is broken off, and its connection with it', async () => {
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  answer = (response) => {
+    response.once('close', resolve);
+    drip(response, 5);
+  };
+  await expect(bytesOf(steadily(await ask(), 200))).rejects.toMatchObject({
+    code: 'ARCHIVE_UNAVAILABLE',
+    message: expect.stringContaining('too slow'),
+  });
+  await closed;
+});
+
+test('an object that is read slowly is not the fault of the store', async () => {
+  answer = (response) => response.end('x'.repeat(50));
+  let bytes = 0;
+  for await (const chunk of steadily(await ask(), 200)) {
+    await new Promise((resolve) => setTimeout(resolve, 250));
+    bytes += chunk.length;
+  }
+  expect(bytes).toBe(50);
+});
+
+test('another answer that does not end is broken off', async () => {
+  answer = (response) => drip(response, 5_000);
+  const response = await ask();
+  boundTime(response, 200);
+  await expect(bytesOf(response)).rejects.toMatchObject({ name: 'TimeoutError' });
+});
