@@ -1,5 +1,6 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
+import type { KeyObject } from 'node:crypto';
 import type { NotificationEvent } from '../domain/notifications.ts';
 import type { Role } from '../domain/roles.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
@@ -240,6 +241,8 @@ export interface Config {
   readonly media: MediaConfig;
   readonly queue: QueueConfig;
   readonly archive: ArchiveTarget;
+  /** `MANIFEST_KEY_FILE`: the Ed25519 private key that signs manifests and digests; without it nothing is signed. */
+  readonly manifestKey?: KeyObject | undefined;
   readonly work: WorkConfig;
   readonly http: HttpConfig;
   /** `SCHEDULES` */

@@ -16,6 +16,7 @@ import type {
   WebhookConfig,
   WorkConfig,
 } from './config.ts';
+import { loadManifestKey } from './manifest-key.ts';
 import { loadNotify } from './notify.ts';
 import {
   between,
@@ -88,6 +89,7 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     media: loadMedia(settings, proxy),
     queue: loadQueue(settings, needs.has('shared-queue')),
     archive,
+    manifestKey: loadManifestKey(settings),
     work: loadWork(settings, archive),
     http: loadHttp(settings, app, needs.has('api')),
     schedules: settings.optional('SCHEDULES', parseSchedules) ?? [],

@@ -17,7 +17,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 
 /** Names that begin so are meant for this program. */
 const OURS =
-  /^(KORE|QUEUE|ARCHIVE|S3|WORKER|TRANSFER|DOWNLOAD|RECORDING|TRANSCRIPT|SETTLE|API|WEBHOOK|NOTIFY|SHUTDOWN|UNAUTHORIZED)_/;
+  /^(KORE|QUEUE|ARCHIVE|S3|WORKER|TRANSFER|DOWNLOAD|RECORDING|TRANSCRIPT|SETTLE|API|WEBHOOK|NOTIFY|MANIFEST|SHUTDOWN|UNAUTHORIZED)_/;
 
 /**
  * Names that others set: the SDKs' own, proxies of all kinds, and what Kubernetes tells of a service (a service named

@@ -168,6 +168,12 @@ export const VARIABLE_GROUPS = [
         example: '123456789012',
         meaning: 'the AWS account that must own the bucket',
       },
+      {
+        name: 'MANIFEST_KEY_FILE',
+        example: '/run/secrets/manifest-key.pem',
+        meaning:
+          'the file of an Ed25519 private key (PEM) that signs manifests, and daily digests of all that was added, replaced and erased; see [Custody](custody.md)',
+      },
     ],
   },
   {

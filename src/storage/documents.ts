@@ -96,7 +96,7 @@ const ManifestSchema = z.looseObject({
   /** How often it was written; older manifests, which do not say, count as 1. */
   revision: z.int().positive().optional(),
   archiver: z.looseObject({ version: z.string() }),
-  /** Handed on untouched. */
+  /** Put in when it is written, where there is a key: see `signing/`. */
   signature: z.unknown().optional(),
 });
 
@@ -205,10 +205,14 @@ export function buildManifest({ session, archivedAt, recordings, transcript }: M
   };
 }
 
-/** A manifest with something else in it, as the revision after `before`. Members that nobody here knows are kept. */
+/**
+ * A manifest with something else in it, as the revision after `before`. Members that nobody here knows are kept; the
+ * signature of `before` would not fit.
+ */
 export function nextRevision<Document extends Manifest>(before: Manifest, changed: Document): Document {
   return {
     ...changed,
+    signature: undefined,
     revision: revisionOf(before) + 1,
     archiver: { ...changed.archiver, version: VERSION },
   };

@@ -52,7 +52,9 @@ describe('the table of variables', () => {
         : {};
       const notify = name === 'NOTIFY_URL' ? { NOTIFY_SECRET: 'a long random text' } : {};
       const storage = name === 'REQUIRE_STORAGE' ? { QUEUE_URL: 'redis://r', ARCHIVE_URL: 'file:/a' } : {};
-      const environment = { ...others, ...jwt, ...notify, ...storage, [name]: example };
+      // It has to be there.
+      const value = name === 'MANIFEST_KEY_FILE' ? 'test/fixtures/signing/private-key.pem' : example;
+      const environment = { ...others, ...jwt, ...notify, ...storage, [name]: value };
       expect(() => loadConfig(environment, { needs: [] }), name).not.toThrow();
     }
   });

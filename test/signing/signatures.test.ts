@@ -1,0 +1,132 @@
+import { execFileSync } from 'node:child_process';
+import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { canonicalJson } from '../../src/signing/canonical-json.ts';
+import { checkSignature, publicKeys, signDocument, signingKey } from '../../src/signing/signatures.ts';
+import { parseManifest } from '../../src/storage/documents.ts';
+import { temporaryDirectory } from '../support/services.ts';
+import { newSigningKey } from '../support/signed-archive.ts';
+
+/** The published test vector: see docs/custody.md. The key is that of RFC 8032, section 7.1, test 1. */
+const fixture = (name: string) => readFileSync(join(import.meta.dirname, '../fixtures/signing', name));
+const KEY = signingKey(createPrivateKey(fixture('private-key.pem')));
+const KEYS = publicKeys([createPublicKey(fixture('public-key.pem'))]);
+const SIGNED = fixture('manifest.json');
+
+const canonicalOf = (bytes: Buffer) => {
+  const { signature: _, ...unsigned } = JSON.parse(bytes.toString());
+  return Buffer.from(canonicalJson(unsigned));
+};
+
+const opensslVersion = (() => {
+  try {
+    return execFileSync('openssl', ['version'], { encoding: 'utf8' });
+  } catch {
+    return undefined;
+  }
+})();
+
+describe('the published test vector', () => {
+  it('has this canonical form, this signature and this key id', () => {
+    expect(canonicalOf(SIGNED)).toEqual(fixture('manifest.canonical.json'));
+    expect(KEY.kid).toBe('06e3fd8fda29bb60');
+    expect(signDocument(SIGNED, KEY)).toEqual(SIGNED);
+    expect(checkSignature(SIGNED, KEYS)).toEqual({ kind: 'valid', kid: KEY.kid });
+    expect(parseManifest(SIGNED, 'k').signature).toMatchObject({ algorithm: 'Ed25519', kid: KEY.kid });
+  });
+
+  it.skipIf(opensslVersion === undefined)('is taken by OpenSSL, and refused with another byte', async () => {
+    const directory = await temporaryDirectory();
+    try {
+      const path = (name: string) => join(directory.path, name);
+      const { signature } = JSON.parse(SIGNED.toString());
+      writeFileSync(path('signature'), Buffer.from(signature.value, 'base64url'));
+      writeFileSync(path('key.pem'), fixture('public-key.pem'));
+      const check = (canonical: Buffer) => {
+        writeFileSync(path('canonical'), canonical);
+        const files = ['-inkey', path('key.pem'), '-in', path('canonical'), '-sigfile', path('signature')];
+        const args = ['pkeyutl', '-verify', '-pubin', '-rawin', ...files];
+        return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+      };
+      const canonical = canonicalOf(SIGNED);
+      expect(check(canonical)).toContain('Signature Verified Successfully');
+      canonical[100] = (canonical[100] ?? 0) ^ 1;
+      expect(() => check(canonical)).toThrow();
+    } finally {
+      await directory.remove();
+    }
+  });
+
+  it.skipIf(opensslVersion === undefined)('has the key id that OpenSSL leads to', () => {
+    const files = ['-in', join(import.meta.dirname, '../fixtures/signing/public-key.pem')];
+    const der = execFileSync('openssl', ['pkey', '-pubin', ...files, '-outform', 'DER']);
+    const digest = execFileSync('openssl', ['dgst', '-sha256', '-hex'], { input: der, encoding: 'utf8' });
+    expect(digest.trim().split(' ').at(-1)?.slice(0, 16)).toBe(KEY.kid);
+  });
+});
+
+describe('a signed document', () => {
+  it('is not valid with any bit of it changed', () => {
+    for (let at = 0; at < SIGNED.length; at += 1) {
+      for (const bit of [1, 32, 128]) {
+        const changed = Buffer.from(SIGNED);
+        changed[at] = (changed[at] ?? 0) ^ bit;
+        expect(checkSignature(changed, KEYS).kind, `byte ${at}, bit ${bit}`).not.toBe('valid');
+      }
+    }
+  });
+
+  it.each([
+    ['a blank', (text: string) => text.replace('{', '{ ')],
+    ['a line more', (text: string) => `${text}\n`],
+    ['a member twice', (text: string) => text.replace('{', '{"botId":"st-2",')],
+    ['a number written otherwise', (text: string) => text.replace(':48044', ':48044.0')],
+    ['a member more', (text: string) => text.replace('{', '{"more":1,')],
+  ])('is not what was written with %s', (_, change) => {
+    expect(checkSignature(Buffer.from(change(SIGNED.toString())), KEYS).kind).toBe('wrong');
+  });
+
+  it('may have its members in another order, which is the same document', () => {
+    const { signature, ...rest } = JSON.parse(SIGNED.toString());
+    const reordered = Object.fromEntries(Object.entries(rest).reverse());
+    const bytes = Buffer.from(`${JSON.stringify({ ...reordered, signature })}\n`);
+    expect(checkSignature(bytes, KEYS).kind).toBe('valid');
+  });
+
+  it('is signed anew when it is signed again, with this key or another', () => {
+    const other = newSigningKey();
+    const again = signDocument(SIGNED, other);
+    expect(checkSignature(again, KEYS)).toEqual({ kind: 'unknown-key', kid: other.kid });
+    expect(checkSignature(again, publicKeys([other.publicKey])).kind).toBe('valid');
+    expect(signDocument(again, KEY)).toEqual(SIGNED);
+  });
+
+  it('keeps numbers digit for digit, and can be signed whatever text is in it', () => {
+    const source = String.raw`{"id":12345678901234567890123,"odd":"\ud800\\ud800 \udead","\udc00":"\u00fc","fine":"\ud83d\ude00"}`;
+    const signed = signDocument(Buffer.from(source), KEY);
+    expect(signed.toString()).toContain('12345678901234567890123');
+    const { signature: _, id: __, ...rest } = JSON.parse(signed.toString());
+    expect(rest).toEqual({ odd: '\ufffd\\ud800 \ufffd', '\ufffd': 'ü', fine: '😀' });
+    expect(checkSignature(signed, KEYS).kind).toBe('valid');
+  });
+
+  it.each([
+    ['nothing', ''],
+    ['no JSON', '{'],
+    ['a list', '[]'],
+    ['no signature', '{}\n'],
+    ['another algorithm', '{"signature":{"algorithm":"none","kid":"06e3fd8fda29bb60","value":""}}\n'],
+    ['a signature that is none', '{"signature":"x"}\n'],
+  ])('is none with %s', (_, text) => {
+    expect(checkSignature(Buffer.from(text), KEYS)).toEqual({ kind: 'none' });
+  });
+
+  it('is not valid with a signature over something that has no canonical form', () => {
+    const value = sign(null, Buffer.from('x'), KEY.privateKey).toString('base64url');
+    const signature = { algorithm: 'Ed25519', kid: KEY.kid, value };
+    const text = `${JSON.stringify({ odd: '\ud800', signature })}\n`;
+    expect(checkSignature(Buffer.from(text), KEYS).kind).toBe('wrong');
+  });
+});
