@@ -32,8 +32,8 @@ export class CheckpointRefused extends Error {
   }
 }
 
-/** 2: with partial sessions and suspect recordings. */
-const VERSION = 2;
+/** 2: with partial sessions and suspect recordings; 3: with what is forged and unlisted. */
+const VERSION = 3;
 /** Positions without findings are written this often at most. */
 const POSITION_INTERVAL_MS = 100;
 

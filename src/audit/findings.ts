@@ -5,8 +5,20 @@
  * `changed`: an object is there and is not what its manifest says. `unreadable`: it could not be read, however often
  * it was tried, or is no manifest. `partial`: only some of a session's recordings are saved. `orphaned`: an object that
  * no manifest names.
+ *
+ * Where signatures are checked too, `missing` is also what a digest names and is not there, and `changed` what is not as
+ * it was signed or as a digest says. `forged`: a record that none of the given keys signed. `unlisted`: one that is
+ * signed, and that the digests of its time do not name.
  */
-export const FINDING_KINDS = ['missing', 'changed', 'unreadable', 'partial', 'orphaned'] as const;
+export const FINDING_KINDS = [
+  'missing',
+  'changed',
+  'unreadable',
+  'partial',
+  'orphaned',
+  'forged',
+  'unlisted',
+] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
 /** What was expected of an object, or found of it: only what tells the two apart. */
@@ -57,7 +69,7 @@ export const NO_TOTALS: Totals = {
   objects: 0,
   bytes: 0,
   suspect: 0,
-  findings: { missing: 0, changed: 0, unreadable: 0, partial: 0, orphaned: 0 },
+  findings: { missing: 0, changed: 0, unreadable: 0, partial: 0, orphaned: 0, forged: 0, unlisted: 0 },
 };
 
 /** What looking at one thing came to. */

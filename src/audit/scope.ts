@@ -96,7 +96,7 @@ function isDated({ from, to }: ArchiveScope): boolean {
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Whether sessions of a day may lie in the range. */
-function mayHold(date: string, scope: ArchiveScope): boolean {
+export function mayHold(date: string, scope: ArchiveScope): boolean {
   if (date === UNDATED) return !isDated(scope);
   const begin = Date.parse(date);
   const { from, to } = scope;

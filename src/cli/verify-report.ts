@@ -1,14 +1,24 @@
-import { countFindings, FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from '../audit/findings.ts';
+import {
+  countFindings,
+  FINDING_KINDS,
+  type Finding,
+  type FindingKind,
+  NO_TOTALS,
+  type Totals,
+} from '../audit/findings.ts';
+import type { DigestSpan } from '../audit/verify-signatures.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { Operations } from '../operations/operations.ts';
 import { redact } from '../util/redact.ts';
 import { count, type Output } from './output.ts';
 
+/** Found only where signatures are checked. */
+const OF_SIGNATURES: ReadonlySet<FindingKind> = new Set(['forged', 'unlisted']);
 const KIND_WIDTH = Math.max(...FINDING_KINDS.map((kind) => kind.length));
 
 /**
  * What `verify` says: findings as they come, and at the end what they add up to. As JSON it is one document,
- * `{findings, sessions, objects, bytes, suspect, counts, complete, repair?, error?}`, written piece by piece.
+ * `{findings, sessions, objects, bytes, suspect, counts, complete, digests?, repair?, error?}`, written piece by piece.
  */
 export class VerifyReport {
   readonly #out: Output;
@@ -16,6 +26,8 @@ export class VerifyReport {
   #hasBegun = false;
   /** What was looked at so far. */
   totals: Totals = NO_TOTALS;
+  /** Which digests were checked, where signatures were. */
+  digests: DigestSpan | undefined;
   /** What was queued again. */
   repaired: RepairCounts | undefined;
 
@@ -50,6 +62,7 @@ export class VerifyReport {
       suspect,
       counts: findings,
       complete: error === undefined,
+      ...(this.digests && { digests: this.digests }),
       ...(this.repaired && { repair: this.repaired }),
       ...(error !== undefined && { error: redact(error instanceof Error ? error.message : String(error)) }),
     };
@@ -63,12 +76,18 @@ export class VerifyReport {
     const found =
       countFindings(this.totals) === 0
         ? nothing
-        : FINDING_KINDS.map((kind) => `${findings[kind].toLocaleString('en')} ${kind}`).join(', ');
+        : FINDING_KINDS.filter((kind) => this.digests || !OF_SIGNATURES.has(kind))
+            .map((kind) => `${findings[kind].toLocaleString('en')} ${kind}`)
+            .join(', ');
     const lines = [`${isBrokenOff ? 'until it was broken off: ' : ''}${looked}: ${found}`];
     if (suspect > 0) {
       lines.push(
         `${count(suspect, 'recording')} archived as suspect, which is no fault of the archive: the manifests say why`,
       );
+    }
+    if (this.digests) {
+      const { count: days, from, to } = this.digests;
+      lines.push(`signatures: ${count(days, 'daily digest')}${days > 0 ? `, from ${from} to ${to}` : ''}`);
     }
     if (this.repaired) {
       const { queued, alreadyQueued } = this.repaired;

@@ -1,7 +1,9 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { Argument, Command, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Checkpoint } from '../audit/checkpoint.ts';
-import { countFindings, type Finding } from '../audit/findings.ts';
+import { addOutcome, countFindings, type Finding, NO_OUTCOME } from '../audit/findings.ts';
 import type { Scope } from '../audit/scope.ts';
 import type { AuditProgress } from '../audit/verify.ts';
 import type { ArchiveTarget, Config } from '../config/config.ts';
@@ -22,6 +24,7 @@ interface VerifyOptions {
   readonly concurrency: number;
   readonly checkpoint?: string;
   readonly repair?: boolean;
+  readonly publicKey: readonly KeyObject[];
   readonly json?: boolean;
 }
 
@@ -57,6 +60,14 @@ export function verifyCommand(context: CliContext): Command {
       '--checkpoint <file>',
       'note there how far it came; run again with the same file, it goes on there',
     )
+    .addOption(
+      new Option(
+        '--public-key <file>',
+        'check signatures and daily digests with this Ed25519 public key too (PEM); may be given several times',
+      )
+        .argParser(addPublicKey)
+        .default([], 'signatures are not checked'),
+    )
     .option('--repair', 'queue the sessions that are broken, to be archived again')
     .addOption(jsonOption())
     .addHelpText('after', HELP)
@@ -71,6 +82,12 @@ finding is a line on standard output:
   changed     it is not what its manifest says; or a manifest is not of the session it lies with
   unreadable  it can't be read, or it is no manifest
   orphaned    no manifest names it: its manifest was deleted, its session is still being archived, or it is foreign
+
+With --public-key, every manifest's signature is checked, the chain of daily digests, and that they agree. Then "missing"
+and "changed" are also manifests that digests name otherwise, and digests themselves, and there are
+
+  forged      none of the given keys signed it
+  unlisted    it is signed, but the digests of its time do not name it: it was slipped in, or put back after an erasure
 
 Something found is looked at again before it is told, once it is ten seconds old, as sessions may be archived
 meanwhile. Nothing is ever deleted. A session of which nothing at all is left can't be found so: that is what
@@ -88,6 +105,7 @@ Examples:
   $ voicemail-archiver verify --from 2026-01-01 --to 2026-02-01 --json
   $ voicemail-archiver verify --checkpoint audit.state --concurrency 32
   $ voicemail-archiver verify --from 2026-01-01 --repair
+  $ voicemail-archiver verify --public-key manifest-key.pub.pem
 `;
 
 async function verify(context: CliContext, ids: readonly string[], options: VerifyOptions): Promise<void> {
@@ -193,6 +211,7 @@ async function audit(
       signal,
     );
     display.stop();
+    if (options.publicKey.length > 0) await checkSignatures({ scope, options, store, report }, signal);
     if (options.repair) report.repaired = await repair(broken, context, { config, log, signal });
     await checkpoint?.remove();
   } catch (error) {
@@ -205,6 +224,54 @@ async function audit(
   if (report.totals.sessions === 0) context.say(`There are no such sessions in ${store.location}.\n`);
   const findings = countFindings(report.totals);
   if (findings > 0) throw new CommandFailed(`${count(findings, 'finding')} in ${store.location}`);
+}
+
+/** Signatures are checked from the beginning each time: a checkpoint goes by what recordings take. */
+async function checkSignatures(
+  {
+    scope,
+    options,
+    store,
+    report,
+  }: Pick<Audit, 'scope' | 'options' | 'store'> & { readonly report: VerifyReport },
+  signal: AbortSignal,
+): Promise<void> {
+  const { verifySignatures } = await import('../audit/verify-signatures.ts');
+  const { publicKeys } = await import('../signing/signatures.ts');
+  const onFinding = async (finding: Finding) => {
+    report.totals = addOutcome(report.totals, { ...NO_OUTCOME, findings: [finding] });
+    await report.add(finding);
+  };
+  report.digests = await verifySignatures(
+    scope,
+    {
+      store,
+      keys: publicKeys(options.publicKey),
+      concurrency: options.concurrency,
+      now: () => new Date(),
+      onFinding,
+    },
+    signal,
+  );
+}
+
+/** One more `--public-key`. */
+function addPublicKey(path: string, before: readonly KeyObject[]): readonly KeyObject[] {
+  const key = publicKeyIn(path);
+  if (key?.asymmetricKeyType !== 'ed25519') {
+    throw new InvalidArgumentError(
+      `${path} is no file with an Ed25519 public key in PEM; make one: openssl pkey -in key.pem -pubout -out key.pub.pem`,
+    );
+  }
+  return [...before, key];
+}
+
+function publicKeyIn(path: string): KeyObject | undefined {
+  try {
+    return createPublicKey(readFileSync(path));
+  } catch {
+    return undefined; // the message above says all that helps
+  }
 }
 
 async function repair(

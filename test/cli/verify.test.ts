@@ -231,7 +231,15 @@ describe('verify --repair', () => {
 
     const first = await verify(env, '--repair');
     expect(first.code).toBe(1);
-    expect(first.report.counts).toEqual({ missing: 1, changed: 3, unreadable: 1, partial: 0, orphaned: 3 });
+    expect(first.report.counts).toEqual({
+      missing: 1,
+      changed: 3,
+      unreadable: 1,
+      partial: 0,
+      orphaned: 3,
+      forged: 0,
+      unlisted: 0,
+    });
     expect(first.report.repair).toEqual({ queued: 6, alreadyQueued: 0 });
     await ends(gone.session.sessionId, 'failed');
     for (const id of ids) await ends(id, 'archived');

@@ -1,0 +1,176 @@
+/** Reading the daily digests as an auditor: is each as it was signed, and does each name the one before? */
+
+import { hash } from 'node:crypto';
+import {
+  DIGESTS_DIRECTORY,
+  type Digest,
+  digestKey,
+  MAX_DIGEST_BYTES,
+  parseDigest,
+  readDigestKey,
+} from '../signing/digest.ts';
+import { checkSignature, type PublicKeys } from '../signing/signatures.ts';
+import type { ArchiveStore } from '../storage/store.ts';
+import { fullKeyOf, isFolderMark, isUnreadable, readWithRetries } from './check-object.ts';
+import type { Finding, FindingKind } from './findings.ts';
+
+/** A stretch of time (unix milliseconds) of which no digest can be trusted. */
+export interface Gap {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** What the digests come to. */
+export interface DigestChain {
+  /** The days that have a digest, whatever is wrong with it, oldest first. */
+  readonly dates: readonly string[];
+  /** Up to when there are digests that can be trusted (unix milliseconds); `undefined` where there are none. */
+  readonly coversTo: number | undefined;
+  /** Up to when the first of them goes: what is older may be unsigned. */
+  readonly beginsAt: number | undefined;
+  readonly gaps: readonly Gap[];
+  readonly findings: readonly Finding[];
+}
+
+/** What reading the digests depends on. */
+export interface ChainDeps {
+  readonly store: ArchiveStore;
+  readonly keys: PublicKeys;
+  /** Gets each digest that can be trusted, in the order of their days. */
+  readonly onDigest: (digest: Digest) => Promise<void>;
+}
+
+/**
+ * Reads all digests.
+ *
+ * A digest that was removed is named by the one after it; the last one by nobody: it shows by what was archived on its
+ * day (see `verify-signatures.ts`).
+ *
+ * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
+ */
+export async function readDigestChain(
+  { store, keys, onDigest }: ChainDeps,
+  signal: AbortSignal,
+): Promise<DigestChain> {
+  const findings = new ChainFindings(store);
+  const dates = await listDigests(store, findings, signal);
+  const gaps: Gap[] = [];
+  let before: ReadDigest | undefined;
+  let coversTo: number | undefined;
+  let beginsAt: number | undefined;
+  for (const date of dates) {
+    const read = await readDigest(date, { store, keys, findings }, signal);
+    if (read.digest) {
+      const isLinked = checkLink(read.digest, before, dates, findings);
+      const end = Date.parse(read.digest.coversTo);
+      if (!isLinked) gaps.push({ from: coversTo ?? 0, to: end });
+      await onDigest(read.digest);
+      coversTo = end;
+      beginsAt ??= end;
+    }
+    before = read;
+  }
+  return { dates, coversTo, beginsAt, gaps, findings: findings.all };
+}
+
+interface ReadDigest {
+  readonly date: string;
+  /** Of its bytes; `undefined` where they can't be read. */
+  readonly sha256: string | undefined;
+  /** Left out where it can't be trusted. */
+  readonly digest?: Digest;
+}
+
+async function listDigests(
+  store: ArchiveStore,
+  findings: ChainFindings,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const dates: string[] = [];
+  for await (const object of store.list(DIGESTS_DIRECTORY, signal)) {
+    const date = readDigestKey(object.key);
+    if (date !== undefined) dates.push(date);
+    else if (!isFolderMark(object))
+      findings.add('orphaned', object.key, 'it lies among the digests, and is none');
+  }
+  return dates;
+}
+
+async function readDigest(
+  date: string,
+  { store, keys, findings }: Omit<ChainDeps, 'onDigest'> & { readonly findings: ChainFindings },
+  signal: AbortSignal,
+): Promise<ReadDigest> {
+  const key = digestKey(date);
+  const bytes = await readWithRetries(store, () => store.read(key, signal, MAX_DIGEST_BYTES), signal);
+  if (isUnreadable(bytes)) {
+    findings.add('unreadable', key, bytes.error.message);
+    return { date, sha256: undefined };
+  }
+  if (!bytes) {
+    findings.add('missing', key, 'it was removed a moment ago');
+    return { date, sha256: undefined };
+  }
+  const sha256 = hash('sha256', bytes);
+  const check = checkSignature(bytes, keys);
+  const digest = parseDigest(bytes);
+  if (check.kind === 'none') findings.add('forged', key, 'it is not signed, or no digest');
+  else if (check.kind === 'unknown-key')
+    findings.add('forged', key, `it is signed with the key ${check.kid}, which was not given`);
+  else if (check.kind === 'wrong') findings.add('changed', key, 'its signature does not fit');
+  else if (!digest) findings.add('changed', key, 'it is signed, and no digest that this version knows');
+  else if (digest.date !== date) findings.add('forged', key, `it is the digest of ${digest.date}`);
+  else return { date, sha256, digest };
+  return { date, sha256 };
+}
+
+/** @returns whether all before this digest can be trusted as far as the digest before it can. */
+function checkLink(
+  { date, previous }: Digest,
+  before: ReadDigest | undefined,
+  dates: readonly string[],
+  findings: ChainFindings,
+): boolean {
+  if (!previous) {
+    if (before)
+      findings.add('changed', digestKey(date), 'it says that it is the first, and there are earlier ones');
+    return !before;
+  }
+  const between = dates.filter((one) => one > previous.date && one < date);
+  for (const one of between)
+    findings.add('unlisted', digestKey(one), `the digest of ${date} does not know it`);
+  if (!dates.includes(previous.date)) {
+    findings.add('missing', digestKey(previous.date), `the digest of ${date} names it`);
+    return false;
+  }
+  if (before?.date !== previous.date) return false;
+  if (before.sha256 !== undefined && before.sha256 !== previous.sha256) {
+    findings.add(
+      'changed',
+      digestKey(before.date),
+      `the digest of ${date} names it with SHA-256 ${previous.sha256}`,
+    );
+    return false;
+  }
+  return before.digest !== undefined;
+}
+
+/** What is wrong with digests, the first thing that is wrong with each. */
+class ChainFindings {
+  readonly #store: ArchiveStore;
+  readonly #byKey = new Map<string, Finding>();
+
+  constructor(store: ArchiveStore) {
+    this.#store = store;
+  }
+
+  /** @param key relative. */
+  add(kind: FindingKind, key: string, what: string): void {
+    if (this.#byKey.has(key)) return;
+    this.#byKey.set(key, { kind, key: fullKeyOf(this.#store, key), what, repairable: false });
+  }
+
+  get all(): Finding[] {
+    return [...this.#byKey.values()];
+  }
+}
