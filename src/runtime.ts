@@ -19,6 +19,9 @@ import type { RequestTracer, TracedParts, WorkObservers } from './observability/
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
 import { type CustodyOperations, createCustodyOperations } from './operations/custody.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
+import { signingKey } from './signing/signatures.ts';
+import { signingStore } from './signing/signing-store.ts';
+import { writeDigests } from './signing/write-digests.ts';
 import { openStore } from './storage/open.ts';
 import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
@@ -74,11 +77,13 @@ export interface RuntimeTuning extends WorkerTuning {
 export async function openRuntime(config: Config, log: Logger, options: OpenOptions = {}): Promise<Runtime> {
   const backend = await openBackend(config.queue, log, options);
   let archiveMetrics: WorkObservers['archive'];
-  const store = openStore(config.archive, {
+  const key = config.manifestKey && signingKey(config.manifestKey);
+  const opened = openStore(config.archive, {
     maxObjectBytes: config.work.maxRecordingBytes,
     logger: log,
     onFallback: () => archiveMetrics?.onFallback(),
   });
+  const store = key ? signingStore(opened, key) : opened;
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =
     config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
@@ -200,6 +205,11 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
           now: Date.now,
           log,
         }),
+        writeDigests:
+          key &&
+          (async (signal) => {
+            await writeDigests({ store, key, now: () => new Date(), log }, signal);
+          }),
         work: config.work,
         log,
       });

@@ -42,6 +42,8 @@ export interface BackfillWorkerDeps {
   readonly schedules: readonly ScheduleSpec[];
   /** Computes what a completeness run asks for. */
   readonly completeness: CompletenessWorker;
+  /** Writes the daily digests that are due; left out where nothing is signed. */
+  readonly writeDigests?: ((signal: AbortSignal) => Promise<void>) | undefined;
   readonly work: WorkConfig;
   readonly log: Logger;
 }
@@ -103,7 +105,8 @@ export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
       await consumer.ready();
       for (const schedule of deps.schedules) await deps.backfills.setSchedule(schedule);
       await deps.backfills.setDailyCompleteness(deps.completeness.daily);
-      if (deps.schedules.length > 0 || deps.completeness.daily)
+      if (deps.writeDigests) await deps.backfills.setDigestSchedule();
+      if (deps.schedules.length > 0 || deps.completeness.daily || deps.writeDigests)
         keeping ??= keepSchedules(deps, stopping.signal);
     },
     async stop() {
@@ -116,7 +119,7 @@ export function startBackfillWorker(deps: BackfillWorkerDeps): BackfillWorker {
 
 /** Sets declared schedules again when they are gone, as when Redis was replaced by an empty one. */
 async function keepSchedules(
-  { schedules, backfills, completeness, log }: BackfillWorkerDeps,
+  { schedules, backfills, completeness, writeDigests, log }: BackfillWorkerDeps,
   signal: AbortSignal,
 ): Promise<void> {
   try {
@@ -128,6 +131,7 @@ async function keepSchedules(
           await backfills.setSchedule(schedule);
           log.warn({ schedule: schedule.name }, 'a schedule that SCHEDULES declares was gone: set again');
         }
+        if (writeDigests) await backfills.setDigestSchedule();
       } catch (error) {
         log.warn({ err: error }, 'could not look for the schedules that SCHEDULES declares');
       }
@@ -145,6 +149,7 @@ async function handle(
   const memory = new Memory(job);
   try {
     if (job.data.kind === 'schedule') await startScheduled(job, job.data.lookbackMs, deps);
+    else if (job.data.kind === 'digests') await writeDueDigests(deps, signal);
     else if (job.data.kind === 'completeness') await computeDays(job, job.data, memory, deps, signal);
     else await work(job, job.data, memory, deps, signal);
     return { kind: 'done', result: null };
@@ -152,6 +157,14 @@ async function handle(
     if (signal.aborted) return { kind: 'give-back' };
     return whatNext(job, error, memory, deps);
   }
+}
+
+async function writeDueDigests({ writeDigests }: BackfillWorkerDeps, signal: AbortSignal): Promise<void> {
+  if (writeDigests) return writeDigests(signal);
+  throw new VoicemailError('INTERNAL', 'digests are due, and this worker has no key to sign them', {
+    retryable: false,
+    hint: 'set MANIFEST_KEY_FILE for all workers; the next run makes up for the days that are missed',
+  });
 }
 
 /** What the job remembers, as last saved. */

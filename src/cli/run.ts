@@ -19,6 +19,7 @@ import {
   UsageError,
 } from './context.ts';
 import { demoCommand } from './demo.ts';
+import { digestCommand } from './digest.ts';
 import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
 import { eraseCommand } from './erase.ts';
@@ -98,6 +99,7 @@ function createProgram(context: CliContext): Command {
     scheduleCommand(context),
     completenessCommand(context),
     verifyCommand(context),
+    digestCommand(context),
     doctorCommand(context),
     sandboxCommand(context),
   ];

@@ -172,7 +172,7 @@ export const VARIABLE_GROUPS = [
         name: 'MANIFEST_KEY_FILE',
         example: '/run/secrets/manifest-key.pem',
         meaning:
-          'the file of an Ed25519 private key (PEM) that signs manifests, and daily digests of all that was added, replaced and erased; see [Custody](custody.md)',
+          'the file of an Ed25519 private key (PEM) that signs manifests, and daily digests of all that was added, replaced and erased; see [Signatures](signatures.md)',
       },
     ],
   },

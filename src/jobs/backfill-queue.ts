@@ -11,12 +11,13 @@ import type { Backend } from './backends/backend.ts';
 import { errorListener } from './backends/connection-log.ts';
 import { jobProgress, parseFailureReason, type SessionJobProgress } from './session-job.ts';
 
-/** What lies in the queue of backfills: a backfill, or a schedule that is due. */
+/** What lies in the queue of backfills: a backfill, a schedule that is due, or the daily digests that are. */
 export type BackfillJobData =
   | ({ readonly kind: 'backfill' } & BackfillRequest)
   | { readonly kind: 'schedule'; readonly lookbackMs: number }
   /** Days are left out by the daily run, which takes those within retention. */
-  | ({ readonly kind: 'completeness' } & CompletenessOrder);
+  | ({ readonly kind: 'completeness' } & CompletenessOrder)
+  | { readonly kind: 'digests' };
 
 /** What a backfill remembers between attempts. */
 export interface BackfillJobProgress {
@@ -87,6 +88,9 @@ export interface Schedule extends ScheduleSpec {
 
 /** Backfills that have ended stay listed for so long, and so many of them. */
 const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
+/** The scheduler of daily digests: a day (UTC) has to be over. */
+const DIGESTS_SCHEDULE = '_digests';
+const DIGESTS_PATTERN = '15 0 * * *';
 /** Attempts are bounded by the worker. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
 /** A run that is being started leaves the way free within moments. */
@@ -302,6 +306,30 @@ export class BackfillQueue {
         },
       },
     );
+  }
+
+  /** Sets the schedule of daily digests, unless it is set. It is none of those that {@link schedules} tells of. */
+  async setDigestSchedule(): Promise<void> {
+    if (await this.#queue.getJobScheduler(DIGESTS_SCHEDULE)) return;
+    try {
+      await this.#queue.upsertJobScheduler(
+        DIGESTS_SCHEDULE,
+        { pattern: DIGESTS_PATTERN, tz: 'UTC' },
+        {
+          name: 'digests',
+          data: { kind: 'digests' },
+          opts: {
+            attempts: UNBOUNDED_ATTEMPTS,
+            backoff: { type: 'told-by-worker' },
+            removeOnComplete: true,
+            removeOnFail: KEEP_ENDED,
+          },
+        },
+      );
+    } catch (error) {
+      // Another process has set it at the same moment.
+      if (!isCollision(error)) throw error;
+    }
   }
 
   /** @returns whether there was one. */

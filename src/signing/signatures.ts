@@ -1,6 +1,6 @@
 /**
  * Ed25519 signatures (RFC 8032) of JSON documents: over the canonical form (RFC 8785) of the document without its member
- * `signature`. How to check one by hand with OpenSSL is in docs/custody.md.
+ * `signature`. How to check one by hand with OpenSSL is in docs/signatures.md.
  */
 
 import { createPublicKey, hash, type KeyObject, sign, verify } from 'node:crypto';

@@ -9,7 +9,7 @@ import { parseManifest } from '../../src/storage/documents.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { newSigningKey } from '../support/signed-archive.ts';
 
-/** The published test vector: see docs/custody.md. The key is that of RFC 8032, section 7.1, test 1. */
+/** The published test vector: see docs/signatures.md. The key is that of RFC 8032, section 7.1, test 1. */
 const fixture = (name: string) => readFileSync(join(import.meta.dirname, '../fixtures/signing', name));
 const KEY = signingKey(createPrivateKey(fixture('private-key.pem')));
 const KEYS = publicKeys([createPublicKey(fixture('public-key.pem'))]);
