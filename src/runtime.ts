@@ -5,6 +5,7 @@ import { type CompletenessOperations, createCompletenessOperations } from './com
 import { createCompletenessWorker } from './completeness/worker.ts';
 import type { Config, KoreConfig } from './config/config.ts';
 import type { AuditLog } from './domain/audit-log.ts';
+import { createCallFilter } from './domain/call.ts';
 import type { Notifier } from './domain/notifications.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { createCallLimit } from './jobs/call-limit.ts';
@@ -185,6 +186,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         onSettled: notifier?.settled,
         tuning,
       });
+      const keepCall = createCallFilter(config.callMetadata ?? 'on', kore.clientSecret);
       const backfillWorker = startBackfillWorker({
         backend,
         queueName: config.queue.name,
@@ -195,8 +197,10 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         accountId: kore.accountId,
         defaultBotId: kore.botId,
         schedules: config.schedules,
+        keepCall,
         completeness: createCompletenessWorker({
           kore,
+          keepCall,
           completeness: config.completeness,
           queue,
           archive: store,

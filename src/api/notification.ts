@@ -1,3 +1,4 @@
+import { type CallMetadata, isSecretName } from '../domain/call.ts';
 import { isValidId } from '../domain/session.ts';
 import { isObject, parseJson, readPointer } from '../util/json.ts';
 import { printable } from '../util/text.ts';
@@ -56,6 +57,9 @@ const END_EVENT =
 
 /** Members that hold members as JSON text may hold such members in turn, so often. */
 const MAX_UNFOLDED_LEVELS = 3;
+/** Of a member that is kept. */
+const MAX_META_LEVELS = 5;
+const MAX_META_CHARACTERS = 1_024;
 const MAX_NAMES = 30;
 const MAX_NAME_CHARACTERS = 40;
 const MAX_EVENT_CHARACTERS = 64;
@@ -84,6 +88,35 @@ export function readNotification(received: unknown, paths: readonly string[]): N
     botId: botId.find((id) => id !== undefined),
     isMaybe: isEnd(body, event),
   };
+}
+
+/**
+ * What a notification has at some pointers, by the last parts of these; `undefined` where it has nothing there. What may
+ * be a secret by its name is left out, and so is what is long.
+ */
+export function readMeta(received: unknown, pointers: readonly string[]): CallMetadata['meta'] {
+  const body = unfolded(received, MAX_UNFOLDED_LEVELS);
+  const members = pointers.flatMap((pointer) => {
+    const found = PLACES.map((place) => readPointer(body, place + pointer)).find((value) => value != null);
+    const name = (pointer.split('/').at(-1) ?? '').replaceAll('~1', '/').replaceAll('~0', '~');
+    const value = withoutSecrets(found, MAX_META_LEVELS);
+    const isKept = value !== undefined && JSON.stringify(value).length <= MAX_META_CHARACTERS;
+    return isKept ? [[name, value] as const] : [];
+  });
+  return members.length === 0 ? undefined : Object.fromEntries(members);
+}
+
+function withoutSecrets(value: unknown, levels: number): unknown {
+  if (Array.isArray(value)) {
+    return levels <= 0 ? undefined : value.map((one) => withoutSecrets(one, levels - 1) ?? null);
+  }
+  if (!isObject(value) || JSON.isRawJSON(value)) return value;
+  if (levels <= 0) return undefined;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([name]) => !isSecretName(name))
+      .map(([name, inner]) => [name, withoutSecrets(inner, levels - 1)]),
+  );
 }
 
 /** The names of the members of a notification, and of the members of these: for a log, without any value. */

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import type { WebhookConfig } from '../config/config.ts';
+import { boundedCall } from '../domain/call.ts';
 import type { EnqueueOutcome, EnqueueRequest } from '../domain/requests.ts';
 import type { WebhookMetrics } from '../observability/metrics/work.ts';
 import type { Operations } from '../operations/operations.ts';
@@ -8,7 +9,7 @@ import { parseJson } from '../util/json.ts';
 import type { Logger } from '../util/log.ts';
 import { bearerToken, createSecretCheck, createSignatureCheck, type Guard, unauthorized } from './access.ts';
 import { createKoreTokenCheck } from './kore-token.ts';
-import { memberNames, readNotification } from './notification.ts';
+import { memberNames, readMeta, readNotification } from './notification.ts';
 import { ApiError } from './problem.ts';
 import { SignedBodies } from './replays.ts';
 import { EnqueueAnswer } from './schemas/sessions.ts';
@@ -91,7 +92,7 @@ export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void 
           throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
         }
         const received = { body: bodyOf(request), contentType: request.headers['content-type'], proof };
-        return reply.code(202).send({ results: await takeIn(received, webhook.sessionIdPaths) });
+        return reply.code(202).send({ results: await takeIn(received, webhook) });
       },
     );
   });
@@ -116,7 +117,7 @@ function createIntake({
   defaultBotId,
   metrics,
   log,
-}: WebhookOptions): (received: Received, paths: readonly string[]) => Promise<Results> {
+}: WebhookOptions): (received: Received, webhook: WebhookConfig) => Promise<Results> {
   const signedBodies = new SignedBodies();
 
   /** What became of a session whose signed body was taken in before; `undefined` where it has to be taken in again. */
@@ -127,7 +128,7 @@ function createIntake({
     return session.maybe ? 'already-queued' : undefined;
   }
 
-  return async ({ body, contentType, proof }, paths) => {
+  return async ({ body, contentType, proof }, { sessionIdPaths: paths, metaPaths = [] }) => {
     const received = parse(decodeBody(body), contentType, log);
     const notification = readNotification(received, paths);
     if (notification.kind === 'other-event') {
@@ -143,7 +144,9 @@ function createIntake({
       throw noSession(notification.wrong, paths);
     }
     const { sessionId, botId = defaultBot(defaultBotId), isMaybe } = notification;
-    const session = { sessionId, botId, ...(isMaybe && { maybe: true }) };
+    const meta = readMeta(received, metaPaths);
+    const call = meta && boundedCall({ meta });
+    const session = { sessionId, botId, ...(isMaybe && { maybe: true }), ...(call && { call }) };
     if (proof === 'signed' && signedBodies.has(body)) {
       const outcome = await lookUp(session);
       if (outcome !== undefined) {

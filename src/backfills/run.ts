@@ -1,4 +1,5 @@
 import type { BackfillCounts, BackfillProgress } from '../domain/backfills.ts';
+import type { CallMetadata } from '../domain/call.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { ListedSession, ListingLimits } from '../kore/listings/listing.ts';
 import { manifestKey } from '../storage/layout.ts';
@@ -15,6 +16,8 @@ export interface BackfillTask extends Window {
 export interface MissingSession extends SessionRef {
   /** Whether it is known to have a voicemail. */
   readonly isCertain: boolean;
+  /** What the listing says of the call. */
+  readonly call?: CallMetadata;
 }
 
 /** What became of a batch of sessions. */
@@ -108,7 +111,12 @@ async function dealWith(
 ): Promise<BackfillCounts> {
   const possible: MissingSession[] = listed
     .filter(({ hasVoicemail }) => hasVoicemail !== false)
-    .map(({ sessionId, hasVoicemail }) => ({ botId, sessionId, isCertain: hasVoicemail === true }));
+    .map(({ sessionId, hasVoicemail, call }) => ({
+      botId,
+      sessionId,
+      isCertain: hasVoicemail === true,
+      ...(call && { call }),
+    }));
   const archived = await deps.findArchived(possible, signal);
   const missing = possible.filter((session) => !archived.has(manifestKey(session)));
   const counts = {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep, setInterval as ticks } from 'node:timers/promises';
 import type { ScheduleSpec, WorkConfig } from '../config/config.ts';
 import type { BackfillRequest, ListingSource } from '../domain/backfills.ts';
+import type { createCallFilter } from '../domain/call.ts';
 import type { CompletenessOrder, DayReport } from '../domain/completeness.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { EnqueueResult } from '../domain/requests.ts';
@@ -40,6 +41,8 @@ export interface BackfillWorkerDeps {
   readonly defaultBotId: string;
   /** `SCHEDULES` */
   readonly schedules: readonly ScheduleSpec[];
+  /** Makes of what a listing says of a call what is kept of it (`CALL_METADATA`). */
+  readonly keepCall: ReturnType<typeof createCallFilter>;
   /** Computes what a completeness run asks for. */
   readonly completeness: CompletenessWorker;
   /** Writes the daily digests that are due; left out where nothing is signed. */
@@ -249,13 +252,17 @@ async function work(
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
     async enqueue(missing) {
       const results = await deps.sessions.enqueue(
-        missing.map(({ sessionId, isCertain }) => ({
-          botId,
-          sessionId,
-          priority: 'backfill' as const,
-          missing: true,
-          ...(!isCertain && { maybe: true }),
-        })),
+        missing.map(({ sessionId, isCertain, call }) => {
+          const kept = deps.keepCall(call);
+          return {
+            botId,
+            sessionId,
+            priority: 'backfill' as const,
+            missing: true,
+            ...(!isCertain && { maybe: true }),
+            ...(kept && { call: kept }),
+          };
+        }),
       );
       await note(results.filter(({ outcome }) => outcome !== 'already-archived'));
       return tally(results);

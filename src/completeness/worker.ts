@@ -1,5 +1,6 @@
 import { type CompletenessWorker, listingOf, patiently } from '../backfills/worker.ts';
 import type { CompletenessConfig, KoreConfig } from '../config/config.ts';
+import type { createCallFilter } from '../domain/call.ts';
 import {
   type CompletenessOrder,
   DAY_MS,
@@ -22,6 +23,8 @@ export interface CompletenessWorkerDeps {
   /** Without it there is no daily run. */
   readonly completeness: CompletenessConfig | undefined;
   readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'looksAgain' | 'enqueue'>;
+  /** Makes of what a listing says of a call what is kept of it (`CALL_METADATA`). */
+  readonly keepCall: ReturnType<typeof createCallFilter>;
   readonly archive: ArchiveStore;
   readonly listPage: KoreClient['listPage'];
   readonly notifier: Pick<Notifier, 'reported'> | undefined;
@@ -66,7 +69,7 @@ export function createCompletenessWorker(deps: CompletenessWorkerDeps): Complete
           queue,
           retentionMs,
           now,
-          enqueue: (open) => enqueue(open, queue),
+          enqueue: (open) => enqueue(open, deps),
           save,
         },
         signal,
@@ -87,15 +90,22 @@ function daysOf({ from, to }: CompletenessOrder, now: number, retentionMs: numbe
   return daysBetween(first, to === undefined || to > last ? last : to);
 }
 
-async function enqueue(open: readonly OpenSession[], queue: Pick<SessionQueue, 'enqueue'>): Promise<number> {
+async function enqueue(
+  open: readonly OpenSession[],
+  { queue, keepCall }: Pick<CompletenessWorkerDeps, 'queue' | 'keepCall'>,
+): Promise<number> {
   let queued = 0;
   for (let at = 0; at < open.length; at += BATCH_SIZE) {
-    const requests = open.slice(at, at + BATCH_SIZE).map(({ isCertain, ...session }) => ({
-      ...session,
-      priority: 'backfill' as const,
-      missing: true,
-      ...(!isCertain && { maybe: true }),
-    }));
+    const requests = open.slice(at, at + BATCH_SIZE).map(({ isCertain, call, ...session }) => {
+      const kept = keepCall(call);
+      return {
+        ...session,
+        priority: 'backfill' as const,
+        missing: true,
+        ...(!isCertain && { maybe: true }),
+        ...(kept && { call: kept }),
+      };
+    });
     const results = await queue.enqueue(requests);
     queued += results.filter(({ outcome }) => outcome === 'queued' || outcome === 'requeued').length;
   }

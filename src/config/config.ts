@@ -1,6 +1,7 @@
 /** The configuration, parsed once into one frozen object. The field docs name the variables they come from. */
 
 import type { KeyObject } from 'node:crypto';
+import type { CallMetadataMode } from '../domain/call.ts';
 import type { NotificationEvent } from '../domain/notifications.ts';
 import type { Role } from '../domain/roles.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
@@ -176,6 +177,8 @@ export interface WebhookConfig {
   readonly secrets: readonly string[];
   /** `WEBHOOK_SESSION_ID_PATH`: JSON pointers (RFC 6901) to where the session id may be, the likeliest first. */
   readonly sessionIdPaths: readonly string[];
+  /** `WEBHOOK_META`: JSON pointers to what of a notification goes into the manifest; none with `CALL_METADATA=off`. */
+  readonly metaPaths?: readonly string[] | undefined;
   /** Known where both of its variables are set; then webhooks may carry a token signed by it. */
   readonly app?: KoreApp | undefined;
 }
@@ -251,6 +254,8 @@ export interface Config {
   readonly notify?: NotifyConfig | undefined;
   /** `AUDIT_LOG`; it is written unless this is `false`. */
   readonly auditLog?: boolean;
+  /** `CALL_METADATA`: what is kept of calls; `on` where it is left out. */
+  readonly callMetadata?: CallMetadataMode | undefined;
   /** `COMPLETENESS`: without it, completeness is computed only when somebody asks for it. */
   readonly completeness?: CompletenessConfig | undefined;
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */

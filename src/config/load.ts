@@ -26,11 +26,13 @@ import {
   parseAwsAccount,
   parseBindHost,
   parseBoolean,
+  parseCallMetadata,
   parseDuration,
   parseHosts,
   parseId,
   parseInteger,
   parseLogLevel,
+  parseMetaPointers,
   parseObjectLock,
   parseOnOff,
   parsePointers,
@@ -95,6 +97,7 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
     schedules: settings.optional('SCHEDULES', parseSchedules) ?? [],
     notify: loadNotify(settings, proxy),
     auditLog: settings.withDefault('AUDIT_LOG', parseOnOff),
+    callMetadata: settings.withDefault('CALL_METADATA', parseCallMetadata),
     completeness: loadCompleteness(settings),
     traces: loadTraces(settings, proxy),
     proxy,
@@ -323,9 +326,11 @@ function loadJwt(settings: Settings): JwtConfig | undefined {
 function loadWebhook(settings: Settings, app: KoreApp | undefined): WebhookConfig | undefined {
   const secrets = settings.optional('WEBHOOK_SECRET', parseTokens);
   const sessionIdPaths = settings.withDefault('WEBHOOK_SESSION_ID_PATH', parsePointers);
+  const metaPaths = settings.optional('WEBHOOK_META', parseMetaPointers);
   if (secrets === undefined) return undefined;
   for (const secret of secrets) registerSecret(secret);
-  return { secrets, sessionIdPaths, app };
+  const keepsCalls = settings.withDefault('CALL_METADATA', parseCallMetadata) !== 'off';
+  return { secrets, sessionIdPaths, app, ...(keepsCalls && metaPaths && { metaPaths }) };
 }
 
 function deepFreeze<Value>(value: Value): Value {

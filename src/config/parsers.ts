@@ -1,4 +1,5 @@
 import { BlockList, isIP, isIPv6 } from 'node:net';
+import { CALL_METADATA_MODES, type CallMetadataMode, isSecretName } from '../domain/call.ts';
 import { DEFAULT_ROLE, isRole, ROLES } from '../domain/roles.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
@@ -246,6 +247,16 @@ export function parsePointers(text: string): string[] {
     }
   }
   return pointers;
+}
+
+export const parseCallMetadata: (text: string) => CallMetadataMode = oneOf(...CALL_METADATA_MODES);
+
+/** JSON pointers to what is kept of notifications: never to what is a secret by its name. */
+export function parseMetaPointers(text: string): string[] {
+  const pointers = parsePointers(text);
+  const secret = pointers.find((pointer) => pointer.split('/').some(isSecretName));
+  if (secret === undefined) return pointers;
+  throw new InvalidValue(`${quote(secret)} names a secret, which no manifest may hold`);
 }
 
 export const parseSse: (text: string) => NonNullable<S3Config['sse']> = oneOf(

@@ -272,6 +272,13 @@ export const VARIABLE_GROUPS = [
           'backfills on a timetable, in UTC, each with how far back it looks: `nightly=0 3 * * *\\|48h; weekly=0 4 * * sun\\|14d`; at most once a minute, at most `365d`',
       },
       {
+        name: 'CALL_METADATA',
+        standard: 'on',
+        example: 'hashed',
+        meaning:
+          'what manifests keep of calls (numbers, queue, direction, times, tags, `WEBHOOK_META`), as listings and webhooks tell it: `on`, `off`, or `hashed`: numbers as HMAC-SHA256 under `KORE_CLIENT_SECRET`. Personal data',
+      },
+      {
         name: 'COMPLETENESS',
         example: 'report-only',
         meaning:
@@ -336,6 +343,12 @@ export const VARIABLE_GROUPS = [
         standard: '/sessionId,/metaInfo/sessionId,/data/sessionId,/session/id',
         example: '/sessionId,/metaInfo/sessionId',
         meaning: 'JSON pointers to where a notification may have the session id, the likeliest first',
+      },
+      {
+        name: 'WEBHOOK_META',
+        example: '/metaInfo/customerId,/metaInfo/department',
+        meaning:
+          'JSON pointers to members of a notification that go into the manifest, under `call.meta`; names of secrets (auth, token, password and the like) are refused, and left out of what is below',
       },
     ],
   },

@@ -1,3 +1,5 @@
+import { createHmac } from 'node:crypto';
+
 /**
  * What is known of the call that a session was, where somebody told it without being asked for each session: Kore's
  * listings, or a webhook. Personal data: it is written into manifests, and never logged.
@@ -15,6 +17,30 @@ export interface CallMetadata {
   readonly tags?: readonly string[];
   /** Members of a webhook's body that `WEBHOOK_META` names, by the last part of their pointers. */
   readonly meta?: Readonly<Record<string, unknown>>;
+}
+
+/** What is kept of calls: nothing, all, or all with the numbers hashed. */
+export const CALL_METADATA_MODES = ['on', 'hashed', 'off'] as const;
+export type CallMetadataMode = (typeof CALL_METADATA_MODES)[number];
+
+/**
+ * A function that makes of a call what is kept of it.
+ *
+ * @param key of the hashes (HMAC-SHA256): the same number has the same hash for as long as the key is the same.
+ */
+export function createCallFilter(
+  mode: CallMetadataMode,
+  key: string,
+): (call: CallMetadata | undefined) => CallMetadata | undefined {
+  if (mode === 'off') return () => undefined;
+  if (mode === 'on') return (call) => call;
+  const hashed = (number: string) => `hmac-sha256:${createHmac('sha256', key).update(number).digest('hex')}`;
+  return (call) =>
+    call && {
+      ...call,
+      ...(call.from !== undefined && { from: hashed(call.from) }),
+      ...(call.to !== undefined && { to: hashed(call.to) }),
+    };
 }
 
 /** The most that is kept of a call, as JSON; more is left out, member by member. */

@@ -1,5 +1,6 @@
 /** What may be asked of the sessions in the queue, and what is answered. */
 
+import type { CallMetadata } from './call.ts';
 import type { ErrorCode } from './errors.ts';
 import type { SessionRef } from './session.ts';
 import type { BreakerView, SessionState, SessionView } from './views.ts';
@@ -17,6 +18,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly maybe?: boolean;
   /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
   readonly missing?: boolean;
+  /** What is known of the call; it is in the queue until the session is archived. */
+  readonly call?: CallMetadata;
 }
 
 /** A session with the outcome of queueing it. */

@@ -21,6 +21,8 @@ export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> 
    * @throws LockLostError when the job is no longer this worker's.
    */
   saveProgress(progress: Progress): Promise<void>;
+  /** Replaces the data of the job, as where something in it is to be in the queue no longer. */
+  replaceData(data: Data): Promise<void>;
   /**
    * Makes sure that the job is still this worker's, as whoever is about to write for it must.
    * @throws LockLostError when it is not; `signal` is aborted then as well.
@@ -320,6 +322,7 @@ export class Consumer<
         if (!(await this.#backend.saveProgress(this.#queueName, id, token, progress))) lock.lose();
         lock.lost.throwIfAborted();
       },
+      replaceData: (data) => job.updateData(data),
       assertOwned: () => lock.assertHeld(),
     };
   }

@@ -41,13 +41,14 @@ export function priorityOf(request: EnqueueRequest): number {
   return request.priority === 'backfill' ? BACKFILL_PRIORITY : 0;
 }
 
-/** The data of a job: the ids of its session and how it is to be worked on, and nothing else. */
+/** The data of a job: the ids of its session, how it is to be worked on, and what is known of the call. */
 export function dataOf(request: EnqueueRequest): SessionJobData {
   return {
     ...ids(request),
     ...(request.force && { force: true, forcedAt: Date.now() }),
     ...(request.priority === 'backfill' && { backfill: true }),
     ...(request.maybe && { maybe: true }),
+    ...(request.call && { call: request.call }),
   };
 }
 

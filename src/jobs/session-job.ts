@@ -1,4 +1,5 @@
 import type { JobState } from 'bullmq';
+import type { CallMetadata } from '../domain/call.ts';
 import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type {
@@ -11,7 +12,7 @@ import type {
   TransferProgress,
 } from '../domain/views.ts';
 
-/** What lies in the queue for a session: its ids and options, and nothing else, ever. */
+/** What lies in the queue for a session: its ids and options, and what is known of the call until it is archived. */
 export interface SessionJobData extends SessionRef {
   /** Archive again although the archive has it. */
   readonly force?: boolean;
@@ -23,6 +24,8 @@ export interface SessionJobData extends SessionRef {
   readonly maybe?: boolean;
   /** What `maybe` was called before: jobs of that time may still be in the queue. */
   readonly candidate?: boolean;
+  /** Personal data: goes into the manifest, and from here once that is written. */
+  readonly call?: CallMetadata;
 }
 
 /** What a job returns: nothing where the job only looked for a transcript. */

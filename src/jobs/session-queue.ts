@@ -19,7 +19,15 @@ import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/ba
 import { errorListener } from './backends/connection-log.ts';
 import { answered } from './deadline.ts';
 import { dataOf, ids, JOB_OPTIONS, newJob, OWN_TRACE, priorityOf } from './new-job.ts';
-import { BULLMQ_STATES, isMaybe, jobId, jobProgress, type SessionJob, sessionState } from './session-job.ts';
+import {
+  BULLMQ_STATES,
+  isMaybe,
+  jobId,
+  jobProgress,
+  type SessionJob,
+  type SessionJobData,
+  sessionState,
+} from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
 import { SessionStats } from './session-stats.ts';
 
@@ -373,7 +381,11 @@ export class SessionQueue {
     if (request) {
       // Who knew that it has a voicemail knew more.
       const staysCertain = request.maybe === true && !isMaybe(job.data);
-      await job.updateData({ ...dataOf(request), ...(staysCertain && { maybe: false }) });
+      await job.updateData({
+        ...dataOf(request),
+        ...(staysCertain && { maybe: false }),
+        ...callOf(request, job.data),
+      });
       // A finished job is in no line; this is its place in the one it is put back into.
       await job.changePriority({ priority: priorityOf(request) });
     }
@@ -413,16 +425,24 @@ export class SessionQueue {
     const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
     const isForced = request.force === true && job.data.force !== true;
     const isCertain = !request.maybe && isMaybe(job.data);
-    if (isUrgent || isForced || isCertain) {
+    const isTold = request.call !== undefined && job.data.call === undefined;
+    if (isUrgent || isForced || isCertain || isTold) {
       await job.updateData({
         ...job.data,
         ...(isUrgent && { backfill: false }),
         ...(isCertain && { maybe: false }),
         ...(isForced && { force: true, forcedAt: Date.now() }),
+        ...callOf(request, job.data),
       });
     }
     if (isUrgent && job.priority > 0) await job.changePriority({ priority: 0 });
   }
+}
+
+/** What is known of a call: the latest that was told. */
+function callOf(request: EnqueueRequest, before: Pick<SessionJobData, 'call'>): Pick<SessionJobData, 'call'> {
+  const call = request.call ?? before.call;
+  return call ? { call } : {};
 }
 
 /** Awaited transcripts have a queue of their own: they are no sessions, and never get in their way. */

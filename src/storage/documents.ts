@@ -4,6 +4,7 @@
  */
 
 import { z } from 'zod';
+import type { CallMetadata } from '../domain/call.ts';
 import { VoicemailError } from '../domain/errors.ts';
 import type { Integrity, TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
@@ -189,10 +190,18 @@ export interface ManifestFacts {
   readonly archivedAt: Date;
   readonly recordings: readonly ManifestRecording[];
   readonly transcript: ManifestTranscript;
+  /** What is known of the call. */
+  readonly call?: CallMetadata | undefined;
 }
 
 /** Makes `manifest.json` of a session that has none. */
-export function buildManifest({ session, archivedAt, recordings, transcript }: ManifestFacts): Manifest {
+export function buildManifest({
+  session,
+  archivedAt,
+  recordings,
+  transcript,
+  call,
+}: ManifestFacts): Manifest {
   return {
     schemaVersion: SCHEMA_VERSION,
     sessionId: session.sessionId,
@@ -200,6 +209,7 @@ export function buildManifest({ session, archivedAt, recordings, transcript }: M
     archivedAt: archivedAt.toISOString(),
     recordings: [...recordings],
     transcript,
+    ...(call && { call }),
     revision: 1,
     archiver: { version: VERSION },
   };

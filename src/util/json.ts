@@ -7,6 +7,7 @@ declare global {
     ): unknown;
     /** An object that `JSON.stringify` writes as this text of a number, string, boolean or null. */
     rawJSON(text: string): object;
+    isRawJSON(value: unknown): boolean;
   }
 }
 

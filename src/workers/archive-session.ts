@@ -1,3 +1,4 @@
+import type { CallMetadata } from '../domain/call.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { SessionResult, TransferProgress } from '../domain/views.ts';
@@ -31,6 +32,8 @@ export interface SessionTask extends SessionRef {
   readonly isMaybe?: boolean;
   /** Archive recordings that the container says are cut, as `suspect`: waiting for whole ones is over. */
   readonly settleDoubt?: boolean;
+  /** What is known of the call, for the manifest. */
+  readonly call?: CallMetadata;
 }
 
 /** Everything archiving depends on. */
@@ -105,7 +108,7 @@ export async function archiveSession(
   );
   const missing = [...failed, ...vanished(voicemail, saved, failed, partial, deps.now())];
   const recordings = [...saved, ...known.filter((entry) => !saved.some(({ key }) => key === entry.key))];
-  const found = { recordings, alsoAt, messages: voicemail.transcriptions };
+  const found = { recordings, alsoAt, messages: voicemail.transcriptions, call: task.call };
   const mode = task.force ? 'replace' : 'add';
   const isNew = !archived && !task.force;
   if (missing.length === 0) {

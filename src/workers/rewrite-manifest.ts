@@ -2,6 +2,7 @@
 
 import { hash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
+import type { CallMetadata } from '../domain/call.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import {
@@ -28,6 +29,8 @@ const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
 export interface Found extends RecordingChanges {
   /** As received from Kore; empty where there are none (yet). */
   readonly messages: readonly unknown[];
+  /** What is known of the call; what a manifest says of it stays unless it is written anew by force. */
+  readonly call?: CallMetadata | undefined;
 }
 
 /** What becomes of a manifest that is there. */
@@ -169,6 +172,7 @@ function ownOrNothing<Document extends SessionRef>(
 
 interface Contents extends RecordingChanges {
   readonly transcript: ManifestTranscript;
+  readonly call?: CallMetadata | undefined;
 }
 
 /** The next revision; `before` itself where it says all that already. */
@@ -178,10 +182,10 @@ function changedManifest(
   found: Contents,
   { mode, now }: RewriteOptions,
 ): Manifest {
-  const { recordings, transcript } = found;
-  if (!before) return buildManifest({ session, archivedAt: now, recordings, transcript });
+  const { recordings, transcript, call } = found;
+  if (!before) return buildManifest({ session, archivedAt: now, recordings, transcript, call });
   const isSameTranscript = sameTranscript(before.transcript, transcript);
-  const changes = { ...(!isSameTranscript && { transcript }) };
+  const changes = { ...(!isSameTranscript && { transcript }), ...(call && { call }) };
   if (mode === 'replace') {
     const replaced = withReplaced(before.recordings, recordings);
     return nextRevision(before, {
@@ -202,10 +206,10 @@ function changedPartial(
   found: Contents & { readonly missing: readonly MissingRecording[] },
   { mode, now }: Pick<RewriteOptions, 'mode' | 'now'>,
 ): PartialManifest {
-  const { recordings, transcript } = found;
+  const { recordings, transcript, call } = found;
   if (!before) {
     return {
-      ...buildManifest({ session, archivedAt: now, recordings, transcript }),
+      ...buildManifest({ session, archivedAt: now, recordings, transcript, call }),
       missing: [...found.missing],
     };
   }

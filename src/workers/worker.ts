@@ -282,6 +282,9 @@ async function handleSession(
     archiveSession(task, { ...deps, store, onProgress: (transfer) => progress.update(transfer) }, signal),
   ).finally(() => progress.end());
   if (result === 'erased') return { kind: 'forget' };
+  // In the manifest now, or not wanted any more: the queue is to hold nobody's number for longer than it has to.
+  const { call, ...rest } = data;
+  if (call) await job.replaceData(rest);
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
   const isDoubtful = manifest.recordings.some(isInDoubt);
   const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };

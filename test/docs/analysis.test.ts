@@ -23,6 +23,8 @@ const IN_FEBRUARY = idOf('2026-02-01T00:00:00Z', 'a4');
 const WITHOUT_TRANSCRIPT = idOf('2026-01-20T12:00:00Z', 'a5');
 const OF_THE_OTHER_BOT = idOf('2026-01-15T12:00:00Z', 'a6');
 const UNDATED = '20260115';
+const MISSED_TWICE = idOf('2026-01-16T08:00:00Z', 'a7');
+const MISSED_AGAIN = idOf('2026-01-16T09:00:00Z', 'a8');
 
 let setup: Setup;
 let running: Pipeline[] = [];
@@ -37,6 +39,10 @@ beforeAll(async () => {
   first.sandbox.addSession({ sessionId: ON_THE_LAST, transcription: 'Where\nis the "refund", Zoë? {ü}' });
   first.sandbox.addSession({ sessionId: IN_FEBRUARY, transcription: 'A refund in February.' });
   first.sandbox.addSession({ sessionId: WITHOUT_TRANSCRIPT });
+  for (const sessionId of [MISSED_TWICE, MISSED_AGAIN]) first.sandbox.addSession({ sessionId });
+  const call = { from: '+15550100', to: '+15550199', queue: 'Claims' };
+  await first.request({ sessionId: MISSED_TWICE, call }, { sessionId: MISSED_AGAIN, call });
+  for (const id of [MISSED_TWICE, MISSED_AGAIN]) await first.ends(id);
   first.sandbox.addSession({ sessionId: UNDATED, transcription: 'A refund at some time.' });
   second.sandbox.addSession({ sessionId: OF_THE_OTHER_BOT, transcription: 'A refund of another bot.' });
   const ids = [ON_THE_FIRST, MID_MONTH, ON_THE_LAST, IN_FEBRUARY, WITHOUT_TRANSCRIPT, UNDATED];
@@ -52,9 +58,9 @@ afterAll(async () => {
 });
 
 /** The query of docs/archive.md, over this archive and about this bot; other changes are for the caller to make. */
-async function readmeQuery(botId: string): Promise<string> {
-  const [, query = ''] =
-    /## Search the transcripts\n.*?```sql\n(.*?)```/s.exec(await readFile(GUIDE, 'utf8')) ?? [];
+async function readmeQuery(botId: string, heading = 'Search the transcripts'): Promise<string> {
+  const [, section = ''] = (await readFile(GUIDE, 'utf8')).split(`## ${heading}\n`);
+  const [, query = ''] = /```sql\n(.*?)```/s.exec(section) ?? [];
   expect(query).toContain("'data/archive/");
   expect(query).toContain("'st-...'");
   if (setup.archive.target.kind !== 'file') throw new Error('an archive in a directory was asked for');
@@ -87,6 +93,14 @@ test('the query of docs/archive.md finds what was said to a bot between two date
   );
   expect(await ask(await readmeQuery(OTHER_BOT))).toEqual([
     expect.objectContaining({ session_id: OF_THE_OTHER_BOT, said: 'A refund of another bot.' }),
+  ]);
+});
+
+test('the query of missed calls counts them by number and day', async () => {
+  const rows = await ask(await readmeQuery(BOT, 'Missed calls by number and day'));
+
+  expect(rows.filter(({ number }) => number !== null)).toEqual([
+    { date: '2026-01-16', number: '+15550100', calls: '2' },
   ]);
 });
 

@@ -1,0 +1,163 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src/domain/completeness.ts';
+import { openRuntime, type Runtime } from '../../src/runtime.ts';
+import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
+import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { readManifest } from '../../src/storage/documents.ts';
+import { openStore } from '../../src/storage/open.ts';
+import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
+import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
+
+const TIMEOUT_MS = 60_000;
+const signal = new AbortController().signal;
+
+let queue: TestQueue;
+const closers: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  queue = await createTestQueue('redis');
+});
+
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+afterAll(() => queue.remove());
+
+interface World {
+  readonly sandbox: Sandbox;
+  readonly runtime: Runtime;
+  readonly directory: string;
+  compute(order?: Partial<CompletenessOrder>): Promise<DayReport>;
+  ended(...sessionIds: string[]): Promise<void>;
+}
+
+const DAY = dayOf(Date.now() - 3 * DAY_MS);
+
+/** A session of {@link DAY}. */
+function idAt(minute: number): string {
+  return makeSessionId(new Date(Date.parse(DAY) + minute * 60_000));
+}
+
+async function open(environment: Readonly<Record<string, string>> = {}): Promise<World> {
+  const sandbox = await startSandbox();
+  closers.push(() => sandbox.close());
+  const { path, remove } = await temporaryDirectory();
+  closers.push(remove);
+  const { config, kore } = testConfig(
+    { ...sandboxEnvironment(sandbox), ...environment, ARCHIVE_URL: `file:${path}` },
+    queue.config,
+  );
+  const runtime = await openRuntime(config, silent);
+  closers.push(() => runtime.close());
+  const worker = runtime.startWorker(kore);
+  closers.push(() => worker.stop());
+  await worker.ready();
+  return {
+    sandbox,
+    runtime,
+    directory: path,
+    async compute(order = {}) {
+      const { id } = await runtime.completeness.start({ botId: sandbox.botId, from: DAY, to: DAY, ...order });
+      const run = await vi.waitUntil(
+        async () => {
+          const now = await runtime.completeness.run(id);
+          return now?.state === 'completed' || now?.state === 'failed' ? now : undefined;
+        },
+        { timeout: TIMEOUT_MS, interval: 50 },
+      );
+      const [day] = run.days;
+      if (!day) throw new Error(`no day was computed: ${JSON.stringify(run)}`);
+      return day;
+    },
+    async ended(...sessionIds) {
+      for (const sessionId of sessionIds) {
+        await vi.waitUntil(
+          async () => {
+            const view = await runtime.operations.view({ botId: sandbox.botId, sessionId });
+            return view === undefined || view.state === 'archived';
+          },
+          { timeout: TIMEOUT_MS, interval: 50 },
+        );
+      }
+    },
+  };
+}
+
+describe('a completeness run', () => {
+  it('archives what is missing, remembers who has no voicemail, and then calls the day complete', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const { sandbox, compute, ended } = await open();
+    const withVoicemail = sandbox.addSession({ sessionId: idAt(10), transcription: 'Hello.' });
+    const without = sandbox.addSession({ sessionId: idAt(20), recordings: [] });
+
+    // The sessions history does not tell which sessions have a voicemail.
+    const first = await compute({ write: true });
+    expect(first).toMatchObject({ listed: 2, unknown: 2, missing: 0, queued: 2, complete: false });
+    expect(first.basis).toMatchObject({ source: 'sessions', withFlag: 0 });
+    await ended(withVoicemail, without);
+
+    const asked = sandbox.calls.filter(({ route }) => route === 'voicemail').length;
+    const second = await compute({ write: true });
+    expect(second).toMatchObject({ listed: 2, archived: 1, withoutVoicemail: 1, queued: 0 });
+    expect(second).toMatchObject({ complete: true, reasons: [] });
+    expect(sandbox.calls.filter(({ route }) => route === 'voicemail').length).toBe(asked);
+  });
+
+  it('says that Kore could not be listed, and leaves a report that saw the day', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const { sandbox, runtime, compute } = await open();
+    const lost = sandbox.addSession({ sessionId: idAt(30) });
+    const seen = await compute({ write: true, reportOnly: true });
+    expect(seen).toMatchObject({ listed: 1, unknown: 1 });
+
+    sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
+    const unseen = await compute({ write: true, reportOnly: true });
+    expect(unseen).toMatchObject({
+      complete: false,
+      // What was listed before is known all the same.
+      listed: 1,
+      reasons: ['listing-failed', 'unknown'],
+      error: { code: 'KORE_UNAUTHORIZED' },
+    });
+    const written = await runtime.completeness.reports(sandbox.botId, [DAY]);
+    expect(written).toEqual([seen]);
+    expect(await runtime.operations.view({ botId: sandbox.botId, sessionId: lost })).toBeUndefined();
+  });
+
+  it('says of a day that nobody computed that it is not computed', async () => {
+    const { sandbox, runtime } = await open();
+
+    const [report] = await runtime.completeness.reports(sandbox.botId, [DAY]);
+
+    expect(report).toMatchObject({ date: DAY, complete: false, reasons: ['not-computed'] });
+  });
+});
+
+describe('call metadata', () => {
+  it.each([
+    ['on', { startedAt: new Date(Date.parse(DAY) + 40 * 60_000).toISOString() }],
+    ['off', undefined],
+  ])(
+    'of the listing goes into the manifest, and out of the queue: CALL_METADATA=%s',
+    {
+      timeout: TIMEOUT_MS,
+    },
+    async (mode, call) => {
+      const { sandbox, runtime, directory, compute, ended } = await open({ CALL_METADATA: mode });
+      const sessionId = sandbox.addSession({ sessionId: idAt(40), transcription: 'Hello.' });
+      const session = { botId: sandbox.botId, sessionId };
+      await compute();
+      await ended(sessionId);
+
+      const store = openStore({ kind: 'file', directory });
+      const manifest = await readManifest(session, store, signal);
+      await store.close();
+      expect(manifest?.call).toEqual(call);
+      const job = await runtime.queue.bullmq.sessions.getJob(`${session.botId}.${sessionId}`);
+      expect(job?.data).not.toHaveProperty('call');
+    },
+  );
+});
