@@ -79,6 +79,8 @@ function createProgram(context: CliContext): Command {
     .helpOption('-h, --help', 'write this help')
     .helpCommand('help [command]', 'write the help of a command')
     .configureHelp({ showGlobalOptions: false })
+    // Its errors quote arguments, which may come from a list.
+    .configureOutput({ writeErr: (text) => context.say(text) })
     .showHelpAfterError('Run it with --help to see what it takes.')
     .addHelpText('after', EXAMPLES)
     .exitOverride();

@@ -34,6 +34,18 @@ describe.concurrent('the program', () => {
     expect([code, stdout]).toEqual([2, '']);
   });
 
+  it.each([
+    ['an id', ['enqueue', 'a\u001b[2Jb\u009b1m']],
+    ['a time', ['verify', '--from', '\u001b]0;title\u0007']],
+    ['a command', ['\u001b[31mstart']],
+  ])('quotes %s without what a terminal would obey', async (_what, args) => {
+    const { code, stderr } = await runCli(args);
+
+    expect(code).toBe(2);
+    expect(stderr).toContain('\ufffd');
+    expect(stderr).not.toMatch(/[^\P{Cc}\n]/u);
+  });
+
   it('asks what a misspelt variable was meant to be, before it goes by a default', async () => {
     const { code, stdout, stderr } = await runCli(['start'], {
       env: { ...KORE, ARCHIVE_URI: 's3://voicemails' },
