@@ -197,24 +197,31 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await queue.stats()).states).toMatchObject({ queued: 1, failed: 0 });
     });
 
-    it('asks the archive about sessions that it does not know, unless they are forced', async () => {
+    it('asks about sessions that it does not know whether there is nothing to do', async () => {
       const asked: string[] = [];
-      const isArchived = async ({ sessionId }: EnqueueRequest) => {
-        asked.push(sessionId);
-        return sessionId === 'old';
+      const isDone = async ({ sessionId, force }: EnqueueRequest) => {
+        asked.push(`${sessionId}${force ? ' by force' : ''}`);
+        return sessionId === 'old' || sessionId === 'erased';
       };
       await enqueue(session('known'));
       const results = await queue.enqueue(
-        [session('old'), session('new'), session('known'), { ...session('forced'), force: true }],
-        isArchived,
+        [
+          session('old'),
+          session('new'),
+          session('known'),
+          { ...session('forced'), force: true },
+          { ...session('erased'), force: true },
+        ],
+        isDone,
       );
       expect(results.map(({ outcome }) => outcome)).toEqual([
         'already-archived',
         'queued',
         'already-queued',
         'queued',
+        'already-archived',
       ]);
-      expect(asked).toEqual(['old', 'new']);
+      expect(asked).toEqual(['old', 'new', 'forced by force', 'erased by force']);
       expect(await queue.view(session('old'))).toBeUndefined();
     });
 
@@ -533,6 +540,45 @@ describeOnEachQueue('the queue of sessions', (kind) => {
         });
         return ARCHIVED;
       });
+    });
+  });
+
+  describe('forgets', () => {
+    it('a session in whichever state, with what it remembers and the look for its transcript', async () => {
+      await enqueue(session('archived'), session('failed'), session('waiting'));
+      await work(3, async (job) => {
+        await job.saveProgress({ transfer: { recordings: 1, recordingsDone: 0, bytes: 7 } });
+        if (job.data.sessionId === 'archived') return ARCHIVED;
+        if (job.data.sessionId === 'failed') return { kind: 'fail', reason: 'RECORDING_EMPTY: empty' };
+        return { kind: 'wait', until: Date.now() + 3_600_000 };
+      });
+      await queue.awaitTranscript(session('archived'), 3_600_000);
+      await enqueue(session('queued'));
+      for (const id of ['archived', 'failed', 'waiting', 'queued', 'never known']) {
+        expect(await queue.forget(session(id))).toBe(true);
+        expect(await queue.view(session(id))).toBeUndefined();
+      }
+      const { states, transcriptsPending } = await queue.stats();
+      expect({ ...states, transcriptsPending }).toEqual({
+        queued: 0,
+        active: 0,
+        waiting: 0,
+        archived: 0,
+        failed: 0,
+        transcriptsPending: 0,
+      });
+    });
+
+    it('none that a worker has in hand, and says so, until it lets go of it', async () => {
+      await enqueue(session('a'));
+      const inHand: boolean[] = [];
+      await work(1, async () => {
+        inHand.push(await queue.forget(session('a')));
+        return ARCHIVED;
+      });
+      expect(inHand).toEqual([false]);
+      expect((await queue.view(session('a')))?.state).toBe('archived');
+      expect(await queue.forget(session('a'))).toBe(true);
     });
   });
 
