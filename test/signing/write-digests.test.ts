@@ -1,0 +1,183 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { verifySignatures } from '../../src/audit/verify-signatures.ts';
+import type { SessionRef } from '../../src/domain/session.ts';
+import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
+import { publicKeys } from '../../src/signing/signatures.ts';
+import { parseManifest, serialize } from '../../src/storage/documents.ts';
+import { manifestKey } from '../../src/storage/layout.ts';
+import { put } from '../support/archived-sessions.ts';
+import { temporaryDirectory } from '../support/services.ts';
+import { newSigningKey, SignedArchive } from '../support/signed-archive.ts';
+import { sha256 } from '../support/storage-bodies.ts';
+
+const never = new AbortController().signal;
+const june = (day: number, hour = 12, minute = 0) => new Date(Date.UTC(2026, 5, day, hour, minute));
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let archive: SignedArchive;
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  archive = new SignedArchive(directory.path);
+});
+afterEach(() => directory.remove());
+
+async function digestOf(date: string): Promise<Digest> {
+  const digest = parseDigest(await archive.read(digestKey(date)));
+  if (!digest) throw new Error(`${date} has a digest`);
+  return digest;
+}
+
+async function findings(now: Date, keys = [archive.key]): Promise<string[]> {
+  const found: string[] = [];
+  const deps = {
+    store: archive.plain,
+    keys: publicKeys(keys.map(({ publicKey }) => publicKey)),
+    concurrency: 4,
+    now: () => now,
+    onFinding: async ({ kind, key }: { kind: string; key: string }) => void found.push(`${kind} ${key}`),
+  };
+  await verifySignatures({ kind: 'archive' }, deps, never);
+  return found.sort();
+}
+
+/** What was archived before there was a key. */
+async function archiveUnsigned(at: Date): Promise<SessionRef> {
+  const session = await archive.archive(at);
+  const { signature: _, ...manifest } = parseManifest(await archive.read(manifestKey(session)), 'k');
+  await put(archive.plain, manifestKey(session), serialize(manifest));
+  await archive.age(manifestKey(session), at);
+  return session;
+}
+
+describe('daily digests', () => {
+  it('say what was added, replaced and erased, with the hashes before and after', async () => {
+    const [one, two] = [await archive.archive(june(1)), await archive.archive(june(1))];
+    const before = sha256(await archive.read(manifestKey(one)));
+    await archive.digest(june(2, 0, 15));
+    await archive.revise(one, june(2));
+    const gone = sha256(await archive.read(manifestKey(two)));
+    await archive.erase(two, june(2));
+    await archive.digest(june(3, 0, 15));
+    const first = await archive.read(digestKey('2026-06-01'));
+    const digest = await digestOf('2026-06-02');
+    expect(digest).toMatchObject({
+      previous: { date: '2026-06-01', sha256: sha256(first) },
+      coversTo: june(3, 0, 15).toISOString(),
+      signature: { kid: archive.key.kid },
+    });
+    const at = june(2).toISOString();
+    expect(digest.entries).toEqual([
+      expect.objectContaining({
+        event: 'replaced',
+        key: manifestKey(one),
+        revision: 2,
+        sha256: sha256(await archive.read(manifestKey(one))),
+        previousSha256: before,
+        at,
+      }),
+      expect.objectContaining({
+        event: 'erased',
+        key: manifestKey(two),
+        revision: 1,
+        previousSha256: gone,
+        at,
+      }),
+    ]);
+  });
+
+  it('are written once: again, and by two at once', async () => {
+    await archive.archive(june(1));
+    const runs = await Promise.all([archive.digest(june(2, 0, 15)), archive.digest(june(2, 0, 16))]);
+    expect(runs.flatMap(({ written }) => written.map(({ date }) => date))).toEqual(['2026-06-01']);
+    expect((await archive.digest(june(2, 12))).written).toEqual([]);
+    expect(await findings(june(2))).toEqual([]);
+  });
+
+  it('are made up for, each day with what happened on it', async () => {
+    await archive.archive(june(1));
+    await archive.digest(june(2, 0, 15));
+    const [second, fourth] = [await archive.archive(june(2)), await archive.archive(june(4))];
+    const { written } = await archive.digest(june(5, 9));
+    expect(written.map(({ date, entries }) => [date, entries])).toEqual([
+      ['2026-06-02', 1],
+      ['2026-06-03', 0],
+      ['2026-06-04', 1],
+    ]);
+    expect((await digestOf('2026-06-02')).entries.map(({ key }) => key)).toEqual([manifestKey(second)]);
+    expect((await digestOf('2026-06-04')).entries.map(({ key }) => key)).toEqual([manifestKey(fourth)]);
+    expect(await findings(june(6))).toEqual([]);
+  });
+
+  it('lose nothing when the process ends between two of them', async () => {
+    await archive.archive(june(1));
+    await archive.digest(june(2, 0, 15));
+    await archive.archive(june(2));
+    const third = await archive.archive(june(3));
+    await archive.digest(june(5, 9));
+    // As if only the first of three had been written.
+    for (const date of ['2026-06-03', '2026-06-04']) await archive.remove(digestKey(date));
+    await archive.digest(june(6, 9));
+    expect((await digestOf('2026-06-03')).entries.map(({ key }) => key)).toEqual([manifestKey(third)]);
+    expect(await findings(june(6))).toEqual([]);
+  });
+
+  it('know what was archived long ago when it is archived again, erased or repaired', async () => {
+    const [again, gone, lost] = [
+      await archive.archive(june(1)),
+      await archive.archive(june(1)),
+      await archive.archive(june(1)),
+    ];
+    for (const day of [2, 3, 4, 5]) await archive.digest(june(day, 0, 15));
+    await archive.revise(again, june(20));
+    await archive.erase(gone, june(20));
+    await archive.remove(manifestKey(lost));
+    await archive.archive(june(20), lost);
+    await archive.digest(june(21, 0, 15));
+    const { entries } = await digestOf('2026-06-20');
+    expect(Object.fromEntries(entries.map(({ key, event }) => [key, event]))).toEqual({
+      [manifestKey(again)]: 'replaced',
+      [manifestKey(gone)]: 'erased',
+      [manifestKey(lost)]: 'replaced',
+    });
+    expect(await findings(june(21))).toEqual([]);
+  });
+
+  it('begin with all that is there, signed or not; what is not signed later is not taken', async () => {
+    const old = await archiveUnsigned(june(1));
+    expect(await findings(june(1))).toEqual([`forged ${archive.plain.fullKey(manifestKey(old))}`]);
+    expect(await archive.digest(june(2, 0, 15))).toMatchObject({ written: [{ entries: 1 }], refused: 0 });
+    expect(await findings(june(2))).toEqual([]);
+    const late = await archiveUnsigned(june(2));
+    expect(await archive.digest(june(3, 0, 15))).toMatchObject({ written: [{ entries: 0 }], refused: 1 });
+    expect(await findings(june(3))).toEqual([`forged ${archive.plain.fullKey(manifestKey(late))}`]);
+  });
+
+  it('go on with another key; then both are needed to verify', async () => {
+    const before = archive.key;
+    const one = await archive.archive(june(1));
+    await archive.digest(june(2, 0, 15));
+    const two = await archive.archive(june(2, 9));
+    archive.key = newSigningKey();
+    await archive.archive(june(2, 15));
+    await archive.revise(one, june(2, 15));
+    expect(await archive.digest(june(3, 0, 15))).toMatchObject({ written: [{ entries: 3 }], refused: 0 });
+    expect(await findings(june(3), [before, archive.key])).toEqual([]);
+    expect(await findings(june(3))).toEqual(
+      [
+        `forged ${archive.plain.fullKey(digestKey('2026-06-01'))}`,
+        `forged ${archive.plain.fullKey(manifestKey(two))}`,
+      ].sort(),
+    );
+  });
+
+  it('do not go on from a digest that was changed', async () => {
+    await archive.archive(june(1));
+    await archive.digest(june(2, 0, 15));
+    const bytes = await archive.read(digestKey('2026-06-01'));
+    await put(archive.plain, digestKey('2026-06-01'), bytes.toString().replace('"added"', '"erased"'));
+    await expect(archive.digest(june(3, 0, 15))).rejects.toMatchObject({
+      code: 'ARCHIVE_CONFLICT',
+      hint: expect.stringContaining('--public-key'),
+    });
+  });
+});
