@@ -121,11 +121,14 @@ const BATCH_SIZE = 1_000;
 
 /** The sessions that archiving again may fix, each once. */
 export class BrokenSessions {
-  readonly #sessions = new Map<string, SessionRef>();
+  readonly #sessions = new Map<string, SessionRef & { readonly force: boolean }>();
 
-  add({ repairable, sessionId, botId }: Finding): void {
+  add({ kind, repairable, sessionId, botId }: Finding): void {
     if (!repairable || sessionId === undefined || botId === undefined) return;
-    this.#sessions.set(`${botId}.${sessionId}`, { sessionId, botId });
+    const id = `${botId}.${sessionId}`;
+    // What is saved of a session is sound: only the rest is to be tried again.
+    const force = kind !== 'partial' || this.#sessions.get(id)?.force === true;
+    this.#sessions.set(id, { sessionId, botId, force });
   }
 
   get size(): number {
@@ -134,7 +137,8 @@ export class BrokenSessions {
 
   /**
    * Queues them behind live sessions. Each takes the place of what is archived of it, but only once Kore has shown
-   * that it still has it: otherwise all stays as it is.
+   * that it still has it: otherwise all stays as it is. Of one that is saved in part, and sound so far, only the rest is
+   * tried again.
    */
   async enqueue(operations: Pick<Operations, 'enqueue'>, signal: AbortSignal): Promise<RepairCounts> {
     const sessions = [...this.#sessions.values()];
@@ -143,7 +147,7 @@ export class BrokenSessions {
       signal.throwIfAborted();
       const batch = sessions.slice(at, at + BATCH_SIZE);
       const results = await operations.enqueue(
-        batch.map((session) => ({ ...session, force: true, priority: 'backfill' as const })),
+        batch.map((session) => ({ ...session, priority: 'backfill' as const })),
       );
       alreadyQueued += results.filter(({ outcome }) => outcome === 'already-queued').length;
     }

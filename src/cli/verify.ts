@@ -96,8 +96,8 @@ meanwhile. Nothing is ever deleted. A session of which nothing at all is left ca
 With dates, only the partitions of those dates are listed; sessions without a date ("undated", whose ids don't tell
 it) and foreign objects elsewhere are looked at only when no dates are given. --repair queues sessions behind live
 ones, as "enqueue --backfill --force" does: they are fixed while Kore still has them, and left as they are when it
-has not. What may not be read (rights, or a storage class to restore it from) is not queued. The exit code is 1 when
-anything was found, repaired or not.
+has not. Of a session that is saved in part only the rest is tried again. What may not be read (rights, or a storage
+class to restore it from) is not queued. The exit code is 1 when anything was found, repaired or not.
 
 Examples:
   $ voicemail-archiver verify

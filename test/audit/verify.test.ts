@@ -13,7 +13,7 @@ import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { writeTombstone } from '../../src/storage/companions.ts';
 import { serialize } from '../../src/storage/documents.ts';
-import { newProbeDirectory } from '../../src/storage/keys.ts';
+import { BREAKER_PROBE_KEY, newProbeDirectory } from '../../src/storage/keys.ts';
 import { manifestKey, partialManifestKey, sessionPrefix, tombstoneKey } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
@@ -491,8 +491,11 @@ describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
       'other/deep/down',
     ];
     for (const key of foreign) await put(store, key, 'x');
-    // What `doctor` writes is not foreign.
+    // What `doctor` and workers write to find out whether they may, and records of the whole are not foreign.
     await put(store, `${newProbeDirectory()}object`, 'x');
+    await put(store, BREAKER_PROBE_KEY, 'x');
+    for (const name of ['audit', 'completeness', 'digests'])
+      await put(store, `${name}/2026-05-03.json`, '{}');
     if (archive.target.kind === 'file') {
       const { directory } = archive.target;
       await mkdir(join(directory, '.tmp'), { recursive: true });

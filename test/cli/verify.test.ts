@@ -200,6 +200,35 @@ describe('verify --repair', () => {
     await vi.waitUntil(isSo, { interval: 20, timeout: 60_000 });
   };
 
+  it('tries only the rest of a session that is saved in part', { timeout: 120_000 }, async () => {
+    const { botId } = sandbox;
+    const page = { page: 'html', times: Number.POSITIVE_INFINITY } as const;
+    const sessionId = sandbox.addSession({
+      recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav', mediaFaults: [page] }],
+      transcription: 'Please call me back.',
+    });
+    await runtime.operations.enqueue([{ botId, sessionId }]);
+    const isPartial = async () =>
+      (await runtime.operations.view({ botId, sessionId }))?.error?.code === 'RECORDING_NOT_AUDIO';
+    await vi.waitUntil(isPartial, { interval: 20, timeout: 60_000 });
+    // As if it had failed long ago, and the queue had forgotten it.
+    await vi.waitUntil(async () => (await runtime.operations.cancel({ botId, sessionId })) === 'cancelled', {
+      interval: 20,
+      timeout: 60_000,
+    });
+    const media = () =>
+      sandbox.calls.filter((call) => call.route === 'media' && call.sessionId === sessionId);
+    const downloads = media().filter((call) => call.route === 'media' && call.recording === 0).length;
+    expect(downloads).toBe(1);
+    sandbox.session(sessionId).recordings[1]?.faults.clear();
+    await age(path);
+    const { report } = await verify(env, '--repair');
+    expect(report.counts).toMatchObject({ partial: 1, changed: 0, missing: 0 });
+    expect(report.repair).toEqual({ queued: 1, alreadyQueued: 0 });
+    await ends(sessionId, 'archived');
+    expect(media().filter((call) => call.route === 'media' && call.recording === 0)).toHaveLength(downloads);
+  });
+
   it('fixes all that Kore still has, and leaves the rest as it is', { timeout: 120_000 }, async () => {
     const { botId } = sandbox;
     const ids = Array.from({ length: 6 }, () =>
