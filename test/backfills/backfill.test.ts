@@ -184,6 +184,37 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
+  it.each([
+    ['lists as failed', true],
+    ['has forgotten', false],
+  ])('takes a session up again of which only a part is saved, and that the queue %s', async (_, isKnown) => {
+    const first = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, work: { recordingWaitMs: 0 } });
+    const page = { page: 'html', times: Number.POSITIVE_INFINITY } as const;
+    const sessionId = add(first, {
+      recordings: [{ content }, { content: wavOf(2_000), mediaFaults: [page] }],
+    });
+    await first.enqueue(sessionId);
+    const { missing, state } = await first.ends(sessionId);
+    expect([state, missing?.length]).toEqual(['failed', 1]);
+    first.sandbox.session(sessionId).recordings[1]?.faults.clear();
+
+    const pipeline = isKnown
+      ? first
+      : await setup.start({ existingSandbox: first.sandbox, kore: { ...ACCOUNT } });
+    const dry = await pipeline.backfills.start({ ...order(pipeline), dryRun: true });
+    expect(await until(pipeline, dry.id, isOver)).toMatchObject({ listed: 1, skipped: 0, missing: 1 });
+    const { id } = await pipeline.backfills.start(order(pipeline));
+    const over = { listed: 1, skipped: 0, queued: 1, archived: 1, failed: 0 };
+    expect(await until(pipeline, id, isOver)).toMatchObject(over);
+    expect((await pipeline.ends(sessionId)).state).toBe('archived');
+    const downloads = pipeline.sandbox.calls.filter(
+      (call) => call.route === 'media' && call.sessionId === sessionId && call.recording === 0,
+    );
+    expect(downloads).toHaveLength(1);
+    if (!isKnown) await pipeline.stop();
+    await first.stop();
+  });
+
   it('archives again what was removed from the archive, and looks through all up to now', async () => {
     const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT });
     const began = new Date(Date.now() - 5_000);
