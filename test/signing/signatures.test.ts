@@ -28,6 +28,8 @@ const opensslVersion = (() => {
   }
 })();
 
+const MISSING = opensslVersion === undefined ? ' (OpenSSL is not installed)' : '';
+
 describe('the published test vector', () => {
   it('has this canonical form, this signature and this key id', () => {
     expect(canonicalOf(SIGNED)).toEqual(fixture('manifest.canonical.json'));
@@ -37,29 +39,32 @@ describe('the published test vector', () => {
     expect(parseManifest(SIGNED, 'k').signature).toMatchObject({ algorithm: 'Ed25519', kid: KEY.kid });
   });
 
-  it.skipIf(opensslVersion === undefined)('is taken by OpenSSL, and refused with another byte', async () => {
-    const directory = await temporaryDirectory();
-    try {
-      const path = (name: string) => join(directory.path, name);
-      const { signature } = JSON.parse(SIGNED.toString());
-      writeFileSync(path('signature'), Buffer.from(signature.value, 'base64url'));
-      writeFileSync(path('key.pem'), fixture('public-key.pem'));
-      const check = (canonical: Buffer) => {
-        writeFileSync(path('canonical'), canonical);
-        const files = ['-inkey', path('key.pem'), '-in', path('canonical'), '-sigfile', path('signature')];
-        const args = ['pkeyutl', '-verify', '-pubin', '-rawin', ...files];
-        return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
-      };
-      const canonical = canonicalOf(SIGNED);
-      expect(check(canonical)).toContain('Signature Verified Successfully');
-      canonical[100] = (canonical[100] ?? 0) ^ 1;
-      expect(() => check(canonical)).toThrow();
-    } finally {
-      await directory.remove();
-    }
-  });
+  it.skipIf(opensslVersion === undefined)(
+    `is taken by OpenSSL, and refused with another byte${MISSING}`,
+    async () => {
+      const directory = await temporaryDirectory();
+      try {
+        const path = (name: string) => join(directory.path, name);
+        const { signature } = JSON.parse(SIGNED.toString());
+        writeFileSync(path('signature'), Buffer.from(signature.value, 'base64url'));
+        writeFileSync(path('key.pem'), fixture('public-key.pem'));
+        const check = (canonical: Buffer) => {
+          writeFileSync(path('canonical'), canonical);
+          const files = ['-inkey', path('key.pem'), '-in', path('canonical'), '-sigfile', path('signature')];
+          const args = ['pkeyutl', '-verify', '-pubin', '-rawin', ...files];
+          return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+        };
+        const canonical = canonicalOf(SIGNED);
+        expect(check(canonical)).toContain('Signature Verified Successfully');
+        canonical[100] = (canonical[100] ?? 0) ^ 1;
+        expect(() => check(canonical)).toThrow();
+      } finally {
+        await directory.remove();
+      }
+    },
+  );
 
-  it.skipIf(opensslVersion === undefined)('has the key id that OpenSSL leads to', () => {
+  it.skipIf(opensslVersion === undefined)(`has the key id that OpenSSL leads to${MISSING}`, () => {
     const files = ['-in', join(import.meta.dirname, '../fixtures/signing/public-key.pem')];
     const der = execFileSync('openssl', ['pkey', '-pubin', ...files, '-outform', 'DER']);
     const digest = execFileSync('openssl', ['dgst', '-sha256', '-hex'], { input: der, encoding: 'utf8' });

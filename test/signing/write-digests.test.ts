@@ -3,9 +3,13 @@ import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
 import { publicKeys } from '../../src/signing/signatures.ts';
-import { parseManifest, serialize } from '../../src/storage/documents.ts';
+import { signingStore } from '../../src/signing/signing-store.ts';
+import { writeDigests } from '../../src/signing/write-digests.ts';
+import { buildManifest, parseManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
+import { openTestArchive } from '../support/archive-stores.ts';
 import { put } from '../support/archived-sessions.ts';
+import { silent } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { newSigningKey, SignedArchive } from '../support/signed-archive.ts';
 import { sha256 } from '../support/storage-bodies.ts';
@@ -180,4 +184,40 @@ describe('daily digests', () => {
       hint: expect.stringContaining('--public-key'),
     });
   });
+});
+
+it('work in a bucket as in a directory', async () => {
+  const bucket = await openTestArchive('s3');
+  const { store } = bucket;
+  const key = newSigningKey();
+  const session = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };
+  const archivedAt = new Date();
+  const tomorrow = new Date(archivedAt.getTime() + 24 * 60 * 60 * 1000);
+  const manifest = buildManifest({ session, archivedAt, recordings: [], transcript: { state: 'absent' } });
+  await put(signingStore(store, key), manifestKey(session), serialize(manifest));
+  const run = await writeDigests({ store, key, now: () => tomorrow, log: silent }, never);
+  expect(run).toMatchObject({ written: [{ entries: 1 }], refused: 0 });
+  const verify = async () => {
+    const found: string[] = [];
+    const deps = {
+      store,
+      keys: publicKeys([key.publicKey]),
+      concurrency: 4,
+      now: () => tomorrow,
+      onFinding: async (finding: { kind: string; key: string }) =>
+        void found.push(`${finding.kind} ${finding.key}`),
+    };
+    await verifySignatures({ kind: 'archive' }, deps, never);
+    return found;
+  };
+  expect(await verify()).toEqual([]);
+  const other = serialize({ ...manifest, archivedAt: tomorrow.toISOString() });
+  await put(store, manifestKey(session), other);
+  expect(await verify()).toEqual([`changed ${store.fullKey(manifestKey(session))}`]);
+  await put(store, digestKey(run.written[0]?.date ?? ''), '{}');
+  expect(await verify()).toEqual([
+    expect.stringMatching(/^forged .*digest\.json$/),
+    `forged ${store.fullKey(manifestKey(session))}`,
+  ]);
+  await bucket.close();
 });
