@@ -39,10 +39,13 @@ async function bench(): Promise<void> {
   process.env.AWS_REGION = bucket.region;
   process.env.AWS_ACCESS_KEY_ID = bucket.credentials.accessKeyId;
   process.env.AWS_SECRET_ACCESS_KEY = bucket.credentials.secretAccessKey;
-  const rows = [['outage', 'archived', 'failed', 'attempts burnt', 'in vain', 'last one after']];
-  for (const kind of OUTAGE_KINDS.filter((name) => name.includes(options.only))) {
+  const rows = [['outage', 'begins', 'archived', 'failed', 'attempts burnt', 'in vain', 'last one after']];
+  const kinds = OUTAGE_KINDS.filter((name) => name.includes(options.only));
+  const begins = ['quiet', 'in the middle'] as const;
+  for (const [kind, begin] of kinds.flatMap((one) => begins.map((when) => [one, when] as const))) {
     const result = await runOutage({
       kind,
+      begins: begin,
       sessions: Number(options.sessions),
       lastsMs: Number(options.seconds) * 1000,
       recordingBytes: Number(options.bytes),
@@ -60,6 +63,7 @@ async function bench(): Promise<void> {
     });
     rows.push([
       kind,
+      begin,
       String(result.archived),
       String(result.failed),
       String(result.attemptsBurnt),

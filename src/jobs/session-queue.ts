@@ -44,6 +44,8 @@ const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 const ADDED_AT_ONCE = 1_000;
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
 const LANES = 10;
+/** After an outage all that waited is to go on at once: the commands go out together, whatever each takes. */
+const MADE_DUE_AT_ONCE = 1_000;
 
 /**
  * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
@@ -129,7 +131,7 @@ export class SessionQueue {
    */
   async makeDue(sessions: readonly SessionRef[]): Promise<number> {
     let made = 0;
-    await forEachLimit(sessions, LANES, async (session) => {
+    await forEachLimit(sessions, MADE_DUE_AT_ONCE, async (session) => {
       const job = await this.#sessions.getJob(jobId(session));
       if (!job) return;
       try {

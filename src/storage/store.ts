@@ -96,7 +96,22 @@ export interface StreamedBody {
   sha256(): string;
   /** How many bytes there will be, where known; a hint, never a promise. */
   readonly expectedBytes?: number;
+  /** Sends requests whose bytes are in memory; without it each is sent as often as the store's library does by itself. */
+  readonly persist?: Persist;
 }
+
+/**
+ * Runs one request of a write, and again when that is worth it: what it sends is kept in memory meanwhile.
+ *
+ * @param request is broken off by its own signal, which is aborted with `signal`, or to be sent again.
+ * @param errorOf a failure of the request in our codes.
+ * @throws what the request throws.
+ */
+export type Persist = <Result>(
+  request: (signal: AbortSignal) => Promise<Result>,
+  errorOf: Translate,
+  signal: AbortSignal,
+) => Promise<Result>;
 
 /**
  * Where archives are kept. Keys are relative, `/`-separated, without a leading slash; the store adds its own

@@ -2,7 +2,7 @@ import { VoicemailError } from '../domain/errors.ts';
 import type { TransferredRecording } from '../domain/recording.ts';
 import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
-import type { ArchiveStore, WriteMode } from '../storage/store.ts';
+import type { ArchiveStore, Persist, WriteMode } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { createDownload, type Download, type DownloadEvents, type Opened } from './download.ts';
 import { createLeastRate } from './limits.ts';
@@ -43,6 +43,8 @@ interface TransferRequest {
   isStored?(sha256: string, bytes: number): boolean;
   /** Asked last, with how sure one can be of them: `false` leaves the archive as it is. */
   isWanted?(found: FoundRecording): boolean;
+  /** Sends to the archive what is downloaded, while that is away as well. */
+  readonly persist?: Persist;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
   onProgress?(bytes: number): void;
 }
@@ -266,6 +268,7 @@ async function storeBody(
     chunks: request.isStored || request.isWanted ? unlessLeftOut(body, request) : body,
     sha256: () => body.sha256(),
     ...optional('expectedBytes', opened.expectedBytes),
+    ...optional('persist', request.persist),
   };
   try {
     await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);

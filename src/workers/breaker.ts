@@ -54,6 +54,7 @@ export class Breaker {
   /** Sessions that failed since the last success. */
   readonly #failed = new Set<string>();
   #opening = new AbortController();
+  #closing = Promise.withResolvers<void>();
   #openedAt: number | undefined;
   #reason: VoicemailError | undefined;
   #watching: Promise<void> | undefined;
@@ -72,6 +73,11 @@ export class Breaker {
   /** Aborted, with the reason, when it opens; another one after each time that it closed. */
   get opened(): AbortSignal {
     return this.#opening.signal;
+  }
+
+  /** Resolves when it is not open, or no longer; never while an outage lasts to the end of the process. */
+  get closed(): Promise<void> {
+    return this.isOpen ? this.#closing.promise : Promise.resolve();
   }
 
   /** Resolves once it is known whether a suspicion is right; at once where there is none. */
@@ -157,6 +163,7 @@ export class Breaker {
     const { dependency, log, onOpen } = this.#options;
     this.#openedAt = Date.now();
     this.#reason = error;
+    this.#closing = Promise.withResolvers<void>();
     const about = { dependency, code: error.code, err: error };
     if (error.retryable && error.code !== 'ARCHIVE_DENIED') {
       log.warn(about, 'a dependency is away: nothing that needs it is begun until it works again');
@@ -176,6 +183,7 @@ export class Breaker {
     this.#opening = new AbortController();
     log.info({ dependency, seconds }, 'a dependency works again');
     onClose?.();
+    this.#closing.resolve();
   }
 }
 

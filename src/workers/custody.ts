@@ -48,7 +48,7 @@ export async function unlessErased<Result>(
       if (manifests.includes(key) && (await isErased(session, store, signal))) throw new ErasedMeanwhile();
       hasWritten = true;
     },
-    (request) => request(),
+    (request, outer) => request(outer),
   );
   try {
     const result = await work(watched);

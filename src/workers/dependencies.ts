@@ -7,10 +7,18 @@ import type { Consumer, TakenJob } from '../jobs/consumer.ts';
 import { jobId } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
+import type { Persist } from '../storage/store.ts';
+import { unlessAborted, withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { ArchiveDeps } from './archive-session.ts';
 import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
-import { asVoicemailError, type DependencyKind, FAILURE_RULES } from './failure-policy.ts';
+import {
+  asVoicemailError,
+  type DependencyKind,
+  FAILURE_RULES,
+  growingPause,
+  withJitter,
+} from './failure-policy.ts';
 import { guardStore } from './guarded-store.ts';
 
 /** The parts of a worker that need somebody outside. */
@@ -30,9 +38,14 @@ export interface DependenciesOptions {
 const MEDIA_FAILURES_TO_OPEN = 3;
 /** A transfer or write that gets no further for so long may hang in the bucket; a probe tells. */
 const STILL_MS = 10_000;
-/** So long after a recording was stored the bucket is taken to work, and the first transfer after it is waited for. */
-const STORED_LATELY_MS = 500;
-const PILOT_WAIT_MS = 3_000;
+/**
+ * What is downloaded is held for so long while the bucket is away. Then its session waits in the queue like the others,
+ * and downloads again: memory and the recordings' URLs do not last for ever.
+ */
+const HOLD_MS = 10 * 60 * 1000;
+/** How often what is downloaded is sent to a bucket that works otherwise, and the first pause; pauses double. */
+const SENDS = 3;
+const RESEND_PAUSE_MS = 500;
 /** Kore is asked about one of so many sessions that are next, so that a few bad ones do not pass for an outage. */
 const PROBE_CHOICE = 20;
 
@@ -49,9 +62,6 @@ export class Dependencies {
   readonly #media = new Map<string, MediaHost>();
   /** Sessions that wait for Kore or for the bucket, by their jobs' ids. */
   readonly #waiting = { kore: new Map<string, SessionRef>(), bucket: new Map<string, SessionRef>() };
-  /** When a recording was last stored (`performance.now()`), and the transfer that goes first after a while. */
-  #storedAt = Number.NEGATIVE_INFINITY;
-  #pilot: Promise<void> | undefined;
   /** The last session that Kore answered for. */
   #known: SessionRef | undefined;
 
@@ -87,17 +97,25 @@ export class Dependencies {
   /**
    * Works on one session with parts that are watched, and that write only while the job is this worker's.
    *
-   * @param work is broken off when the bucket goes away, as what it would archive can't be stored.
+   * @param work is broken off when the bucket goes away before anything was downloaded. After that it goes on, and what
+   *   is downloaded is held until the bucket works again, for some minutes.
    * @throws what `work` throws; `ARCHIVE_UNAVAILABLE` or `ARCHIVE_DENIED` when it was broken off.
    */
   async run<T>(
-    { data: session, assertOwned }: Pick<TakenJob, 'data' | 'assertOwned'>,
+    job: Pick<TakenJob, 'data' | 'assertOwned'>,
     signal: AbortSignal,
     work: (parts: OutsideParts, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    const { data: session, assertOwned } = job;
     const { fetchVoicemail, store, transfer } = this.#options.parts;
+    let holdsBytes = false;
+    const persist: Persist = (request, errorOf, outer) => this.#persist(job, request, errorOf, outer);
     const parts: OutsideParts = {
-      store: guardStore(store, assertOwned, (request) => this.#noticingStillness(session, request)),
+      store: guardStore(store, assertOwned, (request, outer) =>
+        this.#noticingStillness(session, async () =>
+          holdsBytes ? persist(request, asItIs, outer) : request(outer),
+        ),
+      ),
       fetchVoicemail: (ref, callClass, outer) =>
         whileClosed(this.#kore, outer, async (inner) => {
           const voicemail = await fetchVoicemail(ref, callClass, inner);
@@ -105,22 +123,35 @@ export class Dependencies {
           this.#kore.succeeded();
           return voicemail;
         }),
-      transfer: (request, outer) =>
-        this.#onHost(request.recording.fileUrl, session, () =>
+      transfer: async (request, outer) => {
+        // With others of the session in memory, it waits with them.
+        if (holdsBytes) await this.#untilClosed(outer, HOLD_MS);
+        if (this.#bucket.reason) throw this.#bucket.reason;
+        holdsBytes = true;
+        return this.#onHost(request.recording.fileUrl, session, () =>
           this.#noticingStillness(session, async (onMove) => {
             await assertOwned();
             const watched = {
               ...request,
+              persist,
               onProgress(bytes: number) {
                 onMove();
                 request.onProgress?.(bytes);
               },
             };
-            return this.#behindPilot(session, outer, () => transfer(watched, outer));
+            const transferred = await transfer(watched, outer);
+            this.#bucket.succeeded();
+            return transferred;
           }),
-        ),
+        );
+      },
     };
-    return whileClosed(this.#bucket, signal, (inner) => work(parts, inner));
+    return whileClosed(
+      this.#bucket,
+      signal,
+      (inner) => work(parts, inner),
+      () => !holdsBytes,
+    );
   }
 
   /** A session failed: whoever may be away is looked at, and the session goes on as soon as that is over. */
@@ -140,6 +171,40 @@ export class Dependencies {
   async stop(): Promise<void> {
     const hosts = [...this.#media.values()].map(({ breaker }) => breaker);
     await Promise.all([this.#kore, this.#bucket, this.#queue, ...hosts].map((breaker) => breaker.stop()));
+  }
+
+  /** Sends a request until it is answered: at once again where only it failed, and after an outage of the bucket. */
+  async #persist<T>(
+    { data: session, assertOwned }: Pick<TakenJob, 'data' | 'assertOwned'>,
+    request: (signal: AbortSignal) => Promise<T>,
+    errorOf: (error: unknown) => unknown,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const heldUntil = performance.now() + HOLD_MS;
+    for (let sends = 1; ; ) {
+      try {
+        return await whileClosed(this.#bucket, signal, request);
+      } catch (error) {
+        signal.throwIfAborted();
+        const known = errorOf(error);
+        if (!isVoicemailError(known) || FAILURE_RULES[known.code].dependency !== 'bucket') throw error;
+        this.failed(session, known);
+        await this.#bucket.confirmed;
+        if (this.#bucket.isOpen) {
+          if (!(await this.#untilClosed(signal, heldUntil - performance.now()))) throw error;
+        } else {
+          if (sends === SENDS) throw error;
+          await sleep(withJitter(growingPause(RESEND_PAUSE_MS, sends - 1)), undefined, { signal });
+          sends += 1;
+        }
+      }
+      await assertOwned();
+    }
+  }
+
+  /** @returns whether the bucket's breaker is closed, within that time. */
+  #untilClosed(signal: AbortSignal, milliseconds: number): Promise<boolean> {
+    return withinTime(unlessAborted(this.#bucket.closed, signal), milliseconds);
   }
 
   #breaker(dependency: Exclude<DependencyKind, 'media'>): Breaker {
@@ -234,40 +299,6 @@ export class Dependencies {
     return host;
   }
 
-  /**
-   * After a while in which nothing was stored, one transfer goes first: if the bucket is away by now, what the others
-   * would download could not be stored either.
-   */
-  async #behindPilot<T>(session: SessionRef, signal: AbortSignal, transfer: () => Promise<T>): Promise<T> {
-    const isStoring = performance.now() - this.#storedAt < STORED_LATELY_MS;
-    if (!isStoring && this.#pilot) {
-      await Promise.race([this.#pilot, sleep(PILOT_WAIT_MS, undefined, { signal })]);
-      await this.#bucket.confirmed;
-      if (this.#bucket.reason) throw this.#bucket.reason;
-    }
-    const work = this.#storing(session, transfer);
-    if (!isStoring && !this.#pilot) {
-      this.#pilot = Promise.allSettled([work]).then(() => {
-        this.#pilot = undefined;
-      });
-    }
-    return work;
-  }
-
-  async #storing<T>(session: SessionRef, transfer: () => Promise<T>): Promise<T> {
-    try {
-      const transferred = await transfer();
-      this.#storedAt = performance.now();
-      this.#bucket.succeeded();
-      return transferred;
-    } catch (error) {
-      // At once, so that those behind it hear of it.
-      if (isVoicemailError(error) && FAILURE_RULES[error.code].dependency === 'bucket')
-        this.failed(session, error);
-      throw error;
-    }
-  }
-
   /** A transfer that gets no further makes the bucket a suspect: a request that hangs takes minutes to fail. */
   async #noticingStillness<T>(session: SessionRef, work: (onMove: () => void) => Promise<T>): Promise<T> {
     const timer = setInterval(() => {
@@ -347,24 +378,34 @@ class MediaHost {
   }
 }
 
-/** Works while a breaker is closed: it is not begun, or broken off, with the reason why that is open. */
+function asItIs(error: unknown): unknown {
+  return error;
+}
+
+/**
+ * Works while a breaker is closed: it is not begun, or broken off, with the reason why that is open.
+ * @param isBrokenOff asked when it opens; by default it is.
+ */
 async function whileClosed<T>(
   breaker: Breaker,
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<T>,
+  isBrokenOff: () => boolean = () => true,
 ): Promise<T> {
   if (breaker.reason) throw breaker.reason;
   const { opened } = breaker;
   const ending = new AbortController();
   const onAbort = () => ending.abort(signal.reason);
-  const onOpen = () => ending.abort(opened.reason);
+  const onOpen = () => {
+    if (isBrokenOff()) ending.abort(opened.reason);
+  };
   signal.addEventListener('abort', onAbort, { once: true });
   opened.addEventListener('abort', onOpen, { once: true });
   try {
     signal.throwIfAborted();
     return await work(ending.signal);
   } catch (error) {
-    if (!signal.aborted && opened.aborted) throw opened.reason;
+    if (!signal.aborted && ending.signal.aborted) throw opened.reason;
     throw error;
   } finally {
     signal.removeEventListener('abort', onAbort);

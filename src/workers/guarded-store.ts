@@ -4,26 +4,27 @@ import type { ArchiveStore } from '../storage/store.ts';
  * The same store, but nothing is written before `before` has resolved, and single requests are made within `around`.
  *
  * @param before gets the key; throws when nothing may be written there.
+ * @param around runs a request, perhaps more than once, with a signal that is aborted with the given one.
  */
 export function guardStore(
   store: ArchiveStore,
   before: (key: string) => Promise<void>,
-  around: <T>(request: () => Promise<T>) => Promise<T>,
+  around: <T>(request: (signal: AbortSignal) => Promise<T>, signal: AbortSignal) => Promise<T>,
 ): ArchiveStore {
   return {
     location: store.location,
     versions: store.versions,
     fullKey: (key) => store.fullKey(key),
-    read: (...args) => around(() => store.read(...args)),
-    readVersion: (...args) => around(() => store.readVersion(...args)),
-    head: (...args) => around(() => store.head(...args)),
+    read: (key, signal, ...rest) => around((inner) => store.read(key, inner, ...rest), signal),
+    readVersion: (key, signal, ...rest) => around((inner) => store.readVersion(key, inner, ...rest), signal),
+    head: (key, signal) => around((inner) => store.head(key, inner), signal),
     scan: (...args) => store.scan(...args),
     open: (...args) => store.open(...args),
     list: (...args) => store.list(...args),
     listDirectory: (...args) => store.listDirectory(...args),
-    async write(...args) {
-      await before(args[0]);
-      return around(() => store.write(...args));
+    async write(key, body, info, mode, signal) {
+      await before(key);
+      return around((inner) => store.write(key, body, info, mode, inner), signal);
     },
     async writeStream(...args) {
       await before(args[0]);

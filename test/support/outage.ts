@@ -35,6 +35,8 @@ export const OUTAGE_KINDS = Object.keys(OUTAGES) as OutageKind[];
 /** How an outage is run. */
 export interface OutageOptions {
   readonly kind: OutageKind;
+  /** It begins while all is quiet, or while the first recordings are being downloaded. */
+  readonly begins: 'quiet' | 'in the middle';
   readonly sessions: number;
   /** From the moment that the worker knows of it. */
   readonly lastsMs: number;
@@ -64,8 +66,8 @@ export interface OutageResult {
   /** Whether the breaker was seen open, and closed in the end. */
   readonly breakerOpened: boolean;
   readonly breakerClosed: boolean;
-  /** Sessions in work while the breaker was open, at most. */
-  readonly activeMeanwhile: number;
+  /** Sessions taken while the breaker was open: more in work than when it opened. */
+  readonly takenMeanwhile: number;
 }
 
 /** A poll of what the worker shows. */
@@ -110,18 +112,24 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
     const warm = await enqueue(WARM_UP);
     await until(async () => (await states()).archived === WARM_UP);
 
-    // It begins when all is quiet.
     await sleep(QUIET_MS);
-    isAway = true;
-    if (outage.kore) sandbox.configure({ outage: outage.kore });
+    const begin = () => {
+      isAway = true;
+      if (outage.kore) sandbox.configure({ outage: outage.kore });
+    };
+    if (options.begins === 'quiet') begin();
+    const seen = sandbox.calls.length;
     const ids = await enqueue(sessions);
+    if (options.begins === 'in the middle') {
+      await sandbox.waitFor((calls) => calls.slice(seen).some(({ bytesSent }) => bytesSent > 0));
+      begin();
+    }
     await until(() => breaker()?.state === 'open');
-    // What was in hand when it opened is let go.
-    await until(async () => (await states()).active === 0);
+    const { active } = await states();
     const endsAt = performance.now() + lastsMs;
-    let activeMeanwhile = 0;
+    let takenMeanwhile = 0;
     while (performance.now() < endsAt) {
-      activeMeanwhile = Math.max(activeMeanwhile, (await states()).active);
+      takenMeanwhile = Math.max(takenMeanwhile, (await states()).active - active);
       await sleep(LOOK_MS);
     }
     const breakerOpened = breaker()?.state === 'open';
@@ -152,7 +160,7 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
       secondsAfterEnd,
       breakerOpened,
       breakerClosed: breaker()?.state === 'closed',
-      activeMeanwhile,
+      takenMeanwhile,
     };
   } finally {
     await worker.stop();

@@ -75,7 +75,7 @@ export async function startHandMadeWorker(parts: WorkerParts): Promise<HandMadeW
   const guarded = guardStore(
     store,
     async () => undefined,
-    (write) => write(),
+    (request, signal) => request(signal),
   );
   const held: ArchiveStore = {
     ...guarded,

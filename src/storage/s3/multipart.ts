@@ -45,6 +45,8 @@ export interface PartsUpload {
   readonly parts: PartReader;
   /** Called when all parts are there; throws if the object shall not be completed. */
   beforeComplete(): Promise<void>;
+  /** Runs each request, and again where it is worth it. */
+  persist<Result>(request: (signal: AbortSignal) => Promise<Result>): Promise<Result>;
   /** The store does not know `IfNoneMatch`; it is completed without. */
   onUnconditional(): void;
   readonly logger: Logger | undefined;
@@ -80,16 +82,17 @@ export async function uploadInParts(
   signal.addEventListener('abort', onAbort, { once: true });
   let done = false;
   try {
-    const uploadId = await createUpload(upload, trace, signal);
+    const uploadId = await upload.persist((inner) => createUpload(upload, trace, inner));
     const sent: CompletedPart[] = [];
     for (let part = upload.first; ; part = await upload.parts.next()) {
-      sent.push(await uploadPart(upload, uploadId, sent.length + 1, part, trace, signal));
+      const number = sent.length + 1;
+      sent.push(await upload.persist((inner) => uploadPart(upload, uploadId, number, part, trace, inner)));
       if (part.isLast) break;
     }
     await upload.beforeComplete();
     signal.throwIfAborted();
     progress.completing = true;
-    await completeUpload(upload, uploadId, sent, signal);
+    await upload.persist((inner) => completeUpload(upload, uploadId, sent, inner));
     done = true;
   } finally {
     signal.removeEventListener('abort', onAbort);
@@ -112,7 +115,7 @@ async function createUpload(upload: PartsUpload, trace: Trace, signal: AbortSign
       client.send(command, { abortSignal }),
     );
     // Without an id, or after more than one attempt, there may be an upload that nobody knows.
-    trace.answerLost = UploadId === undefined || UploadId === '' || ($metadata.attempts ?? 1) > 1;
+    trace.answerLost ||= UploadId === undefined || UploadId === '' || ($metadata.attempts ?? 1) > 1;
     if (UploadId === undefined || UploadId === '')
       throw notFromStore('the start of an upload without its id');
     trace.uploadId = UploadId;
@@ -120,7 +123,7 @@ async function createUpload(upload: PartsUpload, trace: Trace, signal: AbortSign
   } catch (error) {
     if (error instanceof VoicemailError) throw error;
     const status = statusOf(error);
-    trace.answerLost = status === undefined || status >= 500 || attemptsOf(error) > 1;
+    trace.answerLost ||= status === undefined || status >= 500 || attemptsOf(error) > 1;
     throw error;
   }
 }

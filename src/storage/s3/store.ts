@@ -15,6 +15,7 @@ import {
   type ObjectInfo,
   type ReadObject,
   type StoredObject,
+  type StreamedBody,
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
@@ -121,9 +122,18 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     return object === undefined ? openObject(client, address(key), signal) : object;
   }
 
+  /** Sends what is in memory, again where the body's owner says so. */
+  function persistently<Result>(
+    { persist }: Pick<StreamedBody, 'persist'>,
+    request: (signal: AbortSignal) => Promise<Result>,
+    signal: AbortSignal,
+  ): Promise<Result> {
+    return persist ? persist(request, translate, signal) : request(signal);
+  }
+
   async function putInParts(
     key: string,
-    body: { readonly first: Part; readonly parts: PartReader; sha256(): string },
+    body: Pick<StreamedBody, 'persist' | 'sha256'> & { readonly first: Part; readonly parts: PartReader },
     info: ObjectInfo,
     mode: WriteMode,
     signal: AbortSignal,
@@ -145,6 +155,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
             if (absent && conditional.mustLook && (await find(key, signal))) throw preconditionFailed();
           },
           onUnconditional: conditional.missing,
+          persist: (request) => persistently(body, request, signal),
           logger: options.logger,
           cleanUpMs: options.cleanUpMs ?? CLEAN_UP_MS,
         },
@@ -225,9 +236,14 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
             const first = await parts.next();
             if (first.isLast) {
               const whole = { bytes: first.bytes, sha256: body.sha256() };
-              return await putObject(archive, address(key), whole, info, mode, signal);
+              return await persistently(
+                body,
+                (inner) => putObject(archive, address(key), whole, info, mode, inner),
+                signal,
+              );
             }
-            return await putInParts(key, { first, parts, sha256: () => body.sha256() }, info, mode, signal);
+            const inParts = { ...body, first, parts, sha256: () => body.sha256() };
+            return await putInParts(key, inParts, info, mode, signal);
           } finally {
             await source.close();
           }
