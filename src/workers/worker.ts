@@ -8,10 +8,11 @@ import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jo
 import { isMaybe } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
-import { settleAll } from '../util/async.ts';
+import { settleAll, settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
 import type { BreakerTimes } from './breaker.ts';
+import { Complaints } from './complaints.ts';
 import { unlessErased } from './custody.ts';
 import { Dependencies, type OutsideParts } from './dependencies.ts';
 import {
@@ -114,6 +115,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   const { backend, queueName, work, log, observe, telemetry, tuning } = deps;
   const consumers: Consumer[] = [];
   const refusedBots = new RefusedBots();
+  const complaints = new Complaints(log);
   const dependencies = new Dependencies({
     parts: deps,
     queue: deps.queue,
@@ -153,7 +155,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     // Kore answers 401 for a bot it does not know as well. A session may name any bot, so a wrong one among them
     // must not keep the others waiting.
     const isOneBotsFault = error.code === 'KORE_UNAUTHORIZED' && data.botId !== deps.defaultBotId;
-    report(log, data, outcome, isOneBotsFault);
+    report(log, complaints, data, outcome, isOneBotsFault);
     if (verdict.kind === 'wait' || verdict.kind === 'retry' || verdict.kind === 'fail') {
       observe?.onAttemptFailed?.({ work: about, code: error.code, verdict: verdict.kind });
     }
@@ -211,9 +213,10 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       await Promise.all(consumers.map((one) => one.ready()));
     },
     async stop() {
-      await settleAll([
+      // In this order, as what is held for the bucket may still find it working again.
+      await settleInOrder([
+        () => settleAll(consumers.map((one) => () => one.stop(work.shutdownGraceMs))),
         () => dependencies.stop(),
-        ...consumers.map((one) => () => one.stop(work.shutdownGraceMs)),
       ]);
     },
   };
@@ -419,17 +422,21 @@ class RefusedBots {
 
 function report(
   log: Logger,
+  complaints: Complaints,
   data: TakenJob['data'],
   { error, verdict, holdMs }: Outcome,
   isOneBotsFault: boolean,
 ): void {
   const about = { session: data.sessionId, bot: data.botId, code: error.code, err: error };
+  const waiting = { session: data.sessionId, bot: data.botId, code: error.code };
   if (error.code === 'KORE_UNAUTHORIZED') {
-    log.error(
-      { ...about, pauseSeconds: Math.ceil((holdMs ?? 0) / 1000) },
+    complaints.say(
+      error,
+      { ...waiting, pauseSeconds: Math.ceil((holdMs ?? 0) / 1000) },
       isOneBotsFault
         ? 'Kore refuses the credentials for this bot: NONE OF ITS SESSIONS IS BEING ARCHIVED until that is fixed; trying again after a pause'
         : 'Kore refuses the credentials: NO SESSION IS BEING ARCHIVED until that is fixed; trying again after a pause',
+      isOneBotsFault ? data.botId : '',
     );
   } else if (verdict.kind === 'fail') {
     log.error(about, 'session failed');
@@ -440,12 +447,23 @@ function report(
     );
   } else if (verdict.kind === 'wait' && FAILURE_RULES[error.code].dependency !== undefined) {
     const pauseSeconds = Math.round((verdict.until - Date.now()) / 1000);
-    if (error.code === 'ARCHIVE_DENIED')
-      log.error({ ...about, pauseSeconds }, 'the archive refuses a session');
-    else log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
-  } else if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {
-    log.error(about, 'a session waits until the host of its recording is allowed');
+    if (error.code === 'ARCHIVE_DENIED') {
+      complaints.say(
+        error,
+        { ...waiting, pauseSeconds },
+        'the archive refuses sessions: they wait until that is fixed',
+      );
+    } else {
+      log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
+    }
   } else {
-    log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'session waits');
+    if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {
+      complaints.say(
+        error,
+        waiting,
+        'recordings lie on a host that is not allowed: their sessions wait until it is',
+      );
+    }
+    log.info(waiting, 'session waits');
   }
 }

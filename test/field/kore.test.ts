@@ -108,30 +108,34 @@ describe('the recordings of an answer', () => {
     ],
     ['refused for ever', { mediaFaults: [{ status: 403, times: Number.POSITIVE_INFINITY }] }],
     ['on a host that is not allowed', { fileUrl: 'https://elsewhere.example/x.wav' }],
-  ])('of which one is %s: the two others are saved at once and stay saved', async (_title, bad) => {
-    const pipeline = await start({ recordingWaitMs: 1_500, retryWaitMs: 1_500 });
-    const sessionId = pipeline.sandbox.addSession({
-      recordings: [
-        { content: AUDIO, fileName: 'one.wav' },
-        { fileName: 'two.wav', ...bad },
-        { content: AUDIO, fileName: 'three.wav', seed: 'three' },
-      ],
-    });
-    await pipeline.enqueue(sessionId);
-    expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'failed' });
+  ])(
+    'of which one is %s: the two others are saved at once and stay saved',
+    { timeout: 90_000 },
+    async (_title, bad) => {
+      const pipeline = await start({ recordingWaitMs: 1_500, retryWaitMs: 1_500 });
+      const sessionId = pipeline.sandbox.addSession({
+        recordings: [
+          { content: AUDIO, fileName: 'one.wav' },
+          { fileName: 'two.wav', ...bad },
+          { content: AUDIO, fileName: 'three.wav', seed: 'three' },
+        ],
+      });
+      await pipeline.enqueue(sessionId);
+      expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'failed' });
 
-    const keys = await pipeline.archived();
-    const partialKey = keys.find((key) => key.endsWith(`session_id=${sessionId}/manifest.partial.json`));
-    expect(keys.some((key) => key.endsWith('/manifest.json'))).toBe(false);
-    const partial = JSON.parse(
-      (await pipeline.read(setup.archive.store.fullKey(partialKey ?? ''))).toString(),
-    ) as { recordings: { key: string }[]; missing: { fileName: string; code: string; at: string }[] };
-    expect(partial.missing).toEqual([
-      expect.objectContaining({ fileName: 'two.wav', code: expect.stringMatching(/^[A-Z_]+$/) }),
-    ]);
-    for (const { key } of partial.recordings) expect((await pipeline.read(key)).equals(AUDIO)).toBe(true);
-    expect(partial.recordings.length).toBeGreaterThan(0);
-  });
+      const keys = await pipeline.archived();
+      const partialKey = keys.find((key) => key.endsWith(`session_id=${sessionId}/manifest.partial.json`));
+      expect(keys.some((key) => key.endsWith('/manifest.json'))).toBe(false);
+      const partial = JSON.parse(
+        (await pipeline.read(setup.archive.store.fullKey(partialKey ?? ''))).toString(),
+      ) as { recordings: { key: string }[]; missing: { fileName: string; code: string; at: string }[] };
+      expect(partial.missing).toEqual([
+        expect.objectContaining({ fileName: 'two.wav', code: expect.stringMatching(/^[A-Z_]+$/) }),
+      ]);
+      for (const { key } of partial.recordings) expect((await pipeline.read(key)).equals(AUDIO)).toBe(true);
+      expect(partial.recordings.length).toBeGreaterThan(0);
+    },
+  );
 });
 
 describe('what was not there at first', () => {
