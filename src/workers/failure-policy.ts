@@ -108,9 +108,10 @@ const MIN_RATE_LIMITED_POLLS = 10;
 const RATE_LIMIT_PAUSE_MS = 60_000;
 /**
  * A recording that looks cut is downloaded again for so long, or for `RECORDING_WAIT` where that is shorter; then what
- * came is archived with the doubt written down. Kore has whole recordings within 10 minutes of a call's end.
+ * came is archived with the doubt written down. A file that has not grown over so much time is not being written; and
+ * if it is after all, the later look (`SETTLE_WAIT`) downloads what is archived as suspect again.
  */
-const SETTLE_DOUBT_AFTER_MS = 10 * 60 * 1000;
+const SETTLE_DOUBT_AFTER_MS = 40_000;
 /** A session that may have no voicemail has had time enough to show one when it began so long ago. */
 const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
 

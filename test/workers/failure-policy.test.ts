@@ -286,16 +286,32 @@ describe('a recording that looks cut', () => {
   const settles = (polls: SessionJobProgress['polls'], limits = PATIENCE) =>
     settlesDoubt({ progress: polls ? { polls } : {}, now: NOW }, limits);
 
-  it('is downloaded again for ten minutes, and then taken as it comes', () => {
+  it('is downloaded again for forty seconds, and then taken as it comes', () => {
     const at = (since: number) => settles({ RECORDING_TRUNCATED: { since, count: 0 } });
-    expect([at(NOW), at(NOW - 10 * MINUTE + 1), at(NOW - 10 * MINUTE)]).toEqual([false, false, true]);
+    expect([at(NOW), at(NOW - 40 * SECOND + 1), at(NOW - 40 * SECOND)]).toEqual([false, false, true]);
     expect(settles(undefined)).toBe(false);
     expect(settles({ RECORDING_NOT_READY: { since: 0, count: 0 } })).toBe(false);
   });
 
-  it('is looked at when the ten minutes are over', () => {
-    expect(cut(NOW - 10 * MINUTE + 5, false).verdict).toEqual({ kind: 'wait', until: NOW + 5 });
-  });
+  it.each([50, 15 * SECOND, 30 * SECOND, 5 * MINUTE])(
+    'is looked at when the forty seconds are over, though POLL_DELAY is %d ms',
+    (pollDelayMs) => {
+      const limits = { ...PATIENCE, pollDelayMs };
+      const looks: number[] = [];
+      let progress: SessionJobProgress = {};
+      for (let now = NOW; !settlesDoubt({ progress, now }, limits); now = looks.at(-1) ?? now) {
+        const outcome = decideOutcome(
+          { error: errorOf('RECORDING_TRUNCATED'), attemptsMade: 0, progress, now, settledDoubt: false },
+          limits,
+          even,
+        );
+        if (outcome.verdict.kind !== 'wait') throw new Error(`no wait but ${outcome.verdict.kind}`);
+        progress = outcome.progress;
+        looks.push(outcome.verdict.until);
+      }
+      expect(looks.at(-1)).toBe(NOW + 40 * SECOND);
+    },
+  );
 
   it('is taken as it comes by the last look of a shorter wait', () => {
     const limits = { ...PATIENCE, recordingWaitMs: SECOND };
