@@ -42,6 +42,8 @@ export interface BreakerTimes {
 const TIMES: BreakerTimes = { firstPauseMs: 1_000, longestPauseMs: 5_000, trustMs: 1_000 };
 /** Probes that are not answered are left to their own time limits, so many of them at once. */
 const MAX_PENDING_PROBES = 8;
+/** How long a stop waits for probes that were told to end. */
+const STOP_WAIT_MS = 2_000;
 
 /**
  * A circuit breaker. While it is open nothing is begun that needs what it watches; probes, one every few seconds,
@@ -155,6 +157,8 @@ export class Breaker {
       ending.abort();
       this.#confirming = undefined;
       confirming.resolve();
+      // What they use is about to be closed.
+      if (this.#stopping.signal.aborted) await withinTime(probes.ended(), STOP_WAIT_MS);
     }
   }
 
@@ -192,7 +196,7 @@ class Probes {
   readonly #probe: BreakerOptions['probe'];
   readonly #signal: AbortSignal;
   readonly #works = Promise.withResolvers<void>();
-  #pending = 0;
+  readonly #pending = new Set<Promise<void>>();
   #isWorking = false;
   /** What the last one that failed failed of. */
   lastError: unknown;
@@ -205,8 +209,10 @@ class Probes {
 
   /** Begins one and waits for it, but no longer than that. @returns whether it, or one before it, has succeeded. */
   async try(milliseconds: number, suspect?: string): Promise<boolean> {
-    if (!this.#signal.aborted && this.#pending < MAX_PENDING_PROBES) {
-      await withinTime(Promise.race([this.#run(suspect), this.#works.promise]), milliseconds);
+    if (!this.#signal.aborted && this.#pending.size < MAX_PENDING_PROBES) {
+      const run = this.#run(suspect).finally(() => this.#pending.delete(run));
+      this.#pending.add(run);
+      await withinTime(Promise.race([run, this.#works.promise]), milliseconds);
     }
     return this.#isWorking;
   }
@@ -220,7 +226,6 @@ class Probes {
   }
 
   async #run(suspect?: string): Promise<void> {
-    this.#pending += 1;
     try {
       await this.#probe(this.#signal, suspect);
       if (this.#signal.aborted) return;
@@ -228,8 +233,11 @@ class Probes {
       this.#works.resolve();
     } catch (error) {
       this.lastError = error;
-    } finally {
-      this.#pending -= 1;
     }
+  }
+
+  /** Resolves when none is under way. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#pending);
   }
 }

@@ -335,7 +335,7 @@ class MediaHost {
     this.breaker = new Breaker({
       dependency: `media:${name}`,
       failuresToOpen: MEDIA_FAILURES_TO_OPEN,
-      probe: async () => {
+      probe: async (signal) => {
         const outcome = Promise.withResolvers<void>();
         const { promise } = outcome;
         this.#outcome = outcome;
@@ -343,7 +343,7 @@ class MediaHost {
         promise.catch(() => undefined);
         this.#admitted = true;
         await makeDue([...this.#waiting.values()].slice(0, 1));
-        await promise;
+        await unlessAborted(promise, signal);
       },
       onClose: () => goOn(this.#waiting),
       log,
