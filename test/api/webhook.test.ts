@@ -55,6 +55,31 @@ function koreToken({
 }
 const now = () => Math.floor(Date.now() / 1000);
 
+describe('what of a notification goes into the manifest', () => {
+  it('is what WEBHOOK_META names, without what may be a secret', async () => {
+    const at = await setup.serve({
+      tokens: apiTokens('a-token-of-the-api'),
+      webhook: { ...WEBHOOK, metaPaths: ['/metaInfo/customer', '/metaInfo/department', '/metaInfo/none'] },
+    });
+    const sessionId = newId();
+    const metaInfo = JSON.stringify({
+      sessionId,
+      customer: { id: 'c-7', auth_token: 'must-not-be-kept', deep: { apiKey: 'must-not-be-kept', tier: 2 } },
+      department: 'Claims',
+      other: 'not asked for',
+    });
+
+    expect((await notify({ metaInfo }, at)).status).toBe(202);
+
+    const job = await setup.runtime.queue.bullmq.sessions.getJob(`${setup.sandbox.botId}.${sessionId}`);
+    expect(job?.data).toMatchObject({
+      sessionId,
+      call: { meta: { customer: { id: 'c-7', deep: { tier: 2 } }, department: 'Claims' } },
+    });
+    expect(JSON.stringify(job?.data)).not.toMatch(/must-not-be-kept|not asked for/);
+  });
+});
+
 describe('a notification', () => {
   it('is answered 202 once the queue holds the session', async () => {
     const sessionId = newId();

@@ -1,5 +1,9 @@
+import { createHmac } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { parseMetaPointers } from '../../src/config/parsers.ts';
+import { boundedCall, createCallFilter } from '../../src/domain/call.ts';
 import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src/domain/completeness.ts';
+import { callOfRow } from '../../src/kore/listings/call-row.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
@@ -137,6 +141,58 @@ describe('a completeness run', () => {
 });
 
 describe('call metadata', () => {
+  it('of a listing is read under the names that Kore has for it', () => {
+    const row = {
+      sessionId: 's-1',
+      sessionTags: { callerNumber: '+15550100' },
+      dialedNumber: '+15550199',
+      queues: [{ name: 'Claims' }],
+      direction: 'inbound',
+      sessionStartTime: '2026-01-02 03:04:05',
+      sessionEndTime: '2026-01-02T03:05:05.000Z',
+      tags: ['vip', { name: 'late' }, 7],
+      authToken: 'secret',
+    };
+
+    expect(callOfRow(row)).toEqual({
+      from: '+15550100',
+      to: '+15550199',
+      queue: 'Claims',
+      direction: 'inbound',
+      startedAt: '2026-01-02T03:04:05.000Z',
+      endedAt: '2026-01-02T03:05:05.000Z',
+      tags: ['vip', 'late', '7'],
+    });
+    expect(callOfRow({ sessionId: 's-1', from: { name: 'x' }, tags: [] })).toBeUndefined();
+  });
+
+  it('has numbers that nobody can read where they are hashed, the same for the same number', () => {
+    const keep = createCallFilter('hashed', 'the key');
+    const kept = keep({ from: '+15550100', to: '+15550199', queue: 'Claims' });
+
+    const expected = createHmac('sha256', 'the key').update('+15550100').digest('hex');
+    expect(kept).toEqual({
+      from: `hmac-sha256:${expected}`,
+      to: expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/),
+      queue: 'Claims',
+    });
+    expect(keep({ from: '+15550100' })?.from).toBe(kept?.from);
+    expect(createCallFilter('off', 'the key')({ from: '+15550100' })).toBeUndefined();
+  });
+
+  it('is bounded: what is too much is left out', () => {
+    const call = boundedCall({ from: '+15550100', meta: { note: 'x'.repeat(5_000) }, queue: 'Claims' });
+
+    expect(call).toEqual({ from: '+15550100', queue: 'Claims' });
+  });
+
+  it.each(['/metaInfo/auth_token', '/metaInfo/Authorization', '/data/clientSecret/x', '/password'])(
+    'of a webhook may not be the secret %s',
+    (pointer) => {
+      expect(() => parseMetaPointers(`/metaInfo/customerId,${pointer}`)).toThrow(/names a secret/);
+    },
+  );
+
   it.each([
     ['on', { startedAt: new Date(Date.parse(DAY) + 40 * 60_000).toISOString() }],
     ['off', undefined],

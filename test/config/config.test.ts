@@ -86,6 +86,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
     },
     http: { host: '127.0.0.1', port: 8080, isPortDefault: true, tokens: [] },
     schedules: [],
+    callMetadata: 'on',
     auditLog: true,
     logLevel: 'info',
     warnings: [],
