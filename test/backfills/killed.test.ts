@@ -50,7 +50,7 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
   const content = wavOf(1_000);
   const voicemails = new Set<string>();
   const add = (at: number, index: number) => {
-    const hasVoicemail = index % 5 < 2;
+    const hasVoicemail = index % 20 < 2;
     const sessionId = sandbox.addSession({
       sessionId: makeSessionId(new Date(at)),
       recordings: hasVoicemail ? [{ content }] : [],
