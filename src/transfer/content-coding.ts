@@ -4,7 +4,9 @@ import {
   createBrotliDecompress,
   createGunzip,
   createInflate,
+  createInflateRaw,
   createZstdDecompress,
+  inflateRawSync,
 } from 'node:zlib';
 import { createInspector } from './audio/inspector.ts';
 import { type ByteSource, withUnread } from './byte-source.ts';
@@ -80,9 +82,17 @@ export async function decodeContent(
     sampled += chunk.length;
   }
   const whole = withUnread(source, unread);
+  const head = Buffer.concat(unread);
   const outermost = codings.at(-1);
-  const isDecoded = outermost !== undefined && isEncoded(Buffer.concat(unread), outermost);
-  return { source: isDecoded ? decoded(whole, codings) : whole, isDecoded };
+  if (outermost === undefined) return { source: whole, isDecoded: false };
+  if (isEncoded(head, outermost)) {
+    const decoders = codings.map((coding) => DECODERS[coding]());
+    return { source: decoded(whole, decoders), isDecoded: true };
+  }
+  if (codings.length === 1 && outermost === 'deflate' && isRawDeflate(head)) {
+    return { source: decoded(whole, [createInflateRaw({ chunkSize: CHUNK_BYTES })]), isDecoded: true };
+  }
+  return { source: whole, isDecoded: false };
 }
 
 function isEncoded(head: Buffer, coding: ContentCoding): boolean {
@@ -94,17 +104,35 @@ function isEncoded(head: Buffer, coding: ContentCoding): boolean {
     case 'deflate':
       // The header of RFC 1950: https://www.rfc-editor.org/rfc/rfc1950#section-2.2
       return head.length >= 2 && (head.readUInt8(0) & 0x0f) === 8 && head.readUInt16BE(0) % 31 === 0;
-    case 'br': {
+    case 'br':
       // Brotli has no magic number.
-      const inspector = createInspector(undefined);
-      inspector.add(head);
-      return head.length > 0 && inspector.identify().container === undefined;
-    }
+      return head.length > 0 && !isAudio(head);
   }
 }
 
-function decoded(source: ByteSource, codings: readonly ContentCoding[]): ByteSource {
-  const decoders = [...codings].reverse().map((coding) => DECODERS[coding]());
+/**
+ * Some servers send `deflate` without the header of RFC 1950: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.2
+ * Almost any bytes can be the start of such a stream, so what comes out has to be audio, and what came must not be.
+ */
+function isRawDeflate(head: Buffer): boolean {
+  if (isAudio(head)) return false;
+  try {
+    return isAudio(inflateRawSync(head, { finishFlush: constants.Z_SYNC_FLUSH }));
+  } catch {
+    // It is something else: the bytes are taken as they came.
+    return false;
+  }
+}
+
+function isAudio(head: Buffer): boolean {
+  const inspector = createInspector(undefined);
+  inspector.add(head);
+  return inspector.identify().container !== undefined;
+}
+
+/** @param inOrder the decoders of the codings, in the order in which these were applied. */
+function decoded(source: ByteSource, inOrder: readonly Transform[]): ByteSource {
+  const decoders = [...inOrder].reverse();
   const encoded = Readable.from(piecesOf(source), { objectMode: false, highWaterMark: CHUNK_BYTES });
   // Errors reach the reader through the last stream.
   const stream = pipeline([encoded, ...decoders], () => undefined) as Transform;

@@ -209,6 +209,25 @@ describe('cut in the middle, with a length that fits', () => {
   );
 });
 
+describe('still growing', () => {
+  // A body that ends within a header tells as much as one that ends within what follows the header.
+  it.each(['plain.mp3', 'aac.aac', 'amr-nb.amr', 'opus.ogg', 'flac-pipe.flac'])(
+    '%s is seen to be cut wherever it ends, but between two frames',
+    (name) => {
+      const body = fixture(name);
+      const unseen: number[] = [];
+      for (let length = Math.max(300, body.length - 1500); length < body.length; length++) {
+        if (inspect(body.subarray(0, length), length).end !== 'missing') unseen.push(length);
+      }
+      expect(unseen.filter((length) => unseen.includes(length + 1))).toEqual([]);
+    },
+  );
+
+  it('flac-pipe.flac is seen to be cut within its metadata', () => {
+    expect(inspect(fixture('flac-pipe.flac').subarray(0, 4000))).toMatchObject({ end: 'missing' });
+  });
+});
+
 describe('MP4', () => {
   const whole = fixture('m4a.m4a');
   const box = (type: string, content: Buffer, size = 8 + content.length) => {

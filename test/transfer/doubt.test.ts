@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
@@ -216,6 +216,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       ['gzip', gzipSync(BASE)],
       ['x-gzip', gzipSync(BASE)],
       ['deflate', deflateSync(BASE)],
+      ['Deflate', deflateRawSync(BASE)],
       ['br', brotliCompressSync(BASE)],
       ['zstd', zstdCompressSync(BASE)],
       ['aws-chunked, gzip', gzipSync(BASE)],

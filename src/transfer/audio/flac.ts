@@ -1,5 +1,7 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container, EndOfAudio } from './container.ts';
+import { bytesText, type Container, type EndOfAudio } from './container.ts';
+import { beginsWithSync } from './frames.ts';
+import { PartWalker } from './part-walker.ts';
 
 /** The parts of STREAMINFO that are used, see https://www.rfc-editor.org/rfc/rfc9639#section-8.2 */
 export interface StreamInfo {
@@ -29,17 +31,35 @@ export function recogniseFlac(head: Buffer): Container | undefined {
   if (head.toString('latin1', 0, 4) !== 'fLaC') return undefined;
   const info = readStreamInfo(head, 4);
   const searchable = info !== undefined && largestFrame(info) <= TAIL_BYTES;
+  const blocks = walkMetadata();
   return {
     contentType: 'audio/flac',
     tailBytes: searchable ? TAIL_BYTES : 0,
-    conclude(_totalBytes, tail) {
+    add: (chunk) => blocks.add(chunk),
+    conclude(totalBytes, tail) {
       const frames = searchable ? findFrames(info, tail) : [];
+      const lacking = blocks.nextAt - totalBytes;
+      const isBegun = frames.length > 0 || blocks.nextAt === Number.POSITIVE_INFINITY;
       return {
         facts: { container: 'flac', codec: 'flac', ...describeStreamInfo(info), ...durationOf(info, frames) },
-        ...(searchable ? judge(info, frames, tail) : { end: 'open', notes: [] }),
+        ...(!isBegun && !blocks.stopped && lacking > 0
+          ? { end: 'missing', notes: [`its metadata are cut: ${bytesText(lacking)} of them did not come`] }
+          : searchable
+            ? judge(info, frames, tail)
+            : { end: 'open', notes: [] }),
       };
     },
   };
+}
+
+/** Through the blocks before the first frame: https://www.rfc-editor.org/rfc/rfc9639#section-8.1 */
+function walkMetadata(): PartWalker {
+  let isLast = false;
+  return new PartWalker(4, 4, (header) => {
+    if (isLast) return { bytes: Number.POSITIVE_INFINITY };
+    isLast = (header.readUInt8(0) & 0x80) !== 0;
+    return { bytes: 4 + header.readUIntBE(1, 3) };
+  });
 }
 
 /** Reads the STREAMINFO block whose block header starts at `at`; `undefined` when there is none. */
@@ -117,6 +137,9 @@ function judge(info: StreamInfo, frames: readonly Frame[], tail: Buffer): EndOfA
   const closings = last.slice(-CANDIDATES).map(({ at }) => checksumCloses(tail.subarray(at, end)));
   if (closings.includes('at the end')) return { end: isEndKnown ? 'confirmed' : 'open', notes: [] };
   const closesEarlier = isEndKnown ? closings.includes('earlier') : closings.at(-1) === 'earlier';
+  if (!isEndKnown && last.slice(-CANDIDATES).some(({ at }) => isNextBegun(tail.subarray(at, end)))) {
+    return { end: 'missing', notes: ['its last frame is cut'] };
+  }
   if (closesEarlier) return { end: 'open', notes: ['something that is no frame follows its last frame'] };
   return { end: 'missing', notes: ['its last frame is cut'] };
 }
@@ -193,6 +216,18 @@ function checksumCloses(bytes: Buffer): 'at the end' | 'earlier' | 'nowhere' {
   }
   if (crc === 0) return 'at the end';
   return earlier ? 'earlier' : 'nowhere';
+}
+
+/** The longest header of a frame: 4 bytes, a number of 7, sizes of 4, the checksum. */
+const MOST_HEADER_BYTES = 16;
+
+/** Whether the frame that `bytes` begins with is whole, and followed by less than the header of another one. */
+function isNextBegun(bytes: Buffer): boolean {
+  for (let at = Math.max(LEAST_FRAME_BYTES, bytes.length - MOST_HEADER_BYTES + 1); at < bytes.length; at++) {
+    if (!beginsWithSync(bytes.subarray(at), 0xfe, 0xf8)) continue;
+    if (checksumCloses(bytes.subarray(0, at)) === 'at the end') return true;
+  }
+  return false;
 }
 
 /** CRC-16 of each byte, polynomial 0x8005: https://www.rfc-editor.org/rfc/rfc9639#section-9.3 */

@@ -78,7 +78,7 @@ export function recogniseAdts(head: Buffer): Container | undefined {
         ...(first.channels > 0 ? { channels: first.channels } : {}),
         durationSeconds: samples / first.sampleRate,
       },
-      ...judgeFrames(totalBytes, walker),
+      ...judgeFrames(totalBytes, walker, (bytes) => beginsWithSync(bytes, 0xf6, 0xf0)),
     }),
   };
 }
@@ -100,9 +100,30 @@ function readAdtsFrame(header: Buffer): AdtsFrame | undefined {
 /**
  * Judges a file of frames that is without any size: it cannot tell where it ends, but that it was cut within a frame.
  * What stands behind the frames (tags, padding) is left alone.
+ *
+ * @param begins whether the first bytes of a frame's header may be these: fewer than the header has, at least one.
  */
-export function judgeFrames(totalBytes: number, frames: PartWalker): EndOfAudio {
+export function judgeFrames(
+  totalBytes: number,
+  frames: PartWalker,
+  begins: (bytes: Buffer) => boolean = () => false,
+): EndOfAudio {
+  if (frames.unread.length > 0 && begins(frames.unread)) {
+    return {
+      end: 'missing',
+      notes: [`its last frame is cut: only ${bytesText(frames.unread.length)} of it came`],
+    };
+  }
   const lacking = frames.nextAt - totalBytes;
   if (frames.stopped || lacking <= 0) return { end: 'open', notes: [] };
   return { end: 'missing', notes: [`its last frame is cut: ${bytesText(lacking)} of it did not come`] };
+}
+
+/**
+ * Whether bytes may be the beginning of a frame whose header starts with eight bits set, and a second byte of which
+ * those of `mask` are `sync`.
+ */
+export function beginsWithSync(bytes: Buffer, mask: number, sync: number): boolean {
+  const [first, second] = bytes;
+  return first === 0xff && (second === undefined || (second & mask) === sync);
 }

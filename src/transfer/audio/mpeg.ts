@@ -1,5 +1,5 @@
 import { bytesText, type Container, type EndOfAudio } from './container.ts';
-import { judgeFrames } from './frames.ts';
+import { beginsWithSync, judgeFrames } from './frames.ts';
 import { PartWalker } from './part-walker.ts';
 
 /** Tables of the frame header, by its bits: http://www.mp3-tech.org/programmer/frame_header.html */
@@ -65,7 +65,9 @@ export function recogniseMpeg(head: Buffer): Container | undefined {
 
 /** The summary tells the size, where there is one; otherwise only a cut within a frame can be seen. */
 function judge(totalBytes: number, { bytes }: Summary, frames: PartWalker): EndOfAudio {
-  if (bytes === undefined) return judgeFrames(totalBytes, frames);
+  if (bytes === undefined) {
+    return judgeFrames(totalBytes, frames, (begun) => beginsWithSync(begun, 0xe0, 0xe0));
+  }
   if (totalBytes >= bytes) return { end: 'confirmed', notes: [] };
   const note = `its encoder's summary says ${bytesText(bytes - totalBytes)} more than came`;
   return { end: 'missing', notes: [note] };

@@ -4,6 +4,7 @@ import { describeStreamInfo, readStreamInfo } from './flac.ts';
 
 /** Page layout: https://www.rfc-editor.org/rfc/rfc3533#section-6 */
 const PAGE_HEADER_BYTES = 27;
+const CAPTURE_PATTERN = 'OggS';
 const BEGINNING_OF_STREAM = 2;
 const END_OF_STREAM = 4;
 
@@ -44,14 +45,14 @@ export function recogniseOgg(head: Buffer): Container | undefined {
       const lastOfAudio = lastPage(tail, stream.serial);
       return {
         facts: { container: 'ogg', ...stream.facts, ...duration(stream, lastOfAudio) },
-        ...judge(lastPage(tail), lastOfAudio, tail.length),
+        ...judge(lastPage(tail), lastOfAudio, tail),
       };
     },
   };
 }
 
 function readPage(buffer: Buffer, at: number): Page | undefined {
-  if (buffer.toString('latin1', at, at + 4) !== 'OggS' || at + PAGE_HEADER_BYTES > buffer.length) {
+  if (buffer.toString('latin1', at, at + 4) !== CAPTURE_PATTERN || at + PAGE_HEADER_BYTES > buffer.length) {
     return undefined;
   }
   const flags = buffer.readUInt8(at + 5);
@@ -70,7 +71,11 @@ function readPage(buffer: Buffer, at: number): Page | undefined {
 
 /** The last page, or the last one of a logical stream. */
 function lastPage(tail: Buffer, serial?: number): Page | undefined {
-  for (let at = tail.lastIndexOf('OggS'); at !== -1; at = at === 0 ? -1 : tail.lastIndexOf('OggS', at - 1)) {
+  for (
+    let at = tail.lastIndexOf(CAPTURE_PATTERN);
+    at !== -1;
+    at = at === 0 ? -1 : tail.lastIndexOf(CAPTURE_PATTERN, at - 1)
+  ) {
     const page = readPage(tail, at);
     if (page !== undefined && (serial === undefined || page.serial === serial)) return page;
   }
@@ -81,14 +86,18 @@ function lastPage(tail: Buffer, serial?: number): Page | undefined {
  * A page that reaches beyond the end is cut. Without the mark of the audio's last page nothing is sure: some omit
  * it, and other streams (Skeleton's description of them all) have ends of their own.
  */
-function judge(last: Page | undefined, lastOfAudio: Page | undefined, tailLength: number): EndOfAudio {
+function judge(last: Page | undefined, lastOfAudio: Page | undefined, tail: Buffer): EndOfAudio {
   if (last === undefined) return { end: 'open', notes: ['no Ogg page stands near its end'] };
-  if (last.end > tailLength) {
-    const lacking = bytesText(last.end - tailLength);
+  if (last.end > tail.length) {
+    const lacking = bytesText(last.end - tail.length);
     return { end: 'missing', notes: [`its last page is cut: ${lacking} of it did not come`] };
   }
-  if (last.end < tailLength) {
-    return { end: 'open', notes: [`${bytesText(tailLength - last.end)} follow the last page`] };
+  if (last.end < tail.length) {
+    const rest = tail.subarray(last.end);
+    if (rest.length < PAGE_HEADER_BYTES && CAPTURE_PATTERN.startsWith(rest.toString('latin1', 0, 4))) {
+      return { end: 'missing', notes: [`its last page is cut: only ${bytesText(rest.length)} of it came`] };
+    }
+    return { end: 'open', notes: [`${bytesText(rest.length)} follow the last page`] };
   }
   const ended = lastOfAudio !== undefined && (lastOfAudio.flags & END_OF_STREAM) !== 0;
   return ended

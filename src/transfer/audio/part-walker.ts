@@ -49,6 +49,12 @@ export class PartWalker {
     return this.#stopped;
   }
 
+  /** What came of the part at {@link nextAt}, where that is too little to read its beginning; empty otherwise. */
+  get unread(): Buffer {
+    const came = this.#position - this.#nextAt;
+    return this.#stopped || came <= 0 ? Buffer.alloc(0) : this.#header.subarray(0, came);
+  }
+
   /** Takes note of the next bytes. */
   add(chunk: Buffer): void {
     let at = 0;
