@@ -82,15 +82,17 @@ export class EventReader {
           session: { ...session, state: 'waiting', nextAttemptAt, ...(error && { error }) },
         };
       }
-      case 'completed':
+      case 'completed': {
         this.#errors.delete(jobId);
         // A maybe that turned out to have no voicemail: the queue has forgotten it.
         if (!event.result) return undefined;
+        const { revision: _ours, ...result } = event.result;
         return {
           id,
           name: 'archived',
-          session: { ...session, state: 'archived', ...event.result, progress: transferOf(event.result) },
+          session: { ...session, state: 'archived', ...result, progress: transferOf(result) },
         };
+      }
       case 'failed':
         return {
           id,

@@ -28,8 +28,11 @@ export interface SessionJobData extends SessionRef {
   readonly call?: CallMetadata;
 }
 
-/** What a job returns: nothing where the job only looked for a transcript. */
-export type JobResult = SessionResult | null;
+/**
+ * What a job returns: nothing where the job only looked for a transcript. `revision` of the manifest that says so; left
+ * out by versions that did not keep it.
+ */
+export type JobResult = (SessionResult & { readonly revision?: number }) | null;
 
 /** Since when and how often a session has been looked at without using up attempts. */
 export interface Polls {
@@ -57,6 +60,8 @@ export interface SessionJobProgress {
   readonly transcript?: TranscriptState;
   /** All recordings of an archived session, where some came late. */
   readonly recordings?: readonly RecordingView[];
+  /** Of the manifest that the last two are taken from. */
+  readonly revision?: number;
 }
 
 /** BullMQ ids may hold no `:` and not be all digits; `.` is in no session or bot id, so this is unambiguous. */
@@ -130,8 +135,9 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
   const progress = jobProgress(job);
   const result = state === 'archived' ? (job.returnvalue ?? undefined) : undefined;
   const error = state === 'archived' ? undefined : (progress.error ?? bareError(job, state));
-  const transcript = result && (progress.transcript ?? result.transcript);
-  const recordings = result && longer(result.recordings, progress.recordings);
+  const noted = result && isOlder(progress.revision, result.revision) ? {} : progress;
+  const transcript = result && (noted.transcript ?? result.transcript);
+  const recordings = result && longer(result.recordings, noted.recordings);
   const transfer = recordings ? transferOf({ recordings }) : progress.transfer;
   return {
     sessionId,
@@ -148,6 +154,11 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
     ...(error && { error }),
     ...(result && recordings && { recordings, manifestKey: result.manifestKey }),
   };
+}
+
+/** A look may note what it found in a manifest that was replaced by force since. */
+function isOlder(noted: number | undefined, result: number | undefined): boolean {
+  return noted !== undefined && result !== undefined && noted < result;
 }
 
 /**

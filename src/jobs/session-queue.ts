@@ -12,7 +12,7 @@ import type {
   SessionPage,
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type { RecordingView, SessionState, SessionView, TranscriptState } from '../domain/views.ts';
+import type { SessionState, SessionView, TranscriptState } from '../domain/views.ts';
 import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
@@ -26,6 +26,7 @@ import {
   jobProgress,
   type SessionJob,
   type SessionJobData,
+  type SessionJobProgress,
   sessionState,
 } from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
@@ -186,19 +187,27 @@ export class SessionQueue {
   }
 
   /**
-   * Notes with an archived session the state of its transcript.
+   * Notes with an archived session the state of its transcript. A session that was put back into the queue since keeps
+   * what it has: a note that comes late must not bring back what an earlier archiving remembered.
    *
-   * @param recordings all of its recordings, where some came late.
+   * @param found `recordings`: all of its recordings, where some came late; `revision` of the manifest that says so.
+   * @returns whether it was noted.
    */
   async noteTranscript(
     session: SessionRef,
     transcript: TranscriptState,
-    recordings?: readonly RecordingView[],
-  ): Promise<void> {
+    found: Pick<SessionJobProgress, 'recordings' | 'revision'> = {},
+  ): Promise<boolean> {
     const job = await this.#job(session);
-    if (!job) return;
-    const progress = { ...jobProgress(job), transcript, ...(recordings && { recordings }) };
-    await this.#sessions.updateJobProgress(jobId(session), progress);
+    if (!job) return false;
+    const before = jobProgress(job);
+    const recordings = found.recordings ?? before.recordings;
+    // Nothing else is read of a completed job.
+    return this.#backend.noteCompleted(this.#name, jobId(session), {
+      transcript,
+      ...(recordings && { recordings }),
+      ...(found.revision !== undefined && { revision: found.revision }),
+    });
   }
 
   /** The view of a session, or `undefined` when the queue does not know it. */

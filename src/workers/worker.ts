@@ -8,6 +8,7 @@ import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jo
 import { isMaybe } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
+import { revisionOf } from '../storage/documents.ts';
 import { settleAll, settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
@@ -311,7 +312,7 @@ async function handleSession(
     },
     alreadyArchived ? 'already archived' : 'archived',
   );
-  return { kind: 'done', result: stored };
+  return { kind: 'done', result: { ...stored, revision: revisionOf(manifest) } };
 }
 
 async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
@@ -341,7 +342,10 @@ async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps):
   const about = { session: data.sessionId, bot: data.botId };
   const hasNewRecordings = added.recordings > 0 || added.better > 0;
   if (transcript !== 'pending' || hasNewRecordings) {
-    await deps.queue.noteTranscript(data, transcript, hasNewRecordings ? result?.recordings : undefined);
+    await deps.queue.noteTranscript(data, transcript, {
+      ...(hasNewRecordings && result && { recordings: result.recordings }),
+      ...(manifest && { revision: revisionOf(manifest) }),
+    });
   }
   const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
   if (manifest && isNews) await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));

@@ -695,8 +695,56 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
 
     it('noting what became of them with a session the queue no longer knows does nothing', async () => {
-      await queue.noteTranscript(session('gone'), 'absent');
+      expect(await queue.noteTranscript(session('gone'), 'absent')).toBe(false);
+      expect(await backend.noteCompleted(name, jobId(session('gone')), { transcript: 'absent' })).toBe(false);
       expect(await queue.view(session('gone'))).toBeUndefined();
+    });
+
+    it('noting what became of them leaves a session alone that was put back into the queue', async () => {
+      const found = { transcript: 'absent', recordings: ARCHIVED.result.recordings, revision: 2 } as const;
+      const note = () => backend.noteCompleted(name, jobId(session('a')), found);
+      await enqueue(session('a'));
+      expect(await note()).toBe(false);
+      await archive(1);
+      expect(await note()).toBe(true);
+      await enqueue({ ...session('a'), force: true });
+      expect(await note()).toBe(false);
+      await work(1, async (job) => {
+        expect(job.progress).toEqual({});
+        expect(await note()).toBe(false);
+        expect(await queue.noteTranscript(session('a'), 'absent', found)).toBe(false);
+        return ARCHIVED;
+      });
+      expect(await viewOf('a')).toMatchObject({ state: 'archived', transcript: 'pending' });
+    });
+
+    it('noting what became of them does not bring back what a failed attempt remembered', async () => {
+      await enqueue(session('a'));
+      await work(1, async (job) => {
+        await job.saveProgress({ polls: { RECORDING_NOT_READY: { since: 1, count: 9 } } });
+        return ARCHIVED;
+      });
+      expect(await queue.noteTranscript(session('a'), 'absent', { revision: 2 })).toBe(true);
+      const job = await queue.bullmq.sessions.getJob(jobId(session('a')));
+      expect(job?.progress).toEqual({ transcript: 'absent', revision: 2 });
+    });
+
+    it('noting what an older manifest says changes neither a later result nor a later note', async () => {
+      const [recording] = ARCHIVED.result.recordings;
+      const of = (sha256: string) => [{ ...recording, sha256 }];
+      await enqueue(session('a'));
+      const result = {
+        ...ARCHIVED.result,
+        transcript: 'archived',
+        recordings: of('33'),
+        revision: 3,
+      } as const;
+      await work(1, () => ({ kind: 'done', result }));
+      await queue.noteTranscript(session('a'), 'absent', { recordings: of('22'), revision: 2 });
+      expect(await viewOf('a')).toMatchObject({ transcript: 'archived', recordings: of('33') });
+      await queue.noteTranscript(session('a'), 'archived', { recordings: of('44'), revision: 4 });
+      expect(await queue.noteTranscript(session('a'), 'absent', { revision: 3 })).toBe(false);
+      expect(await viewOf('a')).toMatchObject({ transcript: 'archived', recordings: of('44') });
     });
   });
 });

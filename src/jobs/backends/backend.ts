@@ -84,6 +84,14 @@ export interface Backend {
    * @returns whether it was still held.
    */
   saveProgress(name: string, jobId: string, token: string, progress: object): Promise<boolean>;
+  /**
+   * Replaces what a completed job remembers and tells of it, in one step; not that of a job that was put back into the
+   * queue, nor what was noted with a higher `revision`.
+   *
+   * @param name our name of the queue.
+   * @returns whether it was replaced.
+   */
+  noteCompleted(name: string, jobId: string, progress: SessionJobProgress): Promise<boolean>;
   /** Forgets how often a job's workers died: BullMQ's `retry` leaves that, and fails the job for it once more. */
   forgetStalls(name: string, jobId: string): Promise<void>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */

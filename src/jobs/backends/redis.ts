@@ -61,6 +61,22 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobI
 return 1
 `;
 
+/**
+ * Keeps the progress of a completed job and tells of it, unless what it has is of a higher revision.
+ * KEYS: job, completed jobs, events, meta. ARGV: job id, progress, revision (0 for none).
+ */
+const NOTE_COMPLETED = `
+if not redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local before = cjson.decode(redis.call('HGET', KEYS[1], 'progress') or '0')
+if type(before) == 'table' and tonumber(ARGV[3]) > 0 and (tonumber(before.revision) or 0) > tonumber(ARGV[3]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'progress', ARGV[2])
+local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
+return 1
+`;
+
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
 
@@ -127,6 +143,17 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
           text,
         )) === 1
       );
+    },
+    async noteCompleted(name, jobId, progress) {
+      const queueKey = `${keyPrefix}:${name}`;
+      const keys = [
+        `${queueKey}:${jobId}`,
+        `${queueKey}:completed`,
+        eventsKey(name),
+        `${queueKey}:meta`,
+      ] as const;
+      const values = [jobId, JSON.stringify(progress), progress.revision ?? 0] as const;
+      return (await connect('producer').eval(NOTE_COMPLETED, keys.length, ...keys, ...values)) === 1;
     },
     async forgetStalls(name, jobId) {
       await connect('producer').hdel(`${keyPrefix}:${name}:${jobId}`, ...STALL_FIELDS);

@@ -79,6 +79,14 @@ with held as materialized (
   where queue = $1 and id = $2 and state = 'active' and lock_token = $3 for update
 )
 select ${QUEUE_SCHEMA}.update_progress($1, id, $4::jsonb) as updated from held`;
+/** The row is locked as well, so that nobody puts the job back into the queue in between. */
+const NOTE_COMPLETED = `
+with done as materialized (
+  select id from ${QUEUE_SCHEMA}.job
+  where queue = $1 and id = $2 and state = 'completed'
+  and ($4::bigint = 0 or coalesce((progress->>'revision')::bigint, 0) <= $4::bigint) for update
+)
+select ${QUEUE_SCHEMA}.update_progress($1, id, $3::jsonb) as updated from done`;
 const FORGET_STALLS = `
 update ${QUEUE_SCHEMA}.job set stalled_count = 0, deferred_failure = null where queue = $1 and id = $2`;
 
@@ -166,6 +174,15 @@ export function sqlBackend(
         jobId,
         token,
         JSON.stringify(progress),
+      ]);
+      return rows.length === 1;
+    },
+    async noteCompleted(name, jobId, progress) {
+      const { rows } = await pool.query(NOTE_COMPLETED, [
+        queueName(name),
+        jobId,
+        JSON.stringify(progress),
+        progress.revision ?? 0,
       ]);
       return rows.length === 1;
     },
