@@ -77,7 +77,10 @@ export interface QueueActivity {
 
 /** Counts and activity of the queue. */
 export interface ArchiverStats extends QueueStats, QueueActivity {
-  /** How those stand that the worker depends on, where the process that answers has one. */
+  /**
+   * How those stand that the worker depends on, where the process that answers has one. Otherwise those are there that
+   * are away for other processes' workers.
+   */
   readonly breakers?: readonly BreakerView[];
 }
 

@@ -32,6 +32,18 @@ import {
 import { findSessions, listSessions, readView } from './session-listing.ts';
 import { SessionStats } from './session-stats.ts';
 
+/** Those that all workers of a queue need. */
+const SHARED_DEPENDENCIES = ['kore', 'bucket'] as const;
+export type SharedDependency = (typeof SHARED_DEPENDENCIES)[number];
+
+/** Whether a breaker watches somebody whom all workers of a queue need. */
+export function isSharedDependency(dependency: string): dependency is SharedDependency {
+  return (SHARED_DEPENDENCIES as readonly string[]).includes(dependency);
+}
+
+/** A worker that ends during an outage leaves its word behind for so long. */
+const AWAY_BELIEVED_MS = 6_000;
+
 /**
  * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
  * what receives traces drops those of tens of thousands of spans.
@@ -114,6 +126,19 @@ export class SessionQueue {
       if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
       return { sessionId: request.sessionId, botId: request.botId, outcome };
     });
+  }
+
+  /** Tells everybody on this queue that none of its sessions can be archived just now; to be told again and again. */
+  async tellAway(dependency: SharedDependency): Promise<void> {
+    await answered(this.#backend.remember(this.#name, `away:${dependency}`, AWAY_BELIEVED_MS));
+  }
+
+  /** Who is away, as workers of this queue said in the last seconds. */
+  async toldAway(): Promise<readonly SharedDependency[]> {
+    const told = await answered(
+      Promise.all(SHARED_DEPENDENCIES.map((one) => this.#backend.remembers(this.#name, `away:${one}`))),
+    );
+    return SHARED_DEPENDENCIES.filter((_, index) => told[index]);
   }
 
   /** Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after so long. */

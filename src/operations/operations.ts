@@ -64,7 +64,8 @@ const ARCHIVE_LOOKUPS_MS = 5_000;
  * Operations on a queue and an archive that this process has open.
  *
  * @param store may be missing: then nobody knows the sessions that the queue has forgotten.
- * @param breakers how those stand that this process's worker depends on, where it has one.
+ * @param breakers how those stand that this process's worker depends on, where it has one. Without one, stats tell who
+ *   is away for workers of other processes.
  */
 export function createOperations(
   queue: SessionQueue,
@@ -139,10 +140,18 @@ export function createOperations(
     resume: () => queue.resume(),
     async stats() {
       const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
-      const dependencies = breakers();
+      const dependencies = breakers() ?? (await openElsewhere(queue));
       return { ...stats, ...activity, ...(dependencies && { breakers: dependencies }) };
     },
   };
+}
+
+/** The open breakers of workers in other processes, where there are any. */
+async function openElsewhere(queue: SessionQueue): Promise<readonly BreakerView[] | undefined> {
+  const away = await queue.toldAway();
+  if (away.length === 0) return undefined;
+  const reason = 'a worker says so, and why in its log';
+  return away.map((dependency) => ({ dependency, state: 'open', reason }));
 }
 
 /** What is saved of a failed session. A view must not fail for it. */

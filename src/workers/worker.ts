@@ -27,6 +27,7 @@ import {
   withJitter,
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
+import { OutageTeller } from './outage-teller.ts';
 import { ProgressWriter } from './progress-writer.ts';
 import { isInDoubt } from './recheck-recordings.ts';
 import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
@@ -201,6 +202,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     handleTranscript,
   );
   consumers.push(sessions, transcripts);
+  const teller = new OutageTeller(() => dependencies.views(), deps.queue, log);
 
   return {
     activity: () => ({
@@ -218,6 +220,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       await settleInOrder([
         () => settleAll(consumers.map((one) => () => one.stop(work.shutdownGraceMs))),
         () => dependencies.stop(),
+        () => teller.stop(),
       ]);
     },
   };

@@ -233,7 +233,9 @@ export const Stats = z
       .array(Breaker)
       .readonly()
       .exactOptional()
-      .describe('those that this process depends on, where it has a worker'),
+      .describe(
+        'those that this process depends on, where it has a worker; else those that are away for other workers',
+      ),
   })
   .meta({
     id: 'Stats',
