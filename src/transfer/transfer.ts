@@ -42,7 +42,7 @@ interface TransferRequest {
    */
   isStored?(sha256: string, bytes: number): boolean;
   /** Asked last, with how sure one can be of them: `false` leaves the archive as it is. */
-  isWanted?(found: FoundRecording): boolean;
+  isWanted?(found: FoundRecording): boolean | Promise<boolean>;
   /** Sends to the archive what is downloaded, while that is away as well. */
   readonly persist?: Persist;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
@@ -270,17 +270,22 @@ async function storeBody(
     ...optional('expectedBytes', opened.expectedBytes),
     ...optional('persist', request.persist),
   };
+  let isLeftOut = false;
   try {
     await deps.store.writeStream(request.key, stream, { contentType }, request.mode, signal);
   } catch (error) {
     if (!(error instanceof LeftOut)) throw error;
+    isLeftOut = true;
   }
   const { integrity } = body;
   if (integrity === undefined) {
     throw new VoicemailError('INTERNAL', 'the archive did not read the recording to its end');
   }
   if (integrity.state === 'suspect') {
-    log.warn({ notes: integrity.notes }, 'the recording is archived as suspect');
+    const message = isLeftOut
+      ? 'the archive has what is no worse than this suspect recording, which is left out'
+      : 'the recording is archived as suspect';
+    log.warn({ notes: integrity.notes }, message);
   }
   const waitedForSource = waiting.milliseconds - waitedBefore;
   deps.observe?.onDone?.({
@@ -310,8 +315,8 @@ async function* unlessLeftOut(
 ): AsyncGenerator<Buffer> {
   yield* body;
   const [sha256, bytes, { integrity }] = [body.sha256(), body.receivedBytes, body];
-  const isWanted = () => !integrity || request.isWanted?.({ sha256, bytes, integrity }) !== false;
-  if (request.isStored?.(sha256, bytes) || !isWanted()) throw new LeftOut();
+  if (request.isStored?.(sha256, bytes)) throw new LeftOut();
+  if (integrity && (await request.isWanted?.({ sha256, bytes, integrity })) === false) throw new LeftOut();
 }
 
 function downloadEvents(

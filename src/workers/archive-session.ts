@@ -69,8 +69,8 @@ export interface ArchivedSession extends SessionResult {
  *
  * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
  * is already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of
- * the manifest takes its place; what it named stays named, also what Kore no longer lists. Where a part of it fails, the
- * next attempt of the same force downloads only what is left.
+ * the manifest takes its place; what it named stays named, also what Kore no longer lists, and whole recordings stay where
+ * only doubtful ones come. Where a part of it fails, the next attempt of the same force downloads only what is left.
  *
  * @throws VoicemailError with the code of whatever kept the session, or one of its recordings, from being archived.
  */
@@ -95,7 +95,9 @@ export async function archiveSession(
       session: task,
       listed: voicemail.recordings,
       withoutUrl: voicemail.withoutUrl,
-      archived: task.force ? known.map((entry) => (there.includes(entry) ? entry : unforced(entry))) : there,
+      archived: task.force
+        ? known.map((entry) => (isOf(forcedAt)(entry) && !there.includes(entry) ? unforced(entry) : entry))
+        : there,
       sameBytes: 'unclaimed',
       force: task.force,
       forcedAt,

@@ -1,6 +1,8 @@
 /** Saving the recordings of a session, each by itself: one that can't be had keeps none of the others waiting. */
 
+import { createHash } from 'node:crypto';
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
+import type { Integrity } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { TransferProgress } from '../domain/views.ts';
 import type { KoreRecording, RecordingWithoutUrl } from '../domain/voicemail.ts';
@@ -23,7 +25,7 @@ export interface RecordingsTask {
   readonly withoutUrl: readonly RecordingWithoutUrl[];
   /** Those that are in the archive already: they are not downloaded again, unless by `force`. */
   readonly archived: readonly ManifestRecording[];
-  /** Download all, and put them in the place of what is there. */
+  /** Download all, and put them in the place of what is there, unless that is whole and they may not be. */
   readonly force: boolean;
   /** Tells this force from others (ISO 8601): what an attempt of it has downloaded is not downloaded by the next one. */
   readonly forcedAt?: string | undefined;
@@ -123,8 +125,10 @@ export async function saveRecordings(
       });
       saved.set(part, entry);
       const path = paths[part.index];
-      if (!twins.includes(entry)) downloaded.add(entry);
-      else if (path !== undefined) alsoAt.set(entry.key, [...(alsoAt.get(entry.key) ?? []), path]);
+      const isNew = entry !== part.before && !twins.includes(entry);
+      if (isNew) downloaded.add(entry);
+      else if (path !== undefined && twins.includes(entry))
+        alsoAt.set(entry.key, [...(alsoAt.get(entry.key) ?? []), path]);
       report();
     } catch (error) {
       signal.throwIfAborted();
@@ -223,6 +227,8 @@ async function save(
   const recording = urls.of(part.index);
   const twinOf = (sha256: string, bytes: number) =>
     twins.find((twin) => twin.sha256 === sha256 && twin.bytes === bytes);
+  const kept = whatForceKeeps(part, task, deps.store, signal);
+  let isKept = false;
   const transferred = await deps.transfer(
     {
       key: part.key,
@@ -232,12 +238,62 @@ async function save(
       settleDoubt: task.settleDoubt === true,
       // Asked for only where it makes a difference: each byte passes it.
       ...(twins.length > 0 && { isStored: (sha256, bytes) => twinOf(sha256, bytes) !== undefined }),
+      ...(kept && {
+        isWanted: async (found) => {
+          isKept = await kept.isBetterThan(found.integrity);
+          return !isKept;
+        },
+      }),
       onProgress,
     },
     signal,
   );
+  if (kept && isKept) return kept.entry;
   const twin = twinOf(transferred.sha256, transferred.bytes);
   if (twin) return twin;
   const entry = manifestRecording(deps.store.fullKey(part.key), recording, transferred);
   return { ...entry, ...(task.forcedAt !== undefined && { forcedAt: task.forcedAt }) };
+}
+
+/** What stays in its place although a force has downloaded something else. */
+interface Kept {
+  readonly entry: ManifestRecording;
+  /** Whether it is to stay, rather than a recording of that integrity take its place. */
+  isBetterThan(integrity: Integrity): Promise<boolean>;
+}
+
+/**
+ * A whole recording gives way to nothing that may be cut: archiving again never makes the archive worse. One that is
+ * gone from the archive, or was changed there, is no reason to leave anything out.
+ */
+function whatForceKeeps(
+  { before, key }: Part,
+  { force }: RecordingsTask,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Kept | undefined {
+  if (!force || !before || !isWhole(before.integrity)) return undefined;
+  return {
+    entry: before,
+    isBetterThan: async (integrity) => !isWhole(integrity) && (await isSound(before, key, store, signal)),
+  };
+}
+
+/** Manifests that tell no integrity are of a time when nothing was archived that was in doubt. */
+function isWhole(
+  integrity: Pick<NonNullable<ManifestRecording['integrity']>, 'state' | 'end'> | undefined,
+): boolean {
+  return integrity?.state !== 'suspect' && integrity?.end !== 'missing';
+}
+
+async function isSound(
+  { bytes, sha256 }: ManifestRecording,
+  key: string,
+  store: ArchiveStore,
+  signal: AbortSignal,
+): Promise<boolean> {
+  // Most that are not are gone, or shorter.
+  if ((await store.head(key, signal))?.bytes !== bytes) return false;
+  const hash = createHash('sha256');
+  return (await store.scan(key, (chunk) => hash.update(chunk), signal)) && hash.digest('hex') === sha256;
 }

@@ -321,6 +321,31 @@ describeOnEachSetup(
         expect(after.transcript).toEqual(before.transcript);
       });
 
+      it('keeps what is verified when only a cut one comes by force, however long it is waited for', async () => {
+        const pipeline = await start({ work: { recordingWaitMs: 0 } });
+        const sessionId = pipeline.sandbox.addSession({
+          recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav' }],
+          transcription: SPOKEN,
+        });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        const before = await pipeline.manifest(sessionId);
+        const names = await namesOf(pipeline, sessionId);
+        const [one, two] = pipeline.sandbox.session(sessionId).recordings;
+        const kept = one?.audio.slice(0, one.audio.bytes);
+        one?.faults.add({ shortBy: 5_000, times: INFINITE });
+        two?.replace();
+        await pipeline.request({ sessionId, force: true });
+        const view = await pipeline.ends(sessionId);
+        expect(view.recordings?.map(({ integrity }) => integrity)).toEqual(['verified', 'verified']);
+        const after = await pipeline.manifest(sessionId);
+        expect(after.recordings[0]).toEqual(before.recordings[0]);
+        expect(after.recordings[1]?.sha256).toBe(two?.sha256());
+        for (const { key, sha256 } of after.recordings) expect(hashOf(await pipeline.read(key))).toBe(sha256);
+        expect(await pipeline.read(after.recordings[0]?.key ?? '')).toEqual(kept);
+        expect(await namesOf(pipeline, sessionId)).toEqual(names);
+      });
+
       it('stays as it is, and keeps what is new, when a part of it fails by force', async () => {
         const pipeline = await start({ work: IMPATIENT });
         const sessionId = pipeline.sandbox.addSession({
