@@ -64,6 +64,10 @@ export const AUDITED_ROUTES: Readonly<Record<string, AuditedRoute>> = {
     action: 'backfill',
     details: unlessDryRun('botId', 'from', 'to', 'source'),
   },
+  'POST /v1/completeness': {
+    action: 'completeness',
+    details: unlessDryRun('botId', 'from', 'to', 'source', 'write', 'reportOnly'),
+  },
   'PUT /v1/schedules/:name': {
     action: 'schedule.set',
     details: (request) => ({ ...paramsOf(request), ...unlessDryRun('cron', 'lookback')(request) }),

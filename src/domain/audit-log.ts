@@ -12,6 +12,7 @@ export type AuditedAction =
   | 'erase'
   | 'download'
   | 'backfill'
+  | 'completeness'
   | 'schedule.set'
   | 'schedule.remove'
   | 'log-in';
