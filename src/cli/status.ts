@@ -202,6 +202,10 @@ function sessionLines(view: SessionView): string[] {
       'recording',
       `${key} (${count(bytes, 'byte')}${durationSeconds === undefined ? '' : `, ${durationSeconds.toFixed(1)} s`})`,
     ]),
+    ...(view.missing ?? []).map(({ fileName, code, message }): [string, string] => [
+      'missing',
+      `${fileName} (${code}: ${message})`,
+    ]),
     ['manifest', view.manifestKey],
   ];
   return table(rows.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));

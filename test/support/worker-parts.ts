@@ -16,9 +16,9 @@ import { startSessionWorker, type WorkerTuning } from '../../src/workers/worker.
 
 /**
  * Where a worker can be held: Kore has answered (or refused), a recording is stored, the transcript is stored, or the
- * manifest is about to be written and the lock has just been looked at.
+ * manifest is about to be written and the lock has just been looked at; or the manifest has been written.
  */
-export const HOLD_POINTS = ['answered', 'recording', 'transcript', 'manifest'] as const;
+export const HOLD_POINTS = ['answered', 'recording', 'transcript', 'manifest', 'named'] as const;
 export type HoldPoint = (typeof HOLD_POINTS)[number];
 
 /** What a worker is made of. */
@@ -83,6 +83,7 @@ export async function startHandMadeWorker(parts: WorkerParts): Promise<HandMadeW
       if (key.endsWith('/manifest.json')) await reached('manifest');
       const outcome = await store.write(key, ...rest);
       if (key.endsWith('/transcript.json')) await reached('transcript');
+      if (key.endsWith('/manifest.json')) await reached('named');
       return outcome;
     },
   };
