@@ -315,6 +315,7 @@ describe('the traces of a run', () => {
         'read manifest.partial',
         'read hold',
         'read tombstone',
+        'read transcript',
         'write manifest',
         'write transcript',
       ]),

@@ -251,7 +251,11 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       const headers = { 'content-encoding': 'gzip' };
       server.handle(serve(large, { etag: '"v1"', ranges: true, breaks: [300_000], breakBy: 'end', headers }));
       expect(await archived(large)).toBe('verified');
-      expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, 300_000]);
+      const [first, second, ...others] = server.requests.map(({ rangeFrom }) => rangeFrom);
+      expect([first, others]).toEqual([undefined, []]);
+      // A reset may take bytes along that were on their way.
+      expect(second).toBeGreaterThan(0);
+      expect(second).toBeLessThanOrEqual(300_000);
     });
 
     it('is bounded in its decoded size', async () => {
