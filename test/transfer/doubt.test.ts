@@ -253,7 +253,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(await archived(large)).toBe('verified');
       const [first, second, ...others] = server.requests.map(({ rangeFrom }) => rangeFrom);
       expect([first, others]).toEqual([undefined, []]);
-      // A reset may take bytes along that were on their way.
+      // What was still on its way between socket and decoder is fetched again.
       expect(second).toBeGreaterThan(0);
       expect(second).toBeLessThanOrEqual(300_000);
     });
