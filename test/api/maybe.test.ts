@@ -80,7 +80,7 @@ it('a maybe that an older version queued, under its older name, is still one', a
   await setup.runtime.queue.bullmq.sessions.add('session', data, { jobId: `${botId}.${sessionId}` });
 
   await vi.waitFor(async () => expect(await counted()).toBe(before + 1), { timeout: 60_000 });
-  expect(await view(sessionId)).toBeUndefined();
+  await vi.waitFor(async () => expect(await view(sessionId)).toBeUndefined());
 });
 
 it('"enqueue --maybe --wait" ends well, and says how many have no voicemail', async () => {
