@@ -61,6 +61,8 @@ export interface WorkerObserver {
   onArchived?(session: ArchivedWork): void;
   /** An attempt failed; jobs given back at a shutdown are no failures. */
   onAttemptFailed?(failed: FailedWork): void;
+  /** A session failed of which some recordings are archived, and others are missing. */
+  onPartial?(): void;
   /** A session of which nobody knew whether it has a voicemail has none: the queue forgets it. */
   onWithoutVoicemail?(): void;
   /** A transcript awaited has come, or has been given up. */
@@ -165,9 +167,10 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     else if (holdMs !== undefined) await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
     if (about === 'session') dependencies.failed(data, error);
     const decision = await remember(job, outcome, verdict, signal);
-    if (about === 'session' && decision.kind === 'fail' && deps.onSettled) {
+    if (about === 'session' && decision.kind === 'fail') {
       const settled = await failedOutcome(job, outcome, deps, signal);
-      if (settled) await deps.onSettled(settled);
+      if (settled?.recordings) observe?.onPartial?.();
+      if (settled) await deps.onSettled?.(settled);
     }
     return decision;
   };

@@ -41,6 +41,7 @@ export function reportEverything({ worker, transfer, kore, notifications }: Metr
   worker.onArchived({ ...session, alreadyArchived: true, transcript: 'pending' });
   for (const state of ['archived', 'absent'] as const) worker.onTranscriptSettled(state);
   worker.onWithoutVoicemail();
+  worker.onPartial();
   for (const code of ERROR_CODES) {
     for (const work of ['session', 'transcript'] as const) {
       for (const verdict of ['wait', 'retry', 'fail'] as const)

@@ -26,6 +26,11 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
     labelNames: ['work', 'code', 'verdict'],
     registers,
   });
+  const partial = new Counter({
+    name: 'voicemail_sessions_partial_total',
+    help: 'Sessions that failed with some recordings archived and others missing; they are also counted as failed.',
+    registers,
+  });
   const withoutVoicemail = new Counter({
     name: 'voicemail_sessions_without_voicemail_total',
     help: 'Sessions queued as a maybe (an event, --maybe, a listing without a voicemail flag) that have no voicemail.',
@@ -83,6 +88,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
       failedAttempts.inc({ work, code, verdict });
       if (work === 'session' && verdict === 'fail') sessions.inc({ outcome: 'failed', code });
     },
+    onPartial: () => partial.inc(),
     onWithoutVoicemail: () => withoutVoicemail.inc(),
     onTranscriptSettled(state) {
       transcripts.inc({ state });
