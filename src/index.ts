@@ -1,7 +1,6 @@
 /** The package as other programs import it; see the README, "From your own service". */
 export { ConfigError, type Fault } from './config/settings.ts';
 export type { ErrorCode } from './domain/errors.ts';
-export type { SessionChange, SessionEvent, SessionEventName } from './domain/events.ts';
 export type {
   ArchiverStats,
   EnqueueOutcome,
@@ -13,7 +12,10 @@ export type {
 } from './domain/requests.ts';
 export type {
   RecordingView,
+  SessionChange,
   SessionError,
+  SessionEvent,
+  SessionEventName,
   SessionState,
   SessionView,
   TranscriptState,

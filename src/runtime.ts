@@ -14,7 +14,7 @@ import type { NotificationCounts } from './jobs/notification-queue.ts';
 import { openQueues } from './jobs/open-queues.ts';
 import type { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
-import { createNotifier } from './notifications/notifier.ts';
+import { createNotifier } from './notifications/notices.ts';
 import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';

@@ -4,8 +4,8 @@ import { createRemoteJWKSet, errors, type JWTVerifyGetKey, jwtVerify } from 'jos
 import type { ApiToken, JwtConfig } from '../config/config.ts';
 import { DEFAULT_ROLE, isRole, type Role } from '../domain/roles.ts';
 import { ApiError } from './problem.ts';
+import type { WrongCredentials } from './request-limits.ts';
 import { type Identity, type Permission, permits } from './roles.ts';
-import type { WrongCredentials } from './wrong-credentials.ts';
 
 /** A function that tells whether a text is one of the secrets; it takes the same time whichever it is, or none. */
 export function createSecretCheck(secrets: readonly string[]): (presented: string) => boolean {

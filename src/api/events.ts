@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
-import type { SessionEvent } from '../domain/events.ts';
+import type { SessionEvent } from '../domain/views.ts';
 import { type EventFeed, type EventSubscription, InvalidEventIdError } from '../jobs/event-feed.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
 import { ApiError } from './problem.ts';

@@ -1,12 +1,8 @@
 import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { ByteRange } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type {
-  ArchivedObject,
-  ArchivedObjects,
-  ByteRange,
-  ObjectName,
-} from '../operations/archived-objects.ts';
+import type { ArchivedObject, ArchivedObjects, ObjectName } from '../operations/archived-objects.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import { SessionParams } from '../operations/input.ts';
 import type { Logger } from '../util/log.ts';

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import { isVoicemailError } from '../domain/errors.ts';
 import { QueueUnavailableError } from '../jobs/backends/backend.ts';
-import { asQueueError } from '../jobs/backends/driver-errors.ts';
+import { asQueueError } from '../jobs/backends/connection-errors.ts';
 import { InvalidCursorError } from '../jobs/session-listing.ts';
 import { printable } from '../util/text.ts';
 import type { Problem, ProblemCode } from './schemas/sessions.ts';

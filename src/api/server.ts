@@ -20,7 +20,6 @@ import { assertLocal, assertPermitted, createGuard, type Guard } from './access.
 import { auditRequests } from './audit.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { addCompletenessRoutes } from './completeness.ts';
-import { limitConnections } from './connections.ts';
 import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
@@ -36,6 +35,7 @@ import {
   SECURITY_HEADERS,
   traceRequests,
 } from './request-context.ts';
+import { limitConnections, WrongCredentials } from './request-limits.ts';
 import { type Identity, permissionOf } from './roles.ts';
 import { addSessionRoutes } from './sessions.ts';
 import {
@@ -46,8 +46,7 @@ import {
   type ZodServer,
   type ZodTypes,
 } from './validation.ts';
-import { addWebhookRoutes } from './webhook.ts';
-import { WrongCredentials } from './wrong-credentials.ts';
+import { addWebhookRoutes } from './webhook/webhook.ts';
 
 /** What the API is made of. */
 export interface ApiOptions {

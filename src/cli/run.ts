@@ -7,7 +7,6 @@ import { redact } from '../util/redact.ts';
 import { forTerminal } from '../util/text.ts';
 import { VERSION } from '../util/version.ts';
 import { backfillCommand } from './backfill.ts';
-import { cancelCommand } from './cancel.ts';
 import { completenessCommand } from './completeness.ts';
 import {
   type CliContext,
@@ -24,7 +23,7 @@ import { doctorCommand } from './doctor.ts';
 import { enqueueCommand } from './enqueue.ts';
 import { eraseCommand } from './erase.ts';
 import { holdCommand } from './hold.ts';
-import { pauseCommand, resumeCommand } from './pause.ts';
+import { cancelCommand, pauseCommand, resumeCommand } from './queue-control.ts';
 import { retryCommand } from './retry.ts';
 import { sandboxCommand } from './sandbox.ts';
 import { scheduleCommand } from './schedule.ts';

@@ -17,7 +17,7 @@ import type {
   WorkConfig,
 } from './config.ts';
 import { loadManifestKey } from './manifest-key.ts';
-import { loadNotify } from './notify.ts';
+import { loadNotify, loadProxy, loadTraces } from './outgoing.ts';
 import {
   between,
   isLoopback,
@@ -46,10 +46,8 @@ import {
   parseTokens,
   visible,
 } from './parsers.ts';
-import { loadProxy } from './proxy.ts';
 import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
-import { loadTraces } from './traces.ts';
 import { findUnknownVariables } from './unknown-variables.ts';
 import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordsIn } from './urls.ts';
 import { type VariableName, variableOf } from './variables.ts';

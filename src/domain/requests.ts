@@ -99,3 +99,9 @@ export interface CancelQuery {
   /** Only count them. */
   readonly dryRun?: boolean;
 }
+
+/** A part of an object: the offsets of its first and its last byte. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}

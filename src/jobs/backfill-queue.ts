@@ -8,7 +8,7 @@ import type { CompletenessOrder, CompletenessRun, DayReport } from '../domain/co
 import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
-import { errorListener } from './backends/connection-log.ts';
+import { errorListener } from './backends/connection-errors.ts';
 import { jobProgress, parseFailureReason, type SessionJobProgress } from './session-job.ts';
 
 /** What lies in the queue of backfills: a backfill, a schedule that is due, or the daily digests that are. */

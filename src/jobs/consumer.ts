@@ -2,7 +2,7 @@ import { DelayedError, type IQueueBackend, type Job, WaitingError, Worker } from
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
-import { errorListener } from './backends/connection-log.ts';
+import { errorListener } from './backends/connection-errors.ts';
 import { JobLock, type Moment, now } from './job-lock.ts';
 import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 

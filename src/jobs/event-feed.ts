@@ -1,10 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { QueueEvents } from 'bullmq';
-import type { SessionEvent } from '../domain/events.ts';
+import type { SessionEvent } from '../domain/views.ts';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobEvents } from './backends/backend.ts';
-import { errorListener } from './backends/connection-log.ts';
+import { errorListener } from './backends/connection-errors.ts';
 import { EventReader, isAfter, type JobEvent, readJobEvent } from './job-events.ts';
 
 /** A position to go on from that is none. */

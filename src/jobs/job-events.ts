@@ -1,5 +1,4 @@
-import type { SessionEvent } from '../domain/events.ts';
-import type { SessionError } from '../domain/views.ts';
+import type { SessionError, SessionEvent } from '../domain/views.ts';
 import {
   type JobResult,
   parseFailureReason,

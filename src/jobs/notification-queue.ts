@@ -2,7 +2,7 @@ import { type IQueueBackend, Queue } from 'bullmq';
 import type { Notification } from '../domain/notifications.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
-import { errorListener } from './backends/connection-log.ts';
+import { errorListener } from './backends/connection-errors.ts';
 
 /** What a notification remembers between attempts. */
 export interface NotificationProgress {

@@ -16,14 +16,18 @@ import type { SessionState, SessionView, TranscriptState } from '../domain/views
 import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
-import { errorListener } from './backends/connection-log.ts';
-import { answered } from './deadline.ts';
-import { dataOf, ids, JOB_OPTIONS, newJob, OWN_TRACE, priorityOf } from './new-job.ts';
+import { answered, errorListener } from './backends/connection-errors.ts';
 import {
   BULLMQ_STATES,
+  dataOf,
+  ids,
   isMaybe,
+  JOB_OPTIONS,
   jobId,
   jobProgress,
+  newJob,
+  OWN_TRACE,
+  priorityOf,
   type SessionJob,
   type SessionJobData,
   type SessionJobProgress,

@@ -1,9 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import type { ErrorCode } from '../domain/errors.ts';
-import type { SessionEvent } from '../domain/events.ts';
 import type { ArchiverStats, EnqueueResult, RetryOutcome, SessionPage } from '../domain/requests.ts';
-import type { SessionState, SessionView } from '../domain/views.ts';
+import type { SessionEvent, SessionState, SessionView } from '../domain/views.ts';
 
 /** Where the queue is, and how to talk to it. Only `queueUrl` has to be given. */
 export interface ArchiverOptions {

@@ -1,6 +1,6 @@
 import type { z } from 'zod';
-import type { SessionEvent } from '../domain/events.ts';
 import type { SessionRef } from '../domain/session.ts';
+import type { SessionEvent } from '../domain/views.ts';
 import { openBackend } from '../jobs/backends/open.ts';
 import { EventFeed } from '../jobs/event-feed.ts';
 import { SessionQueue } from '../jobs/session-queue.ts';

@@ -6,8 +6,10 @@ import type {
   NotificationEvent,
   NotifiedCompleteness,
   NotifiedSession,
+  Notifier,
   SessionOutcome,
 } from '../domain/notifications.ts';
+import type { NotificationQueue } from '../jobs/notification-queue.ts';
 
 /**
  * The notifications that an outcome calls for. Their ids are made of what they tell: telling the same again gives the
@@ -72,4 +74,29 @@ function failedNotice(
 /** Fit for BullMQ, a header and a file name. */
 function idOf(event: NotificationEvent, ...facts: readonly unknown[]): string {
   return `${event}-${hash('sha256', JSON.stringify(facts)).slice(0, 32)}`;
+}
+
+/** What a notifier works with. */
+export interface NotifierDeps {
+  readonly queue: Pick<NotificationQueue, 'add'>;
+  /** `NOTIFY_EVENTS` */
+  readonly events: readonly NotificationEvent[];
+  readonly now: () => Date;
+}
+
+/**
+ * A notifier that queues notifications, for a worker to send.
+ *
+ * @example
+ * const notifier = createNotifier({ queue, events: config.notify.events, now: () => new Date() });
+ * await notifier.settled(outcome);
+ */
+export function createNotifier({ queue, events, now }: NotifierDeps): Notifier {
+  return {
+    settled: (outcome) => queue.add(noticesOf(outcome, events, now().toISOString())),
+    async reported(completeness) {
+      if (!events.includes('completeness')) return;
+      await queue.add([completenessNotice(completeness, now().toISOString())]);
+    },
+  };
 }

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { VoicemailError } from '../domain/errors.ts';
+import type { ByteRange } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import { currentRecordings, parseManifest } from '../storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../storage/layout.ts';
-import type { ArchiveStore, ByteRange } from '../storage/store.ts';
+import type { ArchiveStore } from '../storage/store.ts';
 
-export type { ByteRange } from '../storage/store.ts';
+export type { ByteRange } from '../domain/requests.ts';
 
 /** An object of a session that can be read: a recording by its place in the session's view, counted from 0. */
 export type ObjectName =

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import type { ByteRange } from '../domain/requests.ts';
 import type { BodyReader } from './body.ts';
 import type { StoredVersions } from './versions.ts';
 
@@ -64,12 +65,6 @@ export type ObjectVersion = string;
 export interface ReadObject {
   readonly bytes: Buffer;
   readonly version: ObjectVersion;
-}
-
-/** A part of an object: the offsets of its first and its last byte. */
-export interface ByteRange {
-  readonly start: number;
-  readonly end: number;
 }
 
 /** An object that is being read. */

@@ -1,14 +1,90 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Dispatcher } from 'undici';
 import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
-import { parseRetryAfter } from '../util/numbers.ts';
+import { boundedNumber, parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/version.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type ContentCoding, contentCodings } from './content-coding.ts';
-import { type ContentRange, contentLengthOf, headerOf, rangeOf, validatorOf } from './media-headers.ts';
-import { resolveRedirect } from './redirect.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
+
+/** Scheme and authority, path; query and fragment are of no use to what is resolved against it. */
+const ABSOLUTE = /^([a-z][a-z0-9+.-]*:)(\/\/[^/?#]*)([^?#]*)/i;
+
+/** Leading steps of a relative path: `./`, `../`, and either as the whole of it. */
+const STEP = /^(\.{1,2})(?:\/|(?=[?#]|$))/;
+
+/**
+ * Where a redirect leads. Redirects are signed as often as not, so only what is missing is added: path and query stay
+ * byte for byte as they came, where `new URL` would rewrite them.
+ *
+ * @param location the header, one character a byte.
+ * @param from the absolute address that answered with it.
+ */
+export function resolveRedirect(location: string, from: string): string {
+  const target = encodeRawBytes(location);
+  const [, scheme = '', authority = '', path = ''] = ABSOLUTE.exec(from) ?? [];
+  if (/^[a-z][a-z0-9+.-]*:/i.test(target)) return target;
+  if (target.startsWith('//')) return scheme + target;
+  const origin = scheme + authority;
+  if (target.startsWith('/')) return origin + target;
+  if (/^([?#]|$)/.test(target)) return origin + path + target;
+  return origin + stepInto(path, target);
+}
+
+/** A relative path, from the directory that `path` is in. */
+function stepInto(path: string, relative: string): string {
+  const directories = path.split('/').slice(1, -1);
+  let rest = relative;
+  for (let step = STEP.exec(rest); step !== null; step = STEP.exec(rest)) {
+    if (step[1] === '..') directories.pop();
+    rest = rest.slice(step[0].length);
+  }
+  return ['', ...directories, rest].join('/');
+}
+
+/** Bytes that no header should hold, in whatever encoding they are meant: sent back as the same bytes. */
+function encodeRawBytes(location: string): string {
+  return location.replace(/[\x80-\xff]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
+/** Which bytes of the whole a 206 holds; `total` where it tells. */
+interface ContentRange {
+  readonly from: number;
+  /** The last byte. */
+  readonly to: number;
+  readonly total: number | undefined;
+}
+
+/** The header's value, the first one where it comes several times. */
+function headerOf(headers: IncomingHttpHeaders, name: string): string | undefined {
+  const value = headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** The length of the body that comes with an answer, where the answer tells. */
+function contentLengthOf(status: number, headers: IncomingHttpHeaders): number | undefined {
+  return status === 204 ? 0 : boundedNumber(headerOf(headers, 'content-length'));
+}
+
+/** Weak ETags may stay the same while bytes change, so they prove nothing to a range. */
+function validatorOf(headers: IncomingHttpHeaders): string | undefined {
+  const etag = headerOf(headers, 'etag');
+  return etag?.startsWith('"') ? etag : headerOf(headers, 'last-modified');
+}
+
+/** What `Content-Range` says; `undefined` where it says nothing that makes sense. */
+function rangeOf(headers: IncomingHttpHeaders): ContentRange | undefined {
+  const text = headerOf(headers, 'content-range')?.trim() ?? '';
+  const parts = /^bytes (\d+)-(\d+)\/(\d+|\*)$/i.exec(text);
+  const from = boundedNumber(parts?.[1]);
+  const to = boundedNumber(parts?.[2]);
+  const total = boundedNumber(parts?.[3]);
+  if (from === undefined || to === undefined || to < from) return undefined;
+  if (total === undefined ? parts?.[3] !== '*' : to >= total) return undefined;
+  return { from, to, total };
+}
 
 /** Ask for the rest of a body, provided it is still the same one. */
 export interface Continuation {

@@ -2,10 +2,11 @@ import type { WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
-import type { BreakerView, TranscriptState } from '../domain/views.ts';
+import type { BreakerView, TranscriptState, TransferProgress } from '../domain/views.ts';
 import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
 import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jobs/consumer.ts';
-import { isMaybe } from '../jobs/session-job.ts';
+import { LockLostError } from '../jobs/job-lock.ts';
+import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
 import { revisionOf } from '../storage/documents.ts';
@@ -28,10 +29,44 @@ import {
 } from './failure-policy.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { OutageTeller } from './outage-teller.ts';
-import { ProgressWriter } from './progress-writer.ts';
 import { isInDoubt } from './recheck-recordings.ts';
 import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
 import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
+
+/** A session's progress is written to the queue this often at most. */
+const PROGRESS_INTERVAL_MS = 1_000;
+
+/** Writes a session's progress to its job, not more often than makes sense: most are done before the first time. */
+class ProgressWriter {
+  readonly #job: TakenJob;
+  readonly #log: Logger;
+  #writing = Promise.resolve();
+  #wroteAt = Date.now();
+
+  constructor(job: TakenJob, log: Logger) {
+    this.#job = job;
+    this.#log = log;
+  }
+
+  update(transfer: TransferProgress): void {
+    if (Date.now() - this.#wroteAt < PROGRESS_INTERVAL_MS) return;
+    this.#wroteAt = Date.now();
+    const progress: SessionJobProgress = { ...this.#job.progress, transfer };
+    this.#writing = this.#writing
+      .then(() => this.#job.saveProgress(progress))
+      .catch((error: unknown) => {
+        // The job is broken off for that.
+        if (error instanceof LockLostError) return;
+        // Progress is for onlookers: the transfer goes on without it.
+        this.#log.warn({ err: error }, 'could not write the progress of a session');
+      });
+  }
+
+  /** Waits until nothing is being written, so that what is written next stays. */
+  async end(): Promise<void> {
+    await this.#writing;
+  }
+}
 
 /** A session that has been dealt with: its manifest is there. */
 export interface ArchivedWork {

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { OTHER_EVENTS } from '../../src/api/notification.ts';
+import { OTHER_EVENTS } from '../../src/api/webhook/notification.ts';
 import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { signToken } from '../../src/kore/token.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ArchiverError } from '../../src/index.ts';
+import { ArchiverError } from '../../src/library/errors.ts';
 import { createRandom, type Random } from '../support/random.ts';
 import { checkWorld } from './check.ts';
 import { causeFaults } from './faults.ts';

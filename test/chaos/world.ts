@@ -1,7 +1,7 @@
 /** What a chaos run happens in: servers, a bucket behind a proxy that spoils requests, a stand-in for Kore, workers. */
 
 import { createHash, randomUUID } from 'node:crypto';
-import { createArchiver } from '../../src/index.ts';
+import { createArchiver } from '../../src/library/create-archiver.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { RecordingSpec, SessionSpec } from '../../src/sandbox/spec.ts';
 import { startPostgres } from '../setup/postgres.ts';

@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { describe, expect, inject, it } from 'vitest';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
-import { asQueueError } from '../../src/jobs/backends/driver-errors.ts';
+import { asQueueError } from '../../src/jobs/backends/connection-errors.ts';
 import { whyMissing } from '../support/queues.ts';
 
 /** What a promise rejects with. */

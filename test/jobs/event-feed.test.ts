@@ -2,7 +2,7 @@ import type { EventEmitter } from 'node:events';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { SessionEvent } from '../../src/domain/events.ts';
+import type { SessionEvent } from '../../src/domain/views.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { EventFeed, type EventSubscription, InvalidEventIdError } from '../../src/jobs/event-feed.ts';

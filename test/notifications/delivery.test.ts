@@ -3,7 +3,7 @@ import type { Notification, NotificationEvent } from '../../src/domain/notificat
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { NotificationQueue } from '../../src/jobs/notification-queue.ts';
-import { createNotifier } from '../../src/notifications/notifier.ts';
+import { createNotifier } from '../../src/notifications/notices.ts';
 import {
   type NotificationTimes,
   type NotificationWorker,

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Conclusion } from '../../src/transfer/audio/container.ts';
 import { createInspector } from '../../src/transfer/audio/inspector.ts';
-import { judgeIntegrity } from '../../src/transfer/integrity.ts';
+import { judgeIntegrity } from '../../src/transfer/download.ts';
 
 const FIXTURES = new URL('../fixtures/audio/', import.meta.url);
 

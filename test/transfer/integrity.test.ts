@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { AudioEnd } from '../../src/transfer/audio/container.ts';
-import { judgeIntegrity } from '../../src/transfer/integrity.ts';
+import { judgeIntegrity } from '../../src/transfer/download.ts';
 
 const conclusion = (end: AudioEnd, ...notes: string[]) => ({ facts: { container: 'wav' }, end, notes });
 

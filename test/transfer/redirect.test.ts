@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { resolveRedirect } from '../../src/transfer/redirect.ts';
+import { resolveRedirect } from '../../src/transfer/media-http.ts';
 
 const FROM = 'https://media.kore.ai/a/b%2Fc/voicemail.wav?e=1&s=ab%2F';
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { memberNames, readNotification } from '../../src/api/notification.ts';
+import { memberNames, readNotification } from '../../src/api/webhook/notification.ts';
 import { refusal } from '../../src/kore/errors.ts';
 import { cleanFileName } from '../../src/kore/file-name.ts';
 import { callsListing } from '../../src/kore/listings/calls.ts';

@@ -6,7 +6,7 @@ import { PGlite } from '@electric-sql/pglite';
 import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
 import type { Logger } from '../../util/log.ts';
 import { type Backend, QueueUnavailableError } from './backend.ts';
-import { createConnectionLog } from './connection-log.ts';
+import { createConnectionLog } from './connection-errors.ts';
 import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 
 /**

@@ -2,7 +2,7 @@ import type { PgPool } from 'bullmq';
 import { Pool } from 'pg';
 import type { Logger } from '../../util/log.ts';
 import { type Backend, QueueUnavailableError } from './backend.ts';
-import { createConnectionLog } from './connection-log.ts';
+import { createConnectionLog } from './connection-errors.ts';
 import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;

@@ -6,7 +6,7 @@ import { withinTime } from '../../util/async.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
 import { type Backend, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
-import { createConnectionLog } from './connection-log.ts';
+import { createConnectionLog } from './connection-errors.ts';
 import {
   createRedisClient,
   type RedisRole,

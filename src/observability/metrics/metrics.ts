@@ -4,12 +4,12 @@ import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
 import { createCompletenessMetrics, type MeasuredCompleteness } from './completeness.ts';
-import { createNotificationMetrics } from './notifications.ts';
 import { createQueueMetrics, createQueueSnapshot, type MeasuredQueue } from './queue.ts';
 import {
   type ArchiveMetrics,
   createArchiveMetrics,
   createKoreMetrics,
+  createNotificationMetrics,
   createSessionMetrics,
   createTransferMetrics,
   createWebhookMetrics,

@@ -6,10 +6,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { systemCode, VoicemailError } from '../../domain/errors.ts';
 import type { HeldDirectory } from './directories.ts';
 import { openIfThere } from './files.ts';
-import { hasEnded, ownMark } from './process-mark.ts';
 import {
   FILE_MODE,
+  hasEnded,
   inTemporaryDirectory,
+  ownMark,
   removeTemporaryDirectoryIfEmpty,
   unlinkIfThere,
 } from './temporary-files.ts';

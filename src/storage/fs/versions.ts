@@ -1,10 +1,8 @@
 /** The files of a directory, as the only versions that there are of its objects. Nothing in it is protected. */
 
-import type { ArchiveStore } from '../store.ts';
-import { guarded, type Translate } from '../store.ts';
+import { type ArchiveStore, guarded, type Translate } from '../store.ts';
 import type { StoredVersions } from '../versions.ts';
-import type { HeldDirectory } from './directories.ts';
-import { syncDirectory } from './directories.ts';
+import { type HeldDirectory, syncDirectory } from './directories.ts';
 import { unlinkIfThere } from './temporary-files.ts';
 
 /** What {@link createDirectoryVersions} works with. */

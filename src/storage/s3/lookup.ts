@@ -3,8 +3,9 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, type S3Client } from '@aws-sdk/client-s3';
+import type { ByteRange } from '../../domain/requests.ts';
 import { compareKeys } from '../keys.ts';
-import type { ByteRange, ListedDirectory, ListedObject, StoredObject } from '../store.ts';
+import type { ListedDirectory, ListedObject, StoredObject } from '../store.ts';
 import { isNoSuchKey, notFromStore } from './errors.ts';
 import { steadily } from './slow-answers.ts';
 

@@ -18,11 +18,11 @@ import {
 import { VoicemailError } from '../../domain/errors.ts';
 import { MAX_PARTS } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
+import type { BodyReader } from '../body.ts';
 import { cleanUp, type Trace } from './abandoned-uploads.ts';
 import { withUnsignedPayload } from './client.ts';
 import { attemptsOf, isNotImplemented, notFromStore, statusOf, unconfirmed } from './errors.ts';
 import type { ObjectAddress } from './lookup.ts';
-import type { Part, PartReader } from './parts.ts';
 
 /**
  * From the cancelling (or the failure) until nothing is waited for any more. What is left then is told in the log: a
@@ -199,5 +199,66 @@ async function withGrace<Result>(
   } finally {
     signal.removeEventListener('abort', onAbort);
     clearTimeout(timer);
+  }
+}
+
+/** Where to begin when nobody knows how long a body will be. */
+const INITIAL_BYTES = 256 * 1024;
+
+/** A part of a body. */
+export interface Part {
+  /** As many bytes as a part has, except in the last one. Good until the next part is asked for. */
+  readonly bytes: Buffer;
+  /** Whether the body ends with it. */
+  readonly isLast: boolean;
+}
+
+/** Reads a body part by part, into one buffer that all parts share. */
+export class PartReader {
+  readonly #source: BodyReader;
+  readonly #partBytes: number;
+  #buffer: Buffer;
+  /** Read, but not part of a part yet. */
+  #pending: Buffer | undefined;
+  #bytesRead = 0;
+
+  /** @param expectedBytes a hint: a body of just that size is held once, without copies. */
+  constructor(source: BodyReader, partBytes: number, expectedBytes: number | undefined) {
+    this.#source = source;
+    this.#partBytes = partBytes;
+    this.#buffer = Buffer.allocUnsafeSlow(Math.min(expectedBytes ?? INITIAL_BYTES, partBytes));
+  }
+
+  /** How many bytes the parts have had so far. */
+  get bytesRead(): number {
+    return this.#bytesRead;
+  }
+
+  /** The next part, empty if the body is. Not to be called after the last one. */
+  async next(): Promise<Part> {
+    let length = 0;
+    for (;;) {
+      const chunk = this.#pending ?? (await this.#source.next());
+      this.#pending = chunk;
+      const isLast = chunk === undefined;
+      if (isLast || length === this.#partBytes) {
+        this.#bytesRead += length;
+        return { bytes: this.#buffer.subarray(0, length), isLast };
+      }
+      this.#makeRoom(length, length + chunk.length);
+      const taken = chunk.copy(this.#buffer, length);
+      length += taken;
+      this.#pending = taken < chunk.length ? chunk.subarray(taken) : undefined;
+    }
+  }
+
+  /** Grows the buffer up to a part. */
+  #makeRoom(length: number, wanted: number): void {
+    if (wanted <= this.#buffer.length || this.#buffer.length === this.#partBytes) return;
+    const grown = Buffer.allocUnsafeSlow(
+      Math.min(Math.max(2 * this.#buffer.length, wanted), this.#partBytes),
+    );
+    this.#buffer.copy(grown, 0, 0, length);
+    this.#buffer = grown;
   }
 }

@@ -1,20 +1,19 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
-import type { WebhookConfig } from '../config/config.ts';
-import { boundedCall } from '../domain/call.ts';
-import type { EnqueueOutcome, EnqueueRequest } from '../domain/requests.ts';
-import type { WebhookMetrics } from '../observability/metrics/work.ts';
-import type { Operations } from '../operations/operations.ts';
-import { parseJson } from '../util/json.ts';
-import type { Logger } from '../util/log.ts';
-import { bearerToken, createSecretCheck, createSignatureCheck, type Guard, unauthorized } from './access.ts';
-import { createKoreTokenCheck } from './kore-token.ts';
+import type { WebhookConfig } from '../../config/config.ts';
+import { boundedCall } from '../../domain/call.ts';
+import type { EnqueueOutcome, EnqueueRequest } from '../../domain/requests.ts';
+import type { WebhookMetrics } from '../../observability/metrics/work.ts';
+import type { Operations } from '../../operations/operations.ts';
+import { parseJson } from '../../util/json.ts';
+import type { Logger } from '../../util/log.ts';
+import { bearerToken, createSecretCheck, createSignatureCheck, type Guard, unauthorized } from '../access.ts';
+import { ApiError } from '../problem.ts';
+import { EnqueueAnswer } from '../schemas/sessions.ts';
+import { defaultBot } from '../sessions.ts';
+import { acceptRaw, decodeBody, type ZodServer } from '../validation.ts';
 import { memberNames, readMeta, readNotification } from './notification.ts';
-import { ApiError } from './problem.ts';
-import { SignedBodies } from './replays.ts';
-import { EnqueueAnswer } from './schemas/sessions.ts';
-import { defaultBot } from './sessions.ts';
-import { acceptRaw, decodeBody, type ZodServer } from './validation.ts';
+import { createKoreTokenCheck, SignedBodies } from './tokens.ts';
 
 /** What the webhook works with. */
 export interface WebhookOptions {

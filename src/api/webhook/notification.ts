@@ -1,7 +1,7 @@
-import { type CallMetadata, isSecretName } from '../domain/call.ts';
-import { isValidId } from '../domain/session.ts';
-import { isObject, parseJson, readPointer } from '../util/json.ts';
-import { printable } from '../util/text.ts';
+import { type CallMetadata, isSecretName } from '../../domain/call.ts';
+import { isValidId } from '../../domain/session.ts';
+import { isObject, parseJson, readPointer } from '../../util/json.ts';
+import { printable } from '../../util/text.ts';
 
 /** What a notification says. */
 export type Notification =
