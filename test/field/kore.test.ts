@@ -167,12 +167,14 @@ describe('what was not there at first', () => {
 
 describe('what comes after the session was archived', () => {
   it('a recording and a message are added, with the next revision', async () => {
-    const pipeline = await start({ settleWaitMs: 1_000 });
+    // No look comes before the additions, however slow the machine is.
+    const pipeline = await start({ settleWaitMs: 3_600_000 });
     const { sandbox } = pipeline;
     const sessionId = await archives(pipeline, { transcription: 'The first message.' });
     const late = Buffer.concat([AUDIO.subarray(0, 44), AUDIO.subarray(44).reverse()]);
     sandbox.session(sessionId).addRecording({ content: late, fileName: 'late.wav' });
     sandbox.session(sessionId).addMessage('The second message.');
+    await pipeline.skipWaits();
 
     await pipeline.waitFor(sessionId, ({ recordings }) => recordings?.length === 2);
     const manifest = await pipeline.manifest(sessionId);
