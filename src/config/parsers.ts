@@ -207,7 +207,11 @@ export function parseHosts(text: string): string[] {
   return text.split(',').map((entry) => parseHost(entry.trim()));
 }
 
+/** The longest name in the DNS; the patterns for names are quick up to there. */
+const MAX_HOST_CHARACTERS = 253;
+
 function parseHost(entry: string): string {
+  if (entry.length > MAX_HOST_CHARACTERS + 1) throw new InvalidValue(`${quote(entry)} is no host name`);
   const host = entry.replace(/\.$/, '');
   if (/[*/:@?#]/.test(host) && !/^\[[0-9a-f:.]+\]$/i.test(host)) {
     const fix = 'name hosts only, without scheme, port, path or "*" (subdomains are included anyway)';
@@ -223,6 +227,7 @@ function parseHost(entry: string): string {
 /** The address or name a server binds to, an IPv6 address without brackets. */
 export function parseBindHost(text: string): string {
   const host = text.replace(/^\[(.*)\]$/, '$1');
+  if (host.length > MAX_HOST_CHARACTERS) throw new InvalidValue(`${quote(text)} is no host name`);
   if (isIP(host) !== 0 || /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i.test(host))
     return host;
   throw new InvalidValue(`${quote(text)} is neither an address nor a host name`);

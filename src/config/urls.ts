@@ -161,8 +161,17 @@ export function parseArchiveUrl(text: string, s3: S3Config): ArchiveTarget {
 /** Leaves room for the rest of a key, of which S3 takes 1024 bytes. */
 const MAX_PREFIX_BYTES = 400;
 
+/** By hand: a regular expression for the end would start over at each slash in the middle. */
+function withoutOuterSlashes(path: string): string {
+  let start = 0;
+  let end = path.length;
+  while (path[start] === '/') start += 1;
+  while (end > start && path[end - 1] === '/') end -= 1;
+  return path.slice(start, end);
+}
+
 function parsePrefix(path: string): string {
-  const prefix = path.replace(/^\/+|\/+$/g, '');
+  const prefix = withoutOuterSlashes(path);
   const segments = prefix === '' ? [] : prefix.split('/');
   const isPlain = segments.every((segment) => segment !== '' && segment !== '.' && segment !== '..');
   if (!isPlain || /[\p{Cc}?#\\]/u.test(prefix) || Buffer.byteLength(prefix) > MAX_PREFIX_BYTES) {

@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
 import { memberNames, readNotification } from '../../src/api/webhook/notification.ts';
+import { parseBindHost } from '../../src/config/parsers.ts';
+import { parseArchiveUrl } from '../../src/config/urls.ts';
 import { refusal } from '../../src/kore/errors.ts';
 import { cleanFileName } from '../../src/kore/file-name.ts';
 import { callsListing } from '../../src/kore/listings/calls.ts';
@@ -8,6 +10,7 @@ import { recordingKeys } from '../../src/storage/layout.ts';
 import { parseJson, readPointer, scanJson } from '../../src/util/json.ts';
 import { redact } from '../../src/util/redact.ts';
 import { escapeControls, printable } from '../../src/util/text.ts';
+import { PLAIN_S3 } from '../support/s3.ts';
 
 const SESSION = { botId: 'st-1', sessionId: '67aa38026e199c8f470e0001' };
 const answer = (body: string, status = 200) => ({ status, headers: {}, body });
@@ -55,6 +58,8 @@ const WORK: readonly [string, (size: number) => () => unknown][] = [
     'an answer: ids',
     (n) => over((text) => refusal(answer(text, 400), { message: text }, 0), 'bad id '.repeat(n)),
   ],
+  ['the configuration: slashes', (n) => over(refused(archiveUrl), `s3://bucket/a${'/'.repeat(4 * n)}b`)],
+  ['the configuration: a host', (n) => over(refused(parseBindHost), `${'a'.repeat(4 * n)}!`)],
   ['a file name: dots', (n) => over((name) => cleanFileName(name, ''), '.'.repeat(n))],
   ['a file name: parameters', (n) => over((name) => cleanFileName(name, `?${name}`), '&s=abc'.repeat(n))],
   // At most 1,000 recordings come through the border.
@@ -123,3 +128,17 @@ it.each(WORK)('%s: four times the input is about four times the work', (_name, p
 
   expect(large / Math.max(small, MEASURABLE_MS)).toBeLessThan(MAX_GROWTH);
 });
+
+const archiveUrl = (text: string) => parseArchiveUrl(text, PLAIN_S3);
+
+/** Reads what is refused in the end. */
+function refused(parse: (text: string) => unknown): (text: string) => void {
+  return (text) => {
+    try {
+      parse(text);
+    } catch {
+      return;
+    }
+    throw new Error('this was to be refused');
+  };
+}
