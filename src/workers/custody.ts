@@ -3,18 +3,9 @@
 import type { SessionRef } from '../domain/session.ts';
 import { isErased, readHold } from '../storage/companions.ts';
 import { deleteSession, setLegalHolds } from '../storage/erase.ts';
-import { manifestKey, partialManifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { guardStore } from './guarded-store.ts';
-
-/** The session was erased while it was worked on. */
-class ErasedMeanwhile extends Error {
-  constructor() {
-    super('the session was erased');
-    this.name = 'ErasedMeanwhile';
-  }
-}
 
 /** What {@link unlessErased} works with. */
 export interface CustodyDeps {
@@ -25,8 +16,8 @@ export interface CustodyDeps {
 /**
  * Works on a session unless it was erased.
  *
- * An erasure writes its record and then deletes what it finds; this looks for the record before the work, before each
- * manifest, and after the last write. So whichever comes later sees the other: what was written after the erasure has
+ * An erasure writes its record and then deletes what it finds; this looks for the record before the work and after the
+ * last write. So whichever comes later sees the other: what was written after the erasure has
  * looked is deleted here. A hold is met in the same way: it is recorded before the objects that are there are held, and
  * looked for here after the last write.
  *
@@ -40,12 +31,10 @@ export async function unlessErased<Result>(
   work: (store: ArchiveStore) => Promise<Result>,
 ): Promise<Result | 'erased'> {
   if (await isErased(session, store, signal)) return clear(session, { store, log }, signal);
-  const manifests = [manifestKey(session), partialManifestKey(session)];
   let hasWritten = false;
   const watched = guardStore(
     store,
-    async (key) => {
-      if (manifests.includes(key) && (await isErased(session, store, signal))) throw new ErasedMeanwhile();
+    async () => {
       hasWritten = true;
     },
     (request, outer) => request(outer),
@@ -55,7 +44,6 @@ export async function unlessErased<Result>(
     if (!hasWritten) return result;
     return (await settleCustody(session, { store, log }, signal)) ?? result;
   } catch (error) {
-    if (error instanceof ErasedMeanwhile) return clear(session, { store, log }, signal);
     if (signal.aborted || !hasWritten) throw error;
     const settled = await settleCustody(session, { store, log }, signal);
     if (settled !== undefined) return settled;

@@ -1,4 +1,4 @@
-import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Telemetry, Worker } from 'bullmq';
+import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Telemetry } from 'bullmq';
 import type { StoredEvent } from '../job-events.ts';
 import type { JobResult, SessionJobData, SessionJobProgress } from '../session-job.ts';
 
@@ -16,12 +16,6 @@ export type JobQueue = Queue<
   IQueueBackend,
   unknown
 >;
-/** A BullMQ worker on whichever backend; of sessions, unless it says otherwise. */
-export type JobWorker<
-  Data = SessionJobData,
-  Progress extends object = SessionJobProgress,
-  Result = JobResult,
-> = Worker<Data, Result | null, string, IQueueBackend, Progress, unknown>;
 /** BullMQ's events of a queue on whichever backend. */
 export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
 
