@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { S3Config } from '../../src/config/config.ts';
 import type { S3Connection } from '../../src/storage/s3/client.ts';
-import type { Fallback } from '../../src/storage/s3/fast-path.ts';
+import type { Fallback } from '../../src/storage/s3/fallbacks.ts';
 import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { createLogger } from '../../src/util/log.ts';
@@ -133,15 +133,61 @@ describe('a store that has sent its first requests', () => {
     expect(await keysBelow(prefix)).toEqual([]);
   });
 
-  test('tells of each request that the SDK has to send again, and logs the first', async () => {
-    const { store, fallbacks, lines } = await openWarm((request) =>
-      request.count % 2 === 0 ? { status: 503, code: 'SlowDown' } : 'pass',
-    );
-    for (const key of ['a', 'b']) await store.write(key, RECORDING, WAV, 'replace', never);
-    expect(fallbacks.length).toBeGreaterThan(0);
-    expect(fallbacks).toEqual(fallbacks.map(() => ({ method: 'PUT', reason: '503' })));
-    expect(lines.filter((line) => line.includes('left to the SDK'))).toHaveLength(1);
+  test('tells of each request that the SDK has to send again, and logs each cause once', async () => {
+    const faults = ['SlowDown', 'SlowDown', 'InternalError', 'InternalError'];
+    const { store, fallbacks, lines } = await openWarm((request) => {
+      if (bySdk(request)) return 'pass';
+      const code = faults.shift();
+      return code === undefined ? 'pass' : { status: code === 'SlowDown' ? 503 : 500, code };
+    });
+    for (const key of ['a', 'b', 'c', 'd']) await store.write(key, RECORDING, WAV, 'replace', never);
+    expect(fallbacks.map(({ method, reason }) => `${method} ${reason}`)).toEqual([
+      'PUT 503',
+      'PUT 503',
+      'PUT 500',
+      'PUT 500',
+    ]);
+    expect(lines.filter((line) => line.includes('left to the SDK'))).toHaveLength(2);
   });
+
+  test.for<[string, Stage, Fate, (store: ArchiveStore, key: string) => Promise<unknown>]>([
+    [
+      'says in words of its own that there is no object',
+      'get',
+      { status: 404, code: 'NoSuchObject' },
+      (store) => store.read('nothing.json', never),
+    ],
+    [
+      'names no ETag of what it has stored',
+      'put',
+      'blank answer',
+      (store, key) => store.write(key, FIRST, WAV, 'replace', never),
+    ],
+  ])('and %s is left to the SDK from the fourth time on', async ([, stage, fate, ask]) => {
+    const decide = (request: SeenRequest) => (request.stage === stage && !bySdk(request) ? fate : 'pass');
+    const { store, sent, fallbacks } = await openWarm(decide);
+    for (let time = 1; time <= 6; time += 1) await ask(store, `${time}.json`);
+    const asked = sent().filter((request) => request.stage === stage);
+    expect(asked.map(bySdk)).toEqual([false, true, false, true, false, true, true, true, true]);
+    expect(fallbacks).toHaveLength(3);
+  });
+
+  test.skipIf(!REAL_S3)(
+    `and knows no conditional writes costs one more, once (${NEEDS_REAL_S3})`,
+    async () => {
+      const decide = ({ stage, headers }: SeenRequest): Fate =>
+        stage === 'put' && headers['if-none-match'] !== undefined
+          ? { status: 501, code: 'NotImplemented' }
+          : 'pass';
+      const { store, sent, fallbacks } = await openWarm(decide, { maxAttempts: 1 });
+      for (const key of ['a', 'b', 'c']) {
+        expect(await store.write(key, RECORDING, WAV, 'absent', never)).toBe('stored');
+      }
+      const puts = sent().filter(({ stage }) => stage === 'put');
+      expect(puts.map(bySdk)).toEqual([false, true, false, false, false]);
+      expect(fallbacks).toEqual([{ method: 'PUT', reason: '501' }]);
+    },
+  );
 
   test.skipIf(!REAL_S3)(`replaces a version without the SDK (${NEEDS_REAL_S3})`, async () => {
     const { store, sent } = await openWarm();
@@ -153,13 +199,11 @@ describe('a store that has sent its first requests', () => {
     expect(await store.read('first.json', never)).toEqual(RECORDING);
   });
 
-  test('and breaks off in the middle of an object gives nothing of it', async () => {
-    const { store, sent } = await openWarm(onceAt('get', 'half answer'));
-    await expect(store.read('first.json', never)).rejects.toMatchObject({
-      code: 'ARCHIVE_UNAVAILABLE',
-      retryable: true,
-    });
-    expect(sent()).toHaveLength(1);
+  test('and breaks off in the middle of an object is asked for it again', async () => {
+    const { store, sent, fallbacks } = await openWarm(onceAt('get', 'half answer'));
+    expect(await store.read('first.json', never)).toEqual(FIRST);
+    expect(sent().map(bySdk)).toEqual([false, true]);
+    expect(fallbacks).toHaveLength(1);
   });
 
   test.for<[string, Fate, string]>([

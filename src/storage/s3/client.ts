@@ -163,11 +163,11 @@ export function objectParameters(s3: S3Config, now: number): ObjectParameters {
   };
 }
 
-const CONNECTION_TIMEOUT_MS = 5_000;
+export const CONNECTION_TIMEOUT_MS = 5_000;
 /** A connection on which nothing moves. */
-const SOCKET_TIMEOUT_MS = 30_000;
+export const SOCKET_TIMEOUT_MS = 30_000;
 /** A whole request up to the answer's headers: a part of 5 MiB at half a megabit a second. */
-const REQUEST_TIMEOUT_MS = 90_000;
+export const REQUEST_TIMEOUT_MS = 90_000;
 /** More than any worker has uploads at once: waiting for a socket counts as time spent on connecting. */
 const MAX_SOCKETS = 512;
 

@@ -1,12 +1,16 @@
 /** The requests that every session makes, without the SDK's handling of any request there could be. */
 
-import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { HttpRequest } from '@smithy/core/protocols';
-import { SignatureV4 } from '@smithy/signature-v4';
 import { systemCode } from '../../domain/errors.ts';
+import { exchange, type HttpAnswer } from '../../util/http-exchange.ts';
+import { createDispatcher, type ProxySettings } from '../../util/http-proxy.ts';
 import { boundedNumber } from '../../util/numbers.ts';
+import { CONNECTION_TIMEOUT_MS, REQUEST_TIMEOUT_MS, SOCKET_TIMEOUT_MS } from './client.ts';
+import type { Fallbacks } from './fallbacks.ts';
+import { createRequestSigner, type SignRequest } from './request-signature.ts';
+import { ANSWER_TIMEOUT_MS } from './slow-answers.ts';
 
 /** An object to be put. */
 export interface FastPathObject {
@@ -23,38 +27,36 @@ export interface PutCondition {
   readonly IfMatch?: string;
 }
 
-/** An object being read. Its body has to be read to the end or destroyed. */
-export interface FastPathAnswer {
-  readonly bytes: number;
-  readonly body: Readable;
+/** An object that was read. */
+export interface FastPathRead {
+  readonly bytes: Buffer;
   readonly etag: string;
 }
 
 /**
  * Handles the common cases: a request that the store fulfils at once, a look at what is not there, a condition that does
- * not hold. Any other
- * outcome (another answer, none, or no template yet) is left to the SDK, which sends the request again with all it
- * knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as signing and
- * sending together, and each session makes four requests.
+ * not hold. Any other outcome (another answer, none, or no template yet) is left to the SDK, which sends the request
+ * again with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
+ * signing and sending together, and each session makes several requests.
  */
 export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
-  get(key: string, signal: AbortSignal): Promise<FastPathAnswer | null | undefined>;
+  get(key: string, maxBytes: number, signal: AbortSignal): Promise<FastPathRead | null | undefined>;
   /** `refused`: the condition does not hold. `undefined`: the SDK has to do it. */
   put(key: string, object: FastPathObject, signal: AbortSignal): Promise<'stored' | 'refused' | undefined>;
+  /** Closes its connections. */
+  close(): Promise<void>;
 }
 
 /** How the SDK sends requests of a kind: where to, what all of them say, and with whose signature. */
 interface RequestTemplate {
-  readonly protocol: string;
-  readonly hostname: string;
-  readonly port: number | undefined;
+  readonly origin: string;
   /** Up to the key. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly sendsChecksum: boolean;
   readonly region: string;
-  readonly signer: SignatureV4;
+  readonly sign: SignRequest;
 }
 
 type Method = 'GET' | 'PUT';
@@ -71,31 +73,40 @@ const OWN_HEADERS = new Set([
 ]);
 const CREDENTIAL = /^AWS4-HMAC-SHA256 Credential=.+\/\d{8}\/([^/]+)\/s3\/aws4_request,/;
 const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
-/** What is read of an answer that is no object. */
+/** What is read of an answer that is no object: more than S3 ever says. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** As long as the SDK waits at the most before it sends a request for the second time. */
 const MAX_PAUSE_MS = 100;
-
-/** A request of the fast path that the SDK has to send again. */
-export interface Fallback {
-  readonly method: 'GET' | 'PUT';
-  /** Why: the store's status, or the error's name. */
-  readonly reason: string;
-}
+/** Shorter than S3 keeps an idle connection, so that none is met that is just being closed. */
+const KEEP_ALIVE_MS = 10_000;
 
 /**
- * @param client whose requests are the templates, and whose connections and credentials are used.
- * @param onFallback hears of each request that has to be sent again.
+ * @param client whose requests are the templates, and whose credentials are used.
+ * @param fallbacks hears of each request that has to be sent again.
  */
-export function createFastPath(client: S3Client, onFallback: (fallback: Fallback) => void): FastPath {
+export function createFastPath(
+  client: S3Client,
+  proxy: ProxySettings | undefined,
+  fallbacks: Fallbacks,
+): FastPath {
   const templates: { [Kind in Method]?: RequestTemplate | undefined } = {};
+  const dispatcher = createDispatcher(
+    {
+      allowH2: false,
+      connect: { timeout: CONNECTION_TIMEOUT_MS },
+      headersTimeout: REQUEST_TIMEOUT_MS,
+      bodyTimeout: SOCKET_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+    },
+    proxy,
+  );
   client.middlewareStack.add(
     (next, { commandName = '' }) =>
       (args) => {
         const method = METHODS[commandName];
         if (method !== undefined && HttpRequest.isInstance(args.request)) {
           const { Key: key } = args.input as { readonly Key?: string };
-          templates[method] = templateOf(args.request, key ?? '', client, templates[method]);
+          templates[method] = templateOf(args.request, key ?? '', templates[method]);
         }
         return next(args);
       },
@@ -107,48 +118,41 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
     method: Method,
     template: RequestTemplate,
     key: string,
-    headers: Readonly<Record<string, string>>,
-    body: Buffer | undefined,
+    own: Readonly<Record<string, string>>,
+    content: { readonly body?: Buffer; readonly maxBytes: number },
     signal: AbortSignal,
-  ) {
-    const { protocol, hostname, port, path } = template;
-    const request = new HttpRequest({
-      method,
-      protocol,
-      hostname,
-      ...(port !== undefined && { port }),
-      path: path + encodeKey(key),
-      headers: { ...template.headers, ...headers },
-      body,
-    });
-    const signingDate = new Date(Date.now() + client.config.systemClockOffset);
-    const signed = HttpRequest.clone(await template.signer.sign(request, { signingDate }));
-    const { response } = await client.config.requestHandler.handle(signed, { abortSignal: signal });
-    return response as { statusCode: number; headers: Record<string, string>; body: Readable };
+  ): Promise<HttpAnswer> {
+    const path = template.path + encodeKey(key);
+    const now = new Date(Date.now() + client.config.systemClockOffset);
+    const unsigned = { method, path, headers: { ...template.headers, ...own } };
+    const headers = template.sign(unsigned, await client.config.credentials(), now);
+    const { body, maxBytes } = content;
+    const request = { origin: template.origin, method, path, headers, ...(body && { body }) };
+    return exchange(dispatcher, request, { maxBytes, totalTimeoutMs: ANSWER_TIMEOUT_MS }, signal);
   }
 
   return {
-    async get(key, signal) {
+    async get(key, maxBytes, signal) {
       const template = templates.GET;
-      if (!template) return undefined;
+      if (!template || fallbacks.isLeftToSdk('GET')) return undefined;
       return attempt('GET', signal, async () => {
         const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
-        const { statusCode, headers, body } = await send('GET', template, key, own, undefined, signal);
-        if (statusCode === 200) {
-          const bytes = boundedNumber(headers['content-length']);
+        const limit = { maxBytes: Math.max(maxBytes, MAX_ANSWER_BYTES) };
+        const { status, headers, body } = await send('GET', template, key, own, limit, signal);
+        if (status === 200) {
           const { etag } = headers;
-          if (bytes !== undefined && etag !== undefined) return { bytes, body, etag };
-          body.destroy();
-          throw new UnfitAnswer(etag === undefined ? 'no ETag' : 'no length');
+          if (etag === undefined) throw new UnfitAnswer('no ETag');
+          // Where a connection's end is the end of the object, nothing tells whether all of it came.
+          if (boundedNumber(headers['content-length']) === undefined) throw new UnfitAnswer('no length');
+          return { bytes: body, etag };
         }
-        const said = await readStart(body);
-        if (statusCode === 404 && said.includes('<Code>NoSuchKey</Code>')) return null;
-        throw new UnfitAnswer(String(statusCode));
+        if (status === 404 && body.includes('<Code>NoSuchKey</Code>')) return null;
+        throw unfit(status);
       });
     },
     async put(key, { bytes, sha256, contentType, condition }, signal) {
       const template = templates.PUT;
-      if (!template) return undefined;
+      if (!template || fallbacks.isLeftToSdk('PUT')) return undefined;
       return attempt('PUT', signal, async () => {
         const own = {
           'content-length': String(bytes.length),
@@ -162,14 +166,15 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
           ...(condition.IfNoneMatch !== undefined && { 'if-none-match': condition.IfNoneMatch }),
           ...(condition.IfMatch !== undefined && { 'if-match': condition.IfMatch }),
         };
-        const { statusCode, headers, body } = await send('PUT', template, key, own, bytes, signal);
-        const said = await readStart(body);
+        const content = { body: bytes, maxBytes: MAX_ANSWER_BYTES };
+        const { status, headers, body } = await send('PUT', template, key, own, content, signal);
         // S3 may find out too late for another status that it failed, and a proxy's own page has no ETag.
-        if (statusCode === 200 && headers.etag !== undefined && !said.includes('</Error>')) return 'stored';
-        if (statusCode === 412 && said.includes('<Code>PreconditionFailed</Code>')) return 'refused';
-        throw new UnfitAnswer(String(statusCode));
+        if (status === 200 && headers.etag !== undefined && !body.includes('</Error>')) return 'stored';
+        if (status === 412 && body.includes('<Code>PreconditionFailed</Code>')) return 'refused';
+        throw unfit(status);
       });
     },
+    close: () => dispatcher.destroy(),
   };
 
   /** What `work` returns; `undefined` when it fails, after a pause: the same request is about to be sent again. */
@@ -179,31 +184,33 @@ export function createFastPath(client: S3Client, onFallback: (fallback: Fallback
     work: () => Promise<Result>,
   ): Promise<Result | undefined> {
     try {
-      return await work();
+      const result = await work();
+      fallbacks.fulfilled(method);
+      return result;
     } catch (error) {
+      signal.throwIfAborted();
       // If the trouble lasts, the SDK meets it as well, and says what it is.
-      if (!signal.aborted) onFallback({ method, reason: reasonOf(error) });
+      fallbacks.happened({ method, reason: reasonOf(error) }, error instanceof UnfitAnswer && error.isItsWay);
       await delay(Math.random() * MAX_PAUSE_MS, undefined, { signal });
       return undefined;
     }
   }
 }
 
-/** The beginning of an answer that is no object: more than S3 ever says. */
-async function readStart(body: Readable): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  // Leaving the loop early destroys the body and its connection.
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > MAX_ANSWER_BYTES) break;
+/** An answer that is not handled here; its message is the reason. */
+class UnfitAnswer extends Error {
+  /** Whether it may be the store's way of answering, rather than a fault that passes. */
+  readonly isItsWay: boolean;
+
+  constructor(reason: string, isItsWay = true) {
+    super(reason);
+    this.isItsWay = isItsWay;
   }
-  return Buffer.concat(chunks).toString();
 }
 
-/** An answer that is not handled here; its message is the reason. */
-class UnfitAnswer extends Error {}
+function unfit(status: number): UnfitAnswer {
+  return new UnfitAnswer(String(status), status < 500 && status !== 429);
+}
 
 function reasonOf(error: unknown): string {
   if (error instanceof UnfitAnswer) return error.message;
@@ -217,7 +224,6 @@ function reasonOf(error: unknown): string {
 function templateOf(
   request: HttpRequest,
   key: string,
-  client: S3Client,
   known: RequestTemplate | undefined,
 ): RequestTemplate | undefined {
   const { protocol, hostname, port, path } = request;
@@ -231,27 +237,13 @@ function templateOf(
     return undefined;
   }
   return {
-    protocol,
-    hostname,
-    port,
+    origin: `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}`,
     path: path.slice(0, -keyPath.length),
     headers: Object.fromEntries([...headers].filter(([name]) => isSharedHeader(name))),
     sendsChecksum: headers.has('x-amz-checksum-sha256'),
     region,
-    signer: known?.region === region ? known.signer : signerFor(region, client),
+    sign: known?.region === region ? known.sign : createRequestSigner(region),
   };
-}
-
-function signerFor(region: string, { config }: S3Client): SignatureV4 {
-  const { credentials, sha256 } = config;
-  return new SignatureV4({
-    service: 's3',
-    region,
-    credentials,
-    sha256,
-    uriEscapePath: false,
-    applyChecksum: false,
-  });
 }
 
 function isSharedHeader(name: string): boolean {

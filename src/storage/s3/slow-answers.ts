@@ -13,7 +13,7 @@ const GRACE_MS = 60_000;
  *
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
  */
-const ANSWER_TIMEOUT_MS = 10 * 60_000;
+export const ANSWER_TIMEOUT_MS = 10 * 60_000;
 
 /**
  * The same chunks, as long as they come at a least rate. Only the time spent waiting for the store counts. Leaving the

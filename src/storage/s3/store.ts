@@ -29,7 +29,8 @@ import {
 } from './client.ts';
 import { createConditionalWrites, isAmazonS3 } from './conditional-writes.ts';
 import { isConditionalConflict, isPreconditionFailed, toArchiveS3Error } from './errors.ts';
-import { createFastPath, type Fallback } from './fast-path.ts';
+import { createFallbacks, type Fallback } from './fallbacks.ts';
+import { createFastPath } from './fast-path.ts';
 import { findObject, type ListAddress, listObjects, type ObjectAddress, openObject } from './lookup.ts';
 import { CLEAN_UP_MS, type Part, PartReader, type Progress, uploadInParts } from './multipart.ts';
 import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
@@ -66,16 +67,8 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   watchHosts(client, (hostname) => {
     if (isAmazonS3(hostname)) conditional.isAmazon();
   });
-  let fellBack = false;
-  const fastPath = createFastPath(client, (fallback) => {
-    options.onFallback?.(fallback);
-    if (fellBack) return;
-    fellBack = true;
-    options.logger?.info(
-      fallback,
-      'a request to the bucket was not fulfilled at the first try and is left to the SDK; further ones are counted',
-    );
-  });
+  const fallbacks = createFallbacks(options.onFallback, options.logger);
+  const fastPath = createFastPath(client, s3.proxy, fallbacks);
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
   const archive: Bucket = { client, s3, conditional, fastPath };
   const owner = ownerParameters(s3);
@@ -115,10 +108,20 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     return findObject(client, address(key), await sendsChecksums(client, s3), signal);
   }
 
-  /** By the fast path where that can; `null` or `undefined` when there is no such object. */
-  async function openForReading(key: string, signal: AbortSignal) {
-    const object = await fastPath.get(fullKey(key), signal);
-    return object === undefined ? openObject(client, address(key), signal) : object;
+  /** By the fast path where that can. */
+  async function readVersion(
+    key: string,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<ReadObject | undefined> {
+    const read = await fastPath.get(fullKey(key), maxBytes, signal);
+    if (read === null) return undefined;
+    if (read) {
+      assertReadable(key, read.bytes.length, maxBytes);
+      return { bytes: read.bytes, version: read.etag };
+    }
+    const object = await openObject(client, address(key), signal);
+    return object && { bytes: await readBody(key, object, maxBytes), version: object.etag };
   }
 
   /** Sends what is in memory, again where the body's owner says so. */
@@ -177,19 +180,10 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     location: prefix === '' ? `s3://${bucket}` : `s3://${bucket}/${prefix}`,
     fullKey,
     versions: createBucketVersions({ client, bucket, base, owner, address, translate }),
-    async read(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
-      return guarded(translate, signal, async () => {
-        const object = await openForReading(key, signal);
-        return object ? await readBody(key, object, maxBytes) : undefined;
-      });
-    },
-    async readVersion(key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) {
-      return guarded(translate, signal, async (): Promise<ReadObject | undefined> => {
-        const object = await openForReading(key, signal);
-        if (!object) return undefined;
-        return { bytes: await readBody(key, object, maxBytes), version: object.etag };
-      });
-    },
+    read: async (key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) =>
+      (await guarded(translate, signal, () => readVersion(key, maxBytes, signal)))?.bytes,
+    readVersion: (key, signal, maxBytes = DEFAULT_MAX_READ_BYTES) =>
+      guarded(translate, signal, () => readVersion(key, maxBytes, signal)),
     async head(key, signal) {
       return guarded(translate, signal, () => find(key, signal));
     },
@@ -261,6 +255,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     },
     async close() {
       client.destroy();
+      await fastPath.close();
     },
   };
 }
