@@ -6,7 +6,7 @@ import { isVoicemailError } from '../domain/errors.ts';
 import { voicemailRequest } from '../kore/client.ts';
 import { callsListing } from '../kore/listings/calls.ts';
 import { sessionsListing } from '../kore/listings/sessions.ts';
-import { signToken } from '../kore/token.ts';
+import { createTokenSigner } from '../kore/token.ts';
 import {
   createKoreTransport,
   header,
@@ -170,7 +170,7 @@ async function askOnce(
   let isWorded = false;
   let status: number | undefined;
   try {
-    const auth = await signToken(config, now());
+    const auth = createTokenSigner(config)(now());
     const answer = await exchange.send({ ...request, headers: { ...request.headers, auth } }, signal);
     ({ status } = answer);
     onDate(header(answer, 'date'));

@@ -5,7 +5,7 @@ import type { CallClass, CallLimit, KoreDocument, Voicemail } from '../domain/vo
 import { isObject } from '../util/json.ts';
 import type { Logger } from '../util/log.ts';
 import type { Listing, ListingPage, PageQuery } from './listings/listing.ts';
-import { signToken } from './token.ts';
+import { createTokenSigner } from './token.ts';
 import { createKoreTransport, type KoreAnswer, type KoreRequest, type TransportLimits } from './transport.ts';
 import { interpretVoicemail } from './voicemail.ts';
 
@@ -57,6 +57,7 @@ export interface KoreClient {
  */
 export function createKoreClient(options: KoreClientOptions): KoreClient {
   const { config, limit, log, onCall } = options;
+  const signToken = createTokenSigner(config);
   const exchange = createKoreTransport(
     config.baseUrl,
     { maxBodyBytes: config.maxAnswerBytes, ...options },
@@ -99,7 +100,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     signal: AbortSignal,
   ): Promise<Result> {
     await limit.acquire(callClass, signal);
-    const auth = await signToken(config);
+    const auth = signToken(Date.now());
     const started = performance.now();
     let status: number | undefined;
     let code: ErrorCode | undefined;

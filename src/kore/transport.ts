@@ -1,5 +1,6 @@
-import { type Dispatcher, errors } from 'undici';
+import { errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
+import { AnswerTooLarge, AnswerTooLate, exchange } from '../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings, sayProxyFault } from '../util/http-proxy.ts';
 import { VERSION } from '../util/version.ts';
 
@@ -41,9 +42,6 @@ export interface KoreTransport {
 
 const KEEP_ALIVE_MS = 30_000;
 
-/** Thrown by {@link readText} alone, to be told apart from undici's errors. */
-class BodyTooLarge extends Error {}
-
 /** An {@link Exchange} with the host of `baseUrl` (scheme, host and port). */
 export function createKoreTransport(
   baseUrl: string,
@@ -52,7 +50,8 @@ export function createKoreTransport(
 ): KoreTransport {
   const maxBodyBytes = limits.maxBodyBytes ?? 64 * 1024 * 1024;
   const totalTimeoutMs = limits.totalTimeoutMs ?? 60_000;
-  const host = new URL(baseUrl).host;
+  const { host, origin } = new URL(baseUrl);
+  const decoder = new TextDecoder();
   const dispatcher = createDispatcher(
     {
       connect: { timeout: limits.connectTimeoutMs ?? 10_000 },
@@ -66,37 +65,31 @@ export function createKoreTransport(
   );
 
   async function send(request: KoreRequest, signal: AbortSignal): Promise<KoreAnswer> {
-    signal.throwIfAborted();
-    // Not AbortSignal.any() and .timeout(): both would outlive the call by hanging on the caller's signal.
-    const ending = new AbortController();
-    const onAbort = () => ending.abort(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    const timer = setTimeout(() => ending.abort(), totalTimeoutMs);
     try {
-      const response = await dispatcher.request({
-        origin: baseUrl,
-        method: request.body === undefined ? 'GET' : 'POST',
-        path: request.path,
-        headers: { 'user-agent': `voicemail-archiver/${VERSION}`, ...request.headers },
-        ...(request.body !== undefined && { body: request.body }),
-        signal: ending.signal,
-      });
-      const body = await readText(response, maxBodyBytes);
-      return { status: response.statusCode, headers: response.headers, body };
+      const answer = await exchange(
+        dispatcher,
+        {
+          origin,
+          method: request.body === undefined ? 'GET' : 'POST',
+          path: request.path,
+          headers: { 'user-agent': `voicemail-archiver/${VERSION}`, ...request.headers },
+          ...(request.body !== undefined && { body: request.body }),
+        },
+        { maxBytes: maxBodyBytes, totalTimeoutMs },
+        signal,
+      );
+      return { status: answer.status, headers: answer.headers, body: decoder.decode(answer.body) };
     } catch (error) {
-      if (signal.aborted) throw signal.reason;
-      throw asArchiverError(error, ending.signal.aborted);
-    } finally {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
+      signal.throwIfAborted();
+      throw asArchiverError(error);
     }
   }
 
-  function asArchiverError(error: unknown, tookTooLong: boolean): VoicemailError {
-    if (error instanceof BodyTooLarge) {
+  function asArchiverError(error: unknown): VoicemailError {
+    if (error instanceof AnswerTooLarge) {
       return new VoicemailError('KORE_BAD_RESPONSE', `Kore's answer is larger than ${maxBodyBytes} bytes`);
     }
-    if (tookTooLong) {
+    if (error instanceof AnswerTooLate) {
       const message = `Kore's answer was not complete after ${totalTimeoutMs} ms (${host})`;
       return new VoicemailError('KORE_UNAVAILABLE', message);
     }
@@ -115,18 +108,6 @@ export function createKoreTransport(
   }
 
   return { send, close };
-}
-
-/** Reads a body of at most `maxBytes`; leaving the loop early destroys the connection with what is unread. */
-async function readText(response: Dispatcher.ResponseData, maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > maxBytes) throw new BodyTooLarge();
-    chunks.push(chunk);
-  }
-  return new TextDecoder().decode(Buffer.concat(chunks, bytes));
 }
 
 /** Node's or undici's code of an error (`ECONNREFUSED`, `UND_ERR_HEADERS_TIMEOUT`), or its class. */

@@ -125,7 +125,9 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     const [first] = this.#chunks;
     const body = this.#chunks.length === 1 && first ? first : Buffer.concat(this.#chunks, this.#bytes);
-    this.#end(undefined, { status: this.#status, headers: this.#headers, body });
+    const answer = { status: this.#status, headers: this.#headers, body };
+    // undici uses a connection again only in the next turn of the event loop, and makes a new one for who asks before.
+    process.nextTick(setImmediate, () => this.#end(undefined, answer));
   }
 
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {

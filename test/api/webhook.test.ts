@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { OTHER_EVENTS } from '../../src/api/webhook/notification.ts';
 import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
-import { signToken } from '../../src/kore/token.ts';
+import { createTokenSigner } from '../../src/kore/token.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
@@ -163,7 +163,10 @@ describe('a notification', () => {
       'a token that does not hold yet',
       async () => ({ token: await koreToken({ claims: { nbf: now() + 60 } }) }),
     ],
-    ['a token that this project signed for Kore', async () => ({ token: await signToken(APP) })],
+    [
+      'a token that this project signed for Kore',
+      async () => ({ token: createTokenSigner(APP)(Date.now()) }),
+    ],
     [
       'a token with our audience among others',
       async () => ({
