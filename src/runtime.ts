@@ -112,7 +112,10 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
   const events = new EventFeed(backend, config.queue.name, log);
   const closers: (() => Promise<void>)[] = [];
   return {
-    operations: createOperations(queue, store, log, () => worker?.breakers()),
+    operations: createOperations(queue, store, log, {
+      breakers: () => worker?.breakers(),
+      rateLimit: config.rateLimit,
+    }),
     objects: createArchivedObjects(store),
     custody: createCustodyOperations({ queue, store, log }),
     events,
@@ -177,6 +180,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         queue,
         queueName: config.queue.name,
         defaultBotId: kore.botId,
+        rateLimit: kore.rateLimit,
         work: config.work,
         ...(tracing ? tracing.traceParts(parts) : parts),
         now: () => new Date(),

@@ -49,12 +49,6 @@ const ASYMMETRIC = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256
 const CLOCK_TOLERANCE_S = 10;
 const KEYS_TIMEOUT_MS = 5_000;
 
-/** Somebody with a right JSON web token. */
-interface TokenHolder extends Identity {
-  /** When the token expires, in unix seconds. */
-  readonly expiresAt: number;
-}
-
 /** A subject that is fit for logs. */
 const SUBJECT = /^[\x21-\x7e]{1,64}$/;
 
@@ -65,7 +59,7 @@ const SUBJECT = /^[\x21-\x7e]{1,64}$/;
  *
  * It throws ApiError 503 when the keys can't be fetched: then nobody knows whether the token is right.
  */
-function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<TokenHolder | undefined> {
+function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<Identity | undefined> {
   const { jwksUrl, issuer, audience, roleClaim } = config;
   const keySet = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: KEYS_TIMEOUT_MS });
   const getKey: JWTVerifyGetKey = async (header, token) => {
@@ -147,7 +141,7 @@ export interface Guard {
    * Who holds a bearer token, or a JSON web token; `undefined` for a wrong one.
    * @throws ApiError 503 when nobody can tell.
    */
-  identify(token: string): Promise<(Identity & { readonly expiresAt?: number }) | undefined>;
+  identify(token: string): Promise<Identity | undefined>;
   /** Notes that a request came with wrong credentials; resolves when it may be answered. */
   slow(request: GuardedRequest): Promise<void>;
   /**

@@ -41,7 +41,9 @@ export const AUDITED_ROUTES: Readonly<Record<string, AuditedRoute>> = {
   },
   'POST /v1/sessions/:id/retry': { action: 'retry' },
   'POST /v1/retries': { action: 'retry', details: unlessDryRun('code') },
+  'POST /v1/sessions/retry': { action: 'retry', details: unlessDryRun('code') },
   'DELETE /v1/sessions/:id': { action: 'cancel' },
+  'POST /v1/sessions/cancel': { action: 'cancel', details: unlessDryRun('code', 'backfills') },
   'POST /v1/cancellations': { action: 'cancel', details: unlessDryRun('code', 'backfills') },
   'PUT /v1/pause': { action: 'pause' },
   'DELETE /v1/pause': { action: 'resume' },
@@ -64,6 +66,7 @@ export const AUDITED_ROUTES: Readonly<Record<string, AuditedRoute>> = {
     action: 'backfill',
     details: unlessDryRun('botId', 'from', 'to', 'source'),
   },
+  'DELETE /v1/backfills/:id': { action: 'backfill.cancel', details: paramsOf },
   'POST /v1/completeness': {
     action: 'completeness',
     details: unlessDryRun('botId', 'from', 'to', 'source', 'write', 'reportOnly'),

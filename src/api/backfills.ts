@@ -84,6 +84,29 @@ export function addBackfillRoutes(app: ZodServer, { backfills, defaultBotId }: B
       return { ...view, missingSessions: await backfills.sessions(id, MAX_MISSING_SHOWN) };
     },
   );
+
+  app.delete(
+    '/backfills/:id',
+    {
+      schema: {
+        tags: ['backfills'],
+        summary: 'Cancel a backfill that has not ended; what it has queued stays queued',
+        params: BackfillParams,
+        response: { 200: BackfillView },
+        problems: [404, 409],
+      },
+    },
+    async (request) => {
+      const { id } = request.params;
+      const outcome = await backfills.cancel(id);
+      const view = outcome && (await backfills.view(id));
+      if (!view) throw new ApiError(404, 'NOT_FOUND', `there is no backfill ${id}`);
+      if (outcome === 'ended') {
+        throw new ApiError(409, 'NOT_WAITING', `the backfill ${id} has ended: there is nothing to cancel`);
+      }
+      return view;
+    },
+  );
 }
 
 function toUtc(time: string): string {

@@ -22,8 +22,8 @@ import {
   RetryAnswer,
   SessionPage,
   SessionView,
-  Stats,
 } from './schemas/sessions.ts';
+import { Stats } from './schemas/stats.ts';
 
 /** Operations over the API of another process. */
 export interface RemoteOperations extends Operations {
@@ -302,6 +302,15 @@ function createRemoteBackfills(call: CallRemote): BackfillOperations {
     start: async (order) =>
       must(await call({ method: 'POST', path: '/v1/backfills', body: order }, BackfillView)),
     view: get,
+    async cancel(id) {
+      const path = `/v1/backfills/${encodeURIComponent(id)}`;
+      try {
+        return (await call({ method: 'DELETE', path }, BackfillView)) && 'cancelled';
+      } catch (error) {
+        if (error instanceof RemoteError && error.code === 'NOT_WAITING') return 'ended';
+        throw error;
+      }
+    },
     list: async () => must(await call({ method: 'GET', path: '/v1/backfills' }, BackfillList)).backfills,
     sessions: async (id, limit) => ((await get(id))?.missingSessions ?? []).slice(0, limit),
     async schedules() {

@@ -2,8 +2,8 @@
 
 import type { Role } from '../domain/roles.ts';
 
-/** What a request does. */
-export type Permission = 'read' | 'listen' | 'enqueue' | 'operate' | 'erase';
+/** What a request does; `any` needs right credentials and no more. */
+export type Permission = 'any' | 'read' | 'listen' | 'enqueue' | 'operate' | 'erase';
 
 /**
  * - `read`: states, counts, events
@@ -13,15 +13,17 @@ export type Permission = 'read' | 'listen' | 'enqueue' | 'operate' | 'erase';
  * - `erase`: everything
  */
 const PERMISSIONS: Readonly<Record<Role, readonly Permission[]>> = {
-  read: ['read'],
-  listen: ['read', 'listen'],
-  enqueue: ['enqueue'],
-  operate: ['read', 'listen', 'enqueue', 'operate'],
-  erase: ['read', 'listen', 'enqueue', 'operate', 'erase'],
+  read: ['any', 'read'],
+  listen: ['any', 'read', 'listen'],
+  enqueue: ['any', 'enqueue'],
+  operate: ['any', 'read', 'listen', 'enqueue', 'operate'],
+  erase: ['any', 'read', 'listen', 'enqueue', 'operate', 'erase'],
 };
 
 /** What each route under `/v1` needs. A route that is not here is not served: see {@link permissionOf}. */
 export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
+  'GET /v1/whoami': 'any',
+  'GET /v1/error-codes': 'any',
   'GET /v1/stats': 'read',
   'GET /v1/events': 'read',
   'GET /v1/completeness': 'read',
@@ -34,6 +36,8 @@ export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
   'GET /v1/sessions/:id/manifest': 'listen',
   'POST /v1/sessions': 'enqueue',
   'POST /v1/sessions/:id/retry': 'operate',
+  'POST /v1/sessions/retry': 'operate',
+  'POST /v1/sessions/cancel': 'operate',
   'POST /v1/retries': 'operate',
   'DELETE /v1/sessions/:id': 'operate',
   'POST /v1/cancellations': 'operate',
@@ -48,6 +52,7 @@ export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
   'GET /v1/backfills': 'read',
   'GET /v1/backfills/:id': 'read',
   'POST /v1/backfills': 'operate',
+  'DELETE /v1/backfills/:id': 'operate',
   'GET /v1/schedules': 'read',
   'PUT /v1/schedules/:name': 'operate',
   'DELETE /v1/schedules/:name': 'operate',
@@ -59,6 +64,8 @@ export interface Identity {
   readonly name: string;
   /** One, or for JSON web tokens several, whose permissions add up. */
   readonly roles: readonly Role[];
+  /** When the credentials expire (unix seconds), where they do. */
+  readonly expiresAt?: number;
   /** It is a command of this process's own user, which found it by its `owner.json`. */
   readonly isCommand?: true;
 }

@@ -26,6 +26,7 @@ import { addEventRoutes } from './events.ts';
 import { closeMalformed } from './malformed.ts';
 import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
+import { addOverviewRoutes } from './overview.ts';
 import { addHealthRoutes, addMetricsRoute, type Liveness } from './probes.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
 import {
@@ -120,6 +121,7 @@ const OPEN_ROUTES: readonly RouteModule[] = [
 /** Under `/v1`, for whom the guard admits. */
 const GUARDED_ROUTES: readonly RouteModule[] = [
   addSessionRoutes,
+  addOverviewRoutes,
   addObjectRoutes,
   addCustodyRoutes,
   addBackfillRoutes,

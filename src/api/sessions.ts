@@ -1,4 +1,6 @@
+import type { z } from 'zod';
 import type { ErasureView } from '../domain/custody.ts';
+import type { CancelQuery } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import { EnqueueBody, ListQuery, SessionParams } from '../operations/input.ts';
@@ -9,14 +11,16 @@ import {
   CancelAllAnswer,
   CancelAllBody,
   CancelAnswer,
+  CancelSessionsBody,
   EnqueueAnswer,
   PauseAnswer,
   RetryAllAnswer,
   RetryAllBody,
   RetryAnswer,
+  RetrySessionsAnswer,
+  RetrySessionsBody,
   SessionPage,
   SessionView,
-  Stats,
 } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
@@ -151,6 +155,19 @@ export function addSessionRoutes(
       reply.code(202).send({ requeued: await operations.retryAll(request.body?.code) }),
   );
 
+  app.post(
+    '/sessions/retry',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Run failed sessions again: all of them, or those with a code',
+        body: RetrySessionsBody,
+        response: { 202: RetrySessionsAnswer },
+      },
+    },
+    async (request, reply) => reply.code(202).send({ retried: await operations.retryAll(request.body.code) }),
+  );
+
   app.delete(
     '/sessions/:id',
     {
@@ -179,6 +196,22 @@ export function addSessionRoutes(
   );
 
   app.post(
+    '/sessions/cancel',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'Take queued and waiting sessions out of the queue: all of them, or some',
+        body: CancelSessionsBody,
+        response: { 200: CancelAllAnswer },
+      },
+    },
+    async (request) => {
+      const { all: _, ...which } = request.body;
+      return { cancelled: await operations.cancelAll(cancelQuery(which)) };
+    },
+  );
+
+  app.post(
     '/cancellations',
     {
       schema: {
@@ -188,11 +221,7 @@ export function addSessionRoutes(
         response: { 200: CancelAllAnswer },
       },
     },
-    async (request) => {
-      const { code, backfills, dryRun } = request.body ?? {};
-      const query = { ...(code && { code }), ...(backfills && { backfills }), ...(dryRun && { dryRun }) };
-      return { cancelled: await operations.cancelAll(query) };
-    },
+    async (request) => ({ cancelled: await operations.cancelAll(cancelQuery(request.body ?? {})) }),
   );
 
   app.put(
@@ -224,17 +253,10 @@ export function addSessionRoutes(
       return { paused: false };
     },
   );
+}
 
-  app.get(
-    '/stats',
-    { schema: { tags: ['sessions'], summary: 'Counts by state', response: { 200: Stats } } },
-    async () => {
-      const stats = await operations.stats();
-      if (stats.oldestQueuedAt === undefined) return stats;
-      const age = Math.max(0, Date.now() - Date.parse(stats.oldestQueuedAt));
-      return { ...stats, oldestQueuedSeconds: Math.round(age / 1000) };
-    },
-  );
+function cancelQuery({ code, backfills, dryRun }: z.output<typeof CancelAllBody>): CancelQuery {
+  return { ...(code && { code }), ...(backfills && { backfills }), ...(dryRun && { dryRun }) };
 }
 
 /** The problem of a session that is neither in the queue nor in the archive: whether it was erased. */

@@ -11,9 +11,10 @@ import { type ArchiveLookup, findArchived } from './list.ts';
 
 /**
  * How far a backfill is. `listing`: it looks through Kore's sessions; `waiting`: it can't at present, and goes on by
- * itself; `listed`: all are listed and the missing ones queued, of which `open` are still to be archived.
+ * itself; `listed`: all are listed and the missing ones queued, of which `open` are still to be archived; `cancelled`:
+ * nothing more is looked through, and what was queued before is archived all the same.
  */
-export const BACKFILL_STATES = ['queued', 'listing', 'waiting', 'listed', 'failed'] as const;
+export const BACKFILL_STATES = ['queued', 'listing', 'waiting', 'listed', 'cancelled', 'failed'] as const;
 export type BackfillState = (typeof BACKFILL_STATES)[number];
 
 /** A backfill as everybody outside sees it. Times are ISO 8601 in UTC. */
@@ -64,6 +65,11 @@ export interface BackfillOperations {
   start(order: BackfillOrder): Promise<BackfillView>;
   /** `undefined` when there is none of that id. */
   view(id: string): Promise<BackfillView | undefined>;
+  /**
+   * Ends a backfill that has not ended; what it has queued stays queued.
+   * @returns `undefined` when there is none of that id.
+   */
+  cancel(id: string): Promise<'cancelled' | 'ended' | undefined>;
   /** The latest ones, those that have not ended first. */
   list(): Promise<readonly BackfillView[]>;
   /** Sessions that a backfill queued, or that a dry run found missing: the first `limit` of them. */
@@ -162,6 +168,7 @@ export function createBackfillOperations(
       const job = await backfills.get(id);
       return job && viewOf(job);
     },
+    cancel: (id) => backfills.cancel(id),
     list: async () => Promise.all((await backfills.list(MAX_LISTED)).map(viewOf)),
     async sessions(id, limit) {
       const found = new Set<string>();
@@ -188,7 +195,7 @@ const STATES: Readonly<Record<BackfillJob['state'], BackfillState>> = {
 function backfillView(job: BackfillJob, sessions: SessionCounts): BackfillView {
   const { id, request, progress, enqueuedAt, startedAt, finishedAt } = job;
   const { botId, from, to, dryRun = false } = request;
-  const state = STATES[job.state];
+  const state = job.isCancelled ? 'cancelled' : STATES[job.state];
   const source = progress.source ?? request.source;
   const counts = progress.reached?.counts;
   const nextAttemptAt = state === 'waiting' ? progress.trouble?.nextAttemptAt : undefined;

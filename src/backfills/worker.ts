@@ -158,9 +158,16 @@ async function handle(
     return { kind: 'done', result: null };
   } catch (error) {
     if (signal.aborted) return { kind: 'give-back' };
+    if (error instanceof BackfillCancelled) {
+      deps.log.info({ backfill: job.id }, 'backfill cancelled');
+      return { kind: 'done', result: null };
+    }
     return whatNext(job, error, memory, deps);
   }
 }
+
+/** Somebody wants nothing more of it. */
+class BackfillCancelled extends Error {}
 
 async function writeDueDigests({ writeDigests }: BackfillWorkerDeps, signal: AbortSignal): Promise<void> {
   if (writeDigests) return writeDigests(signal);
@@ -248,7 +255,11 @@ async function work(
   };
   const story: BackfillDeps = {
     limits: listing.limits,
-    listPage: patiently((query, pageSignal) => deps.listPage(listing, { botId, ...query }, pageSignal)),
+    listPage: patiently(async (query, pageSignal) => {
+      // Beside a call to Kore, this one costs nothing.
+      if (await backfills.isCancelled(id)) throw new BackfillCancelled();
+      return deps.listPage(listing, { botId, ...query }, pageSignal);
+    }),
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
     async enqueue(missing) {
       const results = await deps.sessions.enqueue(

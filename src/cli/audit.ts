@@ -24,6 +24,11 @@ export function auditedRuntime({
       if (!order.dryRun) auditLog.record({ actor, action: 'backfill', details: { ...order } });
       return view;
     },
+    async cancel(id) {
+      const outcome = await backfills.cancel(id);
+      if (outcome === 'cancelled') auditLog.record({ actor, action: 'backfill.cancel', details: { id } });
+      return outcome;
+    },
     async setSchedule(schedule) {
       await backfills.setSchedule(schedule);
       auditLog.record({ actor, action: 'schedule.set', details: { ...schedule } });

@@ -96,6 +96,7 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
     const view = dryRun || wait ? await follow(started, backfills, context, signal) : started;
     await report(view, backfills, context, options);
     if (isAlone) context.say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+    if (view.state === 'cancelled') throw new CommandFailed('somebody cancelled the backfill');
     if (view.state === 'failed') throw new CommandFailed(`the backfill failed: ${view.error?.message ?? ''}`);
     if (wait && view.failed > 0) throw new CommandFailed(`${count(view.failed, 'session')} failed`);
   });
@@ -104,6 +105,10 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
 function whileListing({ error, listedTo }: BackfillView): string {
   if (error) return `waiting: ${error.message}`;
   return listedTo === undefined ? '' : `up to ${listedTo}`;
+}
+
+function hasEnded({ state, open }: BackfillView): boolean {
+  return state === 'failed' || state === 'cancelled' || (state === 'listed' && open === 0);
 }
 
 /** Shows how a backfill goes on, until it has ended and so have its sessions. */
@@ -119,7 +124,7 @@ async function follow(
   let progress = showProgress(stderr, 'Listing sessions');
   let isListed = false;
   try {
-    while (view.state !== 'failed' && !(view.state === 'listed' && view.open === 0)) {
+    while (!hasEnded(view)) {
       await sleep(pauseMs, undefined, { signal });
       if (view.state === 'queued' && Date.now() > sayAt) {
         sayAt = Number.POSITIVE_INFINITY;

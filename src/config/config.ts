@@ -241,6 +241,8 @@ export interface Config {
   readonly kore: KoreConfig | undefined;
   /** `KORE_BOT_ID`, the bot that ids belong to when none is named; known without the rest of Kore's settings. */
   readonly defaultBotId: string | undefined;
+  /** `KORE_RATE_LIMIT`, known without the rest of Kore's settings. */
+  readonly rateLimit?: Rate | undefined;
   readonly media: MediaConfig;
   readonly queue: QueueConfig;
   readonly archive: ArchiveTarget;

@@ -12,6 +12,7 @@ import type {
   MediaConfig,
   QueueConfig,
   QueueTarget,
+  Rate,
   S3Config,
   WebhookConfig,
   WorkConfig,
@@ -81,11 +82,12 @@ export function loadConfig(environment: Environment, options: LoadOptions): Conf
   checkStorage(settings);
   const defaultBotId = settings.required('KORE_BOT_ID', parseId, needs.has('kore') || needs.has('bot'));
   const proxy = loadProxy(settings);
-  const { app, kore } = loadKore(settings, defaultBotId, needs.has('kore'), proxy);
+  const { app, kore, rateLimit } = loadKore(settings, defaultBotId, needs.has('kore'), proxy);
   const archive = loadArchive(settings, proxy);
   const config: Config = {
     kore: needs.has('kore') ? kore : undefined,
     defaultBotId,
+    rateLimit,
     media: loadMedia(settings, proxy),
     queue: loadQueue(settings, needs.has('shared-queue')),
     archive,
@@ -128,7 +130,7 @@ function loadKore(
   botId: string | undefined,
   isNeeded: boolean,
   proxy: ProxySettings | undefined,
-): { app: KoreApp | undefined; kore: KoreConfig | undefined } {
+): { app: KoreApp | undefined; kore: KoreConfig | undefined; rateLimit: Rate | undefined } {
   const baseUrl = settings.required('KORE_HOST', parseKoreHost, isNeeded);
   const clientId = settings.required('KORE_CLIENT_ID', visible('client id', 256), isNeeded);
   const clientSecret = settings.required('KORE_CLIENT_SECRET', parseSecret, isNeeded);
@@ -150,10 +152,12 @@ function loadKore(
   const maxAnswerBytes = settings.withDefault('KORE_MAX_ANSWER_BYTES', between(parseSize, '64KiB', '1GiB'));
   const retentionMs = settings.optional('KORE_RETENTION', between(parseDuration, '1h', '10y'));
   if (clientSecret !== undefined) registerSecret(clientSecret);
-  if (clientId === undefined || clientSecret === undefined) return { app: undefined, kore: undefined };
+  if (clientId === undefined || clientSecret === undefined)
+    return { app: undefined, kore: undefined, rateLimit };
   const app = { clientId, clientSecret };
-  if (baseUrl === undefined || botId === undefined) return { app, kore: undefined };
-  return { app, kore: { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs, proxy } };
+  if (baseUrl === undefined || botId === undefined) return { app, kore: undefined, rateLimit };
+  const kore = { baseUrl, botId, ...app, accountId, rateLimit, maxAnswerBytes, retentionMs, proxy };
+  return { app, kore, rateLimit };
 }
 
 /** Whether a URL is plain http to another machine. */

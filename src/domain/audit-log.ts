@@ -12,6 +12,7 @@ export type AuditedAction =
   | 'erase'
   | 'download'
   | 'backfill'
+  | 'backfill.cancel'
   | 'completeness'
   | 'schedule.set'
   | 'schedule.remove'

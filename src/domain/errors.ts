@@ -33,6 +33,11 @@ export type ErrorCode = keyof typeof RETRYABLE_BY_CODE;
 /** All codes, for validation and documentation. */
 export const ERROR_CODES = Object.keys(RETRYABLE_BY_CODE) as [ErrorCode, ...ErrorCode[]];
 
+/** Whether trying again can help a failure with a code, where the place that throws says nothing else. */
+export function isRetryable(code: ErrorCode): boolean {
+  return RETRYABLE_BY_CODE[code];
+}
+
 /** Options of an {@link VoicemailError}. */
 export interface VoicemailErrorOptions {
   /** What went wrong underneath. Logged through the scrubber, never shown in views. */
@@ -67,7 +72,7 @@ export class VoicemailError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'VoicemailError';
     this.code = code;
-    this.retryable = options.retryable ?? RETRYABLE_BY_CODE[code];
+    this.retryable = options.retryable ?? isRetryable(code);
     this.retryAfterMs = options.retryAfterMs;
     this.hint = options.hint;
     this.host = options.host;

@@ -55,6 +55,8 @@ export interface QueueStats {
   readonly paused: boolean;
   /** Archived sessions that are looked at again: for a transcript awaited, or once for what else comes late. */
   readonly transcriptsPending: number;
+  /** Since when it is paused, where that is known. ISO 8601. */
+  readonly pausedSince?: string;
   /** When the session that has waited longest was queued; left out when none waits. ISO 8601. */
   readonly oldestQueuedAt?: string;
 }
@@ -82,6 +84,56 @@ export interface ArchiverStats extends QueueStats, QueueActivity {
    * are away for other processes' workers.
    */
   readonly breakers?: readonly BreakerView[];
+  /** How it all stands, in one sentence. */
+  readonly health: Health;
+  /** What has to be archived yet. */
+  readonly backlog: Backlog;
+  /** Left out where no worker is alive and this process does not know it either. */
+  readonly rateLimit?: RateLimitView;
+  /** Those that were heard of within the last minute, the oldest first. */
+  readonly workers: readonly WorkerView[];
+}
+
+/**
+ * `ok`: it works, or has nothing to do; `waiting`: it goes on by itself; `trouble`: somebody has to look. `text` is one
+ * sentence, with times in UTC.
+ */
+export interface Health {
+  readonly level: 'ok' | 'waiting' | 'trouble';
+  readonly text: string;
+}
+
+/** The sessions that are queued, in work, or waiting. */
+export interface Backlog {
+  readonly sessions: number;
+  /** At the present pace, or at the rate limit where that is not known; left out while nothing gets on. */
+  readonly secondsUntilDone?: number;
+}
+
+/** The calls to Kore that all workers together may make (`KORE_RATE_LIMIT`). */
+export interface RateLimitView {
+  readonly limit: number;
+  readonly windowSeconds: number;
+  /** Calls of the last window. */
+  readonly used: number;
+  /** Until when Kore itself has asked to be left alone. ISO 8601. */
+  readonly limitedUntil?: string;
+}
+
+/** A worker that is alive. Times are ISO 8601. */
+export interface WorkerView {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  /** Of the program. */
+  readonly version: string;
+  readonly startedAt: string;
+  /** By the clock of the queue. */
+  readonly seenAt: string;
+  /** Sessions that it works on at most. */
+  readonly concurrency: number;
+  /** Sessions that it works on. */
+  readonly active: number;
 }
 
 /** The outcome of a retry. */

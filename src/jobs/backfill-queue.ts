@@ -13,7 +13,7 @@ import { jobProgress, parseFailureReason, type SessionJobProgress } from './sess
 
 /** What lies in the queue of backfills: a backfill, a schedule that is due, or the daily digests that are. */
 export type BackfillJobData =
-  | ({ readonly kind: 'backfill' } & BackfillRequest)
+  | ({ readonly kind: 'backfill' /** ISO 8601 */; readonly cancelledAt?: string } & BackfillRequest)
   | { readonly kind: 'schedule'; readonly lookbackMs: number }
   /** Days are left out by the daily run, which takes those within retention. */
   | ({ readonly kind: 'completeness' } & CompletenessOrder)
@@ -73,6 +73,8 @@ export interface BackfillJob {
   readonly id: string;
   readonly state: 'queued' | 'active' | 'waiting' | 'completed' | 'failed';
   readonly request: BackfillRequest;
+  /** It looks through nothing more, and ends as soon as a worker sees that. */
+  readonly isCancelled: boolean;
   readonly progress: BackfillJobProgress;
   /** Why it failed, where nothing of ours says so. */
   readonly failedReason: string;
@@ -159,8 +161,9 @@ export class BackfillQueue {
   async start(request: BackfillRequest, isOpenEnded = false): Promise<string> {
     const id = backfillId(request, isOpenEnded);
     const state = await this.#queue.getJobState(id);
-    // It ended before; what has come since then is looked for anew.
+    // It ended before, or is to end; what has come since then is looked for anew.
     if (state === 'completed' || state === 'failed') await this.#queue.remove(id);
+    else if (state !== 'active' && (await this.isCancelled(id))) await this.#queue.remove(id);
     await this.#queue.add(
       'backfill',
       { kind: 'backfill', ...request },
@@ -181,6 +184,33 @@ export class BackfillQueue {
     const state = await this.#queue.getJobState(id);
     const job = (await this.#queue.getJob(id)) as BackfillBullJob | undefined;
     return job && backfillJobOf(job, state);
+  }
+
+  /**
+   * Ends a backfill that has not ended: it looks through nothing more. What it has queued stays in the queue.
+   * @returns `undefined` when there is none of that id.
+   */
+  async cancel(id: string): Promise<'cancelled' | 'ended' | undefined> {
+    const state = await this.#queue.getJobState(id);
+    const job = (await this.#queue.getJob(id)) as BackfillBullJob | undefined;
+    if (job?.data.kind !== 'backfill') return undefined;
+    if (state === 'completed' || state === 'failed') return 'ended';
+    if (job.data.cancelledAt === undefined) {
+      await job.updateData({ ...job.data, cancelledAt: new Date().toISOString() });
+    }
+    // A worker is to see it now, not when the pause is over.
+    if (state === 'delayed') {
+      await job.promote().catch(async (error: unknown) => {
+        if (await job.isDelayed()) throw error;
+      });
+    }
+    return 'cancelled';
+  }
+
+  /** Whether a backfill is to end, or has ended, because somebody cancelled it. */
+  async isCancelled(id: string): Promise<boolean> {
+    const job = await this.#queue.getJob(id);
+    return job?.data.kind === 'backfill' && job.data.cancelledAt !== undefined;
   }
 
   /** The backfills there are, those that have not ended first, the newest first. */
@@ -364,11 +394,12 @@ function isCollision(error: unknown): boolean {
 function backfillJobOf(job: BackfillBullJob, state: JobState | 'unknown'): BackfillJob | undefined {
   const ours = STATES[state];
   if (job.data.kind !== 'backfill' || ours === undefined || job.id === undefined) return undefined;
-  const { kind: _, ...request } = job.data;
+  const { kind: _, cancelledAt, ...request } = job.data;
   return {
     id: job.id,
     state: ours,
     request,
+    isCancelled: cancelledAt !== undefined,
     progress: jobProgress(job),
     failedReason: job.failedReason ?? '',
     enqueuedAt: job.timestamp,

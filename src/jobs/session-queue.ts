@@ -15,8 +15,9 @@ import type { SessionRef } from '../domain/session.ts';
 import type { SessionState, SessionView, TranscriptState } from '../domain/views.ts';
 import { forEachLimit, KeyedMutex } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import type { Backend, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
+import type { Backend, CallUsage, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import { answered, errorListener } from './backends/connection-errors.ts';
+import { Noticeboard } from './noticeboard.ts';
 import {
   BULLMQ_STATES,
   dataOf,
@@ -86,6 +87,8 @@ export class SessionQueue {
    */
   readonly #turns = new KeyedMutex();
   readonly #stats: SessionStats;
+  /** What processes on this queue tell each other. */
+  readonly board: Noticeboard;
 
   /**
    * @param name of the queue (`QUEUE_NAME`).
@@ -97,6 +100,7 @@ export class SessionQueue {
     this.#isTraced = telemetry !== undefined;
     this.#sessions = openQueue(backend, name, log, telemetry);
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
+    this.board = new Noticeboard(backend, name);
     this.#stats = new SessionStats({ backend, sessions: this.#sessions, transcripts: this.#transcripts });
   }
 
@@ -320,12 +324,15 @@ export class SessionQueue {
 
   /** No worker takes a session until {@link SessionQueue.resume}; those in work go on. Awaited transcripts wait as well. */
   async pause(): Promise<void> {
+    const wasPaused = await this.#sessions.isPaused();
     await Promise.all([this.#sessions.pause(), this.#transcripts.pause()]);
+    if (!wasPaused) await this.board.tellPaused();
   }
 
   /** Workers take sessions again. */
   async resume(): Promise<void> {
     await Promise.all([this.#sessions.resume(), this.#transcripts.resume()]);
+    await this.board.tellResumed();
   }
 
   /** How many sessions a worker could take now: none while the queue is paused. */
@@ -335,7 +342,14 @@ export class SessionQueue {
 
   /** Counts by state and the age of the queue. */
   async stats(): Promise<QueueStats> {
-    return this.#stats.current();
+    const stats = await this.#stats.current();
+    const pausedSince = stats.paused ? await this.board.pausedSince() : undefined;
+    return { ...stats, ...(pausedSince !== undefined && { pausedSince }) };
+  }
+
+  /** How many calls to Kore were made in the last `windowMs`, and until when Kore asked to be left alone. */
+  async callUsage(windowMs: number): Promise<CallUsage> {
+    return answered(this.#backend.callUsage(this.#name, windowMs));
   }
 
   /** What ended in the last hour, and why sessions failed. */

@@ -10,7 +10,7 @@ import type {
   SessionPage,
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import type { BreakerView, SessionView } from '../domain/views.ts';
+import type { SessionView } from '../domain/views.ts';
 import { jobId, transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { isErased } from '../storage/companions.ts';
@@ -26,6 +26,7 @@ import {
 import { manifestKey, partialManifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
+import { type OwnKnowledge, readStats } from './stats.ts';
 
 /**
  * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;
@@ -64,14 +65,14 @@ const ARCHIVE_LOOKUPS_MS = 5_000;
  * Operations on a queue and an archive that this process has open.
  *
  * @param store may be missing: then nobody knows the sessions that the queue has forgotten.
- * @param breakers how those stand that this process's worker depends on, where it has one. Without one, stats tell who
- *   is away for workers of other processes.
+ * @param own what this process knows beside the queue, for stats. Without breakers of its own, they tell who is away
+ *   for workers of other processes.
  */
 export function createOperations(
   queue: SessionQueue,
   store: ArchiveStore | undefined,
   log: Logger,
-  breakers: () => readonly BreakerView[] | undefined = () => undefined,
+  own: OwnKnowledge = {},
 ): Operations {
   /** What the archive knows of a session: by force, only whether it was erased matters. */
   const lookUp = async (
@@ -138,20 +139,8 @@ export function createOperations(
     cancelAll: (query) => queue.cancelAll(query),
     pause: () => queue.pause(),
     resume: () => queue.resume(),
-    async stats() {
-      const [stats, activity] = await Promise.all([queue.stats(), queue.activity()]);
-      const dependencies = breakers() ?? (await openElsewhere(queue));
-      return { ...stats, ...activity, ...(dependencies && { breakers: dependencies }) };
-    },
+    stats: () => readStats(queue, own),
   };
-}
-
-/** The open breakers of workers in other processes, where there are any. */
-async function openElsewhere(queue: SessionQueue): Promise<readonly BreakerView[] | undefined> {
-  const away = await queue.toldAway();
-  if (away.length === 0) return undefined;
-  const reason = 'a worker says so, and why in its log';
-  return away.map((dependency) => ({ dependency, state: 'open', reason }));
 }
 
 /** What is saved of a failed session. A view must not fail for it. */

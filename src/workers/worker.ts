@@ -1,4 +1,4 @@
-import type { WorkConfig } from '../config/config.ts';
+import type { Rate, WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
@@ -27,6 +27,7 @@ import {
   settlesDoubt,
   withJitter,
 } from './failure-policy.ts';
+import { startHeartbeat } from './heartbeat.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { OutageTeller } from './outage-teller.ts';
 import { isInDoubt } from './recheck-recordings.ts';
@@ -112,6 +113,8 @@ export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store'
   readonly queueName: string;
   /** The bot of the configuration (`KORE_BOT_ID`): if Kore refuses even that one, nothing can be archived. */
   readonly defaultBotId: string;
+  /** `KORE_RATE_LIMIT`, told to those who ask how it goes. */
+  readonly rateLimit?: Rate | undefined;
   readonly work: WorkConfig;
   /** Told of how the work goes, for metrics. */
   readonly observe?: WorkerObserver;
@@ -154,6 +157,8 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   const { backend, queueName, work, log, observe, telemetry, tuning } = deps;
   const consumers: Consumer[] = [];
   const refusedBots = new RefusedBots();
+  /** Why sessions were last held for a time. */
+  let heldFor: ErrorCode | undefined;
   const complaints = new Complaints(log);
   const dependencies = new Dependencies({
     parts: deps,
@@ -199,7 +204,10 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       observe?.onAttemptFailed?.({ work: about, code: error.code, verdict: verdict.kind });
     }
     if (holdMs !== undefined && isOneBotsFault) refusedBots.add(data.botId, holdMs);
-    else if (holdMs !== undefined) await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
+    else if (holdMs !== undefined) {
+      heldFor = error.code;
+      await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
+    }
     if (about === 'session') dependencies.failed(data, error);
     const decision = await remember(job, outcome, verdict, signal);
     if (about === 'session' && decision.kind === 'fail') {
@@ -241,6 +249,18 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   );
   consumers.push(sessions, transcripts);
   const teller = new OutageTeller(() => dependencies.views(), deps.queue, log);
+  const heartbeat = startHeartbeat({
+    board: deps.queue.board,
+    rateLimit: deps.rateLimit,
+    state: () => ({
+      concurrency: work.concurrency,
+      active: sessions.inHand,
+      // Infinite while a breaker holds them, which tells why by itself.
+      heldFor: Number.isFinite(sessions.heldUntil) ? heldFor : undefined,
+      breakers: dependencies.views(),
+    }),
+    log,
+  });
 
   return {
     activity: () => ({
@@ -258,7 +278,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       await settleInOrder([
         () => settleAll(consumers.map((one) => () => one.stop(work.shutdownGraceMs))),
         () => dependencies.stop(),
-        () => teller.stop(),
+        () => Promise.all([teller.stop(), heartbeat.stop()]),
       ]);
     },
   };

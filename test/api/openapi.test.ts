@@ -5,14 +5,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
 import { BackfillBody, BackfillView, ScheduleBody, ScheduleView } from '../../src/api/schemas/backfills.ts';
 import {
+  CancelSessionsBody,
   EnqueueAnswer,
   Problem,
   RetryAllAnswer,
   RetryAnswer,
+  RetrySessionsAnswer,
+  RetrySessionsBody,
   SessionPage,
   SessionView,
-  Stats,
 } from '../../src/api/schemas/sessions.ts';
+import { ErrorCodes, Stats, WhoAmI } from '../../src/api/schemas/stats.ts';
 import { EnqueueBody } from '../../src/operations/input.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 
@@ -24,7 +27,12 @@ const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [
   ['SessionPage', SessionPage],
   ['RetryAnswer', RetryAnswer],
   ['RetryAllAnswer', RetryAllAnswer],
+  ['RetrySessionsRequest', RetrySessionsBody],
+  ['RetrySessionsAnswer', RetrySessionsAnswer],
+  ['CancelSessionsRequest', CancelSessionsBody],
   ['Stats', Stats],
+  ['WhoAmI', WhoAmI],
+  ['ErrorCodes', ErrorCodes],
   ['BackfillRequest', BackfillBody],
   ['BackfillView', BackfillView],
   ['ScheduleRequest', ScheduleBody],
@@ -106,7 +114,12 @@ describe('the OpenAPI document', () => {
     ['get', '/v1/sessions/{id}'],
     ['post', '/v1/sessions/{id}/retry'],
     ['post', '/v1/retries'],
+    ['post', '/v1/sessions/retry'],
+    ['post', '/v1/sessions/cancel'],
     ['get', '/v1/stats'],
+    ['get', '/v1/whoami'],
+    ['get', '/v1/error-codes'],
+    ['delete', '/v1/backfills/{id}'],
     ['get', '/v1/events'],
     ['post', '/v1/backfills'],
     ['get', '/v1/backfills'],
@@ -185,6 +198,8 @@ describe('the OpenAPI document', () => {
 
     expect(Object.fromEntries(required)).toEqual({
       'post /v1/sessions': true,
+      'post /v1/sessions/retry': true,
+      'post /v1/sessions/cancel': true,
       'post /v1/retries': false,
       'post /v1/sessions/{id}/erase': false,
       'put /v1/sessions/{id}/hold': false,

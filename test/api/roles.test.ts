@@ -8,6 +8,8 @@ const SESSION = '67ab573f3685d1ba99541234';
 
 /** A request to each route, and the roles that may make it. */
 const ROUTES: readonly [method: string, path: string, roles: readonly Role[]][] = [
+  ['GET', '/v1/whoami', ROLES],
+  ['GET', '/v1/error-codes', ROLES],
   ['GET', '/v1/stats', ['read', 'listen', 'operate', 'erase']],
   ['GET', '/v1/sessions', ['read', 'listen', 'operate', 'erase']],
   ['GET', `/v1/sessions/${SESSION}`, ['read', 'listen', 'operate', 'erase']],
@@ -19,6 +21,8 @@ const ROUTES: readonly [method: string, path: string, roles: readonly Role[]][] 
   ['GET', `/v1/sessions/${SESSION}/transcript`, ['listen', 'operate', 'erase']],
   ['GET', `/v1/sessions/${SESSION}/manifest`, ['listen', 'operate', 'erase']],
   ['DELETE', `/v1/sessions/${SESSION}`, ['operate', 'erase']],
+  ['POST', '/v1/sessions/retry', ['operate', 'erase']],
+  ['POST', '/v1/sessions/cancel', ['operate', 'erase']],
   ['POST', '/v1/cancellations', ['operate', 'erase']],
   ['PUT', '/v1/pause', ['operate', 'erase']],
   ['DELETE', '/v1/pause', ['operate', 'erase']],
@@ -32,6 +36,7 @@ const ROUTES: readonly [method: string, path: string, roles: readonly Role[]][] 
   ['POST', `/v1/sessions/${SESSION}/retry`, ['operate', 'erase']],
   ['POST', '/v1/retries', ['operate', 'erase']],
   ['POST', '/v1/backfills', ['operate', 'erase']],
+  ['DELETE', '/v1/backfills/1', ['operate', 'erase']],
   ['PUT', '/v1/schedules/nightly', ['operate', 'erase']],
   ['DELETE', '/v1/schedules/nightly', ['operate', 'erase']],
 ];

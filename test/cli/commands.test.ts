@@ -207,11 +207,15 @@ describe('commands beside a start that holds the embedded queue', () => {
     );
     const stats = JSON.parse((await run(['status', '--json'])).stdout);
     expect(Object.keys(stats)).toEqual([
+      'health',
       'states',
       'paused',
       'transcriptsPending',
+      'backlog',
       'throughput',
       'failuresByCode',
+      'rateLimit',
+      'workers',
       'breakers',
     ]);
     expect(stats.failuresByCode.SESSION_NOT_FOUND).toBeGreaterThan(0);

@@ -60,6 +60,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
       maxAnswerBytes: 64 * 2 ** 20,
       retentionMs: undefined,
     },
+    rateLimit: { calls: 60, windowMs: 60_000 },
     defaultBotId: 'st-1',
     media: { hosts: ['kore.ai', 'korebots.com', 'amazonaws.com'], allowPrivate: false, privateHosts: [] },
     queue: {

@@ -46,7 +46,9 @@ export const BackfillView = z
     id: z.string(),
     state: z
       .enum(BACKFILL_STATES)
-      .describe('"listed": all is looked through, and "open" sessions are still to be archived'),
+      .describe(
+        '"listed": all is looked through, and "open" sessions are still to be archived; "cancelled": nothing more is looked through',
+      ),
     botId: BotId,
     from: Time,
     to: Time,

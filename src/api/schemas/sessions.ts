@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { ERROR_CODES } from '../../domain/errors.ts';
 import { SESSION_STATES } from '../../domain/views.ts';
 import { BotId, Code, SessionId } from '../../operations/input.ts';
+import { BreakerState } from './stats.ts';
 
 const Transcript = z.enum(['archived', 'pending', 'absent']);
 const Count = z.int().nonnegative();
@@ -160,6 +161,20 @@ export const RetryAllAnswer = z
   .object({ requeued: Count })
   .meta({ id: 'RetryAllAnswer', examples: [{ requeued: 3 }] });
 
+/** `POST /v1/sessions/retry`: failed sessions again; which ones has to be said. */
+export const RetrySessionsBody = z
+  .strictObject({
+    code: Code.optional().describe('only sessions that failed with this code'),
+    all: z.literal(true).optional().describe('all failed sessions'),
+  })
+  .refine(({ code, all }) => code !== undefined || all, { message: 'give a code, or "all": true' })
+  .meta({ id: 'RetrySessionsRequest', examples: [{ code: 'KORE_UNAVAILABLE' }] });
+
+/** The answer of `POST /v1/sessions/retry`. */
+export const RetrySessionsAnswer = z
+  .object({ retried: Count.describe('sessions that run again') })
+  .meta({ id: 'RetrySessionsAnswer', examples: [{ retried: 3 }] });
+
 /** The answer of `DELETE /v1/sessions/{id}`. */
 export const CancelAnswer = z
   .object({ sessionId: SessionId, outcome: z.literal('cancelled') })
@@ -172,7 +187,18 @@ export const CancelAllBody = z.strictObject({
   dryRun: z.boolean().optional().describe('only count them'),
 });
 
-/** The answer of `POST /v1/cancellations`. */
+/** `POST /v1/sessions/cancel`: queued and waiting sessions; which ones has to be said. */
+export const CancelSessionsBody = z
+  .strictObject({
+    ...CancelAllBody.shape,
+    all: z.literal(true).optional().describe('all queued and waiting sessions'),
+  })
+  .refine(({ code, backfills, all }) => code !== undefined || backfills || all, {
+    message: 'give a code, "backfills": true or "all": true',
+  })
+  .meta({ id: 'CancelSessionsRequest', examples: [{ backfills: true, dryRun: true }] });
+
+/** The answer of `POST /v1/cancellations` and `POST /v1/sessions/cancel`. */
 export const CancelAllAnswer = z
   .object({
     cancelled: Count.describe('sessions taken out of the queue, or in a dry run those that would be'),
@@ -199,58 +225,6 @@ export const RecordingParams = z.strictObject({
 export const ObjectBytes = z
   .string()
   .describe('the archived object, or the part that Range asks for') as unknown as z.ZodType<string, Readable>;
-
-const BreakerState = z.enum(['closed', 'open']);
-
-/** How one of those stands that a worker depends on. */
-const Breaker = z.object({
-  dependency: z.string().describe('`kore`, `bucket`, `queue`, or `media:` and a host'),
-  state: BreakerState.describe('open: it is away, and nothing that needs it is begun'),
-  since: Time.exactOptional(),
-  code: Code.exactOptional(),
-  reason: z.string().exactOptional(),
-});
-
-/** The answer of `GET /v1/stats`. */
-export const Stats = z
-  .object({
-    states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
-    paused: z.boolean().describe('whether no session is taken until somebody resumes the queue'),
-    transcriptsPending: Count.describe(
-      'archived sessions that are looked at again: for a transcript awaited, or once after SETTLE_WAIT',
-    ),
-    oldestQueuedAt: Time.exactOptional(),
-    /** The age of the session that has waited longest, in seconds. */
-    oldestQueuedSeconds: z.number().nonnegative().exactOptional(),
-    throughput: z
-      .array(z.object({ minute: Time.describe('when it began'), archived: Count, failed: Count }))
-      .readonly()
-      .describe('the last hour by minute, the oldest first; the last one is not over yet'),
-    failuresByCode: z
-      .partialRecord(Code, Count)
-      .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
-    breakers: z
-      .array(Breaker)
-      .readonly()
-      .exactOptional()
-      .describe(
-        'those that this process depends on, where it has a worker; else those that are away for other workers',
-      ),
-  })
-  .meta({
-    id: 'Stats',
-    examples: [
-      {
-        states: { queued: 2, active: 1, waiting: 0, archived: 40, failed: 1 },
-        paused: false,
-        transcriptsPending: 3,
-        oldestQueuedAt: '2026-01-05T09:29:30.000Z',
-        oldestQueuedSeconds: 31,
-        throughput: [{ minute: '2026-01-05T09:30:00.000Z', archived: 12, failed: 1 }],
-        failuresByCode: { SESSION_NOT_FOUND: 1 },
-      },
-    ],
-  });
 
 /** `GET /v1/events?lastEventId=` */
 export const EventsQuery = z.strictObject({

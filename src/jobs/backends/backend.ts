@@ -41,6 +41,21 @@ export interface MinuteCounts {
   readonly earlier: readonly number[];
 }
 
+/** How much of the limit on calls is used. */
+export interface CallUsage {
+  readonly used: number;
+  /** Unix milliseconds; `undefined` when calls may be taken. */
+  readonly pausedUntil: number | undefined;
+}
+
+/** A note on a board. */
+export interface BoardNote {
+  readonly id: string;
+  readonly text: string;
+  /** When it was put there, by the clock of the queue's server (unix milliseconds). */
+  readonly at: number;
+}
+
 /** A connection for one part of BullMQ. */
 export interface BackendConnection {
   readonly connection: unknown;
@@ -109,6 +124,17 @@ export interface Backend {
   remember(name: string, text: string, milliseconds: number): Promise<void>;
   /** Whether a text is remembered. */
   remembers(name: string, text: string): Promise<boolean>;
+  /** How many calls were taken in the last `windowMs`, and until when nobody takes any (unix ms). */
+  callUsage(name: string, windowMs: number): Promise<CallUsage>;
+  /**
+   * Puts a note on a board that everybody on this queue can read, in place of the one of that id. It is gone after so
+   * long, or when it is taken down. Boards are small: all their notes are read at once.
+   */
+  post(name: string, board: string, note: Omit<BoardNote, 'at'>, milliseconds: number): Promise<void>;
+  /** The notes on a board. */
+  posts(name: string, board: string): Promise<readonly BoardNote[]>;
+  /** Takes a note down, where there is one. */
+  takeDown(name: string, board: string, id: string): Promise<void>;
   /** Proves that the queue can be reached. */
   check(): Promise<void>;
   close(): Promise<void>;

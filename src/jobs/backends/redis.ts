@@ -5,7 +5,7 @@ import { Cluster, type Redis } from 'ioredis';
 import { withinTime } from '../../util/async.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
-import { type Backend, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
+import { type Backend, type BoardNote, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
 import { createConnectionLog } from './connection-errors.ts';
 import {
   createRedisClient,
@@ -47,6 +47,40 @@ if until_ > tonumber(redis.call('GET', KEYS[1]) or '0') then
   redis.call('SET', KEYS[1], until_, 'PX', ARGV[1])
 end
 return 0
+`;
+
+/** Calls taken within the window, and the end of a pause (0 for none). KEYS: calls, pause. ARGV: window in ms. */
+const CALL_USAGE = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
+if pausedUntil <= now then pausedUntil = 0 end
+return {redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[1]), '+inf'), pausedUntil}
+`;
+
+/**
+ * Puts a note on a board and takes those down that have had their time. Each is kept as its times and its text.
+ * KEYS: board. ARGV: id, text, milliseconds.
+ */
+const POST = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local longest = now + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], longest .. ' ' .. now .. ' ' .. ARGV[2])
+local notes = redis.call('HGETALL', KEYS[1])
+for index = 1, #notes, 2 do
+  local until_ = tonumber(string.match(notes[index + 1], '^%d+'))
+  if until_ <= now then redis.call('HDEL', KEYS[1], notes[index])
+  elseif until_ > longest then longest = until_ end
+end
+redis.call('PEXPIREAT', KEYS[1], longest)
+return 0
+`;
+
+/** What is on a board, and the server's time before it. KEYS: board. */
+const POSTS = `
+local time = redis.call('TIME')
+return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[1])}
 `;
 
 /**
@@ -111,6 +145,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
 
   const rememberedKey = (name: string, text: string) => `${keyPrefix}:${name}:remembered:${text}`;
+  const boardKey = (name: string, board: string) => `${keyPrefix}:${name}:board:${board}`;
   const eventsKey = (name: string) => `${keyPrefix}:${name}:events`;
 
   return {
@@ -199,6 +234,24 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     async remembers(name, text) {
       return (await connect('producer').exists(rememberedKey(name, text))) === 1;
     },
+    async callUsage(name, windowMs) {
+      const usage = await connect('producer').eval(CALL_USAGE, 2, ...callKeys(name), windowMs);
+      const [used = 0, pausedUntil = 0] = (usage as unknown[]).map(Number);
+      return { used, pausedUntil: pausedUntil || undefined };
+    },
+    async post(name, board, { id, text }, milliseconds) {
+      await connect('producer').eval(POST, 1, boardKey(name, board), id, text, Math.ceil(milliseconds));
+    },
+    async posts(name, board) {
+      const [now, pairs] = (await connect('producer').eval(POSTS, 1, boardKey(name, board))) as [
+        number,
+        string[],
+      ];
+      return boardNotes(pairs, now);
+    },
+    async takeDown(name, board, id) {
+      await connect('producer').hdel(boardKey(name, board), id);
+    },
     async check() {
       const client = connect('producer');
       const asked = ask(client);
@@ -266,6 +319,16 @@ async function countFailures(
     }
   }
   return counts;
+}
+
+/** The notes of a board that have not had their time. A hash lists names and values in turn. */
+function boardNotes(pairs: readonly string[], now: number): BoardNote[] {
+  const notes: BoardNote[] = [];
+  for (let index = 0; index + 1 < pairs.length; index += 2) {
+    const [, until, at, text = ''] = /^(\d+) (\d+) (.*)$/s.exec(pairs[index + 1] ?? '') ?? [];
+    if (Number(until) > now) notes.push({ id: pairs[index] ?? '', text, at: Number(at) });
+  }
+  return notes;
 }
 
 /** A stream's entry lists names and values in turn. */

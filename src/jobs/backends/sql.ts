@@ -32,6 +32,15 @@ create table if not exists voicemail_archiver.remembered (
   until timestamptz not null,
   primary key (name, text)
 );
+create table if not exists voicemail_archiver.board (
+  name text not null,
+  board text not null,
+  id text not null,
+  text text not null,
+  at timestamptz not null,
+  until timestamptz not null,
+  primary key (name, board, id)
+);
 create or replace function voicemail_archiver.take_call(p_name text, p_calls int, p_window bigint)
 returns bigint language plpgsql as $$
 declare
@@ -68,6 +77,23 @@ const REMEMBERS = `
 select exists (
   select from voicemail_archiver.remembered where name = $1 and text = $2 and until > now()
 ) as found`;
+
+const CALL_USAGE = `
+select
+  (select count(*) from unnest(taken) as t
+    where t > (extract(epoch from clock_timestamp()) * 1000)::bigint - $2::bigint) as used,
+  case when paused_until > (extract(epoch from clock_timestamp()) * 1000)::bigint then paused_until else 0 end as paused
+from voicemail_archiver.call_limit where name = $1`;
+
+const POST = `
+with expired as (delete from voicemail_archiver.board where until <= now() and (name, board, id) <> ($1, $2, $3))
+insert into voicemail_archiver.board (name, board, id, text, at, until)
+values ($1, $2, $3, $4, now(), now() + $5::double precision * interval '1 millisecond')
+on conflict (name, board, id) do update set text = excluded.text, at = excluded.at, until = excluded.until`;
+const POSTS = `
+select id, text, (extract(epoch from at) * 1000)::bigint as at
+from voicemail_archiver.board where name = $1 and board = $2 and until > now()`;
+const TAKE_DOWN = 'delete from voicemail_archiver.board where name = $1 and board = $2 and id = $3';
 
 const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
@@ -225,6 +251,21 @@ export function sqlBackend(
       const { rows } = await pool.query<{ found: boolean }>(REMEMBERS, [queueName(name), text]);
       return rows[0]?.found === true;
     },
+    async callUsage(name, windowMs) {
+      const { rows } = await pool.query<UsageRow>(CALL_USAGE, [name, windowMs]);
+      const [{ used, paused } = { used: 0, paused: 0 }] = rows;
+      return { used: Number(used), pausedUntil: Number(paused) || undefined };
+    },
+    async post(name, board, { id, text }, milliseconds) {
+      await pool.query(POST, [queueName(name), board, id, text, milliseconds]);
+    },
+    async posts(name, board) {
+      const { rows } = await pool.query<NoteRow>(POSTS, [queueName(name), board]);
+      return rows.map(({ at, ...note }) => ({ ...note, at: Number(at) }));
+    },
+    async takeDown(name, board, id) {
+      await pool.query(TAKE_DOWN, [queueName(name), board, id]);
+    },
     async check() {
       await pool.query('select 1');
     },
@@ -247,6 +288,17 @@ interface MinutesRow {
 }
 
 const NO_MINUTES: MinutesRow = { latest: 0, latest_at: null, earlier: [] };
+
+interface UsageRow {
+  readonly used: BigInteger;
+  readonly paused: BigInteger;
+}
+
+interface NoteRow {
+  readonly id: string;
+  readonly text: string;
+  readonly at: BigInteger;
+}
 
 interface FailuresRow {
   readonly reason: string;

@@ -1,0 +1,110 @@
+import type { Rate } from '../config/config.ts';
+import type { ArchiverStats, Backlog, QueueActivity, QueueStats, RateLimitView } from '../domain/requests.ts';
+import type { BreakerView } from '../domain/views.ts';
+import type { HeardWorker } from '../jobs/noticeboard.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import { healthOf } from './health.ts';
+
+/** What this process knows beside the queue. */
+export interface OwnKnowledge {
+  /** How those stand that this process's worker depends on, where it has one. */
+  readonly breakers?: (() => readonly BreakerView[] | undefined) | undefined;
+  /** `KORE_RATE_LIMIT`, for the time in which no worker is alive that tells its own. */
+  readonly rateLimit?: Rate | undefined;
+}
+
+/** Sessions that wait for longer than this tell that the pace of these minutes is all that is possible. */
+const PACE_MINUTES = 5;
+const MINUTE_MS = 60_000;
+
+/** Everything `stats` tells. */
+export async function readStats(queue: SessionQueue, own: OwnKnowledge): Promise<ArchiverStats> {
+  const [stats, activity, heard] = await Promise.all([
+    queue.stats(),
+    queue.activity(),
+    queue.board.workers(),
+  ]);
+  const rateLimit = await readRateLimit(queue, rateOf(heard, own));
+  const ownBreakers = own.breakers?.();
+  const elsewhere = await openElsewhere(queue, heard);
+  const breakers = ownBreakers ?? (elsewhere.length > 0 ? elsewhere : undefined);
+  const now = Date.now();
+  const facts = {
+    ...stats,
+    ...activity,
+    backlog: backlogOf(stats, activity, rateLimit, now),
+    ...(rateLimit && { rateLimit }),
+    workers: heard.map(({ away: _away, heldFor: _held, rateLimit: _rate, ...worker }) => worker),
+  };
+  const heldFor = heard.find((worker) => worker.heldFor !== undefined)?.heldFor;
+  const away = (ownBreakers ?? []).concat(elsewhere).filter(({ state }) => state === 'open');
+  return {
+    ...facts,
+    ...(breakers && { breakers }),
+    health: healthOf({ ...facts, away, ...(heldFor && { heldFor }) }, now),
+  };
+}
+
+/** How long so many more sessions take at the rate limit, in seconds; `undefined` where that is not known. */
+export async function secondsAtRateLimit(
+  sessions: number,
+  queue: SessionQueue,
+  own: OwnKnowledge,
+): Promise<number | undefined> {
+  const rate = rateOf(await queue.board.workers(), own);
+  return rate && Math.ceil((sessions * rate.windowMs) / rate.calls / 1000);
+}
+
+/** The limit that the latest worker keeps; they should all have the same. */
+function rateOf(heard: readonly HeardWorker[], own: OwnKnowledge): Rate | undefined {
+  return heard.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;
+}
+
+async function readRateLimit(
+  queue: SessionQueue,
+  rate: Rate | undefined,
+): Promise<RateLimitView | undefined> {
+  if (!rate) return undefined;
+  const { used, pausedUntil } = await queue.callUsage(rate.windowMs);
+  return {
+    limit: rate.calls,
+    windowSeconds: rate.windowMs / 1000,
+    used,
+    ...(pausedUntil !== undefined && { limitedUntil: new Date(pausedUntil).toISOString() }),
+  };
+}
+
+/**
+ * What is to be done yet. Where sessions have waited for minutes, what was archived in these is the pace; else nobody
+ * knows better than that each takes one call.
+ */
+function backlogOf(
+  { states, paused, oldestQueuedAt }: QueueStats,
+  { throughput }: QueueActivity,
+  rateLimit: RateLimitView | undefined,
+  now: number,
+): Backlog {
+  const sessions = states.queued + states.active + states.waiting;
+  if (paused || sessions === 0) return { sessions };
+  // The last minute is not over yet.
+  const ended = throughput
+    .slice(-1 - PACE_MINUTES, -1)
+    .reduce((total, { archived, failed }) => total + archived + failed, 0);
+  const isBusy = oldestQueuedAt !== undefined && now - Date.parse(oldestQueuedAt) > PACE_MINUTES * MINUTE_MS;
+  const perSecond = isBusy
+    ? ended / (PACE_MINUTES * 60)
+    : (rateLimit?.limit ?? 0) / (rateLimit?.windowSeconds ?? 1);
+  return { sessions, ...(perSecond > 0 && { secondsUntilDone: Math.ceil(sessions / perSecond) }) };
+}
+
+/** The open breakers of workers in other processes: why, as their heartbeats tell, and those that tell only that. */
+async function openElsewhere(queue: SessionQueue, heard: readonly HeardWorker[]): Promise<BreakerView[]> {
+  const told = heard.flatMap(({ away }) => away).map((breaker) => [breaker.dependency, breaker] as const);
+  const open = new Map<string, BreakerView>(told);
+  for (const dependency of await queue.toldAway()) {
+    if (!open.has(dependency)) {
+      open.set(dependency, { dependency, state: 'open', reason: 'a worker says so, and why in its log' });
+    }
+  }
+  return [...open.values()];
+}

@@ -1,0 +1,83 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { isDeepStrictEqual } from 'node:util';
+import type { Rate } from '../config/config.ts';
+import type { ErrorCode } from '../domain/errors.ts';
+import type { BreakerView } from '../domain/views.ts';
+import type { Noticeboard } from '../jobs/noticeboard.ts';
+import type { Logger } from '../util/log.ts';
+import { VERSION } from '../util/version.ts';
+
+/** What is told of a worker, as it is at that moment. */
+export interface WorkerState {
+  readonly concurrency: number;
+  readonly active: number;
+  readonly heldFor: ErrorCode | undefined;
+  readonly breakers: readonly BreakerView[];
+}
+
+/** What {@link startHeartbeat} works with. */
+export interface HeartbeatOptions {
+  readonly board: Noticeboard;
+  readonly state: () => WorkerState;
+  readonly rateLimit: Rate | undefined;
+  readonly log: Logger;
+}
+
+/** So often a worker says that it is alive: it counts as gone after a minute. */
+const BEAT_MS = 10_000;
+/** What keeps all sessions waiting is told sooner than that. */
+const NEWS_MS = 2_000;
+
+/** A worker that says of itself, again and again, that it is alive and how it is. */
+export interface Heartbeat {
+  /** Says that the worker has ended. */
+  stop(): Promise<void>;
+}
+
+/** Starts telling the queue's board of this worker. While the queue is away nobody hears it, and nobody could ask. */
+export function startHeartbeat({ board, state, rateLimit, log }: HeartbeatOptions): Heartbeat {
+  const self = {
+    id: randomUUID(),
+    host: hostname(),
+    pid: process.pid,
+    version: VERSION,
+    startedAt: new Date().toISOString(),
+    ...(rateLimit && { rateLimit: { calls: rateLimit.calls, windowMs: rateLimit.windowMs } }),
+  };
+  let told: { readonly trouble: object; readonly at: number } | undefined;
+  let telling: Promise<void> | undefined;
+
+  const beat = () => {
+    const { breakers, heldFor, ...numbers } = state();
+    const trouble = {
+      away: breakers.filter((breaker) => breaker.state === 'open'),
+      ...(heldFor && { heldFor }),
+    };
+    const isDue = !told || performance.now() - told.at >= BEAT_MS;
+    if (telling || !(isDue || !isDeepStrictEqual(trouble, told?.trouble))) return;
+    told = { trouble, at: performance.now() };
+    telling = board
+      .tellWorker({ ...self, ...numbers, ...trouble })
+      .catch((error: unknown) =>
+        log.debug({ err: error }, 'the queue did not hear that this worker is alive'),
+      )
+      .finally(() => {
+        telling = undefined;
+      });
+  };
+  beat();
+  const timer = setInterval(beat, NEWS_MS);
+  timer.unref();
+  return {
+    async stop() {
+      clearInterval(timer);
+      await telling;
+      await board
+        .forgetWorker(self.id)
+        .catch((error: unknown) =>
+          log.debug({ err: error }, 'the queue did not hear that this worker has ended'),
+        );
+    },
+  };
+}
