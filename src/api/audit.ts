@@ -121,7 +121,7 @@ export function entryOf(
     actor: {
       name: isCommand ? osUser() : (identity?.name ?? 'unknown'),
       role: identity?.roles.join(' ') ?? '',
-      via: isCommand ? 'cli' : via,
+      via: isCommand ? 'cli' : identity?.isLoggedIn ? 'dashboard' : via,
     },
     requestId: id,
     address: ip,

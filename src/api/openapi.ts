@@ -7,7 +7,7 @@ import type { FastifySchema } from 'fastify';
 import type { OpenAPIV3, OpenAPIV3_1 } from 'openapi-types';
 import { z } from 'zod';
 import { VERSION } from '../util/version.ts';
-import { SESSION_COOKIE } from './dashboard/login.ts';
+import { SESSION_COOKIE } from './login/cookie.ts';
 import { PROBLEM_TYPE } from './problem.ts';
 import { REQUEST_ID_HEADER } from './request-context.ts';
 import { Problem } from './schemas/sessions.ts';
@@ -70,11 +70,12 @@ const SECURITY_SCHEMES = {
     name: 'token',
     description: 'a JSON web token of the Kore app: HS256 by its client secret, `appId` being its client id',
   },
-  dashboardSession: {
+  login: {
     type: 'apiKey',
     in: 'cookie',
     name: SESSION_COOKIE,
-    description: 'what `/dashboard/login` gives to a browser in exchange for a bearer token',
+    description:
+      'what `/login` gives to a browser in exchange for a bearer token; taken from pages of this server alone',
   },
 } as const;
 
@@ -85,6 +86,16 @@ const BEARER = [{ bearer: [] }];
 
 /** Pages for browsers, which come from libraries and bring no description of their own. */
 const PAGES: Readonly<Record<string, FastifySchema>> = {
+  '/': {
+    tags: ['sessions'],
+    summary: "The operator's page",
+    description:
+      'How things are, sessions, failures, completeness, backfills. Without credentials a browser is sent to `/login` (303), everybody else gets 401.',
+    security: [{ bearer: [] }, { login: [] }],
+    answers: 'text/html',
+    response: { 200: z.string(), 303: z.string() },
+    problems: [401, 403],
+  },
   '/docs': {
     tags: ['description'],
     summary: 'This description, for people',
@@ -95,8 +106,8 @@ const PAGES: Readonly<Record<string, FastifySchema>> = {
     tags: ['sessions'],
     summary: 'The queue in a browser',
     description:
-      'Without credentials a browser is sent to `/dashboard/login` (303), everybody else gets 401.',
-    security: [{ bearer: [] }, { dashboardSession: [] }],
+      'Leads to `/dashboard/queues`. Without credentials a browser is sent to `/dashboard/login` (303), everybody else gets 401.',
+    security: [{ bearer: [] }, { login: [] }],
     answers: 'text/html',
     response: { 200: z.string(), 303: z.string() },
     problems: [401, 403],

@@ -68,6 +68,8 @@ export interface Identity {
   readonly expiresAt?: number;
   /** It is a command of this process's own user, which found it by its `owner.json`. */
   readonly isCommand?: true;
+  /** By the cookie that a log-in gives to a browser. */
+  readonly isLoggedIn?: true;
 }
 
 /** Whether somebody may do something. */

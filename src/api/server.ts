@@ -23,10 +23,13 @@ import { addCompletenessRoutes } from './completeness.ts';
 import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
+import { admitToApi } from './login/cookie.ts';
+import { createLoginSessions } from './login/sessions.ts';
 import { closeMalformed } from './malformed.ts';
 import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
 import { addOverviewRoutes } from './overview.ts';
+import { addPage } from './page/page.ts';
 import { addHealthRoutes, addMetricsRoute, type Liveness } from './probes.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from './problem.ts';
 import {
@@ -66,7 +69,7 @@ export interface ApiOptions {
   readonly objects?: ArchivedObjects;
   /** Erasing and holding sessions; without it there are no such routes. */
   readonly custody?: CustodyOperations | undefined;
-  /** What the dashboard shows; without it there is none. */
+  /** What log-ins rest on and what the dashboard shows; without it there are no pages. */
   readonly queue?: SessionQueue;
   /** Without them there is no route of metrics. */
   readonly metrics?: Pick<Metrics, 'contentType' | 'render'> & Partial<Pick<Metrics, 'webhook'>>;
@@ -112,12 +115,7 @@ const PROBE_ROUTES: readonly ((app: ZodServer, options: ProbeOptions) => void)[]
   addMetricsRoute,
 ];
 /** Open to everybody, or with locks of their own. */
-const OPEN_ROUTES: readonly RouteModule[] = [
-  ...PROBE_ROUTES,
-  addWebhookRoutes,
-  addDocumentationRoutes,
-  addDashboard,
-];
+const OPEN_ROUTES: readonly RouteModule[] = [...PROBE_ROUTES, addWebhookRoutes, addDocumentationRoutes];
 /** Under `/v1`, for whom the guard admits. */
 const GUARDED_ROUTES: readonly RouteModule[] = [
   addSessionRoutes,
@@ -203,12 +201,18 @@ export function createApi(options: ApiOptions): Api {
   const wrongCredentials = new WrongCredentials({ log });
   const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken, wrongCredentials });
   const routeOptions: RouteOptions = { ...options, guard };
+  const { queue, auditLog } = options;
+  const logins = queue && createLoginSessions({ tokens, guard, ended: queue });
   app.decorateRequest('identity', undefined);
   app.register(async (open: ZodServer) => {
     open.addHook('onRequest', async ({ routeOptions: { url }, headers }) => {
       if (url !== undefined && NOT_FOR_FOREIGN_PAGES.test(url)) guard.refuseWebPages(headers);
     });
     for (const addRoutes of OPEN_ROUTES) addRoutes(open, routeOptions);
+    if (!queue || !logins) return;
+    const login = { guard, logins, auditLog };
+    addPage(open, login);
+    addDashboard(open, { queue, login, log });
   });
   app.register(
     async (guarded: ZodServer) => {
@@ -217,7 +221,7 @@ export function createApi(options: ApiOptions): Api {
         for (const one of [method].flat()) permissionOf(one, url);
       });
       guarded.addHook('onRequest', async (request) => {
-        const identity = await guard.admit(request);
+        const identity = await admitToApi(request, { guard, logins });
         assertPermitted(identity, permissionOf(request.method, request.routeOptions.url ?? ''));
         request.identity = identity;
       });

@@ -16,7 +16,8 @@ export type AuditedAction =
   | 'completeness'
   | 'schedule.set'
   | 'schedule.remove'
-  | 'log-in';
+  | 'log-in'
+  | 'log-out';
 
 /** Who did something. */
 export interface AuditActor {

@@ -46,7 +46,10 @@ async function audited(
   const { as, ...rest } = options;
   const before = (await lines()).length;
   // What is noted is written in order: once this is there, so is all before it.
-  const answer = await ask(url, path, { ...rest, headers: { ...headers, authorization: `Bearer ${as}` } });
+  const answer = await ask(url, path, {
+    ...rest,
+    headers: { ...headers, ...(as !== '' && { authorization: `Bearer ${as}` }) },
+  });
   await ask(url, '/v1/pause', { method: 'DELETE', headers: { authorization: 'Bearer token-of-ada-1' } });
   const all = await vi.waitUntil(async () => {
     const now = await lines();
@@ -171,14 +174,25 @@ describe('the audit log of the API', () => {
     expect((await audited('/dashboard/login', login('wrong')))[1]).toEqual([]);
   });
 
-  it('notes what is retried on the dashboard', async () => {
-    const [, noted] = await audited('/dashboard/api/queues/sessions/retry/failed', {
-      as: 'token-of-ada-1',
-      method: 'PUT',
+  it('notes what somebody does who has logged in, and that they log out', async () => {
+    const headers = { origin: url, host: new URL(url).host };
+    const login = await ask(url, '/login', {
+      method: 'POST',
+      body: 'token=token-of-ada-1',
+      headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
     });
-    expect(noted).toMatchObject([
-      { actor: { name: 'ada', via: 'dashboard' }, action: 'retry', details: { all: 'failed' } },
+    const cookie = String(login.headers['set-cookie']).split(';')[0] ?? '';
+    const [, paused] = await audited('/v1/pause', { as: '', method: 'PUT', headers: { cookie, ...headers } });
+    expect(paused).toMatchObject([
+      { actor: { name: 'ada', role: 'operate', via: 'dashboard' }, action: 'pause' },
     ]);
+    const [status, out] = await audited('/logout', {
+      as: '',
+      method: 'POST',
+      headers: { cookie, ...headers },
+    });
+    expect(status).toBe(303);
+    expect(out).toMatchObject([{ actor: { name: 'ada', via: 'dashboard' }, action: 'log-out' }]);
   });
 
   it('holds none of the tokens', async () => {

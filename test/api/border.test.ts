@@ -22,7 +22,7 @@ describe('without credentials, web pages', () => {
     ['of another site', { 'sec-fetch-site': 'cross-site' }],
     ['of another origin', { origin: 'https://evil.example' }],
   ];
-  const paths = ['/metrics', '/openapi.json', '/docs/', '/dashboard/api/queues', '/v1/stats'];
+  const paths = ['/metrics', '/openapi.json', '/docs/', '/dashboard/queues/api/queues', '/v1/stats'];
 
   it.each(foreign)('%s get nothing', async (_whose, headers) => {
     const url = await setup.serve();

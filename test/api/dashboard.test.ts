@@ -1,7 +1,7 @@
 import { generateKeyPair, SignJWT } from 'jose';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createDashboardSessions, SESSION_SECONDS } from '../../src/api/dashboard/session.ts';
+import { createLoginSessions, SESSION_SECONDS } from '../../src/api/login/sessions.ts';
 import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
@@ -92,7 +92,7 @@ describe('the way into the dashboard', () => {
     expect(form).toMatchObject({ status: 200, headers: { 'content-type': 'text/html; charset=utf-8' } });
     expect(form.text).toContain('type="password"');
 
-    for (const path of ['/api/queues', '/queue/sessions']) {
+    for (const path of ['/queues/api/queues', '/queues/queue/sessions']) {
       const program = await ask(url, path, 'GET', {});
       expect(program.status).toBe(401);
       expect(program.headers['www-authenticate']).toMatch(/^Bearer/);
@@ -101,24 +101,25 @@ describe('the way into the dashboard', () => {
   });
 
   it('takes the credentials of the API from programs', async () => {
-    expect((await ask(url, '/api/queues', 'GET', { authorization: `Bearer ${TOKEN}` })).status).toBe(200);
-    expect((await ask(url, '/api/queues', 'GET', { authorization: 'Bearer wrong' })).status).toBe(401);
+    expect((await ask(url, '/queues/api/queues', 'GET', { authorization: `Bearer ${TOKEN}` })).status).toBe(
+      200,
+    );
+    expect((await ask(url, '/queues/api/queues', 'GET', { authorization: 'Bearer wrong' })).status).toBe(401);
   });
 
-  it('gives who knows a token a cookie that scripts, other sites and other paths do not get', async () => {
+  it('gives who knows a token a cookie that scripts and other sites do not get', async () => {
     const { status, headers } = await logIn(url, TOKEN);
 
     expect(status).toBe(303);
     expect(headers.location).toBe('/dashboard');
     const [value, ...attributes] = String(headers['set-cookie']).split('; ');
-    expect(attributes).toEqual([
-      'Path=/dashboard',
-      `Max-Age=${SESSION_SECONDS}`,
-      'HttpOnly',
-      'SameSite=Strict',
-    ]);
+    expect(attributes).toEqual(['Path=/', `Max-Age=${SESSION_SECONDS}`, 'HttpOnly', 'SameSite=Strict']);
     expect(value).not.toContain(TOKEN);
-    expect((await ask(url, '', 'GET', { ...HTML, cookie: String(value) })).status).toBe(200);
+    const [at, board] = await Promise.all(
+      ['', '/queues'].map((path) => ask(url, path, 'GET', { ...HTML, cookie: String(value) })),
+    );
+    expect(at).toMatchObject({ status: 303, headers: { location: '/dashboard/queues' } });
+    expect(board?.status).toBe(200);
   });
 
   it('marks the cookie for https alone when the browser speaks that with a proxy', async () => {
@@ -146,13 +147,10 @@ describe('the way into the dashboard', () => {
     ['another origin, from a browser without Sec-Fetch-Site', { origin: 'https://evil.example' }],
     ['an origin that is kept secret', { origin: 'null' }],
     ['nobody knows where', {}],
-  ])('takes no login, logout or change from %s', async (_, headers) => {
+  ])('takes no login and no logout from %s', async (_, headers) => {
     const cookie = await cookieOf(url);
     expect((await logIn(url, TOKEN, headers)).status).toBe(403);
     expect((await ask(url, '/logout', 'POST', { ...headers, cookie })).status).toBe(403);
-    const retry = await ask(url, '/api/queues/sessions/a.b/retry', 'PUT', { ...headers, cookie });
-    expect(retry.status).toBe(403);
-    expect(JSON.parse(retry.text)).toMatchObject({ code: 'FORBIDDEN' });
   });
 
   it('takes them from its own pages, also where the browser tells no more than the origin', async () => {
@@ -163,12 +161,12 @@ describe('the way into the dashboard', () => {
     const cookie = await cookieOf(url);
     const { status, headers } = await ask(url, '/logout', 'POST', { cookie, origin: url });
     expect(status).toBe(303);
-    expect(headers['set-cookie']).toMatch(/^archiver_session=; Path=\/dashboard; Max-Age=0;/);
-    expect((await ask(url, '/api/queues', 'GET', { cookie })).status).toBe(401);
+    expect(headers['set-cookie']).toMatch(/^archiver_session=; Path=\/; Max-Age=0;/);
+    expect((await ask(url, '/queues/api/queues', 'GET', { cookie })).status).toBe(401);
     // Another process, or the same one later.
     const other = await serve([TOKEN, OTHER_TOKEN]);
-    expect((await ask(other, '/api/queues', 'GET', { cookie })).status).toBe(401);
-    expect((await ask(other, '/api/queues', 'GET', { cookie: await cookieOf(url) })).status).toBe(200);
+    expect((await ask(other, '/queues/api/queues', 'GET', { cookie })).status).toBe(401);
+    expect((await ask(other, '/queues/api/queues', 'GET', { cookie: await cookieOf(url) })).status).toBe(200);
   });
 
   it('outlives a restart, and is closed when its token is taken away', async () => {
@@ -177,25 +175,73 @@ describe('the way into the dashboard', () => {
 
     const rotated = await serve([OTHER_TOKEN]);
 
-    expect((await ask(rotated, '/api/queues', 'GET', { cookie: first })).status).toBe(401);
-    expect((await ask(rotated, '/api/queues', 'GET', { cookie: second })).status).toBe(200);
+    expect((await ask(rotated, '/queues/api/queues', 'GET', { cookie: first })).status).toBe(401);
+    expect((await ask(rotated, '/queues/api/queues', 'GET', { cookie: second })).status).toBe(200);
   });
 
-  it('opens the dashboard alone', async () => {
-    const response = await request(`${url}/v1/stats`, { headers: { cookie: await cookieOf(url) } });
-    await response.body.dump();
-    expect(response.statusCode).toBe(401);
+  it('opens the API as well, to pages of this server alone', async () => {
+    const cookie = await cookieOf(url);
+    const send = async (method: 'GET' | 'PUT', path: string, headers: Headers) => {
+      const { statusCode, body } = await request(`${url}${path}`, {
+        method,
+        headers: { cookie, ...headers },
+      });
+      await body.dump();
+      return statusCode;
+    };
+    const foreign: Headers[] = [
+      { 'sec-fetch-site': 'cross-site' },
+      { 'sec-fetch-site': 'same-site' },
+      { 'sec-fetch-site': 'none' },
+      { origin: 'https://evil.example' },
+      { origin: 'null' },
+    ];
+    for (const own of [{ 'sec-fetch-site': 'same-origin' }, { origin: url }]) {
+      expect(await send('GET', '/v1/stats', own)).toBe(200);
+      expect(await send('PUT', '/v1/pause', own)).toBe(200);
+    }
+    for (const headers of foreign) {
+      expect(await send('GET', '/v1/stats', headers), JSON.stringify(headers)).toBe(403);
+      expect(await send('PUT', '/v1/pause', headers), JSON.stringify(headers)).toBe(403);
+    }
+    // Where a browser tells nothing, it may read, as the cookie comes with no request of another site.
+    expect(await send('GET', '/v1/stats', {})).toBe(200);
+    expect(await send('PUT', '/v1/pause', {})).toBe(403);
+    expect(await send('GET', '/v1/stats', { authorization: 'Bearer wrong' })).toBe(401);
+    await ask(url, '/logout', 'POST', { cookie, origin: url });
+    expect(await send('GET', '/v1/stats', {})).toBe(401);
+    await runtime.operations.resume();
+  });
+
+  it('leads back to where somebody wanted to go, on this server alone', async () => {
+    const form = { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' };
+    const logInTo = async (next: string) =>
+      (await ask(url, '/login', 'POST', form, new URLSearchParams({ token: TOKEN, next }).toString())).headers
+        .location;
+    expect(await logInTo('/sessions?state=failed&q=67ab')).toBe('/sessions?state=failed&q=67ab');
+    for (const next of [
+      'https://evil.example',
+      '//evil.example',
+      '/\\evil.example',
+      '/\t/evil.example',
+      'x',
+    ]) {
+      expect(await logInTo(next), next).toBe('/dashboard');
+    }
+    const page = await request(`${url}/sessions?state=failed`, { headers: HTML });
+    await page.body.dump();
+    expect(page.headers.location).toBe('/login?next=%2Fsessions%3Fstate%3Dfailed');
   });
 });
 
-describe('the sessions of the dashboard', () => {
+describe('the sessions of who has logged in', () => {
   const tokens = apiTokens(TOKEN);
   const operator = { name: 'token-1', roles: ['operate'] as const };
   const guard = { identify: async (token: string) => (token === TOKEN ? operator : undefined) };
 
   it('end after a working day', async () => {
     let now = Date.now();
-    const sessions = createDashboardSessions({ tokens, guard, ended: runtime.queue, now: () => now });
+    const sessions = createLoginSessions({ tokens, guard, ended: runtime.queue, now: () => now });
     const session = (await sessions.open(TOKEN)) ?? '';
     now += (SESSION_SECONDS - 2) * 1000;
     expect(await sessions.find(session)).toEqual(operator);
@@ -204,7 +250,7 @@ describe('the sessions of the dashboard', () => {
   });
 
   it('can be neither prolonged nor made up', async () => {
-    const sessions = createDashboardSessions({ tokens, guard, ended: runtime.queue });
+    const sessions = createLoginSessions({ tokens, guard, ended: runtime.queue });
     const [version = '', payload = '', signed = ''] = ((await sessions.open(TOKEN)) ?? '').split('.');
     const read = JSON.parse(Buffer.from(payload, 'base64url').toString());
     const write = (changes: object) =>
@@ -231,7 +277,7 @@ describe('the sessions of the dashboard', () => {
     let now = Date.now();
     const holder = { name: 'somebody', roles: ['read'] as const, expiresAt: Math.floor(now / 1000) + 600 };
     for (const known of [[], tokens]) {
-      const sessions = createDashboardSessions({
+      const sessions = createLoginSessions({
         tokens: known,
         guard: { identify: async (token) => (token === jwt ? holder : undefined) },
         ended: runtime.queue,
@@ -254,7 +300,7 @@ describe('the sessions of the dashboard', () => {
       expiresAt: Date.now() / 1000 + 600.5,
     };
     const own = { identify: async () => holder };
-    const sessions = createDashboardSessions({ tokens, guard: own, ended: runtime.queue });
+    const sessions = createLoginSessions({ tokens, guard: own, ended: runtime.queue });
     expect(await sessions.find((await sessions.open('a.b.c')) ?? '')).toMatchObject({ name: 'somebody' });
   });
 });
@@ -266,9 +312,8 @@ describe('the dashboard without credentials', () => {
   });
 
   it('is open on this machine, without a login', async () => {
-    const page = await ask(url, '', 'GET', HTML);
+    const page = await ask(url, '/queues', 'GET', HTML);
     expect(page.status).toBe(200);
-    expect(page.text).not.toContain('Log out');
     expect(await ask(url, '/login', 'GET', HTML)).toMatchObject({
       status: 303,
       headers: { location: '/dashboard' },
@@ -281,10 +326,8 @@ describe('the dashboard without credentials', () => {
       { origin: 'https://evil.example' },
       { 'sec-fetch-site': 'cross-site' },
     ]) {
-      expect((await ask(url, '/api/queues', 'GET', headers)).status).toBe(403);
+      expect((await ask(url, '/queues/api/queues', 'GET', headers)).status).toBe(403);
     }
-    const change = await ask(url, '/api/queues/sessions/a.b/retry', 'PUT', { origin: 'http://localhost:1' });
-    expect(change.status).toBe(403);
   });
 });
 
@@ -305,7 +348,7 @@ describe('what the dashboard shows and does', () => {
   });
 
   const failedJobs = async () => {
-    const { text } = await ask(url, '/api/queues?activeQueue=sessions&status=failed', 'GET', {
+    const { text } = await ask(url, '/queues/api/queues?activeQueue=sessions&status=failed', 'GET', {
       authorization,
     });
     const { queues } = JSON.parse(text) as { queues: { name: string; jobs: Record<string, unknown>[] }[] };
@@ -332,37 +375,42 @@ describe('what the dashboard shows and does', () => {
     'page=x',
     'status=none',
   ])('is no more than a page, and nothing for the query %s', async (query) => {
-    const { status } = await ask(url, `/api/queues?activeQueue=sessions&${query}`, 'GET', { authorization });
+    const { status } = await ask(url, `/queues/api/queues?activeQueue=sessions&${query}`, 'GET', {
+      authorization,
+    });
     expect(status).toBe(400);
   });
 
-  it('changes nothing but what failed', async () => {
+  it('changes nothing', async () => {
     const forbidden = [
-      ['PUT', `/api/queues/sessions/${FAILED}/clean`],
-      ['PUT', `/api/queues/sessions/${FAILED}/promote`],
-      ['PUT', '/api/queues/sessions/clean/failed'],
-      ['PUT', '/api/queues/sessions/pause'],
-      ['PUT', '/api/queues/pause'],
-      ['PUT', '/api/queues/sessions/obliterate'],
-      ['PUT', '/api/queues/sessions/empty'],
-      ['POST', '/api/queues/sessions/add'],
+      ['PUT', `/queues/api/queues/sessions/${FAILED}/retry`],
+      ['PUT', `/queues/api/queues/sessions/${FAILED}/clean`],
+      ['PUT', `/queues/api/queues/sessions/${FAILED}/promote`],
+      ['PUT', '/queues/api/queues/sessions/retry/failed'],
+      ['PUT', '/queues/api/queues/sessions/clean/failed'],
+      ['PUT', '/queues/api/queues/sessions/pause'],
+      ['PUT', '/queues/api/queues/pause'],
+      ['PUT', '/queues/api/queues/sessions/obliterate'],
+      ['PUT', '/queues/api/queues/sessions/empty'],
+      ['POST', '/queues/api/queues/sessions/add'],
     ] as const;
     for (const [method, path] of forbidden) {
       const { status } = await ask(url, path, method, { authorization });
       expect([404, 405], `${method} ${path}: ${status}`).toContain(status);
     }
-    const transcripts = `/api/queues/sessions-transcripts/${FAILED}/retry`;
-    expect((await ask(url, transcripts, 'PUT', { authorization })).status).toBe(405);
     expect(await failedJobs()).toHaveLength(1);
+    const { text } = await ask(url, '/queues/api/queues', 'GET', { authorization });
+    const { queues } = JSON.parse(text) as { queues: { readOnlyMode: boolean }[] };
+    expect(queues.map(({ readOnlyMode }) => readOnlyMode)).toEqual([true, true]);
   });
 
   it.each([
-    ['GET', '/api/queues?status=%00', 400],
-    ['GET', '/api/queues?activeQueue=%1b%5b2J', 400],
-    ['GET', '/api/queues?status=x&status=y', 400],
-    ['GET', '/api/queues?activeQueue=%25a', 400],
-    ['GET', '/static/%00', 403],
-    ['PUT', '/api/queues/sessions/retry/failed', 400],
+    ['GET', '/queues/api/queues?status=%00', 400],
+    ['GET', '/queues/api/queues?activeQueue=%1b%5b2J', 400],
+    ['GET', '/queues/api/queues?status=x&status=y', 400],
+    ['GET', '/queues/api/queues?activeQueue=%25a', 400],
+    ['GET', '/queues/static/%00', 403],
+    ['PUT', '/queues/api/queues/sessions/retry/failed', 405],
   ] as const)('answers what is wrong with a request: %s %s', async (method, path, status) => {
     const lines: string[] = [];
     const own = await serve([], { log: createLogger('warn', (line) => lines.push(line)) });
@@ -377,30 +425,19 @@ describe('what the dashboard shows and does', () => {
   });
 
   it('may only be framed and scripted by itself', async () => {
-    const { headers } = await ask(url, '', 'GET', { authorization });
+    const { headers } = await ask(url, '/queues', 'GET', { authorization });
     expect(headers['content-security-policy']).toContain("script-src 'self'");
     expect(headers['content-security-policy']).toContain("frame-ancestors 'none'");
   });
 
-  it('runs a failed session again as the API does, with nothing left of its failure', async () => {
-    const { status } = await ask(url, `/api/queues/sessions/${FAILED}/retry`, 'PUT', { authorization });
-    expect(status).toBe(204);
-    const view = await runtime.operations.view({ sessionId: '67ab573f3685d1ba99541234', botId: BOT });
-    expect(view).toMatchObject({ state: 'queued', attempts: 0 });
-    expect(view).not.toHaveProperty('error');
-    const again = await ask(url, `/api/queues/sessions/${FAILED}/retry`, 'PUT', { authorization });
-    expect(again.status).toBe(400);
-  });
-
-  it('does not run an archived session again', async () => {
+  it('gives a session that was archived in the end no error, whatever came before', async () => {
+    await runtime.queue.retry({ sessionId: '67ab573f3685d1ba99541234', botId: BOT });
     const backend = await openBackend(queue.config, silent);
     await workOff(backend, queue.config.name, 1, () => ARCHIVED);
     await backend.close();
-
-    for (const path of [`/api/queues/sessions/${FAILED}/retry`, '/api/queues/sessions/retry/completed']) {
-      expect((await ask(url, path, 'PUT', { authorization })).status, path).toBe(409);
-    }
-    const view = await runtime.operations.view({ sessionId: '67ab573f3685d1ba99541234', botId: BOT });
-    expect(view?.state).toBe('archived');
+    const path = '/queues/api/queues?activeQueue=sessions&status=completed';
+    const { text } = await ask(url, path, 'GET', { authorization });
+    const { queues } = JSON.parse(text) as { queues: { jobs: Record<string, unknown>[] }[] };
+    expect(queues.flatMap(({ jobs }) => jobs).map(({ name }) => name)).toEqual(['67ab573f3685d1ba99541234']);
   });
 });

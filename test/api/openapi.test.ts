@@ -131,6 +131,7 @@ describe('the OpenAPI document', () => {
     ['get', '/livez'],
     ['get', '/readyz'],
     ['get', '/metrics'],
+    ['get', '/'],
     ['get', '/dashboard'],
     ['get', '/openapi.json'],
     ['get', '/docs'],
@@ -185,7 +186,7 @@ describe('the OpenAPI document', () => {
       { webhookSignature: [] },
       { koreToken: [] },
     ]);
-    expect(document.paths['/dashboard']?.get?.security).toEqual([{ bearer: [] }, { dashboardSession: [] }]);
+    expect(document.paths['/dashboard']?.get?.security).toEqual([{ bearer: [] }, { login: [] }]);
     for (const path of ['/livez', '/readyz', '/metrics', '/openapi.json', '/docs']) {
       expect(document.paths[path]?.get?.security, path).toBeUndefined();
     }

@@ -109,7 +109,7 @@ async function expectAway(): Promise<void> {
     ['/v1/backfills'],
     ['/v1/backfills', { from: '2026-01-01T00:00:00Z' }],
     ['/v1/schedules'],
-    ['/dashboard/api/queues'],
+    ['/dashboard/queues/api/queues'],
   ];
   const answers = await Promise.all(routes.map(([path, json]) => ask(url, path, { json })));
   for (const [index, { status, body }] of answers.entries()) {

@@ -4,42 +4,26 @@ import { FastifyAdapter } from '@bull-board/fastify';
 import type { Job, Queue } from 'bullmq';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
-import type { ApiToken } from '../../config/config.ts';
-import type { AuditLog } from '../../domain/audit-log.ts';
-import type { SessionRef } from '../../domain/session.ts';
-import { jobProgress, parseFailureReason, type SessionJob, sessionOfJob } from '../../jobs/session-job.ts';
+import { jobProgress, parseFailureReason, type SessionJob } from '../../jobs/session-job.ts';
 import type { SessionQueue } from '../../jobs/session-queue.ts';
 import { sayFaults } from '../../operations/input.ts';
 import type { Logger } from '../../util/log.ts';
-import type { Guard } from '../access.ts';
-import { entryOf } from '../audit.ts';
+import { assertPermitted } from '../access.ts';
+import { addLoginRoutes, admitToPage, type LoginOptions, type LoginPlace } from '../login/login.ts';
 import { ApiError, asApiError, PROBLEM_CONTENT_TYPE, problemOf } from '../problem.ts';
 import type { ZodServer } from '../validation.ts';
-import {
-  addLoginRoutes,
-  admitToDashboard,
-  DASHBOARD_PATH,
-  type LoginOptions,
-  RETRY_ONLY_STYLE,
-} from './login.ts';
-import { createDashboardSessions } from './session.ts';
+
+/** Where the queue in a browser is. */
+const DASHBOARD_PATH = '/dashboard';
+const BOARD_PATH = `${DASHBOARD_PATH}/queues`;
+const PLACE: LoginPlace = { prefix: DASHBOARD_PATH, home: DASHBOARD_PATH };
 
 /** What the dashboard works with. */
 export interface DashboardOptions {
-  /** Without it there is no dashboard. */
-  readonly queue?: SessionQueue;
-  readonly guard: Guard;
-  readonly http: { readonly tokens: readonly ApiToken[] };
-  /** Notes who has logged in, and who retries. */
-  readonly auditLog?: AuditLog | undefined;
+  readonly queue: SessionQueue;
+  readonly login: LoginOptions;
   readonly log: Logger;
 }
-
-/** Beside reading, this is what the dashboard may do. */
-const ALLOWED_CHANGES = new Set([
-  '/api/queues/:queueName/:jobId/retry',
-  '/api/queues/:queueName/retry/:queueStatus',
-]);
 
 /** Bull Board needs scripts and styles of its own, and asks for a web font, which it does not get. */
 const HEADERS = {
@@ -50,60 +34,41 @@ const HEADERS = {
 };
 
 /**
- * `GET /dashboard`: the queue in a browser (Bull Board), to read it and to retry what failed. It takes the
- * credentials of the API, or a session that `/dashboard/login` opens for who has them.
+ * `GET /dashboard/queues`: the queue in a browser (Bull Board), in the words of the queue's library and to be read
+ * alone. `GET /dashboard` leads there. Both take the credentials of the API, or those of who has logged in.
  */
-export function addDashboard(app: ZodServer, options: DashboardOptions): void {
-  const { queue, guard, http, auditLog, log } = options;
-  if (!queue) return;
-  const sessions = createDashboardSessions({ tokens: http.tokens, guard, ended: queue });
-  const login: LoginOptions = { guard, sessions, auditLog };
-  app.register(
-    async (dashboard: ZodServer) => {
-      dashboard.addHook('onRequest', async (_request, reply) => {
-        reply.headers(HEADERS);
-      });
-      addLoginRoutes(dashboard, login);
-      dashboard.register(async (board: ZodServer) => {
-        board.addHook('onRequest', async (request, reply) => {
-          try {
-            await admitToDashboard(request, reply, login);
-            if (reply.sent) return reply;
-            checkQuery(request);
-          } catch (error) {
-            // Here, since Bull Board would answer it in its own way.
-            return refuse(reply, error);
-          }
-        });
-        board.addHook('onSend', async (_request, reply, payload) =>
-          typeof payload === 'string' && String(reply.getHeader('content-type')).startsWith('text/html')
-            ? payload.replace('</head>', `${RETRY_ONLY_STYLE}</head>`)
-            : payload,
-        );
-        if (auditLog) auditRetries(board, auditLog);
-        board.register(bullBoard(queue, guard.isOpen, log));
-      });
-    },
-    { prefix: DASHBOARD_PATH },
-  );
-}
-
-/** Notes the changes that people make here: all of them are retries. */
-function auditRetries(board: ZodServer, auditLog: AuditLog): void {
-  board.addHook('onSend', async (request, { statusCode }) => {
-    if (request.method === 'GET' || request.method === 'HEAD' || statusCode >= 300) return;
-    const { jobId, queueStatus } = request.params as { jobId?: string; queueStatus?: string };
-    const session = jobId === undefined ? undefined : sessionOfJob(jobId);
-    auditLog.record({
-      ...entryOf(request, request.identity, 'dashboard'),
-      action: 'retry',
-      ...(session && { session }),
-      ...(queueStatus !== undefined && { details: { all: queueStatus } }),
+export function addDashboard(app: ZodServer, { queue, login, log }: DashboardOptions): void {
+  addLoginRoutes(app, login, PLACE);
+  app.register(async (dashboard: ZodServer) => {
+    dashboard.addHook('onRequest', async (request, reply) => {
+      reply.headers(HEADERS);
+      try {
+        await admitToPage(request, reply, login, PLACE);
+        if (reply.sent) return reply;
+        if (request.identity) assertPermitted(request.identity, 'read');
+        refuseChange(request);
+        checkQuery(request);
+      } catch (error) {
+        // Here, since Bull Board would answer it in its own way.
+        return refuse(reply, error);
+      }
     });
+    dashboard.get(DASHBOARD_PATH, { exposeHeadRoute: false }, async (_request, reply) =>
+      reply.redirect(BOARD_PATH, 303),
+    );
+    dashboard.register(bullBoard(queue, log), { prefix: BOARD_PATH });
   });
 }
 
-function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
+/** @throws ApiError 405 */
+function refuseChange({ method }: Pick<FastifyRequest, 'method'>): void {
+  if (method === 'GET' || method === 'HEAD') return;
+  throw new ApiError(405, 'METHOD_NOT_ALLOWED', 'this page only shows the queue; use the API to change it', {
+    headers: { allow: 'GET, HEAD' },
+  });
+}
+
+function bullBoard(queue: SessionQueue, log: Logger) {
   const serverAdapter = new FastifyAdapter();
   createBullBoard({
     queues: dashboardQueues(queue),
@@ -115,21 +80,14 @@ function bullBoard(queue: SessionQueue, isOpen: boolean, log: Logger) {
         hideRedisDetails: true,
         // It would ask for all clients of the server, which managed ones do not allow.
         showWorkers: false,
-        ...(!isOpen && { miscLinks: [{ text: 'Log out', url: `${DASHBOARD_PATH}/logout` }] }),
-      },
-      handlerHooks: {
-        before: async ({ method, route }) => {
-          if (method === 'get' || ALLOWED_CHANGES.has(route)) return { allow: true };
-          return { allow: false, status: 405, errorKey: 'ERRORS.QUEUE_READ_ONLY' };
-        },
+        miscLinks: [{ text: "Operator's page", url: '/' }],
       },
     },
   });
-  serverAdapter.setBasePath(DASHBOARD_PATH);
+  serverAdapter.setBasePath(BOARD_PATH);
   serverAdapter.setErrorHandler((error) => {
     // It decodes parts of queries once more than it should.
     const fault = asApiError(error instanceof URIError ? malformedQuery(error) : error);
-    if (fault.status === 409) return { status: 409, body: { error: problemOf(fault).detail } };
     // Statuses that Bull Board does not know, and faults of the request: the API's own handler answers.
     if (fault.status < 500 || fault.status === 503) throw fault;
     log.warn({ err: error, code: fault.code }, 'a request of the dashboard failed');
@@ -189,70 +147,47 @@ type ShownJob = Pick<SessionJob, 'name' | 'data' | 'progress' | 'failedReason'>;
 function dashboardQueues(queue: SessionQueue): BullMQAdapter[] {
   const { sessions, transcripts } = queue.bullmq;
   return [
-    new DashboardQueue(sessions as unknown as Queue, {
-      displayName: 'Sessions',
-      description: 'Voicemails being archived',
-      retry: (session) => queue.retry(session),
-    }),
-    new DashboardQueue(transcripts as unknown as Queue, {
-      displayName: 'Transcripts',
-      description: 'Archived sessions whose transcript is awaited',
-    }),
+    new DashboardQueue(sessions as unknown as Queue, 'Sessions', 'Voicemails being archived'),
+    new DashboardQueue(
+      transcripts as unknown as Queue,
+      'Transcripts',
+      'Archived sessions whose transcript is awaited',
+    ),
   ];
 }
 
-interface DashboardQueueOptions {
-  readonly displayName: string;
-  readonly description: string;
-  /** Runs a failed session again; without it nothing can be changed. */
-  readonly retry?: SessionQueue['retry'];
-}
-
-/** Bull Board's view of a queue, with jobs called by their sessions and retried as the API retries them. */
+/** Bull Board's view of a queue, to be read alone, with jobs called by their sessions. */
 class DashboardQueue extends BullMQAdapter {
-  readonly #retry: SessionQueue['retry'] | undefined;
-
-  constructor(queue: Queue, { displayName, description, retry }: DashboardQueueOptions) {
-    const options = {
-      displayName,
-      description,
-      readOnlyMode: !retry,
-      allowRetries: retry !== undefined,
-      // Archived sessions are archived.
-      allowCompletedRetries: false,
-    };
-    super(queue, options);
-    this.#retry = retry;
+  constructor(queue: Queue, displayName: string, description: string) {
+    super(queue, { displayName, description, readOnlyMode: true, allowRetries: false });
     this.setFormatter('name', title);
     this.setFormatter('progress', shownProgress);
   }
 
   override async getJob(id: string): Promise<Job | undefined> {
     const job = await super.getJob(id);
-    return job && this.#present(job);
+    return job && present(job);
   }
 
   override async getJobs(...range: Parameters<BullMQAdapter['getJobs']>): Promise<Job[]> {
-    return (await super.getJobs(...range)).map((job) => this.#present(job));
+    return (await super.getJobs(...range)).map(present);
   }
+}
 
-  #present(job: Job): Job {
-    // What an earlier attempt left: an archived session has no error.
-    if (job.returnvalue) {
-      const { error: _, nextAttemptAt: __, polls: ___, ...rest } = jobProgress(job as unknown as SessionJob);
-      Object.assign(job, { progress: rest, failedReason: undefined });
-    }
-    // Paths of this program's files, which tell nobody anything: the reason has the code and the message.
-    job.stacktrace = [];
-    job.retry = async (state) => {
-      if (!this.#retry || state !== 'failed') {
-        throw new ApiError(409, 'NOT_FAILED', 'only failed sessions can be retried');
-      }
-      // Somebody may have done so a moment ago, which is as good.
-      await this.#retry(job.data as SessionRef);
-    };
-    return job;
+/** Whether a job has come to its end without a failure; the last look for a transcript returns nothing. */
+function isDone({ returnvalue, finishedOn, failedReason }: Job): boolean {
+  return Boolean(returnvalue) || (finishedOn !== undefined && !failedReason);
+}
+
+function present(job: Job): Job {
+  // What an earlier attempt left: an archived session has no error.
+  if (isDone(job)) {
+    const { error: _, nextAttemptAt: __, polls: ___, ...rest } = jobProgress(job as unknown as SessionJob);
+    Object.assign(job, { progress: rest, failedReason: undefined });
   }
+  // Paths of this program's files, which tell nobody anything: the reason has the code and the message.
+  job.stacktrace = [];
+  return job;
 }
 
 /** The session's id, and the code of its error where there is one. */

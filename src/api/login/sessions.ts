@@ -6,8 +6,8 @@ import { parseJson } from '../../util/json.ts';
 import type { Guard } from '../access.ts';
 import type { Identity } from '../roles.ts';
 
-/** Somebody who is logged in to the dashboard, as a value for a cookie. */
-export interface DashboardSessions {
+/** Somebody who is logged in, as a value for a cookie. */
+export interface LoginSessions {
   /** A new session for who knows a token of the API; `undefined` when the token is not one. */
   open(token: string): Promise<string | undefined>;
   /** Whose session a value is; `undefined` when it has expired, was ended or has lost its token. */
@@ -67,12 +67,7 @@ interface SigningKey {
  * Sessions of JSON web tokens end with the token; their key is made of all static tokens, or for this process alone
  * where there are none.
  */
-export function createDashboardSessions({
-  tokens,
-  guard,
-  ended,
-  now = Date.now,
-}: SessionOptions): DashboardSessions {
+export function createLoginSessions({ tokens, guard, ended, now = Date.now }: SessionOptions): LoginSessions {
   const derive = (secret: string | Buffer) =>
     Buffer.from(hkdfSync('sha256', secret, '', KEY_PURPOSE, KEY_BYTES));
   const shared = tokens.length > 0 ? tokens.map(({ token }) => token).join(',') : randomBytes(KEY_BYTES);

@@ -1,0 +1,113 @@
+import { useErrorBoundary, useMemo } from 'preact/hooks';
+import { html } from './html.js';
+import { useConnection } from './live.js';
+import { Messages } from './parts/action.js';
+import { Empty, Heading, Trouble } from './parts/common.js';
+import { Link, usePlace } from './router.js';
+import { useData } from './use-data.js';
+import { BackfillsView } from './views/backfills.js';
+import { CompletenessView } from './views/completeness.js';
+import { FailuresView } from './views/failures.js';
+import { NowView } from './views/now.js';
+import { SessionView } from './views/session.js';
+import { SessionsView } from './views/sessions.js';
+import { WhoContext } from './who.js';
+import { ROLE_WORDS } from './words.js';
+
+/** @import { Permission, Who } from './who.js' */
+
+const VIEWS = [
+  { path: '/', name: 'Now' },
+  { path: '/sessions', name: 'Sessions' },
+  { path: '/failures', name: 'Failures' },
+  { path: '/completeness', name: 'Completeness' },
+  { path: '/backfills', name: 'Backfills' },
+];
+
+/** @param {{ canLogOut: boolean }} props */
+export function App({ canLogOut }) {
+  const place = usePlace();
+  const { data: who, error } = /** @type {import('./use-data.js').Loaded<Who>} */ (useData('/v1/whoami'));
+  const connection = useConnection();
+  const first = `/${place.path.split('/')[1] ?? ''}`;
+  return html`<${WhoContext.Provider} value=${who}>
+    <a class="skip" href="#content">Skip to the content</a>
+    <header>
+      <span class="name">Voicemail Archiver</span>
+      <nav aria-label="Views">
+        ${VIEWS.map(
+          ({ path, name }) =>
+            html`<${Link} to=${path} aria-current=${path === first ? 'page' : undefined}>${name}<//>`,
+        )}
+      </nav>
+      <div class="who">
+        <span class="connection ${connection}" role="status">
+          ${connection === 'open' ? 'live' : connection === 'lost' ? 'connection lost, trying again' : 'connecting'}
+        </span>
+        ${who ? html`<span title=${`May ${who.permissions.map((one) => ROLE_WORDS[one]).join('; ')}.`}>${who.name} (${who.role})</span>` : ''}
+        ${canLogOut ? html`<form method="post" action="/logout"><button class="plain">Log out</button></form>` : ''}
+      </div>
+    </header>
+    <main id="content" tabindex="-1">
+      ${error?.status === 401 ? html`<${Trouble} error=${error} what="You are not logged in" />` : ''}
+      ${
+        who && !who.permissions.includes('read')
+          ? html`<${Forbidden} who=${who} />`
+          : html`<${Guarded} key=${place.path}><${View} path=${place.path} query=${place.query} /><//>`
+      }
+    </main>
+    <${Messages} />
+    <footer>
+      <a href="/docs">API</a>
+      <a href="/dashboard/queues">Queue in Bull Board</a>
+    </footer>
+  <//>`;
+}
+
+/** @param {{ path: string, query: URLSearchParams }} props */
+function View({ path, query }) {
+  const session = useMemo(() => /^\/sessions\/([^/]+)$/.exec(path)?.[1], [path]);
+  if (session !== undefined) {
+    return html`<${SessionView}
+      sessionId=${decodeURIComponent(session)}
+      botId=${query.get('botId') ?? undefined}
+    />`;
+  }
+  switch (path) {
+    case '/':
+      return html`<${NowView} />`;
+    case '/sessions':
+      return html`<${SessionsView} query=${query} />`;
+    case '/failures':
+      return html`<${FailuresView} />`;
+    case '/completeness':
+      return html`<${CompletenessView} query=${query} />`;
+    case '/backfills':
+      return html`<${BackfillsView} />`;
+    default:
+      return html`<${Heading} title="Nothing here" /><${Empty}>There is no such view.<//>`;
+  }
+}
+
+/** @param {{ who: Who }} props */
+function Forbidden({ who }) {
+  const may = who.permissions.map((/** @type {Permission} */ one) => ROLE_WORDS[one]).join('; ');
+  return html`<${Heading} title="Not for this role" />
+    <div class="notice forbidden" role="alert">
+      <p>
+        <strong>${who.name} may not see this page.</strong>${' '}
+        ${may === '' ? 'Its token has no role that is known here.' : `Its role (${who.role}) may: ${may}.`}
+      </p>
+      <p>Log in with a token of the role <code>read</code> or above.</p>
+    </div>`;
+}
+
+/** Says so where a view fails, instead of leaving an empty page. */
+function Guarded(/** @type {{ children?: import('preact').ComponentChildren }} */ { children }) {
+  const [error, reset] = useErrorBoundary();
+  if (error === undefined) return children;
+  return html`<div class="notice trouble" role="alert">
+    <p><strong>This view failed.</strong> ${String(error)}</p>
+    <button onClick=${reset}>Show it again</button>
+  </div>`;
+}

@@ -1,0 +1,113 @@
+import { useEffect, useState } from 'preact/hooks';
+
+/** The event stream, one for the page, while somebody looks at it. */
+
+/** @import { SessionChange, SessionEventName } from '../domain/views.ts' */
+
+/**
+ * `open`: events come; `connecting`: not yet, or not again yet; `lost`: it was there, and is tried again.
+ *
+ * @typedef {'open' | 'connecting' | 'lost'} Connection
+ */
+
+/** @type {readonly SessionEventName[]} */
+const NAMES = ['queued', 'active', 'progress', 'waiting', 'archived', 'failed'];
+/** After how long a stream is opened again that the server has refused (milliseconds). */
+const REOPEN_MS = 3_000;
+
+/** @type {Set<(session: SessionChange) => void>} */
+const listeners = new Set();
+/** @type {Set<(connection: Connection) => void>} */
+const watchers = new Set();
+/** @type {EventSource | undefined} */
+let source;
+/** @type {Connection} */
+let connection = 'connecting';
+let lastEventId = '';
+let reopening = 0;
+
+/** @param {Connection} now */
+function setConnection(now) {
+  if (now === connection) return;
+  connection = now;
+  for (const watcher of watchers) watcher(now);
+}
+
+function open() {
+  clearTimeout(reopening);
+  source?.close();
+  const query = lastEventId === '' ? '' : `?lastEventId=${encodeURIComponent(lastEventId)}`;
+  const stream = new EventSource(`/v1/events${query}`);
+  source = stream;
+  stream.onopen = () => setConnection('open');
+  stream.onerror = () => {
+    setConnection('lost');
+    // Browsers try again by themselves unless they were refused.
+    if (stream.readyState === EventSource.CLOSED) {
+      // The place to go on at may be what was refused: what is shown is asked for anew anyway.
+      lastEventId = '';
+      reopening = setTimeout(open, REOPEN_MS);
+    }
+  };
+  for (const name of NAMES) {
+    stream.addEventListener(name, (event) => {
+      lastEventId = event.lastEventId;
+      const session = /** @type {SessionChange} */ (JSON.parse(event.data));
+      for (const listener of listeners) listener(session);
+    });
+  }
+}
+
+function close() {
+  clearTimeout(reopening);
+  source?.close();
+  source = undefined;
+}
+
+/** Opens the stream. A hidden page closes it: browsers allow few connections to one server, for all tabs together. */
+export function startEvents() {
+  open();
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) close();
+    else open();
+  });
+}
+
+/** How the connection to the events stands. */
+export function useConnection() {
+  const [shown, setShown] = useState(connection);
+  useEffect(() => {
+    setShown(connection);
+    watchers.add(setShown);
+    return () => void watchers.delete(setShown);
+  }, []);
+  return shown;
+}
+
+/**
+ * Calls back for each event.
+ *
+ * @param {(session: SessionChange) => void} listener
+ * @returns {() => void} ends it.
+ */
+export function onEvent(listener) {
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
+}
+
+/**
+ * Calls back when the connection is there again after it was lost.
+ *
+ * @param {() => void} listener
+ * @returns {() => void} ends it.
+ */
+export function onReconnect(listener) {
+  let was = connection;
+  /** @param {Connection} now */
+  const watcher = (now) => {
+    if (was === 'lost' && now === 'open') listener();
+    was = now;
+  };
+  watchers.add(watcher);
+  return () => void watchers.delete(watcher);
+}

@@ -1,0 +1,169 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { Refusal } from '../api.js';
+import { html } from '../html.js';
+import { useRefusal } from '../who.js';
+import { sentence } from './common.js';
+
+/** @import { ComponentChildren } from 'preact' */
+/** @import { Permission } from '../who.js' */
+
+/**
+ * A button that does something, after a question where one is asked, and says what came of it.
+ *
+ * @typedef {object} ActionProps
+ * @property {string} label
+ * @property {Permission} permission
+ * @property {() => Promise<string>} act does it; what it resolves with is told: "3 sessions are queued again."
+ * @property {string} [question] asked before: what will happen.
+ * @property {ComponentChildren} [children] more of the question: fields.
+ * @property {string} [typed] a text that has to be typed before it is done.
+ * @property {'primary' | 'danger'} [kind]
+ * @property {string} [unavailable] why there is nothing to do now.
+ */
+
+/** @param {ActionProps} props */
+export function Action({ label, permission, act, question, children, typed, kind, unavailable }) {
+  const refusal = useRefusal(permission);
+  const [isAsking, setAsking] = useState(false);
+  const [isBusy, setBusy] = useState(false);
+  const why = refusal ?? unavailable;
+
+  const run = async () => {
+    setBusy(true);
+    try {
+      tell({ level: 'ok', text: await act() });
+      setAsking(false);
+    } catch (error) {
+      tell({ level: 'trouble', text: failure(label, error) });
+      setAsking(false);
+    } finally {
+      setBusy(false);
+    }
+  };
+  const isAsked = question !== undefined;
+  return html`<span class="action">
+    <button
+      class=${kind ?? ''}
+      aria-disabled=${why === undefined && !isBusy ? undefined : 'true'}
+      title=${why}
+      onClick=${() => {
+        if (isBusy) return;
+        if (why !== undefined) tell({ level: 'trouble', text: why });
+        else if (isAsked) setAsking(true);
+        else void run();
+      }}
+    >${label}</button>
+    ${
+      isAsking
+        ? html`<${Question}
+          title=${label}
+          text=${question}
+          typed=${typed}
+          kind=${kind}
+          isBusy=${isBusy}
+          onYes=${run}
+          onNo=${() => setAsking(false)}
+        >${children}<//>`
+        : ''
+    }
+  </span>`;
+}
+
+/**
+ * @param {string} label
+ * @param {unknown} error
+ */
+function failure(label, error) {
+  if (!(error instanceof Refusal)) return `${label}: this page failed: ${error}`;
+  if (error.status === 401) return 'Your log-in has ended. Log in again.';
+  const hint = error.hint === undefined ? '' : ` ${sentence(error.hint)}`;
+  return `${label}: ${sentence(error.message)}${hint}`;
+}
+
+/**
+ * @param {{
+ *   title: string, text: string, typed?: string, kind?: string, isBusy: boolean,
+ *   onYes: () => void, onNo: () => void, children?: ComponentChildren,
+ * }} props
+ */
+function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
+  /** @type {{ current: HTMLDialogElement | null }} */
+  const dialog = useRef(null);
+  const [given, setGiven] = useState('');
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current?.showModal();
+    return () => before instanceof HTMLElement && before.focus();
+  }, []);
+  const isReady = !isBusy && (typed === undefined || given.trim() === typed);
+  return html`<dialog ref=${dialog} aria-labelledby="question" onCancel=${onNo}>
+    <form
+      onSubmit=${(/** @type {SubmitEvent} */ event) => {
+        event.preventDefault();
+        if (isReady) onYes();
+      }}
+    >
+      <h2 id="question">${title}</h2>
+      <p>${text}</p>
+      ${children}
+      ${
+        typed === undefined
+          ? ''
+          : html`<label class="field">
+            <span>To confirm, type <code>${typed}</code></span>
+            <input
+              value=${given}
+              autocomplete="off"
+              spellcheck=${false}
+              onInput=${(/** @type {InputEvent} */ event) =>
+                setGiven(/** @type {HTMLInputElement} */ (event.target).value)}
+            />
+          </label>`
+      }
+      <div class="buttons">
+        <button type="button" onClick=${onNo}>Leave it</button>
+        <button class=${kind ?? 'primary'} disabled=${!isReady}>${title}</button>
+      </div>
+    </form>
+  </dialog>`;
+}
+
+/**
+ * What came of an action.
+ *
+ * @typedef {{ level: 'ok' | 'trouble', text: string }} Message
+ */
+
+/** How long a good message stays (milliseconds); others stay until they are closed. */
+const MESSAGE_MS = 8_000;
+/** @type {Set<(message: Message) => void>} */
+const hearers = new Set();
+
+/** @param {Message} message */
+export function tell(message) {
+  for (const hear of hearers) hear(message);
+}
+
+/** Where messages are shown, and read out. */
+export function Messages() {
+  const [message, setMessage] = useState(/** @type {Message | undefined} */ (undefined));
+  useEffect(() => {
+    hearers.add(setMessage);
+    return () => void hearers.delete(setMessage);
+  }, []);
+  useEffect(() => {
+    if (message?.level !== 'ok') return undefined;
+    const timer = setTimeout(() => setMessage(undefined), MESSAGE_MS);
+    return () => clearTimeout(timer);
+  }, [message]);
+  return html`<div class="messages" role="status" aria-live="polite">
+    ${
+      message === undefined
+        ? ''
+        : html`<div class="message ${message.level}">
+          <span>${message.text}</span>
+          <button class="plain" aria-label="Close this message" onClick=${() => setMessage(undefined)}>×</button>
+        </div>`
+    }
+  </div>`;
+}
