@@ -27,10 +27,10 @@
  * @property {readonly Throughput[]} throughput
  * @property {Readonly<Record<string, number>>} failuresByCode
  * @property {readonly BreakerView[]} [breakers]
- * @property {Health} [health]
+ * @property {Health} health
  * @property {RateLimit} [rateLimit]
- * @property {readonly WorkerView[]} [workers]
- * @property {{ sessions: number, secondsUntilDone?: number }} [backlog]
+ * @property {readonly WorkerView[]} workers
+ * @property {{ sessions: number, secondsUntilDone?: number }} backlog
  */
 
 /** @typedef {{ sessions: readonly SessionView[], nextCursor?: string }} SessionPage */

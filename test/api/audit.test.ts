@@ -84,7 +84,7 @@ afterAll(async () => {
 describe('the audit log of the API', () => {
   it('knows each route that changes something by hand or hands out what is archived', () => {
     const needed = Object.entries(ROUTE_PERMISSIONS)
-      .filter(([, permission]) => permission !== 'read')
+      .filter(([, permission]) => permission !== 'read' && permission !== 'any')
       .map(([route]) => route);
     expect(needed.filter((route) => !(route in AUDITED_ROUTES))).toEqual([]);
   });
@@ -183,7 +183,7 @@ describe('the audit log of the API', () => {
     });
     const cookie = String(login.headers['set-cookie']).split(';')[0] ?? '';
     const [, paused] = await audited('/v1/pause', { as: '', method: 'PUT', headers: { cookie, ...headers } });
-    expect(paused).toMatchObject([
+    expect(paused.slice(-1)).toMatchObject([
       { actor: { name: 'ada', role: 'operate', via: 'dashboard' }, action: 'pause' },
     ]);
     const [status, out] = await audited('/logout', {

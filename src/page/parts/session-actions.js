@@ -53,7 +53,7 @@ export function SessionActions({ session, isHeld, reload }) {
     />
     <${Action}
       label="Archive again"
-      permission="operate"
+      permission="enqueue"
       unavailable=${state === 'archived' || state === 'failed' ? undefined : 'It is in the queue already.'}
       question="The session is fetched from Kore again and its manifest gets a new revision. What the manifest named before stays."
       act=${request('/v1/sessions', 'POST', { sessionIds: [sessionId], botId, force: true }, 'The session is queued to be archived again.')}

@@ -63,7 +63,7 @@ function Overview({ stats }) {
   const archived = throughput.reduce((sum, one) => sum + one.archived, 0);
   const failed = throughput.reduce((sum, one) => sum + one.failed, 0);
   return html`
-    ${health ? html`<p class="health ${health.level}" role="status">${health.text}</p>` : ''}
+    <p class="health ${health.level}" role="status">${health.text}</p>
     <section aria-labelledby="states">
       <h2 id="states">Sessions by state</h2>
       <ul class="states">
@@ -87,11 +87,11 @@ function Overview({ stats }) {
         <h2 id="backlog">Backlog</h2>
         <dl>
           <${Fact} name="To be archived">
-            ${plural(backlog?.sessions ?? states.queued + states.active + states.waiting, 'session')}
+            ${plural(backlog.sessions, 'session')}
           <//>
           <${Fact} name="Done in">
             ${
-              backlog?.secondsUntilDone === undefined
+              backlog.secondsUntilDone === undefined
                 ? html`<span class="none">not known yet</span>`
                 : backlog.secondsUntilDone === 0
                   ? 'nothing to do'
@@ -115,7 +115,7 @@ function Overview({ stats }) {
     </div>
     <section aria-labelledby="workers">
       <h2 id="workers">Workers</h2>
-      <${Workers} workers=${stats.workers ?? []} />
+      <${Workers} workers=${stats.workers} />
     </section>
   `;
 }
