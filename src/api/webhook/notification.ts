@@ -21,10 +21,25 @@ export type Notification =
       readonly wrong: readonly string[];
     };
 
-/** Kore nests what its contact-centre events tell in such a member. */
-const EVENT_MEMBER = 'CCAIMetaInfo';
-/** Where that member may be, and nothing: the paths of the configuration hold below each of these. */
-const PLACES = ['', `/${EVENT_MEMBER}`, `/data/${EVENT_MEMBER}`, `/context/${EVENT_MEMBER}`] as const;
+/** Kore nests what its contact-centre events tell in such a member, wherever it is. Lower case. */
+const EVENT_MEMBER = 'ccaimetainfo';
+/** What forwards a notification puts it into such a member. Lower case. */
+const ENVELOPES: ReadonlySet<string> = new Set([
+  'data',
+  'payload',
+  'body',
+  'event',
+  'message',
+  'notification',
+  'detail',
+  'context',
+  'content',
+  'request',
+]);
+/** How deep either is looked for, and among how many objects. */
+const MAX_PLACE_LEVELS = 5;
+const MAX_OBJECTS = 500;
+const MAX_PLACES = 16;
 const BOT_ID_PATHS = ['/botId', '/metaInfo/botId'];
 /** Members that may name an event, or hold an object that does. */
 const EVENT_NAME_PATHS = [
@@ -56,7 +71,7 @@ const END_EVENT =
   /^(?:conversation|session|call)[ _-]?(?:terminat|end|clos|complet|disconnect)|^disposition/i;
 
 /** Members that hold members as JSON text may hold such members in turn, so often. */
-const MAX_UNFOLDED_LEVELS = 3;
+const MAX_UNFOLDED_LEVELS = 8;
 /** Of a member that is kept. */
 const MAX_META_LEVELS = 5;
 const MAX_META_CHARACTERS = 1_024;
@@ -71,22 +86,26 @@ const MAX_EVENT_CHARACTERS = 64;
  * @param paths JSON pointers to where the session id may be, the likeliest first.
  */
 export function readNotification(received: unknown, paths: readonly string[]): Notification {
-  const body = unfolded(received, MAX_UNFOLDED_LEVELS);
-  const event = eventOf(body);
+  const body = readBody(received);
+  const places = placesOf(body);
+  const event = eventOf(body, places);
   const other = OTHER_EVENTS.find((name) => name === event?.toLowerCase());
   if (other !== undefined) return { kind: 'other-event', event: other };
 
-  const found = PLACES.flatMap((place) => paths.map((path) => `${place}${path}`))
+  const found = places
+    .flatMap(({ pointer }) => paths.map((path) => pointer + path))
     .map((path) => ({ path, value: readPointer(body, path) }))
     .filter(({ value }) => value !== undefined && value !== null);
   const sessionId = found.map(({ value }) => asId(value)).find((id) => id !== undefined);
   if (sessionId === undefined) return { kind: 'no-session', wrong: found.map(({ path }) => path) };
-  const botId = PLACES.flatMap((place) => BOT_ID_PATHS.map((path) => asId(readPointer(body, place + path))));
+  const botId = places.flatMap(({ pointer }) =>
+    BOT_ID_PATHS.map((path) => asId(readPointer(body, pointer + path))),
+  );
   return {
     kind: 'session',
     sessionId,
     botId: botId.find((id) => id !== undefined),
-    isMaybe: isEnd(body, event),
+    isMaybe: isEnd(event, places),
   };
 }
 
@@ -95,9 +114,12 @@ export function readNotification(received: unknown, paths: readonly string[]): N
  * be a secret by its name is left out, and so is what is long.
  */
 export function readMeta(received: unknown, pointers: readonly string[]): CallMetadata['meta'] {
-  const body = unfolded(received, MAX_UNFOLDED_LEVELS);
+  const body = readBody(received);
+  const places = placesOf(body);
   const members = pointers.flatMap((pointer) => {
-    const found = PLACES.map((place) => readPointer(body, place + pointer)).find((value) => value != null);
+    const found = places
+      .map((place) => readPointer(body, place.pointer + pointer))
+      .find((value) => value != null);
     const name = (pointer.split('/').at(-1) ?? '').replaceAll('~1', '/').replaceAll('~0', '~');
     const value = withoutSecrets(found, MAX_META_LEVELS);
     const isKept = value !== undefined && JSON.stringify(value).length <= MAX_META_CHARACTERS;
@@ -121,7 +143,7 @@ function withoutSecrets(value: unknown, levels: number): unknown {
 
 /** The names of the members of a notification, and of the members of these: for a log, without any value. */
 export function memberNames(received: unknown): string[] {
-  const body = unfolded(received, MAX_UNFOLDED_LEVELS);
+  const body = readBody(received);
   if (!isObject(body)) return [];
   const names: string[] = [];
   for (const [name, value] of Object.entries(body)) {
@@ -139,16 +161,57 @@ function shown(name: string): string {
   return printable(name, MAX_NAME_CHARACTERS);
 }
 
-/** A value whose members are what they hold where they are JSON text. */
+/** What was received, with what is JSON text read as what it holds. A list of one notification is that notification. */
+function readBody(received: unknown): unknown {
+  const body = unfolded(received, MAX_UNFOLDED_LEVELS);
+  return Array.isArray(body) && body.length === 1 ? unfolded(body[0], MAX_UNFOLDED_LEVELS) : body;
+}
+
+/** A value whose members are what they hold where they are JSON text, or the JSON text of such a text. */
 function unfolded(value: unknown, levels: number): unknown {
   if (typeof value === 'string') {
-    const inside = /^\s*\{/.test(value) ? parseJson(value) : undefined;
-    return isObject(inside) ? unfolded(inside, levels - 1) : value;
+    if (levels <= 0) return value;
+    const inside = /^\s*["{]/.test(value) ? parseJson(value) : undefined;
+    const unfoldedInside = inside === undefined ? undefined : unfolded(inside, levels - 1);
+    return isObject(unfoldedInside) ? unfoldedInside : value;
   }
   if (!isObject(value) || levels <= 0) return value;
   return Object.fromEntries(
     Object.entries(value).map(([name, inner]) => [name, unfolded(inner, levels - 1)]),
   );
+}
+
+/** An object in which the paths of the configuration are looked up. */
+interface Place {
+  /** JSON pointer; empty for the whole body. */
+  readonly pointer: string;
+  readonly isKoreEvent: boolean;
+}
+
+/** The places of a notification, the likeliest first: the body itself, what events of Kore's tell, and envelopes. */
+function placesOf(body: unknown): readonly Place[] {
+  const events: Place[] = [];
+  const envelopes: Place[] = [];
+  let level = [{ pointer: '', value: body, isInEnvelopes: true }];
+  let objects = 0;
+  for (let depth = 0; depth < MAX_PLACE_LEVELS && level.length > 0; depth += 1) {
+    const next: typeof level = [];
+    for (const { pointer, value, isInEnvelopes } of level) {
+      if (!isObject(value)) continue;
+      for (const [name, inner] of Object.entries(value)) {
+        if (!isObject(inner) || objects >= MAX_OBJECTS) continue;
+        objects += 1;
+        const lower = name.length > MAX_NAME_CHARACTERS ? '' : name.toLowerCase();
+        const place = { pointer: `${pointer}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` };
+        const isEnvelope = isInEnvelopes && ENVELOPES.has(lower);
+        if (lower === EVENT_MEMBER) events.push({ ...place, isKoreEvent: true });
+        else if (isEnvelope) envelopes.push({ ...place, isKoreEvent: false });
+        next.push({ ...place, value: inner, isInEnvelopes: isEnvelope });
+      }
+    }
+    level = next;
+  }
+  return [{ pointer: '', isKoreEvent: false }, ...[...events, ...envelopes].slice(0, MAX_PLACES)];
 }
 
 function asId(value: unknown): string | undefined {
@@ -157,17 +220,16 @@ function asId(value: unknown): string | undefined {
 }
 
 /** The name of an event, where the notification has one. */
-function eventOf(body: unknown): string | undefined {
-  const names = PLACES.flatMap((place) => EVENT_NAME_PATHS.map((path) => readPointer(body, place + path)));
+function eventOf(body: unknown, places: readonly Place[]): string | undefined {
+  const names = places.flatMap(({ pointer }) =>
+    EVENT_NAME_PATHS.map((path) => readPointer(body, pointer + path)),
+  );
   const name = names.find((value) => typeof value === 'string' && value.length <= MAX_EVENT_CHARACTERS);
   return typeof name === 'string' ? name.trim() : undefined;
 }
 
 /** Whether it is an event of Kore's, which tells nothing of a voicemail unless by its name. */
-function isEnd(body: unknown, event: string | undefined): boolean {
+function isEnd(event: string | undefined, places: readonly Place[]): boolean {
   if (event !== undefined && /voicemail/i.test(event)) return false;
-  return (
-    (event !== undefined && END_EVENT.test(event)) ||
-    PLACES.slice(1).some((place) => isObject(readPointer(body, place)))
-  );
+  return (event !== undefined && END_EVENT.test(event)) || places.some(({ isKoreEvent }) => isKoreEvent);
 }
