@@ -43,6 +43,8 @@ export interface Voicemail {
   readonly recordings: readonly KoreRecording[];
   /** Those that are listed and can't be had yet. */
   readonly withoutUrl: readonly RecordingWithoutUrl[];
+  /** How many entries of the lists were no recordings at all, such as `null` beside real ones. */
+  readonly ignoredEntries?: number;
   /** The transcription messages, in the order received. Empty while there are none. */
   readonly transcriptions: readonly KoreDocument[];
 }

@@ -71,6 +71,13 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   ): Promise<Voicemail> {
     const voicemail = await call(voicemailRequest(session), interpretVoicemail, callClass, signal);
     logForeignIds(session, voicemail.transcriptions);
+    const { ignoredEntries } = voicemail;
+    if (ignoredEntries !== undefined) {
+      log.info(
+        { session: session.sessionId, bot: session.botId, entries: ignoredEntries },
+        'the list of recordings has entries with nothing in them: they are ignored',
+      );
+    }
     return voicemail;
   }
 

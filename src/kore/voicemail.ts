@@ -74,7 +74,7 @@ export function interpretVoicemail(answer: KoreAnswer, now: number = Date.now())
 }
 
 /** The recordings of an answer, each once. */
-type Listed = Pick<Voicemail, 'recordings' | 'withoutUrl'>;
+type Listed = Pick<Voicemail, 'recordings' | 'withoutUrl' | 'ignoredEntries'>;
 
 const NOTHING_LISTED: Listed = { recordings: [], withoutUrl: [] };
 
@@ -114,8 +114,12 @@ function readRecordings(body: JsonObject): Listed {
   // By place and name, which are the same for one recording in two lists.
   const usable = new Map<string, number>();
   const withoutUrl = new Map<string, RecordingWithoutUrl & { readonly list: number }>();
-  for (const [list, value] of recordingLists(body).entries()) {
-    for (const [position, entry] of entriesOf(value).entries()) {
+  const lists = recordingLists(body).map(entriesOf);
+  // Where nothing else is listed, they may stand for recordings that are yet to come.
+  const ignores = lists.some((entries) => !entries.every(saysNothing)) ? saysNothing : () => false;
+  for (const [list, entries] of lists.entries()) {
+    for (const [position, entry] of entries.entries()) {
+      if (ignores(entry)) continue;
       // More than that are refused: no work is done for the rest.
       if (byUrl.size + withoutUrl.size > MAX_RECORDINGS) break;
       const { fileName: received, fileUrl } = readRecording(entry);
@@ -132,10 +136,17 @@ function readRecordings(body: JsonObject): Listed {
       }
     }
   }
+  const ignoredEntries = lists.flat().filter(ignores).length;
   return {
     recordings: [...byUrl.values()],
     withoutUrl: [...withoutUrl.values()].map(({ fileName, message }) => ({ fileName, message })),
+    ...(ignoredEntries > 0 && { ignoredEntries }),
   };
+}
+
+/** Whether an entry of a list can't stand for a recording, such as `null`. */
+function saysNothing(entry: unknown): boolean {
+  return typeof entry === 'string' ? entry.trim() === '' : !isObject(entry) || JSON.isRawJSON(entry);
 }
 
 /** What stands under each name of the list of recordings, the likeliest name first. */

@@ -98,8 +98,6 @@ describe('recordings', () => {
     ['with an empty URL', { fileName: 'b.wav', fileUrl: '' }, 'b.wav'],
     ['with a blank URL', { fileName: 'b.wav', fileUrl: ' ' }, 'b.wav'],
     ['with a URL that is no text', { fileName: 'b.wav', fileUrl: { href: URL_B } }, 'b.wav'],
-    ['that is null', null, ''],
-    ['that is a number', 7, ''],
     ['that is a name', 'b.wav', 'b.wav'],
     ['with a URL of 20,000 characters', { fileUrl: `https://x.kore.ai/${'y'.repeat(20_000)}` }, ''],
     ['with a host of 40,000 labels', { fileUrl: `https://${'a.'.repeat(40_000)}kore.ai/b.wav` }, ''],
@@ -111,6 +109,20 @@ describe('recordings', () => {
     // Alone it is not taken for a session without a voicemail.
     expect(interpretVoicemail(answer(200, { recording: [entry] }))).toMatchObject({ readiness: 'ready' });
   });
+
+  test.each([null, 7, true, '', ' ', []].map((entry) => [entry]))(
+    'beside %j are all there are, unless there is nothing but that',
+    (entry) => {
+      const voicemail = interpretVoicemail(answer(200, { status: 'success', recording: [entry, a, entry] }));
+      expect(voicemail).toMatchObject({ readiness: 'ready', recordings: [a], withoutUrl: [] });
+      expect(voicemail.ignoredEntries ?? 0).toBe(Array.isArray(entry) ? 0 : 2);
+      const elsewhere = { 'voicemail recording': [entry], recording: [a] };
+      expect(interpretVoicemail(answer(200, elsewhere))).toMatchObject({ recordings: [a], withoutUrl: [] });
+      if (Array.isArray(entry)) return;
+      const alone = interpretVoicemail(answer(200, { recording: [entry] }));
+      expect(alone).toMatchObject({ readiness: 'ready', recordings: [], withoutUrl: [{ fileName: '' }] });
+    },
+  );
 
   test('of one name stay two, and one that stands in two lists stays one', () => {
     const incomplete = { fileName: 'a.wav' };
