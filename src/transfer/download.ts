@@ -212,7 +212,8 @@ export function createDownload(options: DownloadOptions): Download {
     const belongs =
       rest.status === 206 &&
       rest.range?.from === from &&
-      provesSame(rest.validator, validator) &&
+      // Without a validator it may come from a server that does not know `If-Range`, and be the rest of another body.
+      rest.validator === validator &&
       rest.codings.join() === codings.join() &&
       total !== undefined &&
       (totalBytes === undefined || total === totalBytes);
@@ -325,14 +326,6 @@ function beginsAtFirstByte({ status, range }: MediaResponse): boolean {
 /** The length of the whole recording, where an answer to a request for all of it tells. */
 function wholeLength({ status, range, contentLength }: MediaResponse): number | undefined {
   return status === 206 ? range?.total : contentLength;
-}
-
-/**
- * Whether a rest that was asked for under a validator is one of the same body. A date need not be repeated, since
- * the server has checked it: https://www.rfc-editor.org/rfc/rfc9110#section-15.3.7
- */
-function provesSame(received: string | undefined, sent: string): boolean {
-  return received === sent || (received === undefined && !sent.startsWith('"'));
 }
 
 function refusal({ host, status }: MediaResponse, refreshes: number): VoicemailError {

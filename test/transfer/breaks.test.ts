@@ -136,7 +136,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await story.archived(recording)).toMatchObject({ urlRefreshes: 1, resumes: 1 });
     });
 
-    it('goes on when the rest does not repeat the date that it was asked for under', async () => {
+    it('begins anew when the rest does not repeat the date that it was asked for under', async () => {
       const whole = wavOf(300_000);
       const dated = serve(whole, { lastModified: LAST_MODIFIED, ranges: true, breaks: [100_000] });
       story.server.handle((request, reply) => {
@@ -147,7 +147,21 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           'content-range': `bytes ${request.rangeFrom}-${whole.length - 1}/${whole.length}`,
         })(request, reply);
       });
-      expect(await story.archived(whole)).toMatchObject({ resumes: 1 });
+      expect(await story.archived(whole)).toMatchObject({ resumes: 0 });
+    });
+
+    it('never puts halves of two recordings together, and ends, where rests have no validator', async () => {
+      story.server.handle((request, reply) => {
+        const recording = wavOf(300_000);
+        const from = request.rangeFrom;
+        if (from === undefined)
+          return serve(recording, { etag: ETAG, ranges: true, breaks: [100_000] })(request, reply);
+        return respond(206, recording.subarray(from), {
+          'content-range': `bytes ${from}-${recording.length - 1}/${recording.length}`,
+        })(request, reply);
+      });
+      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      expect(story.server.requests.length).toBeLessThan(30);
     });
 
     it('begins anew when the rest does not repeat the ETag', async () => {
