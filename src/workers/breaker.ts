@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
+import { type ErrorCode, isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { BreakerView } from '../domain/views.ts';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
@@ -31,17 +31,25 @@ export interface BreakerOptions {
 
 /** Milliseconds. */
 export interface BreakerTimes {
+  /** How long the first probe may take before the dependency counts as away. */
+  readonly confirmMs: number;
   /** The first pause between two probes; pauses double each time. */
   readonly firstPauseMs: number;
-  /** The longest pause, and how long a probe may take before the next one is begun beside it. */
+  /**
+   * The longest pause of an outage of minutes, and how long a probe may take before the next one is begun beside it.
+   * Pauses of longer outages grow on, slowly.
+   */
   readonly longestPauseMs: number;
   /** After a probe has found that the dependency works, it is not suspected again for so long. */
   readonly trustMs: number;
 }
 
-const TIMES: BreakerTimes = { firstPauseMs: 1_000, longestPauseMs: 5_000, trustMs: 1_000 };
-/** Probes that are not answered are left to their own time limits, so many of them at once. */
+const TIMES: BreakerTimes = { confirmMs: 5_000, firstPauseMs: 1_000, longestPauseMs: 2_000, trustMs: 1_000 };
+/** Probes that are not answered are left to their own time limits, so many of them at once: then the oldest is ended. */
 const MAX_PENDING_PROBES = 8;
+/** The end of an outage is found within this share of how long it lasted. */
+const PAUSE_SHARE = 0.01;
+const MAX_PAUSE_MS = 10_000;
 /** How long a stop waits for probes that were told to end. */
 const STOP_WAIT_MS = 2_000;
 
@@ -100,7 +108,7 @@ export class Breaker {
       dependency,
       state: 'open',
       since: new Date(this.#openedAt).toISOString(),
-      ...(this.#reason && { code: this.#reason.code, reason: this.#reason.message }),
+      ...(this.#reason && { ...codeOf(this.#reason), reason: this.#reason.message }),
     };
   }
 
@@ -139,7 +147,7 @@ export class Breaker {
     const confirming = Promise.withResolvers<void>();
     this.#confirming = confirming.promise;
     try {
-      if (suspect !== undefined && (await probes.try(this.#times.longestPauseMs, suspect))) {
+      if (suspect !== undefined && (await probes.try(this.#times.confirmMs, suspect))) {
         this.#trustedUntil = performance.now() + this.#times.trustMs;
         this.#options.onCleared?.();
         return;
@@ -149,7 +157,7 @@ export class Breaker {
       let pauseMs = this.#times.firstPauseMs;
       do {
         await probes.pause(withJitter(pauseMs));
-        pauseMs = Math.min(pauseMs * 2, this.#times.longestPauseMs);
+        pauseMs = Math.min(pauseMs * 2, this.#longestPause());
       } while (!(await probes.try(this.#times.longestPauseMs)) && !ending.signal.aborted);
       if (!this.#stopping.signal.aborted) this.#close();
     } finally {
@@ -162,13 +170,19 @@ export class Breaker {
     }
   }
 
+  /** Probes of an outage of hours, or of what only looks like one, are not to cost more than they are worth. */
+  #longestPause(): number {
+    const lastedMs = Date.now() - (this.#openedAt ?? Date.now());
+    return Math.max(this.#times.longestPauseMs, Math.min(lastedMs * PAUSE_SHARE, MAX_PAUSE_MS));
+  }
+
   #open(error: VoicemailError): void {
     if (this.#stopping.signal.aborted) return;
     const { dependency, log, onOpen } = this.#options;
     this.#openedAt = Date.now();
     this.#reason = error;
     this.#closing = Promise.withResolvers<void>();
-    const about = { dependency, code: error.code, err: error };
+    const about = { dependency, ...codeOf(error), err: error };
     if (error.retryable && error.code !== 'ARCHIVE_DENIED') {
       log.warn(about, 'a dependency is away: nothing that needs it is begun until it works again');
     } else {
@@ -191,12 +205,17 @@ export class Breaker {
   }
 }
 
+/** Faults of the queue's server have no code, and are none of this program. */
+function codeOf({ code }: VoicemailError): { readonly code?: ErrorCode } {
+  return code === 'INTERNAL' ? {} : { code };
+}
+
 /** Probes of one outage. One that hangs does not keep the next one waiting, and the first that succeeds ends them all. */
 class Probes {
   readonly #probe: BreakerOptions['probe'];
   readonly #signal: AbortSignal;
   readonly #works = Promise.withResolvers<void>();
-  readonly #pending = new Set<Promise<void>>();
+  readonly #pending = new Map<Promise<void>, AbortController>();
   #isWorking = false;
   /** What the last one that failed failed of. */
   lastError: unknown;
@@ -209,9 +228,13 @@ class Probes {
 
   /** Begins one and waits for it, but no longer than that. @returns whether it, or one before it, has succeeded. */
   async try(milliseconds: number, suspect?: string): Promise<boolean> {
-    if (!this.#signal.aborted && this.#pending.size < MAX_PENDING_PROBES) {
-      const run = this.#run(suspect).finally(() => this.#pending.delete(run));
-      this.#pending.add(run);
+    if (!this.#signal.aborted) {
+      if (this.#pending.size >= MAX_PENDING_PROBES) this.#pending.values().next().value?.abort();
+      const ending = new AbortController();
+      const run = this.#run(AbortSignal.any([this.#signal, ending.signal]), suspect).finally(() =>
+        this.#pending.delete(run),
+      );
+      this.#pending.set(run, ending);
       await withinTime(Promise.race([run, this.#works.promise]), milliseconds);
     }
     return this.#isWorking;
@@ -225,10 +248,10 @@ class Probes {
     waiting.abort();
   }
 
-  async #run(suspect?: string): Promise<void> {
+  async #run(signal: AbortSignal, suspect: string | undefined): Promise<void> {
     try {
-      await this.#probe(this.#signal, suspect);
-      if (this.#signal.aborted) return;
+      await this.#probe(signal, suspect);
+      if (signal.aborted) return;
       this.#isWorking = true;
       this.#works.resolve();
     } catch (error) {
@@ -238,6 +261,6 @@ class Probes {
 
   /** Resolves when none is under way. */
   async ended(): Promise<void> {
-    await Promise.all(this.#pending);
+    await Promise.all(this.#pending.keys());
   }
 }

@@ -48,6 +48,10 @@ const SENDS = 3;
 const RESEND_PAUSE_MS = 500;
 /** Kore is asked about one of so many sessions that are next, so that a few bad ones do not pass for an outage. */
 const PROBE_CHOICE = 20;
+/** Each probe of Kore's is a call of the limit (`KORE_RATE_LIMIT`) that all workers share (milliseconds). */
+const KORE_LONGEST_PAUSE_MS = 3_000;
+/** So many sessions are remembered that failed again after their media host was found working. */
+const MAX_FAILED_AGAIN = 10_000;
 
 /**
  * Those a worker depends on, each with its breaker: Kore, the bucket, the queue, and each media host. While Kore or the
@@ -68,7 +72,11 @@ export class Dependencies {
   constructor(options: DependenciesOptions) {
     this.#options = options;
     const { log, queue, times } = options;
-    const breaker = (dependency: 'kore' | 'bucket', probe: BreakerOptions['probe']) =>
+    const breaker = (
+      dependency: 'kore' | 'bucket',
+      probe: BreakerOptions['probe'],
+      ownTimes: Partial<BreakerTimes> = {},
+    ) =>
       new Breaker({
         dependency,
         probe,
@@ -76,9 +84,11 @@ export class Dependencies {
         onClose: () => this.#release(dependency),
         onCleared: () => this.#waiting[dependency].clear(),
         log,
-        ...(times && { times }),
+        times: { ...ownTimes, ...times },
       });
-    this.#kore = breaker('kore', (signal, suspect) => this.#probeKore(signal, suspect));
+    this.#kore = breaker('kore', (signal, suspect) => this.#probeKore(signal, suspect), {
+      longestPauseMs: KORE_LONGEST_PAUSE_MS,
+    });
     this.#bucket = breaker('bucket', (signal) => this.#probeBucket(signal));
     this.#queue = new Breaker({
       dependency: 'queue',
@@ -217,13 +227,14 @@ export class Dependencies {
 
   #release(dependency: 'kore' | 'bucket'): void {
     for (const consumer of this.#options.consumers()) consumer.release(dependency);
-    this.#goOn(this.#waiting[dependency]);
+    const waiting = this.#waiting[dependency];
+    const sessions = [...waiting.values()];
+    waiting.clear();
+    this.#goOn(sessions);
   }
 
   /** Makes those due that wait for nothing any longer. */
-  #goOn(waiting: Map<string, SessionRef>): void {
-    const sessions = [...waiting.values()];
-    waiting.clear();
+  #goOn(sessions: readonly SessionRef[]): void {
     this.#noted(this.#options.queue.makeDue(sessions));
   }
 
@@ -233,30 +244,36 @@ export class Dependencies {
     );
   }
 
-  /** Any answer about any session proves that Kore works, unless it is one that an outage gives. */
+  /**
+   * Any answer about any session proves that Kore works, unless it is one that an outage gives. What is wrong with the
+   * answer about a session that is alone is rather a fault of that one.
+   */
   async #probeKore(signal: AbortSignal, suspect: string | undefined): Promise<void> {
     const session = await this.#sessionToAskFor(suspect);
-    if (!session) {
-      // With nobody else to ask about, the suspect waits by itself.
-      if (suspect !== undefined) return;
-      throw new VoicemailError('KORE_UNAVAILABLE', 'there is no session to ask Kore for');
-    }
+    if (!session) throw new VoicemailError('KORE_UNAVAILABLE', 'there is no session to ask Kore for');
     try {
       await this.#options.parts.fetchVoicemail(session, 'live', signal);
     } catch (error) {
       const isAnswer =
         isVoicemailError(error) &&
         !(error instanceof CallLimitReached) &&
-        FAILURE_RULES[error.code].dependency !== 'kore';
+        (FAILURE_RULES[error.code].dependency !== 'kore' ||
+          (error.code === 'KORE_BAD_RESPONSE' && jobId(session) === suspect));
       if (!isAnswer) throw error;
     }
   }
 
-  /** One that Kore is known to answer for, where there is one; else any of those that are next or wait. */
+  /**
+   * One that Kore is known to answer for, where there is one; else any of those that are next, or of those that wait.
+   * The suspect only where it is alone: then nobody else waits in vain if it is not Kore that is at fault.
+   */
   async #sessionToAskFor(suspect: string | undefined): Promise<SessionRef | undefined> {
     if (this.#known && jobId(this.#known) !== suspect) return this.#known;
     const next = await this.#options.queue.next(PROBE_CHOICE);
-    const choice = [...next, ...this.#waiting.kore.values()].filter((ref) => jobId(ref) !== suspect);
+    const waiting = this.#waiting.kore;
+    const untried = next.filter((ref) => !waiting.has(jobId(ref)));
+    const others = [...waiting.values()].filter((ref) => jobId(ref) !== suspect);
+    const choice = [untried, others, next, [...waiting.values()]].find(({ length }) => length > 0) ?? [];
     return choice[Math.floor(Math.random() * choice.length)];
   }
 
@@ -275,10 +292,12 @@ export class Dependencies {
     host.enter(session);
     try {
       const transferred = await transfer();
-      host.succeeded();
+      host.succeeded(session);
       return transferred;
     } catch (error) {
-      if (isVoicemailError(error, 'DOWNLOAD_FAILED')) host.failed(session, error);
+      if (isVoicemailError(error) && FAILURE_RULES[error.code].dependency === 'media') {
+        host.failed(session, error);
+      }
       throw error;
     }
   }
@@ -291,7 +310,7 @@ export class Dependencies {
       makeDue: async (sessions) => {
         await queue.makeDue(sessions);
       },
-      goOn: (waiting) => this.#goOn(waiting),
+      goOn: (sessions) => this.#goOn(sessions),
       log,
       times,
     });
@@ -315,7 +334,7 @@ export class Dependencies {
 
 interface MediaHostOptions {
   readonly makeDue: (sessions: readonly SessionRef[]) => Promise<void>;
-  readonly goOn: (waiting: Map<string, SessionRef>) => void;
+  readonly goOn: (sessions: readonly SessionRef[]) => void;
   readonly log: Logger;
   readonly times?: Partial<BreakerTimes> | undefined;
 }
@@ -323,29 +342,28 @@ interface MediaHostOptions {
 /** A media host, with the sessions that wait for it. The probe is a session of these, whose recording is let through. */
 class MediaHost {
   readonly breaker: Breaker;
+  readonly #options: MediaHostOptions;
   readonly #name: string;
-  readonly #waiting = new Map<string, SessionRef>();
+  /** Those that found it away, and had no try of their own. */
+  readonly #refused = new Map<string, SessionRef>();
+  /** Those that failed there, the longest ago first. */
+  readonly #failed = new Map<string, SessionRef>();
+  /** Those that went on once already when it worked again: if that did not help, their own pauses count. */
+  readonly #failedAgain = new Set<string>();
   /** Whoever comes first is the probe. */
   #admitted = false;
   /** What the probe under way waits for; without one, nobody does. */
   #outcome: PromiseWithResolvers<void> | undefined;
 
-  constructor(name: string, { makeDue, goOn, log, times }: MediaHostOptions) {
+  constructor(name: string, options: MediaHostOptions) {
     this.#name = name;
+    this.#options = options;
+    const { log, times } = options;
     this.breaker = new Breaker({
       dependency: `media:${name}`,
       failuresToOpen: MEDIA_FAILURES_TO_OPEN,
-      probe: async (signal) => {
-        const outcome = Promise.withResolvers<void>();
-        const { promise } = outcome;
-        this.#outcome = outcome;
-        // Nobody may be waiting for it any more when it comes.
-        promise.catch(() => undefined);
-        this.#admitted = true;
-        await makeDue([...this.#waiting.values()].slice(0, 1));
-        await unlessAborted(promise, signal);
-      },
-      onClose: () => goOn(this.#waiting),
+      probe: (signal) => this.#probe(signal),
+      onClose: () => this.#goOn(),
       log,
       ...(times && { times }),
     });
@@ -358,23 +376,58 @@ class MediaHost {
       this.#admitted = false;
       return;
     }
-    this.#waiting.set(jobId(session), session);
+    const id = jobId(session);
+    if (!this.#failed.has(id)) this.#refused.set(id, session);
     throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is away`, { host: this.#name });
   }
 
-  succeeded(): void {
+  succeeded(session: SessionRef): void {
+    this.#forget(session);
+    this.#failedAgain.delete(jobId(session));
     this.#outcome?.resolve();
     this.breaker.succeeded();
     // Those that failed did so for reasons of their own.
-    if (!this.breaker.isOpen) this.#waiting.clear();
+    if (!this.breaker.isOpen) this.#failed.clear();
   }
 
   failed(session: SessionRef, error: VoicemailError): void {
     // At the end of the line, so that another one is the next probe.
-    this.#waiting.delete(jobId(session));
-    this.#waiting.set(jobId(session), session);
+    this.#forget(session);
+    this.#failed.set(jobId(session), session);
     this.#outcome?.reject(error);
     this.breaker.suspect(jobId(session), error);
+  }
+
+  /** Lets one session through. One that has not failed yet goes first: others may fail for reasons of their own. */
+  async #probe(signal: AbortSignal): Promise<void> {
+    const outcome = Promise.withResolvers<void>();
+    const { promise } = outcome;
+    this.#outcome = outcome;
+    // Nobody may be waiting for it any more when it comes.
+    promise.catch(() => undefined);
+    this.#admitted = true;
+    const [session] = [...this.#refused.values(), ...this.#failed.values()];
+    if (session) {
+      // It may have ended otherwise meanwhile: then the next one is the next probe.
+      this.#forget(session);
+      this.#failed.set(jobId(session), session);
+      await this.#options.makeDue([session]);
+    }
+    await unlessAborted(promise, signal);
+  }
+
+  #goOn(): void {
+    const again = [...this.#failed].filter(([id]) => !this.#failedAgain.has(id));
+    this.#options.goOn([...this.#refused.values(), ...again.map(([, session]) => session)]);
+    if (this.#failedAgain.size > MAX_FAILED_AGAIN) this.#failedAgain.clear();
+    for (const [id] of again) this.#failedAgain.add(id);
+    this.#refused.clear();
+    this.#failed.clear();
+  }
+
+  #forget(session: SessionRef): void {
+    this.#refused.delete(jobId(session));
+    this.#failed.delete(jobId(session));
   }
 }
 

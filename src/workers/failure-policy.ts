@@ -58,7 +58,8 @@ export const FAILURE_RULES: Readonly<Record<ErrorCode, FailureRule>> = {
   RECORDING_HOST_NOT_ALLOWED: { ...NOT_YET, mayBeFinal: true },
   RECORDING_TRUNCATED: NOT_YET,
   RECORDING_EMPTY: NOT_YET,
-  RECORDING_NOT_AUDIO: NOT_YET,
+  // A page for every recording is how a host under maintenance looks.
+  RECORDING_NOT_AUDIO: { ...NOT_YET, dependency: 'media' },
   RECORDING_TOO_LARGE: NEVER,
   DOWNLOAD_FAILED: { ...OUTAGE, dependency: 'media' },
   ARCHIVE_DENIED: { waits: 'forever', firstPause: 'retryDelayMs', dependency: 'bucket' },

@@ -3,7 +3,8 @@ import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { BreakerView, TranscriptState, TransferProgress } from '../domain/views.ts';
-import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
+import { type Backend, type QueueTelemetry, QueueUnavailableError } from '../jobs/backends/backend.ts';
+import { asQueueError } from '../jobs/backends/connection-errors.ts';
 import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jobs/consumer.ts';
 import { LockLostError } from '../jobs/job-lock.ts';
 import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
@@ -217,17 +218,30 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     }
     return decision;
   };
+  const attempt = async (about: Work, handle: Handle, job: TakenJob, signal: AbortSignal) => {
+    const settleDoubt = settlesDoubt({ progress: job.progress, now: Date.now() }, work);
+    try {
+      refusedBots.check(job.data.botId);
+      return await dependencies.run(job, signal, (parts, inner) =>
+        handle(job, { ...deps, ...parts }, inner, settleDoubt),
+      );
+    } catch (thrown) {
+      if (isQueueAway(thrown)) throw thrown;
+      return onFailure(about, job, { thrown, settledDoubt: settleDoubt }, signal);
+    }
+  };
   const guarded =
     (about: Work, handle: Handle) =>
     async (job: TakenJob, signal: AbortSignal): Promise<JobDecision> => {
-      const settleDoubt = settlesDoubt({ progress: job.progress, now: Date.now() }, work);
       try {
-        refusedBots.check(job.data.botId);
-        return await dependencies.run(job, signal, (parts, inner) =>
-          handle(job, { ...deps, ...parts }, inner, settleDoubt),
-        );
-      } catch (thrown) {
-        return onFailure(about, job, { thrown, settledDoubt: settleDoubt }, signal);
+        return await attempt(about, handle, job, signal);
+      } catch (error) {
+        if (!isQueueAway(error)) throw error;
+        // Neither the session's fault nor this program's: it is taken again once the queue has heard of this.
+        dependencies.queueFailed(error);
+        const { sessionId: session, botId: bot } = job.data;
+        log.info({ session, bot, err: error }, 'session waits: the queue could not be reached for it');
+        return { kind: 'wait', until: Date.now() + withJitter(work.retryDelayMs) };
       }
     };
   const consumer = (about: Work, name: string, concurrency: number, handle: Handle) =>
@@ -483,6 +497,10 @@ class RefusedBots {
     }
     this.#refusedUntil.delete(botId);
   }
+}
+
+function isQueueAway(thrown: unknown): thrown is Error {
+  return !(thrown instanceof VoicemailError) && asQueueError(thrown) instanceof QueueUnavailableError;
 }
 
 function report(

@@ -4,7 +4,7 @@ import { createLogger } from '../../src/util/log.ts';
 import { Breaker, type BreakerOptions } from '../../src/workers/breaker.ts';
 
 const AWAY = new VoicemailError('KORE_UNAVAILABLE', 'Kore answered 503');
-const TIMES = { firstPauseMs: 5, longestPauseMs: 20, trustMs: 0 };
+const TIMES = { confirmMs: 20, firstPauseMs: 5, longestPauseMs: 20, trustMs: 0 };
 
 let running: Breaker[] = [];
 afterEach(async () => {
