@@ -7,6 +7,7 @@ it('three workers lose nothing and store nothing twice while everything around t
     queue: 'redis',
     sessions: 25,
     faultsMs: 8_000,
+    mayBeSilent: false,
     // Longer than locks of killed workers and pauses last, on a busy machine as well.
     settleMs: 240_000,
   });

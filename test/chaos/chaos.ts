@@ -14,6 +14,8 @@ export interface ChaosOptions {
   readonly faultsMs: number;
   /** How long everything may take to settle afterwards (milliseconds). */
   readonly settleMs: number;
+  /** Some sessions have no transcript: each run waits until that is given up. */
+  readonly mayBeSilent: boolean;
 }
 
 /** What it came to. */
@@ -24,6 +26,8 @@ export interface ChaosResult {
   readonly settledMs: number;
   /** What is wrong with the outcome; empty when nothing is. */
   readonly faults: readonly string[];
+  /** All that the workers logged. */
+  readonly logs: string;
 }
 
 /**
@@ -42,7 +46,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     const began = performance.now();
     const unsettled = await waitUntilSettled(world, began + options.settleMs);
     const settledMs = Math.round(performance.now() - began);
-    return { caused: counted(caused), settledMs, faults: [...unsettled, ...(await checkWorld(world))] };
+    const faults = [...unsettled, ...(await checkWorld(world))];
+    const logs = world.workers.map((worker) => worker.logs).join('\n');
+    return { caused: counted(caused), settledMs, faults, logs };
   } finally {
     await world.close();
   }

@@ -1,5 +1,6 @@
 /** `npm run chaos -- --seed N`: one chaos run; the same seed makes the same sessions and the same faults. */
 
+import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { runChaos } from './chaos.ts';
 
@@ -9,6 +10,8 @@ const { values } = parseArgs({
     queue: { type: 'string', default: 'redis' },
     sessions: { type: 'string', default: '150' },
     seconds: { type: 'string', default: '30' },
+    /** Gets what the workers logged. */
+    logs: { type: 'string' },
   },
 });
 if (values.queue !== 'redis' && values.queue !== 'postgres')
@@ -19,8 +22,10 @@ const result = await runChaos({
   queue: values.queue,
   sessions: Number(values.sessions),
   faultsMs: 1_000 * Number(values.seconds),
-  settleMs: 180_000,
+  settleMs: 240_000,
+  mayBeSilent: true,
 });
+if (values.logs !== undefined) await writeFile(values.logs, result.logs);
 console.log(
   `seed ${values.seed} on ${values.queue}: ${values.sessions} sessions, settled ${result.settledMs} ms after the last fault`,
 );

@@ -82,7 +82,12 @@ export class ChaosWorker {
 /** Builds it. Everything random comes from `random`, so that a seed gives the same world. */
 export async function openWorld(
   random: Random,
-  options: { readonly queue: ChaosQueue; readonly sessions: number; readonly workers: number },
+  options: {
+    readonly queue: ChaosQueue;
+    readonly sessions: number;
+    readonly workers: number;
+    readonly mayBeSilent: boolean;
+  },
 ): Promise<World> {
   const queue = await openQueue(options.queue);
   const bucket = await openTestBucket();
@@ -91,7 +96,7 @@ export async function openWorld(
   const sandbox = await startSandbox({ mediaHost: 'localhost', urlLifetimeSeconds: 20 });
   const truths = new Map<string, Truth>();
   for (let index = 0; index < options.sessions; index += 1) {
-    const truth = addSession(sandbox, random);
+    const truth = addSession(sandbox, random, options.mayBeSilent);
     truths.set(truth.sessionId, truth);
   }
   const queueName = `chaos-${randomUUID()}`;
@@ -114,7 +119,8 @@ export async function openWorld(
     POLL_DELAY: '200ms',
     RETRY_DELAY: '100ms',
     SETTLE_WAIT: '1s',
-    TRANSCRIPT_WAIT: '25s',
+    // Longer than a killed worker's lock lasts, and a look after that: a transcript given up for that is no loss.
+    TRANSCRIPT_WAIT: '60s',
     UNAUTHORIZED_PAUSE: '500ms',
     DOWNLOAD_IDLE_TIMEOUT: '2s',
     SHUTDOWN_GRACE: '5s',
@@ -163,7 +169,7 @@ async function openQueue(kind: ChaosQueue): Promise<QueueServer> {
 }
 
 /** Adds a session with up to three recordings and faults of its own. */
-function addSession(sandbox: Sandbox, random: Random): Truth {
+function addSession(sandbox: Sandbox, random: Random, mayBeSilent: boolean): Truth {
   const recordings: RecordingSpec[] = [];
   const hashes: string[] = [];
   for (let left = 1 + random.below(3); left > 0; left -= 1) {
@@ -176,7 +182,7 @@ function addSession(sandbox: Sandbox, random: Random): Truth {
       ...recordingFaults(random),
     });
   }
-  const texts = random.chance(0.7) ? [`chaos-transcript-${random.below(1_000_000)}`] : [];
+  const texts = !mayBeSilent || random.chance(0.7) ? [`chaos-transcript-${random.below(1_000_000)}`] : [];
   const spec: SessionSpec = {
     recordings,
     ...sessionFaults(random),
