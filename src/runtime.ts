@@ -14,6 +14,8 @@ import type { NotificationCounts } from './jobs/notification-queue.ts';
 import { openQueues } from './jobs/open-queues.ts';
 import type { SessionQueue } from './jobs/session-queue.ts';
 import { createKoreClient } from './kore/client.ts';
+import { callsListing } from './kore/listings/calls.ts';
+import { createVoicemailFlags } from './kore/listings/voicemail-flags.ts';
 import { createNotifier } from './notifications/notices.ts';
 import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { RequestTracer, TracedParts, WorkObservers } from './observability/tracing/tracing.ts';
@@ -175,6 +177,15 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
           ...(observers && { observe: observers.transfer }),
         }),
       };
+      const flags =
+        kore.accountId === undefined
+          ? undefined
+          : createVoicemailFlags({
+              listing: callsListing(kore.accountId),
+              listPage: (listing, query, signal) => client.listPage(listing, query, signal),
+              now: Date.now,
+              log,
+            });
       const sessionWorker = startSessionWorker({
         backend,
         queue,
@@ -183,6 +194,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
         rateLimit: kore.rateLimit,
         work: config.work,
         ...(tracing ? tracing.traceParts(parts) : parts),
+        hasVoicemail: flags && ((session, signal) => flags.of(session, signal)),
         now: () => new Date(),
         log,
         telemetry: tracing?.queue,

@@ -1,5 +1,7 @@
+import type { CallMetadata, createCallFilter } from '../domain/call.ts';
 import { VoicemailError } from '../domain/errors.ts';
-import type { SessionRef } from '../domain/session.ts';
+import type { EnqueueRequest } from '../domain/requests.ts';
+import { creationTime, type SessionRef } from '../domain/session.ts';
 import {
   type ListedSession,
   type ListingLimits,
@@ -87,6 +89,36 @@ export async function listWindow(
 function better(session: ListedSession, known: ReadonlyMap<string, ListedSession>): ListedSession {
   const before = known.get(session.sessionId);
   return before?.hasVoicemail === true ? before : session;
+}
+
+/** A listed session that the archive does not have. */
+export interface MissingSession extends SessionRef {
+  /** Whether it is known to have a voicemail. */
+  readonly isCertain: boolean;
+  /** What the listing says of the call. */
+  readonly call?: CallMetadata | undefined;
+}
+
+/**
+ * The request that queues a missing session behind live ones, with all that its row told, so that Kore is not asked for
+ * it again.
+ */
+export function backfillRequest(
+  { botId, sessionId, isCertain, call }: MissingSession,
+  keepCall: ReturnType<typeof createCallFilter>,
+): EnqueueRequest {
+  const kept = keepCall(call);
+  const startedAt = Date.parse(call?.startedAt ?? '');
+  const isStartNews = creationTime(sessionId) === undefined && !Number.isNaN(startedAt);
+  return {
+    botId,
+    sessionId,
+    priority: 'backfill',
+    missing: true,
+    ...(!isCertain && { maybe: true }),
+    ...(isStartNews && { beganAt: startedAt }),
+    ...(kept && { call: kept }),
+  };
 }
 
 /** What looking sessions up needs of the archive. */

@@ -1,23 +1,14 @@
 import type { BackfillCounts, BackfillProgress } from '../domain/backfills.ts';
-import type { CallMetadata } from '../domain/call.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { ListedSession, ListingLimits } from '../kore/listings/listing.ts';
 import { manifestKey } from '../storage/layout.ts';
-import { type ListPage, listWindow, MIN_WINDOW_MS, type Window } from './list.ts';
+import { type ListPage, listWindow, MIN_WINDOW_MS, type MissingSession, type Window } from './list.ts';
 
 /** What to look through: a bot's sessions of a stretch of time. */
 export interface BackfillTask extends Window {
   readonly botId: string;
   /** Only find out what is missing. */
   readonly dryRun: boolean;
-}
-
-/** A session that the archive does not have. */
-export interface MissingSession extends SessionRef {
-  /** Whether it is known to have a voicemail. */
-  readonly isCertain: boolean;
-  /** What the listing says of the call. */
-  readonly call?: CallMetadata;
 }
 
 /** What became of a batch of sessions. */

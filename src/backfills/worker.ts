@@ -23,7 +23,7 @@ import type { Listing } from '../kore/listings/listing.ts';
 import { sessionsListing } from '../kore/listings/sessions.ts';
 import type { Logger } from '../util/log.ts';
 import { decideOutcome } from '../workers/failure-policy.ts';
-import { type ArchiveLookup, findArchived, type ListPage } from './list.ts';
+import { type ArchiveLookup, backfillRequest, findArchived, type ListPage } from './list.ts';
 import { type BackfillDeps, type Queued, runBackfill } from './run.ts';
 
 /** What a worker on backfills works with. */
@@ -263,17 +263,7 @@ async function work(
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
     async enqueue(missing) {
       const results = await deps.sessions.enqueue(
-        missing.map(({ sessionId, isCertain, call }) => {
-          const kept = deps.keepCall(call);
-          return {
-            botId,
-            sessionId,
-            priority: 'backfill' as const,
-            missing: true,
-            ...(!isCertain && { maybe: true }),
-            ...(kept && { call: kept }),
-          };
-        }),
+        missing.map((session) => backfillRequest(session, deps.keepCall)),
       );
       await note(results.filter(({ outcome }) => outcome !== 'already-archived'));
       return tally(results);

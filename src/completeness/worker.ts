@@ -1,3 +1,4 @@
+import { backfillRequest } from '../backfills/list.ts';
 import { type CompletenessWorker, listingOf, patiently } from '../backfills/worker.ts';
 import type { CompletenessConfig, KoreConfig } from '../config/config.ts';
 import type { createCallFilter } from '../domain/call.ts';
@@ -96,16 +97,7 @@ async function enqueue(
 ): Promise<number> {
   let queued = 0;
   for (let at = 0; at < open.length; at += BATCH_SIZE) {
-    const requests = open.slice(at, at + BATCH_SIZE).map(({ isCertain, call, ...session }) => {
-      const kept = keepCall(call);
-      return {
-        ...session,
-        priority: 'backfill' as const,
-        missing: true,
-        ...(!isCertain && { maybe: true }),
-        ...(kept && { call: kept }),
-      };
-    });
+    const requests = open.slice(at, at + BATCH_SIZE).map((session) => backfillRequest(session, keepCall));
     const results = await queue.enqueue(requests);
     queued += results.filter(({ outcome }) => outcome === 'queued' || outcome === 'requeued').length;
   }

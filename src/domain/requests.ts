@@ -18,6 +18,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly maybe?: boolean;
   /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
   readonly missing?: boolean;
+  /** When the session began (unix milliseconds), where a listing told it and the id does not. */
+  readonly beganAt?: number;
   /** What is known of the call; it is in the queue until the session is archived. */
   readonly call?: CallMetadata;
 }

@@ -21,3 +21,10 @@ export function creationTime(sessionId: string): Date | undefined {
     ? new Date(Number.parseInt(sessionId.slice(0, 8), 16) * 1000)
     : undefined;
 }
+
+/**
+ * When a session began (unix milliseconds), by its id or by what was told of it; `undefined` where nobody knows.
+ */
+export function beganAt(session: SessionRef & { readonly beganAt?: number }): number | undefined {
+  return creationTime(session.sessionId)?.getTime() ?? session.beganAt;
+}

@@ -25,6 +25,8 @@ export interface SessionJobData extends SessionRef {
   readonly maybe?: boolean;
   /** What `maybe` was called before: jobs of that time may still be in the queue. */
   readonly candidate?: boolean;
+  /** When the session began (unix ms), where its id does not tell. */
+  readonly beganAt?: number;
   /** Personal data: goes into the manifest, and from here once that is written. */
   readonly call?: CallMetadata;
 }
@@ -246,6 +248,7 @@ export function dataOf(request: EnqueueRequest): SessionJobData {
     ...(request.force && { force: true, forcedAt: Date.now() }),
     ...(request.priority === 'backfill' && { backfill: true }),
     ...(request.maybe && { maybe: true }),
+    ...(request.beganAt !== undefined && { beganAt: request.beganAt }),
     ...(request.call && { call: request.call }),
   };
 }

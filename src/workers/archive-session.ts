@@ -1,6 +1,6 @@
 import type { CallMetadata } from '../domain/call.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
-import { creationTime, type SessionRef } from '../domain/session.ts';
+import { beganAt, type SessionRef } from '../domain/session.ts';
 import type { SessionResult, TransferProgress } from '../domain/views.ts';
 import type { CallClass, Voicemail } from '../domain/voicemail.ts';
 import {
@@ -32,6 +32,8 @@ export interface SessionTask extends SessionRef {
   readonly isMaybe?: boolean;
   /** Archive recordings that the container says are cut, as `suspect`: waiting for whole ones is over. */
   readonly settleDoubt?: boolean;
+  /** When it began (unix milliseconds), where its id does not tell. */
+  readonly beganAt?: number;
   /** What is known of the call, for the manifest. */
   readonly call?: CallMetadata;
 }
@@ -43,6 +45,16 @@ export interface ArchiveDeps {
     callClass: CallClass,
     signal: AbortSignal,
   ) => Promise<Voicemail>;
+  /**
+   * Whether a session has a voicemail, by what tells it of many sessions with one call; `undefined` where only asking for
+   * the voicemail tells. Asked only of those that may have none. Left out where there is nobody to ask.
+   */
+  readonly hasVoicemail?:
+    | ((
+        session: SessionRef & { readonly beganAt: number },
+        signal: AbortSignal,
+      ) => Promise<boolean | undefined>)
+    | undefined;
   readonly store: ArchiveStore;
   readonly transfer: Transfer;
   readonly now: () => Date;
@@ -259,15 +271,14 @@ function mostRelevant(failed: readonly FailedRecording[]): VoicemailError {
 
 /** The metadata of a session whose recordings can be had now. */
 async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSignal): Promise<Voicemail> {
+  await unlessListedWithout(task, deps, signal);
   const voicemail = await deps.fetchVoicemail(task, task.callClass, signal);
   switch (voicemail.readiness) {
     case 'ready':
       return voicemail;
     case 'later':
       if (task.isMaybe && /^success$/i.test(voicemail.status.trim()) && isLongOver(task, deps.now())) {
-        throw new VoicemailError('RECORDING_UNAVAILABLE', 'the session has no voicemail', {
-          retryable: false,
-        });
+        throw noVoicemail('the session has no voicemail');
       }
       throw new VoicemailError(
         'RECORDING_NOT_READY',
@@ -283,15 +294,33 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
   }
 }
 
+/**
+ * Asks what tells of many sessions at once before one that may have no voicemail is asked for by itself: most have none.
+ * @throws VoicemailError where that says that it has none, or none so far.
+ */
+async function unlessListedWithout(task: SessionTask, deps: ArchiveDeps, signal: AbortSignal): Promise<void> {
+  const startedAt = beganAt(task);
+  if (!task.isMaybe || startedAt === undefined || !deps.hasVoicemail) return;
+  const { botId, sessionId } = task;
+  const isThere = await deps.hasVoicemail({ botId, sessionId, beganAt: startedAt }, signal);
+  if (isThere !== false) return;
+  if (isLongOver(task, deps.now())) throw noVoicemail('the session has no voicemail, as call details tell');
+  throw new VoicemailError('RECORDING_NOT_READY', 'call details tell of no voicemail so far');
+}
+
+function noVoicemail(message: string): VoicemailError {
+  return new VoicemailError('RECORDING_UNAVAILABLE', message, { retryable: false });
+}
+
 /** Kore has recordings within 10 minutes of a call's end, and a call that goes on has another status. */
 const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
 
 /**
  * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, as far as
- * its id tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail dozens of
+ * its id or a listing tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail dozens of
  * calls; one whose recording comes later still is found by a later backfill.
  */
-function isLongOver(session: SessionRef, now: Date): boolean {
-  const beganAt = creationTime(session.sessionId)?.getTime();
-  return beganAt !== undefined && now.getTime() - beganAt > EMPTY_FOR_GOOD_MS;
+function isLongOver(session: SessionRef & { readonly beganAt?: number }, now: Date): boolean {
+  const startedAt = beganAt(session);
+  return startedAt !== undefined && now.getTime() - startedAt > EMPTY_FOR_GOOD_MS;
 }

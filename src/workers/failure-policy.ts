@@ -99,6 +99,8 @@ export interface Outcome {
 /** Messages lie in the queue and show on terminals and dashboards. */
 const MAX_MESSAGE_CHARACTERS = 1_000;
 
+/** Most sessions that may have no voicemail have none: their pauses grow fourfold each time, as calls to Kore are few. */
+const MAYBE_DOUBLINGS = 2;
 /** Growing pauses stop growing here. */
 const MAX_PAUSE_MS = 60 * 60 * 1000;
 /** A pause is this much shorter or longer than planned, so that what failed together does not return together. */
@@ -149,7 +151,8 @@ export function decideOutcome(
   const deadline = deadlineOf(attempt, error.code, polls, limits);
   const mayStillSettle = error.code === 'RECORDING_TRUNCATED' && attempt.settledDoubt === false;
   if (attempt.now >= deadline && !mayStillSettle) return failed(attempt, error);
-  const pause = withJitter(growingPause(limits[rule.firstPause], polls.count), random);
+  const step = attempt.maybe ? MAYBE_DOUBLINGS * polls.count : polls.count;
+  const pause = withJitter(growingPause(limits[rule.firstPause], step), random);
   const until = attempt.now + Math.max(pause, error.retryAfterMs ?? 0);
   // The last look is at the deadline itself; one that is to settle a doubt may come after it.
   const ends = [deadline, ...(mayStillSettle ? [settleAt(polls.since, limits)] : [])];
@@ -254,9 +257,9 @@ export function maxAttempts({
   return attempts;
 }
 
-/** The pause doubles each time, up to an hour. `step` counts from 0. */
-export function growingPause(firstMs: number, step: number): number {
-  return Math.min(firstMs * 2 ** Math.min(step, 40), MAX_PAUSE_MS);
+/** The pause doubles each time, up to an hour unless `longestMs` says otherwise. `step` counts from 0. */
+export function growingPause(firstMs: number, step: number, longestMs: number = MAX_PAUSE_MS): number {
+  return Math.min(firstMs * 2 ** Math.min(step, 40), longestMs);
 }
 
 /** A pause made somewhat shorter or longer at random. */

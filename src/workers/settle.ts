@@ -1,12 +1,13 @@
 /** Looking at archived sessions again, for what comes late: recordings, messages, and transcripts awaited. */
 
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
-import { creationTime, type SessionRef } from '../domain/session.ts';
+import { beganAt, type SessionRef } from '../domain/session.ts';
 import type { SessionResult, TranscriptState } from '../domain/views.ts';
 import type { Voicemail } from '../domain/voicemail.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
 import type { ArchiveDeps } from './archive-session.ts';
+import { transcriptDeadline } from './look-times.ts';
 import { isInDoubt, recheckRecordings } from './recheck-recordings.ts';
 import { rewriteManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, type SavedRecordings, saveRecordings } from './save-recordings.ts';
@@ -46,6 +47,8 @@ export interface SettleLook {
 
 /** A session as its manifest tells. */
 export interface ArchivedAt extends SessionRef {
+  /** When it began (unix milliseconds), where its id does not tell. */
+  readonly beganAt?: number;
   readonly archivedAt: Date;
   readonly transcript: TranscriptState;
   /** More of one of its recordings may still be had. */
@@ -134,8 +137,8 @@ export async function settleSession(
       mode: 'add',
       now: deps.now(),
       // Asked of the manifest that is written over: a session that was archived anew has its own time.
-      isTranscriptGivenUp: ({ archivedAt }) =>
-        Date.parse(archivedAt) + waits.transcriptWaitMs <= deps.now().getTime(),
+      isTranscriptGivenUp: (current) =>
+        transcriptGivenUpAt(session, current, waits).getTime() <= deps.now().getTime(),
     },
     store,
     signal,
@@ -177,7 +180,7 @@ function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): S
   const archivedAt = new Date(manifest.archivedAt);
   const doubt = manifest.recordings.some(isInDoubt);
   const settleAt = settleTime({ ...session, archivedAt, isInDoubt: doubt }, waits.settleWaitMs);
-  const transcriptUntil = new Date(archivedAt.getTime() + waits.transcriptWaitMs);
+  const transcriptUntil = transcriptGivenUpAt(session, manifest, waits);
   const isPending = manifest.transcript.state === 'pending';
   const last = isPending
     ? Math.max(transcriptUntil.getTime(), settleAt?.getTime() ?? 0)
@@ -185,16 +188,21 @@ function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): S
   return { settleAt, transcriptUntil, last: new Date(last ?? 0) };
 }
 
+function transcriptGivenUpAt(
+  session: SessionRef,
+  { archivedAt }: Pick<Manifest, 'archivedAt'>,
+  { transcriptWaitMs }: SettleWaits,
+): Date {
+  return new Date(transcriptDeadline(beganAt(session), Date.parse(archivedAt), transcriptWaitMs));
+}
+
 /**
  * A session that began longer ago than the wait when it was archived needs no look: nothing comes that late. What was
  * cut may still be had whole, whenever it began.
  */
-function settleTime(
-  { sessionId, archivedAt, isInDoubt: hasDoubt }: Omit<ArchivedAt, 'botId' | 'transcript'>,
-  settleWaitMs: number,
-): Date | undefined {
-  const beganAt = creationTime(sessionId)?.getTime() ?? Number.POSITIVE_INFINITY;
-  const isOld = archivedAt.getTime() - beganAt > settleWaitMs;
+function settleTime(session: Omit<ArchivedAt, 'transcript'>, settleWaitMs: number): Date | undefined {
+  const { archivedAt, isInDoubt: hasDoubt } = session;
+  const isOld = archivedAt.getTime() - (beganAt(session) ?? Number.POSITIVE_INFINITY) > settleWaitMs;
   if (settleWaitMs === 0 || (isOld && !hasDoubt)) return undefined;
   return new Date(archivedAt.getTime() + settleWaitMs);
 }

@@ -1,7 +1,7 @@
 import type { Rate, WorkConfig } from '../config/config.ts';
 import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
-import { creationTime, type SessionRef } from '../domain/session.ts';
+import { beganAt, type SessionRef } from '../domain/session.ts';
 import type { BreakerView, TranscriptState, TransferProgress } from '../domain/views.ts';
 import { type Backend, type QueueTelemetry, QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { asQueueError } from '../jobs/backends/connection-errors.ts';
@@ -22,14 +22,12 @@ import {
   decideOutcome,
   FAILURE_RULES,
   type FailedAttempt,
-  growingPause,
-  nextPoll,
   type Outcome,
   settlesDoubt,
-  withJitter,
 } from './failure-policy.ts';
 import { startHeartbeat } from './heartbeat.ts';
 import type { WorkerActivity } from './liveness.ts';
+import { nextLook } from './look-times.ts';
 import { OutageTeller } from './outage-teller.ts';
 import { isInDoubt } from './recheck-recordings.ts';
 import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
@@ -107,7 +105,8 @@ export interface WorkerObserver {
 }
 
 /** What a worker works with. */
-export interface WorkerDeps extends Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer' | 'now'> {
+export interface WorkerDeps
+  extends Pick<ArchiveDeps, 'fetchVoicemail' | 'hasVoicemail' | 'store' | 'transfer' | 'now'> {
   readonly backend: Backend;
   readonly queue: SessionQueue;
   /** `QUEUE_NAME` */
@@ -183,7 +182,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       progress,
       now: Date.now(),
       settledDoubt: failure.settledDoubt,
-      ...(isMaybe(data) && { maybe: { beganAt: creationTime(data.sessionId)?.getTime() } }),
+      ...(isMaybe(data) && { maybe: { beganAt: beganAt(data) } }),
     };
     const decided = decideOutcome(attempt, work);
     const outcome =
@@ -401,11 +400,14 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
   await noteLook(job, look, deps);
   if (look.isSettled) return { kind: 'done', result: null };
   const now = deps.now().getTime();
-  const next = nextTranscriptPoll({ progress, now }, pollDelayMs);
-  const latest = look.nextLookAt?.getTime() ?? Number.POSITIVE_INFINITY;
-  const until = look.isAwaiting || !look.nextLookAt ? Math.min(next.until, latest) : latest;
+  const dueAt = look.nextLookAt?.getTime();
+  const next = nextLook(progress.polls?.RECORDING_NOT_READY, now, {
+    pollDelayMs,
+    ...(dueAt !== undefined && { dueAt }),
+  });
+  const until = look.isAwaiting ? next.at : (dueAt ?? next.at);
   await job.saveProgress({
-    polls: next.polls,
+    polls: { RECORDING_NOT_READY: next.polls },
     nextAttemptAt: new Date(until).toISOString(),
   });
   return { kind: 'wait', until };
@@ -455,23 +457,16 @@ function keepLooking(
   const { verdict, error } = outcome;
   const goesOn = verdict.kind === 'retry' || (verdict.kind === 'fail' && error.code !== 'ARCHIVE_CONFLICT');
   if (!goesOn) return outcome;
-  const { until, polls } = nextTranscriptPoll(attempt, pollDelayMs);
+  const { at, polls } = nextLook(attempt.progress.polls?.RECORDING_NOT_READY, attempt.now, { pollDelayMs });
   return {
     error,
-    verdict: { kind: 'wait', until },
+    verdict: { kind: 'wait', until: at },
     progress: {
       ...outcome.progress,
-      polls: { ...outcome.progress.polls, ...polls },
-      nextAttemptAt: new Date(until).toISOString(),
+      polls: { ...outcome.progress.polls, RECORDING_NOT_READY: polls },
+      nextAttemptAt: new Date(at).toISOString(),
     },
   };
-}
-
-/** When to look for a transcript again, with pauses that grow each time. */
-function nextTranscriptPoll(attempt: Pick<FailedAttempt, 'progress' | 'now'>, pollDelayMs: number) {
-  const polls = nextPoll(attempt, 'RECORDING_NOT_READY');
-  const until = attempt.now + withJitter(growingPause(pollDelayMs, polls.count));
-  return { until, polls: { RECORDING_NOT_READY: polls } };
 }
 
 /** Bots whose sessions Kore refused a moment ago, so that it is not asked again for each of the others. */

@@ -1,0 +1,61 @@
+import { describe, expect, it } from 'vitest';
+import type { Polls } from '../../src/jobs/session-job.ts';
+import { LOOK_RULES, nextLook, transcriptDeadline } from '../../src/workers/look-times.ts';
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const ARCHIVED_AT = Date.UTC(2026, 2, 1, 12);
+const even = () => 0.5;
+
+/** The ages (in seconds) at which a transcript that never comes is looked for, from the first look on. */
+function looks(until: number, dueAt: number | undefined): number[] {
+  const ages: number[] = [];
+  let polls: Polls | undefined;
+  for (let at = ARCHIVED_AT + 30 * SECOND; ages.length < 100; ) {
+    ages.push((at - ARCHIVED_AT) / SECOND);
+    if (at >= until) return ages;
+    const due = dueAt !== undefined && dueAt > at ? dueAt : until;
+    const next = nextLook(polls, at, { pollDelayMs: 30 * SECOND, dueAt: due }, even);
+    ({ at, polls } = next);
+  }
+  return ages;
+}
+
+describe('looks for a transcript that never comes', () => {
+  it('are nine in a day, with the settling look among them and the last one when it is given up', () => {
+    const ages = looks(ARCHIVED_AT + 24 * HOUR, ARCHIVED_AT + HOUR);
+    expect(ages.slice(0, 5)).toEqual([30, 150, 630, 2_550, 3_600]);
+    expect(ages.at(-1)).toBe(24 * 3_600);
+    expect(ages).toHaveLength(9);
+  });
+
+  it('are shared with one that is due soon after', () => {
+    const now = ARCHIVED_AT;
+    const look = (dueIn: number) =>
+      nextLook({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at - now;
+    const pause = 4 * MINUTE;
+    expect(look(pause * 1.2)).toBe(pause * 1.2);
+    expect(look(pause * 1.3)).toBe(pause);
+    expect(look(pause * 0.5)).toBe(pause * 0.5);
+    expect(look(-MINUTE)).toBe(0);
+  });
+});
+
+describe('a transcript is given up', () => {
+  const DAY = 24 * HOUR;
+  const deadline = (beganAgo: number | undefined, waitMs: number) =>
+    transcriptDeadline(beganAgo === undefined ? undefined : ARCHIVED_AT - beganAgo, ARCHIVED_AT, waitMs) -
+    ARCHIVED_AT;
+
+  it.each([
+    ['after TRANSCRIPT_WAIT, of a new session', MINUTE, DAY, DAY],
+    ['after TRANSCRIPT_WAIT, of one of which nobody knows when it began', undefined, DAY, DAY],
+    ['after TRANSCRIPT_WAIT, of one that was archived late', 23 * HOUR, DAY, DAY],
+    ['after some minutes, of one that began long ago', 30 * DAY, DAY, LOOK_RULES.oldTranscriptWaitMs],
+    ['after TRANSCRIPT_WAIT where that is shorter', 30 * DAY, MINUTE, MINUTE],
+    ['after TRANSCRIPT_WAIT, of one that began in the future', -HOUR, DAY, DAY],
+  ] as const)('%s', (_, beganAgo, waitMs, expected) => {
+    expect(deadline(beganAgo, waitMs)).toBe(expected);
+  });
+});
