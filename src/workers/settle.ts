@@ -63,13 +63,20 @@ export interface ArchivedAt extends SessionRef {
  */
 export function firstLookIn(
   session: ArchivedAt,
-  { settleWaitMs, pollDelayMs }: { readonly settleWaitMs: number; readonly pollDelayMs: number },
+  {
+    settleWaitMs,
+    pollDelayMs,
+    transcriptWaitMs,
+  }: Pick<SettleWaits, 'settleWaitMs' | 'transcriptWaitMs'> & { readonly pollDelayMs: number },
   now: Date,
 ): number | undefined {
   const settleAt = settleTime(session, settleWaitMs);
   const untilSettled = settleAt && settleAt.getTime() - now.getTime();
-  if (session.transcript === 'pending')
+  if (session.transcript === 'pending') {
+    // Who does not wait for transcripts has the settling look alone.
+    if (transcriptWaitMs === 0 && untilSettled !== undefined) return Math.max(untilSettled, 0);
     return Math.min(pollDelayMs, Math.max(untilSettled ?? pollDelayMs, 0));
+  }
   return untilSettled !== undefined && untilSettled > 0 ? untilSettled : undefined;
 }
 

@@ -24,6 +24,7 @@ import {
   type FailedAttempt,
   type Outcome,
   settlesDoubt,
+  withJitter,
 } from './failure-policy.ts';
 import { startHeartbeat } from './heartbeat.ts';
 import type { WorkerActivity } from './liveness.ts';

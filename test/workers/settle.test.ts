@@ -516,9 +516,15 @@ describe('the first look at an archived session', () => {
   ) =>
     firstLookIn(
       { botId: 'b', sessionId, archivedAt, transcript, isInDoubt },
-      { settleWaitMs, pollDelayMs: 30_000 },
+      { settleWaitMs, pollDelayMs: 30_000, transcriptWaitMs: 24 * HOUR_MS },
       now,
     );
+
+  it('is the settling look alone where TRANSCRIPT_WAIT is 0', () => {
+    const session = { botId: 'b', sessionId: idOf(at(0)), archivedAt, isInDoubt: false };
+    const waits = { settleWaitMs: HOUR_MS, pollDelayMs: 30_000, transcriptWaitMs: 0 };
+    expect(firstLookIn({ ...session, transcript: 'pending' }, waits, archivedAt)).toBe(HOUR_MS);
+  });
 
   it.each([
     ['is that for its transcript, while that is awaited', idOf(at(0)), 'pending', HOUR_MS, at(0), 30_000],
