@@ -22,6 +22,7 @@ import type { RequestTracer, TracedParts, WorkObservers } from './observability/
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
 import { type CustodyOperations, createCustodyOperations } from './operations/custody.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
+import { createDigestLook } from './signing/digest-look.ts';
 import { signingKey } from './signing/signatures.ts';
 import { signingStore } from './signing/signing-store.ts';
 import { writeDigests } from './signing/write-digests.ts';
@@ -50,6 +51,8 @@ export interface Runtime {
   readonly notifier: Notifier | undefined;
   /** Notes who did what, unless that is turned off (`AUDIT_LOG`). */
   readonly auditLog: AuditLog | undefined;
+  /** How many days should have a signed digest and have none; left out where nothing is signed. */
+  readonly digestsDue?: () => Promise<number>;
   /** How many notifications are on their way; `undefined` where there are none. */
   notificationCounts(): Promise<NotificationCounts | undefined>;
   /** Where the queue and the archive are, for people and logs. */
@@ -126,6 +129,7 @@ export async function openRuntime(config: Config, log: Logger, options: OpenOpti
     completeness: createCompletenessOperations(backfills, store, Date.now),
     notifier,
     auditLog,
+    ...(key && { digestsDue: createDigestLook(store, Date.now) }),
     notificationCounts: async () => notifications?.counts(),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,

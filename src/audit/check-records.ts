@@ -1,6 +1,7 @@
 /** Whether the signed records of one session are as they were signed, and as the digests say. */
 
 import type { SessionRef } from '../domain/session.ts';
+import type { Known } from '../signing/entry-spool.ts';
 import { judge, SLACK_MS } from '../signing/judge.ts';
 import { describeManifest, isTombstoneOf } from '../signing/records.ts';
 import { checkSignature, type PublicKeys, type SignatureCheck } from '../signing/signatures.ts';
@@ -9,7 +10,6 @@ import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { fullKeyOf, isUnreadable, readWithRetries } from './check-object.ts';
 import { listAll } from './check-session.ts';
 import type { DigestChain } from './digest-chain.ts';
-import type { Known } from './entry-spool.ts';
 import type { Facts, Finding, FindingKind } from './findings.ts';
 
 /** A session that is there, or that the digests know. */

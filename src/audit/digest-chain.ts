@@ -4,10 +4,12 @@ import { hash } from 'node:crypto';
 import {
   DIGESTS_DIRECTORY,
   type Digest,
+  type DigestEntry,
   digestKey,
   MAX_DIGEST_BYTES,
   parseDigest,
   readDigestKey,
+  readPart,
 } from '../signing/digest.ts';
 import { checkSignature, type PublicKeys } from '../signing/signatures.ts';
 import type { ArchiveStore } from '../storage/store.ts';
@@ -36,8 +38,8 @@ export interface DigestChain {
 export interface ChainDeps {
   readonly store: ArchiveStore;
   readonly keys: PublicKeys;
-  /** Gets each digest that can be trusted, in the order of their days. */
-  readonly onDigest: (digest: Digest) => Promise<void>;
+  /** Gets what the digests say that can be trusted, in the order of their days, part by part. */
+  readonly onEntries: (date: string, entries: readonly DigestEntry[]) => Promise<void>;
 }
 
 /**
@@ -49,12 +51,13 @@ export interface ChainDeps {
  * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
  */
 export async function readDigestChain(
-  { store, keys, onDigest }: ChainDeps,
+  { store, keys, onEntries }: ChainDeps,
   signal: AbortSignal,
 ): Promise<DigestChain> {
   const findings = new ChainFindings(store);
-  const dates = await listDigests(store, findings, signal);
+  const { dates, parts } = await listDigests(store, findings, signal);
   const gaps: Gap[] = [];
+  const untold = new Set<string>();
   let before: ReadDigest | undefined;
   let coversTo: number | undefined;
   let beginsAt: number | undefined;
@@ -63,12 +66,22 @@ export async function readDigestChain(
     if (read.digest) {
       const isLinked = checkLink(read.digest, before, dates, findings);
       const end = Date.parse(read.digest.coversTo);
-      if (!isLinked) gaps.push({ from: coversTo ?? 0, to: end });
-      await onDigest(read.digest);
+      await onEntries(date, read.digest.entries);
+      const isWhole = await readParts(read.digest, { store, findings, onEntries }, signal);
+      if (!isLinked || !isWhole) gaps.push({ from: coversTo ?? 0, to: end });
+      for (const { key } of read.digest.parts ?? []) parts.delete(key);
       coversTo = end;
       beginsAt ??= end;
+    } else {
+      // What it would say of its parts nobody knows.
+      untold.add(date);
     }
     before = read;
+  }
+  // Those behind the last digest may be of one that is being written.
+  const last = dates.at(-1) ?? '';
+  for (const [key, date] of parts) {
+    if (!untold.has(date) && date <= last) findings.add('orphaned', key, 'no digest names this part');
   }
   return { dates, coversTo, beginsAt, gaps, findings: findings.all };
 }
@@ -81,24 +94,53 @@ interface ReadDigest {
   readonly digest?: Digest;
 }
 
+interface Listed {
+  /** The days that have a digest, oldest first. */
+  readonly dates: string[];
+  /** The days of parts of digests, by their relative keys. */
+  readonly parts: Map<string, string>;
+}
+
 async function listDigests(
   store: ArchiveStore,
   findings: ChainFindings,
   signal: AbortSignal,
-): Promise<string[]> {
-  const dates: string[] = [];
+): Promise<Listed> {
+  const listed: Listed = { dates: [], parts: new Map() };
   for await (const object of store.list(DIGESTS_DIRECTORY, signal)) {
-    const date = readDigestKey(object.key);
-    if (date !== undefined) dates.push(date);
+    const place = readDigestKey(object.key);
+    if (place?.kind === 'digest') listed.dates.push(place.date);
+    else if (place) listed.parts.set(object.key, place.date);
     else if (!isFolderMark(object))
       findings.add('orphaned', object.key, 'it lies among the digests, and is none');
   }
-  return dates;
+  return listed;
+}
+
+/** @returns whether all parts are as the digest says. */
+async function readParts(
+  { date, parts = [] }: Digest,
+  { store, findings, onEntries }: Omit<ChainDeps, 'keys'> & { readonly findings: ChainFindings },
+  signal: AbortSignal,
+): Promise<boolean> {
+  let isWhole = true;
+  for (const part of parts) {
+    const read = await readWithRetries(store, () => readPart(part, store, signal), signal);
+    if (!isUnreadable(read) && read.kind === 'read') {
+      await onEntries(date, read.entries);
+      continue;
+    }
+    isWhole = false;
+    if (isUnreadable(read)) findings.add('unreadable', part.key, read.error.message);
+    else if (read.kind === 'missing') findings.add('missing', part.key, `the digest of ${date} names it`);
+    else findings.add('changed', part.key, `the digest of ${date} names it with SHA-256 ${part.sha256}`);
+  }
+  return isWhole;
 }
 
 async function readDigest(
   date: string,
-  { store, keys, findings }: Omit<ChainDeps, 'onDigest'> & { readonly findings: ChainFindings },
+  { store, keys, findings }: Omit<ChainDeps, 'onEntries'> & { readonly findings: ChainFindings },
   signal: AbortSignal,
 ): Promise<ReadDigest> {
   const key = digestKey(date);

@@ -4,6 +4,9 @@
  */
 
 import { digestKey } from '../signing/digest.ts';
+import { OVERDUE_MS } from '../signing/digest-look.ts';
+import { createEntrySpool, type EntrySpool, type Known } from '../signing/entry-spool.ts';
+import { openLineFiles } from '../signing/line-files.ts';
 import type { PublicKeys } from '../signing/signatures.ts';
 import { datePrefix, readSessionKey, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
@@ -11,7 +14,6 @@ import { fullKeyOf } from './check-object.ts';
 import { checkRecords, type RecordsOutcome, type SessionRecords } from './check-records.ts';
 import { listAll } from './check-session.ts';
 import { type DigestChain, readDigestChain } from './digest-chain.ts';
-import { type EntrySpool, type Known, openEntrySpool } from './entry-spool.ts';
 import type { Finding } from './findings.ts';
 import { isInScope, mayHold, planUnits, type Scope } from './scope.ts';
 import { inOrder } from './verify.ts';
@@ -37,12 +39,10 @@ export interface DigestSpan {
 }
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** The digest of a day is written right after midnight. So late it should be there whatever happened meanwhile. */
-const OVERDUE_MS = 6 * 60 * 60 * 1000;
 
 /**
- * Names every manifest and every digest that was changed, removed, forged or slipped in. Memory is bounded by the largest
- * digest and the largest date partition; nothing is written to the archive.
+ * Names every manifest and every digest that was changed, removed, forged or slipped in. Memory is bounded by a part of
+ * a digest and the largest date partition; nothing is written to the archive.
  *
  * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
  */
@@ -52,10 +52,10 @@ export async function verifySignatures(
   signal: AbortSignal,
 ): Promise<DigestSpan> {
   const startedAt = now().getTime();
-  const spool = await openEntrySpool();
+  const files = await openLineFiles();
   try {
-    const onDigest = (digest: Parameters<EntrySpool['add']>[0]) => spool.add(digest);
-    const chain = await readDigestChain({ store, keys, onDigest }, signal);
+    const spool = createEntrySpool(files);
+    const chain = await readDigestChain({ store, keys, onEntries: spool.add }, signal);
     for (const finding of chain.findings) await onFinding(finding);
     const work = (records: SessionRecords, either: AbortSignal) =>
       checkRecords(records, { store, keys, chain }, either);
@@ -73,7 +73,7 @@ export async function verifySignatures(
       ...(to !== undefined && { to }),
     };
   } finally {
-    await spool.remove();
+    await files.remove();
   }
 }
 

@@ -53,6 +53,7 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
       defaultBotId !== undefined && {
         completeness: createCompletenessLook(defaultBotId, kore?.retentionMs, runtime.completeness, Date.now),
       }),
+    digestsDue: runtime.digestsDue,
     version: VERSION,
     log,
   });

@@ -2,18 +2,24 @@ import { hash } from 'node:crypto';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
-import { type Change, findChanges } from './changes.ts';
 import {
   DIGESTS_DIRECTORY,
   type Digest,
   type DigestEntry,
+  type DigestPart,
   digestKey,
   MAX_DIGEST_BYTES,
+  PART_ENTRIES,
   parseDigest,
   readDigestKey,
+  readPart,
   sealDigest,
+  sealPart,
 } from './digest.ts';
-import { judge, SLACK_MS, type Verdict } from './judge.ts';
+import { type ChangeLine, type Changes, DueDays, readChanges, spoolChanges } from './digest-spool.ts';
+import { createEntrySpool, type EntrySpool, type Known, partitionOf } from './entry-spool.ts';
+import { judge, type Verdict } from './judge.ts';
+import { type LineFiles, openLineFiles } from './line-files.ts';
 import { describeManifest, isTombstoneOf } from './records.ts';
 import { checkSignature, publicKeys, type SigningKey } from './signatures.ts';
 
@@ -23,6 +29,8 @@ export interface DigestDeps {
   readonly key: SigningKey;
   readonly now: () => Date;
   readonly log: Logger;
+  /** A digest of more entries is written in parts of so many; default {@link PART_ENTRIES}. */
+  readonly partEntries?: number;
 }
 
 /** What a run came to. */
@@ -50,33 +58,81 @@ const CONCURRENCY = 16;
  * The first digest names everything that is archived.
  *
  * It reads the archive, not the queue, so it does not matter who wrote or erased what, and when this ran last. Of several
- * that run at once, one wins.
+ * that run at once, one wins. What there is to be said lies in temporary files meanwhile, so that memory holds a part of
+ * a digest and a date partition, however large the archive is.
  *
  * @throws VoicemailError `ARCHIVE_CONFLICT` when an earlier digest is no digest, or its signature does not fit; what the
  * store throws.
  */
-export async function writeDigests(
-  { store, key, now, log }: DigestDeps,
-  signal: AbortSignal,
-): Promise<DigestRun> {
+export async function writeDigests(deps: DigestDeps, signal: AbortSignal): Promise<DigestRun> {
+  const { store, key, now } = deps;
   const startedAt = now().getTime();
   const dates = await digestDates(store, signal);
-  const last = await readLast(dates, store, key, signal);
   const due = dueDates(dates.at(-1), startedAt);
+  const last = await readLast(dates, store, key, signal);
   if (due.length === 0) return { written: [], refused: 0 };
 
+  const files = await openLineFiles();
+  try {
+    const changes = await spoolChanges(last && Date.parse(last.digest.coversTo), store, files, signal);
+    const known = createEntrySpool(files, (partition) => changes.partitions.has(partition));
+    await spoolDigests(dates, changes.earliest, known, deps, signal);
+    const days = new DueDays(due, files);
+    const refused = await describeAll(changes, { ...deps, known, last, files, days }, signal);
+    const written = await writeDays(days, { ...deps, startedAt, last }, signal);
+    return { written, refused };
+  } finally {
+    await files.remove();
+  }
+}
+
+/** The days that have a digest, oldest first. */
+export async function digestDates(store: Pick<ArchiveStore, 'list'>, signal: AbortSignal): Promise<string[]> {
+  const dates: string[] = [];
+  for await (const { key } of store.list(DIGESTS_DIRECTORY, signal)) {
+    const place = readDigestKey(key);
+    if (place?.kind === 'digest') dates.push(place.date);
+  }
+  return dates;
+}
+
+/** The days behind `last` that are over; without a last one, yesterday. */
+export function dueDates(last: string | undefined, now: number): string[] {
+  const today = now - (now % DAY_MS);
+  const from = last === undefined ? today - DAY_MS : Date.parse(last) + DAY_MS;
+  const dates: string[] = [];
+  for (let at = from; at < today; at += DAY_MS) dates.push(new Date(at).toISOString().slice(0, 10));
+  return dates;
+}
+
+interface DescribeDeps extends DigestDeps {
+  readonly known: EntrySpool;
+  readonly last: ReadDigest | undefined;
+  readonly files: LineFiles;
+  readonly days: DueDays;
+}
+
+/** Looks at what changed, a few manifests at a time. @returns how many no digest takes in. */
+async function describeAll(
+  changes: Changes,
+  { store, key, log, known, last, files, days }: DescribeDeps,
+  signal: AbortSignal,
+): Promise<number> {
   const coversTo = last && Date.parse(last.digest.coversTo);
-  const changes: Change[] = [];
-  for await (const change of findChanges(coversTo && coversTo - SLACK_MS, store, signal))
-    changes.push(change);
-  const known = await foldDigests(changes, dates, { store, key }, signal);
-  const entries: DigestEntry[] = [];
   let refused = 0;
-  for (let at = 0; at < changes.length; at += CONCURRENCY) {
-    const batch = changes.slice(at, at + CONCURRENCY);
-    const looked = batch.map((change) =>
-      describe(change, known.get(change.key), coversTo, { store, key }, signal),
-    );
+  let partition: { readonly name: string | undefined; readonly known: Map<string, Known> } | undefined;
+  // Changes are in the order of their keys, so each partition is read once.
+  for await (const batch of readChanges(changes, files, CONCURRENCY)) {
+    const looked: Promise<Described>[] = [];
+    for (const change of batch) {
+      const name = partitionOf(change.key);
+      if (!partition || partition.name !== name) {
+        partition = { name, known: name === undefined ? new Map() : await known.read(name) };
+      }
+      const { entry } = partition.known.get(change.key) ?? {};
+      looked.push(describe(change, entry, coversTo, { store, key }, signal));
+    }
+    const entries: DigestEntry[] = [];
     for (const outcome of await Promise.all(looked)) {
       if (outcome === undefined) continue;
       if ('entry' in outcome) entries.push(outcome.entry);
@@ -88,53 +144,88 @@ export async function writeDigests(
         );
       }
     }
+    await days.add(entries);
   }
+  return refused;
+}
 
+interface WriteDeps extends DigestDeps {
+  readonly startedAt: number;
+  readonly last: ReadDigest | undefined;
+}
+
+async function writeDays(days: DueDays, deps: WriteDeps, signal: AbortSignal): Promise<WrittenDigest[]> {
+  const { store, key, log, startedAt, last } = deps;
   const written: WrittenDigest[] = [];
   let previous: Digest['previous'] = last ? { date: last.digest.date, sha256: last.sha256 } : null;
-  for (const date of due) {
-    const end = date === due.at(-1) ? startedAt : Date.parse(date) + DAY_MS;
-    // What waited for a day that had no digest goes into that day's.
-    const isOfThisDay = ({ at }: DigestEntry) => Date.parse(at) < end || date === due.at(-1);
-    const own = entries.filter(isOfThisDay);
-    entries.splice(0, entries.length, ...entries.filter((entry) => !isOfThisDay(entry)));
+  for (const date of days.dates) {
+    const end = date === days.dates.at(-1) ? startedAt : Date.parse(date) + DAY_MS;
     const facts = {
       date,
       createdAt: new Date(startedAt).toISOString(),
       coversTo: new Date(end).toISOString(),
       previous,
-      entries: own,
+      ...(await entriesOf(date, days, deps, signal)),
     };
     const bytes = sealDigest(facts, key);
-    if (!(await wrote(digestKey(date), bytes, store, signal))) {
+    const isOurs = await wrote(digestKey(date), bytes, store, signal);
+    await clearParts(date, isOurs ? facts.parts : undefined, deps, signal);
+    if (!isOurs) {
       log.info({ date }, 'another process has written this digest');
       break;
     }
     const sha256 = hash('sha256', bytes);
     previous = { date, sha256 };
-    written.push({ date, key: store.fullKey(digestKey(date)), sha256, entries: own.length });
-    log.info({ date, sha256, entries: own.length }, 'digest written');
+    const entries = days.count(date);
+    written.push({ date, key: store.fullKey(digestKey(date)), sha256, entries });
+    log.info({ date, sha256, entries }, 'digest written');
   }
-  return { written, refused };
+  return written;
 }
 
-/** The days that have a digest, oldest first. */
-export async function digestDates(store: ArchiveStore, signal: AbortSignal): Promise<string[]> {
-  const dates: string[] = [];
-  for await (const { key } of store.list(DIGESTS_DIRECTORY, signal)) {
-    const date = readDigestKey(key);
-    if (date !== undefined) dates.push(date);
+/** What a digest says: its entries, or the parts that hold them, which are written before it. */
+async function entriesOf(
+  date: string,
+  days: DueDays,
+  { store, partEntries = PART_ENTRIES }: DigestDeps,
+  signal: AbortSignal,
+): Promise<Pick<Digest, 'entries' | 'parts'>> {
+  const parts: DigestPart[] = [];
+  for await (const entries of days.entries(date, partEntries)) {
+    if (days.count(date) <= partEntries) return { entries };
+    const { part, bytes } = sealPart(date, entries);
+    await store.write(part.key, bytes, { contentType: 'application/x-ndjson' }, 'replace', signal);
+    parts.push(part);
   }
-  return dates;
+  return { entries: [], ...(parts.length > 0 && { parts }) };
 }
 
-/** The days behind `last` that are over; without a last one, yesterday. */
-function dueDates(last: string | undefined, now: number): string[] {
-  const today = now - (now % DAY_MS);
-  const from = last === undefined ? today - DAY_MS : Date.parse(last) + DAY_MS;
-  const dates: string[] = [];
-  for (let at = from; at < today; at += DAY_MS) dates.push(new Date(at).toISOString().slice(0, 10));
-  return dates;
+/**
+ * Takes away parts that no digest names: those of a run that was interrupted, or that another one was faster than.
+ * @param named by the digest that was written; `undefined` where another process wrote it.
+ */
+async function clearParts(
+  date: string,
+  named: readonly DigestPart[] | undefined,
+  { store, log }: DigestDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const left: string[] = [];
+  for await (const { key } of store.list(digestKey(date).replace(/[^/]*$/, ''), signal)) {
+    if (readDigestKey(key)?.kind === 'part') left.push(key);
+  }
+  if (left.length === 0) return;
+  const theirs = named ? undefined : await store.read(digestKey(date), signal, MAX_DIGEST_BYTES);
+  const parts = named ?? (theirs && parseDigest(theirs)?.parts) ?? [];
+  const keys = new Set(parts.map(({ key }) => key));
+  for (const key of left.filter((one) => !keys.has(one))) {
+    try {
+      await store.versions.hide(key, signal);
+    } catch (error) {
+      if (!isVoicemailError(error)) throw error;
+      log.warn({ key: store.fullKey(key), err: error }, 'a part that no digest names could not be deleted');
+    }
+  }
 }
 
 interface ReadDigest {
@@ -162,37 +253,38 @@ async function readDigest(date: string, { store, key }: Access, signal: AbortSig
   const digest = bytes && parseDigest(bytes);
   const check = bytes && checkSignature(bytes, publicKeys([key.publicKey]));
   if (!bytes || digest?.date !== date || (check?.kind !== 'valid' && check?.kind !== 'unknown-key')) {
-    throw new VoicemailError('ARCHIVE_CONFLICT', `${store.fullKey(at)} is not as it was written`, {
-      retryable: false,
-      hint: 'run verify with --public-key, find out who changed it, and restore it or move it away',
-    });
+    throw notAsWritten(store.fullKey(at));
   }
   return { digest, sha256: hash('sha256', bytes) };
+}
+
+function notAsWritten(key: string): VoicemailError {
+  return new VoicemailError('ARCHIVE_CONFLICT', `${key} is not as it was written`, {
+    retryable: false,
+    hint: 'run verify with --public-key, find out who changed it, and restore it or move it away',
+  });
 }
 
 /** A session is archived after it began; ids and clocks may be that far apart. */
 const EARLIEST_MS = 2 * DAY_MS;
 
-/** What the digests say last of the manifests that changed. Only those are read that may name them. */
-async function foldDigests(
-  changes: readonly Change[],
+/** What the digests say of the manifests that changed. Only those are read that may name them. */
+async function spoolDigests(
   dates: readonly string[],
+  earliest: number,
+  known: EntrySpool,
   access: Access,
   signal: AbortSignal,
-): Promise<ReadonlyMap<string, DigestEntry>> {
-  const isWanted = new Set(changes.map(({ key }) => key));
-  const earliest = changes.reduce((least, { key }) => Math.min(least, begin(key)), Date.now()) - EARLIEST_MS;
-  const known = new Map<string, DigestEntry>();
-  for (const date of dates.filter((one) => Date.parse(one) >= earliest)) {
+): Promise<void> {
+  for (const date of dates.filter((one) => Date.parse(one) >= earliest - EARLIEST_MS)) {
     const { digest } = await readDigest(date, access, signal);
-    for (const entry of digest.entries) if (isWanted.has(entry.key)) known.set(entry.key, entry);
+    await known.add(date, digest.entries);
+    for (const part of digest.parts ?? []) {
+      const read = await readPart(part, access.store, signal);
+      if (read.kind !== 'read') throw notAsWritten(access.store.fullKey(part.key));
+      await known.add(date, read.entries);
+    }
   }
-  return known;
-}
-
-/** The day on which a session began; for one that does not tell, the beginning of time. */
-function begin(key: string): number {
-  return Date.parse(/\/date=([^/]+)\//.exec(key)?.[1] ?? '') || 0;
 }
 
 type Described =
@@ -202,23 +294,21 @@ type Described =
 
 /** What a digest is to say of a change; `undefined` for nothing. */
 async function describe(
-  { key: at, object, isErased }: Change,
+  { key: at, objectKey, modifiedAt: written, isErased }: ChangeLine,
   known: DigestEntry | undefined,
   coversTo: number | undefined,
   { store, key }: Access,
   signal: AbortSignal,
 ): Promise<Described> {
-  const bytes = await store.read(object.key, signal);
+  const bytes = await store.read(objectKey, signal);
   // It was taken away or erased since it was listed: that is for the next digest.
   if (!bytes) return undefined;
   const check = checkSignature(bytes, publicKeys([key.publicKey]));
   // Who verifies has the keys of earlier times, and checks them.
   const isSigned = check.kind === 'valid' || check.kind === 'unknown-key';
-  const written = object.modifiedAt.toISOString();
   if (isErased) {
     if (!known || known.event === 'erased') return undefined;
-    if (!isSigned || !isTombstoneOf(bytes, at))
-      return { key: store.fullKey(object.key), verdict: 'unsigned' };
+    if (!isSigned || !isTombstoneOf(bytes, at)) return { key: store.fullKey(objectKey), verdict: 'unsigned' };
     const { key: _, event: __, sha256, at: ___, ...rest } = known;
     const entry = { event: 'erased' as const, key: at, ...rest };
     return { entry: { ...entry, sha256: hash('sha256', bytes), previousSha256: sha256, at: written } };

@@ -27,6 +27,7 @@ const ALERTS = [
   'VoicemailArchiverAbsent',
   'VoicemailMissing',
   'VoicemailAtRisk',
+  'VoicemailDigestLate',
 ];
 
 const DataSource = z.strictObject({

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
+import { createDigestLook } from '../../src/signing/digest-look.ts';
 import { publicKeys } from '../../src/signing/signatures.ts';
 import { signingStore } from '../../src/signing/signing-store.ts';
 import { writeDigests } from '../../src/signing/write-digests.ts';
@@ -172,6 +173,91 @@ describe('daily digests', () => {
         `forged ${archive.plain.fullKey(manifestKey(two))}`,
       ].sort(),
     );
+  });
+
+  describe('of many entries', () => {
+    const partsOf = async (date: string) => (await digestOf(date)).parts ?? [];
+    const partKeys = async () => {
+      const keys: string[] = [];
+      for await (const { key } of archive.plain.list('digests/', never)) {
+        if (key.endsWith('.jsonl')) keys.push(key);
+      }
+      return keys;
+    };
+
+    it('are written in parts, which they name by their hashes; later ones go on from them', async () => {
+      const sessions: SessionRef[] = [];
+      for (let count = 0; count < 7; count += 1) sessions.push(await archive.archive(june(1)));
+      expect(await archive.digest(june(2, 0, 15), 3)).toMatchObject({
+        written: [{ entries: 7 }],
+        refused: 0,
+      });
+
+      const digest = await digestOf('2026-06-01');
+      expect(digest.entries).toEqual([]);
+      expect(digest.parts?.map(({ entries }) => entries)).toEqual([3, 3, 1]);
+      const lines: string[] = [];
+      for (const { key, sha256: named } of digest.parts ?? []) {
+        const bytes = await archive.read(key);
+        expect([sha256(bytes), key]).toEqual([named, `digests/date=2026-06-01/part-${named}.jsonl`]);
+        lines.push(...bytes.toString().trimEnd().split('\n'));
+      }
+      const keys = lines.map((line) => JSON.parse(line).key);
+      expect(keys).toEqual(sessions.map(manifestKey).sort());
+      expect(await findings(june(2))).toEqual([]);
+
+      await archive.revise(sessions[4] as SessionRef, june(2));
+      expect(await archive.digest(june(3, 0, 15), 3)).toMatchObject({ written: [{ entries: 1 }] });
+      expect((await digestOf('2026-06-02')).entries).toMatchObject([{ event: 'replaced', revision: 2 }]);
+      expect(await findings(june(3))).toEqual([]);
+    });
+
+    it('have parts that verify names when they are changed, removed or slipped in', async () => {
+      for (let count = 0; count < 4; count += 1) await archive.archive(june(1));
+      await archive.digest(june(2, 0, 15), 2);
+      const [one, two] = await partsOf('2026-06-01');
+      if (!one || !two) throw new Error('it has two parts');
+      const [first, second] = [await archive.read(one.key), await archive.read(two.key)];
+      await archive.put(one.key, Buffer.from(first.toString().replace('"added"', '"erased"')));
+      await archive.remove(two.key);
+      const slipped = `digests/date=2026-06-01/part-${'0'.repeat(64)}.jsonl`;
+      await archive.put(slipped, first);
+      const full = (key: string) => archive.plain.fullKey(key);
+      expect(await findings(june(2))).toEqual(
+        [`changed ${full(one.key)}`, `missing ${full(two.key)}`, `orphaned ${full(slipped)}`].sort(),
+      );
+      await archive.put(one.key, first);
+      await archive.put(two.key, second);
+      await archive.remove(slipped);
+      expect(await findings(june(2))).toEqual([]);
+    });
+
+    it('leave no parts of a run that was interrupted, or that another one was faster than', async () => {
+      for (let count = 0; count < 4; count += 1) await archive.archive(june(1));
+      await archive.digest(june(2, 0, 15), 2);
+      // As if it had been killed before it could write the digest, and more came since.
+      await archive.remove(digestKey('2026-06-01'));
+      for (let count = 0; count < 3; count += 1) await archive.archive(june(1));
+      await archive.digest(june(2, 0, 30), 2);
+      expect((await partKeys()).sort()).toEqual((await partsOf('2026-06-01')).map(({ key }) => key).sort());
+
+      for (let count = 0; count < 4; count += 1) await archive.archive(june(2));
+      await Promise.all([archive.digest(june(3, 0, 15), 2), archive.digest(june(3, 0, 15), 3)]);
+      const named = [...(await partsOf('2026-06-01')), ...(await partsOf('2026-06-02'))];
+      expect((await partKeys()).sort()).toEqual(named.map(({ key }) => key).sort());
+      expect(await findings(june(3))).toEqual([]);
+    });
+  });
+
+  it('are counted when they are late: six hours after a day', async () => {
+    await archive.archive(june(1));
+    const late = (now: Date) => createDigestLook(archive.plain, () => now.getTime())();
+    expect(await late(june(2, 12))).toBe(1);
+    await archive.digest(june(2, 0, 15));
+    expect(await late(june(2, 12))).toBe(0);
+    expect(await late(june(3, 5, 59))).toBe(0);
+    expect(await late(june(3, 6))).toBe(1);
+    expect(await late(june(5, 6))).toBe(3);
   });
 
   it('do not go on from a digest that was changed', async () => {

@@ -22,6 +22,7 @@ export function testMetrics(options: Partial<MetricsOptions> = {}): { metrics: M
     stats: async () => STATS,
     breakers: () => [{ dependency: 'kore', state: 'open' }],
     completeness: async () => ({ days: [{ date: '2026-05-03', missing: 2, atRisk: 1 }] }),
+    digestsDue: async () => 1,
     version: '1.2.3',
     log,
     ...options,

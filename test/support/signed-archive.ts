@@ -1,18 +1,16 @@
 /** A signed archive in a directory, with a history of some days: times of files are as if it had been written then. */
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
-import { rm, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
-import { type SigningKey, signingKey } from '../../src/signing/signatures.ts';
-import { signingStore } from '../../src/signing/signing-store.ts';
+import { type SigningKey, signDocument, signingKey } from '../../src/signing/signatures.ts';
 import { type DigestRun, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, type Manifest, nextRevision, serialize } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
-import { put } from './archived-sessions.ts';
 import { silent } from './queues.ts';
 import { sha256 } from './storage-bodies.ts';
 
@@ -43,7 +41,7 @@ export class SignedArchive {
   async archive(at: Date, session = this.newSession(at)): Promise<SessionRef> {
     const key = `${sessionPrefix(session)}one.bin`;
     const body = randomBytes(16);
-    await put(this.plain, key, body);
+    await this.put(key, body);
     const recording = {
       key: this.plain.fullKey(key),
       fileName: 'one.bin',
@@ -74,7 +72,7 @@ export class SignedArchive {
   }
 
   async write(session: SessionRef, manifest: Manifest, at: Date): Promise<void> {
-    await put(signingStore(this.plain, this.key), manifestKey(session), serialize(manifest));
+    await this.put(manifestKey(session), signDocument(serialize(manifest), this.key));
     await this.age(manifestKey(session), at);
   }
 
@@ -83,13 +81,23 @@ export class SignedArchive {
     const directory = sessionPrefix({ sessionId, botId });
     const key = `${directory}tombstone.json`;
     const record = { schemaVersion: 1, sessionId, botId, state: 'erased', erasedAt: at.toISOString() };
+    const bytes = Buffer.from(`${JSON.stringify(record)}\n`);
     await this.remove(directory);
-    await put(isSigned ? signingStore(this.plain, this.key) : this.plain, key, `${JSON.stringify(record)}\n`);
+    await this.put(key, isSigned ? signDocument(bytes, this.key) : bytes);
     await this.age(key, at);
   }
 
-  async digest(now: Date): Promise<DigestRun> {
-    return writeDigests({ store: this.plain, key: this.key, now: () => now, log: silent }, never);
+  /** @param partEntries more entries than that are written in parts of so many. */
+  async digest(now: Date, partEntries?: number): Promise<DigestRun> {
+    const deps = { store: this.plain, key: this.key, now: () => now, log: silent };
+    return writeDigests({ ...deps, ...(partEntries !== undefined && { partEntries }) }, never);
+  }
+
+  /** Writes a file past everything, and without waiting for the disk. @param key relative. */
+  async put(key: string, bytes: Buffer): Promise<void> {
+    const path = join(this.path, key);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, bytes);
   }
 
   async read(key: string): Promise<Buffer> {

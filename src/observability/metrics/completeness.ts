@@ -52,6 +52,36 @@ export function createCompletenessMetrics(
   };
 }
 
+/**
+ * A gauge of the digests that are late, brought up to date by the function returned; left out where nothing is signed, and
+ * when the archive can't be listed.
+ */
+export function createDigestMetrics(
+  registry: Registry,
+  look: (() => Promise<number>) | undefined,
+  log: Logger,
+): () => Promise<void> {
+  const due = new Gauge({
+    name: 'voicemail_digests_due',
+    help: 'Days that ended more than 6 hours ago and have no signed digest (MANIFEST_KEY_FILE). The same from every process: aggregate with max.',
+    registers: [registry],
+  });
+  due.remove();
+  let wasReadable = true;
+  return async () => {
+    if (!look) return;
+    due.remove();
+    try {
+      due.set(await Promise.race([look(), aborted(AbortSignal.timeout(TIMEOUT_MS))]));
+      wasReadable = true;
+    } catch (error) {
+      if (wasReadable)
+        log.warn({ err: error }, 'metrics: the digests cannot be listed, so their number is left out');
+      wasReadable = false;
+    }
+  };
+}
+
 async function aborted(signal: AbortSignal): Promise<never> {
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
   throw signal.reason;

@@ -3,7 +3,7 @@ import type { BreakerView } from '../../domain/views.ts';
 import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { Logger } from '../../util/log.ts';
 import type { WorkerObserver } from '../../workers/worker.ts';
-import { createCompletenessMetrics, type MeasuredCompleteness } from './completeness.ts';
+import { createCompletenessMetrics, createDigestMetrics, type MeasuredCompleteness } from './completeness.ts';
 import { createQueueMetrics, createQueueSnapshot, type MeasuredQueue } from './queue.ts';
 import {
   type ArchiveMetrics,
@@ -26,6 +26,8 @@ export interface MetricsOptions {
   readonly breakers?: () => readonly BreakerView[];
   /** What the latest completeness reports say; without it there are no such metrics. */
   readonly completeness?: (() => Promise<MeasuredCompleteness>) | undefined;
+  /** How many days should have a signed digest and have none; without it there is no such metric. */
+  readonly digestsDue?: (() => Promise<number>) | undefined;
   /** This program's version. */
   readonly version: string;
   /** Told when the queue can't be reached, and when it can be again. */
@@ -82,6 +84,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const showQueue = createQueueMetrics(registry, options.log);
   const showBreakers = createBreakerMetrics(registry);
   const showCompleteness = createCompletenessMetrics(registry, options.completeness, options.log);
+  const showDigests = createDigestMetrics(registry, options.digestsDue, options.log);
   const metrics: Metrics = {
     worker: createSessionMetrics(registry),
     transfer: createTransferMetrics(registry),
@@ -93,7 +96,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     async render() {
       showQueue(await look());
       showBreakers(options.breakers?.() ?? []);
-      await showCompleteness();
+      await Promise.all([showCompleteness(), showDigests()]);
       return registry.metrics();
     },
   };

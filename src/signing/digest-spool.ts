@@ -1,0 +1,98 @@
+/** What digests are made of while they are being written, in temporary files: the archive may be of any size. */
+
+import type { ArchiveStore } from '../storage/store.ts';
+import { type Change, findChanges } from './changes.ts';
+import type { DigestEntry } from './digest.ts';
+import { partitionOf } from './entry-spool.ts';
+import { SLACK_MS } from './judge.ts';
+import type { LineFiles } from './line-files.ts';
+
+/** What happened on the days that get a digest, in a temporary file each. */
+export class DueDays {
+  readonly dates: readonly string[];
+  readonly #files: LineFiles;
+  readonly #counts = new Map<string, number>();
+
+  constructor(dates: readonly string[], files: LineFiles) {
+    this.dates = dates;
+    this.#files = files;
+  }
+
+  /** What waited for a day that had no digest goes into that day's; what is older or newer, into the first or last. */
+  async add(entries: readonly DigestEntry[]): Promise<void> {
+    for (const [date, own] of Map.groupBy(entries, ({ at }) => this.#dayOf(at))) {
+      await this.#files.append(`day-${date}`, own);
+      this.#counts.set(date, this.count(date) + own.length);
+    }
+  }
+
+  #dayOf(at: string): string {
+    const day = at.slice(0, 'YYYY-MM-DD'.length);
+    return this.dates.find((date) => date >= day) ?? this.dates.at(-1) ?? day;
+  }
+
+  count(date: string): number {
+    return this.#counts.get(date) ?? 0;
+  }
+
+  /** The entries of a day, at most `size` at a time. */
+  async *entries(date: string, size: number): AsyncGenerator<DigestEntry[]> {
+    if (this.count(date) > 0) yield* this.#files.read<DigestEntry>(`day-${date}`, size);
+  }
+}
+
+/** What changed since the last digest, in a temporary file. */
+export interface Changes {
+  readonly count: number;
+  readonly partitions: ReadonlySet<string>;
+  /** When the oldest of the sessions began (unix milliseconds). */
+  readonly earliest: number;
+}
+
+const CHANGES = 'changes';
+/** Changes kept in memory until they are written. */
+const BATCH = 1_000;
+
+/** A change as JSON has it. */
+export type ChangeLine = Omit<Change, 'object'> & { readonly objectKey: string; readonly modifiedAt: string };
+
+/** @param coversTo up to when there are digests (unix milliseconds); `undefined` where there are none. */
+export async function spoolChanges(
+  coversTo: number | undefined,
+  store: ArchiveStore,
+  files: LineFiles,
+  signal: AbortSignal,
+): Promise<Changes> {
+  const partitions = new Set<string>();
+  let count = 0;
+  let earliest = Number.POSITIVE_INFINITY;
+  let batch: ChangeLine[] = [];
+  const flush = async () => {
+    await files.append(CHANGES, batch);
+    batch = [];
+  };
+  for await (const { key, object, isErased } of findChanges(coversTo && coversTo - SLACK_MS, store, signal)) {
+    count += 1;
+    earliest = Math.min(earliest, begin(key));
+    const partition = partitionOf(key);
+    if (partition !== undefined) partitions.add(partition);
+    batch.push({ key, isErased, objectKey: object.key, modifiedAt: object.modifiedAt.toISOString() });
+    if (batch.length >= BATCH) await flush();
+  }
+  await flush();
+  return { count, partitions, earliest };
+}
+
+/** The changes as they were found, in the order of their keys, at most `size` at a time. */
+export async function* readChanges(
+  { count }: Changes,
+  files: LineFiles,
+  size: number,
+): AsyncGenerator<ChangeLine[]> {
+  if (count > 0) yield* files.read<ChangeLine>(CHANGES, size);
+}
+
+/** The day on which a session began; for one that does not tell, the beginning of time. */
+function begin(key: string): number {
+  return Date.parse(/\/date=([^/]+)\//.exec(key)?.[1] ?? '') || 0;
+}
