@@ -7,7 +7,7 @@ import { readSettings } from './settings.ts';
 
 const { config, kore } = readSettings();
 const runtime = await openRuntime(config, createLogger(config.logLevel));
-const worker = runtime.startWorker(kore);
+const worker = await runtime.startWorker(kore);
 await worker.ready();
 
 obey({

@@ -2,13 +2,14 @@
 
 import { STATUS_CODES } from 'node:http';
 import swagger from '@fastify/swagger';
-import swaggerUi from '@fastify/swagger-ui';
+import type { fastifySwaggerUi } from '@fastify/swagger-ui';
 import type { FastifySchema } from 'fastify';
 import type { OpenAPIV3, OpenAPIV3_1 } from 'openapi-types';
 import { z } from 'zod';
+import { importOptional, PackageMissingError } from '../util/optional-package.ts';
 import { VERSION } from '../util/version.ts';
 import { SESSION_COOKIE } from './login/cookie.ts';
-import { PROBLEM_TYPE } from './problem.ts';
+import { ApiError, PROBLEM_TYPE } from './problem.ts';
 import { REQUEST_ID_HEADER } from './request-context.ts';
 import { Problem } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
@@ -186,6 +187,24 @@ export function addDocumentationRoutes(app: ZodServer): void {
     },
     async () => ({ ...app.swagger() }),
   );
+  app.register(addDocumentationPage);
+}
+
+/** The page is of a package of its own, which small installations leave out. */
+async function addDocumentationPage(app: ZodServer): Promise<void> {
+  let swaggerUi: typeof fastifySwaggerUi;
+  try {
+    ({ fastifySwaggerUi: swaggerUi } = await importOptional(
+      '@fastify/swagger-ui',
+      () => import('@fastify/swagger-ui'),
+    ));
+  } catch (error) {
+    if (!(error instanceof PackageMissingError)) throw error;
+    app.get('/docs', { schema: PAGES['/docs'] ?? {} }, async () => {
+      throw new ApiError(404, 'NOT_FOUND', `${error.message}; /openapi.json describes the API all the same`);
+    });
+    return;
+  }
   app.register(swaggerUi, {
     routePrefix: '/docs',
     staticCSP: DOCS_POLICY,

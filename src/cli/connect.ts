@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createRemoteOperations, type RemoteOperations } from '../api/client.ts';
+import type { RemoteOperations } from '../api/client.ts';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { CompletenessOperations } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
@@ -121,6 +121,7 @@ type Holder =
 async function askHolder(directory: string): Promise<Holder | undefined> {
   const owner = await readOwner(directory);
   if (!owner) return undefined;
+  const { createRemoteOperations } = await import('../api/client.ts');
   const remote = createRemoteOperations(owner.url, owner.token);
   const timeout = AbortSignal.timeout(HOLDER_ANSWER_MS);
   try {
@@ -139,7 +140,7 @@ async function openUnlessHeld(
 ): Promise<Runtime | string> {
   const [{ openRuntime }, { QueueHeldError }] = await Promise.all([
     import('../runtime.ts'),
-    import('../jobs/backends/embedded.ts'),
+    import('../jobs/backends/backend.ts'),
   ]);
   try {
     return await openRuntime(config, log, { waitMs: serverWaitMs, signal });

@@ -127,7 +127,7 @@ async function runDemo(directory: string, signal: AbortSignal): Promise<boolean>
   try {
     const { config, kore } = demoConfig(sandbox, queue, archive);
     const runtime = await openRuntime(config, createLogger('silent'));
-    const worker = runtime.startWorker(kore);
+    const worker = await runtime.startWorker(kore);
     let views: SessionView[];
     try {
       views = await archiveScenes(sandbox, runtime, signal);

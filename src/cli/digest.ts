@@ -25,7 +25,7 @@ export function digestCommand(context: CliContext): Command {
       const { openStore } = await import('../storage/open.ts');
       const { signingKey } = await import('../signing/signatures.ts');
       const { writeDigests } = await import('../signing/write-digests.ts');
-      const store = openStore(config.archive, { logger: log });
+      const store = await openStore(config.archive, { logger: log });
       try {
         const deps = { store, key: signingKey(config.manifestKey), now: () => new Date(), log };
         const run = await writeDigests(deps, signal);

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { type ApiOptions, createApi, createProbes } from '../api/server.ts';
+import type { ApiOptions } from '../api/server.ts';
 import { createCompletenessLook } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
@@ -73,7 +73,7 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
     const serve = roles.api ? serveApi : serveProbes;
     stops.unshift(await serve(runtime, config, vitals, log));
     if (roles.worker && config.kore) {
-      worker = runtime.startWorker(config.kore, metrics);
+      worker = await runtime.startWorker(config.kore, metrics);
       const { stop: stopWorker } = worker;
       stops.unshift(stopWorker);
       // A queue that does not answer must not keep it from being stopped.
@@ -138,6 +138,7 @@ async function serveApi(
   log: Logger,
 ): Promise<() => Promise<void>> {
   const loopbackToken = createLoopbackToken();
+  const { createApi } = await import('../api/server.ts');
   const api = createApi({
     operations: runtime.operations,
     objects: runtime.objects,
@@ -183,6 +184,7 @@ async function serveProbes(
   vitals: Vitals,
   log: Logger,
 ): Promise<() => Promise<void>> {
+  const { createProbes } = await import('../api/probe-server.ts');
   const probes = createProbes({ check: (signal) => runtime.check(signal), ...vitals, http, log });
   await probes.listen();
   return () => probes.close();

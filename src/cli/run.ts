@@ -6,8 +6,7 @@ import { createLogger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
 import { forTerminal } from '../util/text.ts';
 import { VERSION } from '../util/version.ts';
-import { backfillCommand } from './backfill.ts';
-import { completenessCommand } from './completeness.ts';
+import { addCommands } from './commands.ts';
 import {
   type CliContext,
   CommandFailed,
@@ -17,19 +16,6 @@ import {
   EXIT_USAGE,
   UsageError,
 } from './context.ts';
-import { demoCommand } from './demo.ts';
-import { digestCommand } from './digest.ts';
-import { doctorCommand } from './doctor.ts';
-import { enqueueCommand } from './enqueue.ts';
-import { eraseCommand } from './erase.ts';
-import { holdCommand } from './hold.ts';
-import { cancelCommand, pauseCommand, resumeCommand } from './queue-control.ts';
-import { retryCommand } from './retry.ts';
-import { sandboxCommand } from './sandbox.ts';
-import { scheduleCommand } from './schedule.ts';
-import { apiCommand, startCommand, workerCommand } from './service.ts';
-import { statusCommand } from './status.ts';
-import { verifyCommand } from './verify.ts';
 
 const EXAMPLES = `
 Examples:
@@ -59,7 +45,9 @@ export async function run(process: NodeJS.Process): Promise<void> {
     environment.current = readEnvironment(process.cwd(), process.env);
     passSdkSettings(environment.current, process.env);
     const context = createContext(process, environment.current);
-    await createProgram(context).parseAsync(process.argv);
+    const program = createProgram(context);
+    await addCommands(program, context, process.argv.slice(2));
+    await program.parseAsync(process.argv);
     code = EXIT_DONE;
   } catch (error) {
     const isDebugging = /^(debug|trace)$/.test(environment.current.LOG_LEVEL ?? '');
@@ -70,45 +58,21 @@ export async function run(process: NodeJS.Process): Promise<void> {
   process.exit(code === EXIT_DONE ? process.exitCode : code);
 }
 
-/** All commands. */
+/** The program, as yet without commands. */
 function createProgram(context: CliContext): Command {
-  const program = new Command('voicemail-archiver')
-    .description('Saves Kore.ai voicemails, with their transcripts, before their signed URLs expire')
-    .version(VERSION, '-V, --version', 'write the version')
-    .helpOption('-h, --help', 'write this help')
-    .helpCommand('help [command]', 'write the help of a command')
-    .configureHelp({ showGlobalOptions: false })
-    // Its errors quote arguments, which may come from a list.
-    .configureOutput({ writeErr: (text) => context.say(text) })
-    .showHelpAfterError('Run it with --help to see what it takes.')
-    .addHelpText('after', EXAMPLES)
-    .exitOverride();
-  const commands = [
-    demoCommand(context),
-    startCommand(context),
-    workerCommand(context),
-    apiCommand(context),
-    enqueueCommand(context),
-    statusCommand(context),
-    retryCommand(context),
-    cancelCommand(context),
-    eraseCommand(context),
-    holdCommand(context),
-    pauseCommand(context),
-    resumeCommand(context),
-    backfillCommand(context),
-    scheduleCommand(context),
-    completenessCommand(context),
-    verifyCommand(context),
-    digestCommand(context),
-    doctorCommand(context),
-    sandboxCommand(context),
-  ];
-  for (const command of commands) {
-    program.addCommand(command.copyInheritedSettings(program));
-    for (const part of command.commands) part.copyInheritedSettings(command);
-  }
-  return program;
+  return (
+    new Command('voicemail-archiver')
+      .description('Saves Kore.ai voicemails, with their transcripts, before their signed URLs expire')
+      .version(VERSION, '-V, --version', 'write the version')
+      .helpOption('-h, --help', 'write this help')
+      .helpCommand('help [command]', 'write the help of a command')
+      .configureHelp({ showGlobalOptions: false })
+      // Its errors quote arguments, which may come from a list.
+      .configureOutput({ writeErr: (text) => context.say(text) })
+      .showHelpAfterError('Run it with --help to see what it takes.')
+      .addHelpText('after', EXAMPLES)
+      .exitOverride()
+  );
 }
 
 /** Says what went wrong, and returns the exit code for it. */

@@ -114,7 +114,7 @@ async function verify(context: CliContext, ids: readonly string[], options: Veri
   const signal = context.stopSignal();
   await assertThere(config.archive);
   const { openStore } = await import('../storage/open.ts');
-  const store = openStore(config.archive, { logger: log });
+  const store = await openStore(config.archive, { logger: log });
   try {
     const checkpoint = await openCheckpoint(options.checkpoint, store, scope);
     try {

@@ -3,7 +3,8 @@ import { constants, existsSync } from 'node:fs';
 import { access, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemCode } from '../domain/errors.ts';
-import { holdDirectory, QueueHeldError } from '../jobs/backends/embedded.ts';
+import { QueueHeldError } from '../jobs/backends/backend.ts';
+import { holdDirectory } from '../jobs/backends/embedded.ts';
 import { type CheckResult, failed, ok } from './check.ts';
 import { nearestDirectory } from './directory.ts';
 

@@ -219,7 +219,7 @@ async function openConnection(
   const { name } = config;
   const backend = await openBackend(config, log);
   // Who reads no archive need not load the AWS SDK.
-  const store = archive && (await import('../storage/open.ts')).openStore(archive, { logger: log });
+  const store = archive && (await (await import('../storage/open.ts')).openStore(archive, { logger: log }));
   const queue = new SessionQueue(backend, name, log);
   const feed = new EventFeed(backend, name, log);
   return {

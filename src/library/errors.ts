@@ -1,7 +1,6 @@
 import { type ErrorCode, isVoicemailError } from '../domain/errors.ts';
-import { QueueUnavailableError } from '../jobs/backends/backend.ts';
+import { QueueHeldError, QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { asQueueError } from '../jobs/backends/connection-errors.ts';
-import { QueueHeldError } from '../jobs/backends/embedded.ts';
 import { InvalidEventIdError } from '../jobs/event-feed.ts';
 import { InvalidCursorError } from '../jobs/session-listing.ts';
 import { redact } from '../util/redact.ts';

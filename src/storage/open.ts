@@ -1,20 +1,20 @@
 import type { ArchiveTarget } from '../config/config.ts';
-import { createDirectoryStore } from './fs/store.ts';
-import { createS3Store, type S3StoreOptions } from './s3/store.ts';
+import type { S3StoreOptions } from './s3/store.ts';
 import type { ArchiveStore } from './store.ts';
 
 /**
- * Opens the archive that the configuration names. Nothing is reached out for before it is used.
+ * Opens the archive that the configuration names. Nothing is reached out for before it is used, and only the kind of
+ * store that is named is loaded: the AWS SDK alone takes 30 MB.
  *
  * @example
- * const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger });
+ * const store = await openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger });
  * await store.check(signal);
  */
-export function openStore(target: ArchiveTarget, options: S3StoreOptions = {}): ArchiveStore {
+export async function openStore(target: ArchiveTarget, options: S3StoreOptions = {}): Promise<ArchiveStore> {
   switch (target.kind) {
     case 's3':
-      return createS3Store(target, options);
+      return (await import('./s3/store.ts')).createS3Store(target, options);
     case 'file':
-      return createDirectoryStore(target.directory);
+      return (await import('./fs/store.ts')).createDirectoryStore(target.directory);
   }
 }

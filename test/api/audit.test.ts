@@ -60,7 +60,7 @@ async function audited(
 
 beforeAll(async () => {
   setup = await openApiSetup();
-  store = openStore(setup.config.archive);
+  store = await openStore(setup.config.archive);
   const auditLog = createAuditLog({ store, log: silent, times: { batchMs: 10 } });
   url = await setup.serve({ tokens: TOKENS }, { auditLog, loopbackToken: LOOPBACK_TOKEN });
   archived = setup.sandbox.addSession({ recordings: [{ seconds: 1 }], transcription: 'Please call back.' });

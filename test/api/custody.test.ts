@@ -42,7 +42,7 @@ async function archived(): Promise<string> {
 
 /** Names of what is archived of a session. */
 async function left(sessionId: string): Promise<string[]> {
-  const store = openStore(setup.config.archive);
+  const store = await openStore(setup.config.archive);
   const prefix = sessionPrefix({ sessionId, botId: setup.sandbox.botId });
   const names: string[] = [];
   for await (const { key } of store.list(prefix, never)) names.push(key.slice(prefix.length));

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type Api, createApi } from '../../src/api/server.ts';
+import type { Api } from '../../src/api/http-server.ts';
+import { createApi } from '../../src/api/server.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
@@ -35,7 +36,7 @@ describe.skipIf(chromium === undefined)(`the dashboard in a browser${reason}`, (
     const environment = { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}` };
     const { config, kore } = testConfig(environment, queue.config);
     runtime = await openRuntime(config, silent);
-    worker = runtime.startWorker(kore);
+    worker = await runtime.startWorker(kore);
     await worker.ready();
     api = createApi({
       operations: runtime.operations,

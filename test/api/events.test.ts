@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
+import type { Api } from '../../src/api/http-server.ts';
+import { type ApiOptions, createApi } from '../../src/api/server.ts';
 import type { SessionView } from '../../src/domain/views.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
@@ -50,7 +51,7 @@ async function startProgram(changes: Partial<ApiOptions> = {}): Promise<Program>
   const backend = await openBackend(testQueue.config, silent);
   const queue = new SessionQueue(backend, testQueue.config.name, silent);
   const feed = new EventFeed(backend, testQueue.config.name, silent, { lingerMs: 0 });
-  const store = openStore(
+  const store = await openStore(
     { kind: 'file', directory: directory.path },
     { maxObjectBytes: 1_000_000, logger: silent },
   );

@@ -101,7 +101,7 @@ describe('/livez', () => {
   it('tells of a worker that is connected and takes nothing though a session waits, until it takes it', async () => {
     const { config, kore } = setup;
     const idle = await openRuntime(config, silent);
-    const worker = idle.startWorker(kore);
+    const worker = await idle.startWorker(kore);
     await worker.ready();
     // It takes nothing more from now on, and does not know that: as if it were stuck.
     await worker.stop();

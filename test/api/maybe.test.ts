@@ -19,7 +19,7 @@ beforeAll(async () => {
   setup = await openApiSetup();
   url = await setup.serve({ tokens: apiTokens(TOKEN) });
   metrics = createMetrics({ stats: () => setup.runtime.operations.stats(), version: VERSION, log: silent });
-  const worker = setup.runtime.startWorker(setup.kore, metrics);
+  const worker = await setup.runtime.startWorker(setup.kore, metrics);
   await worker.ready();
   stopWorker = () => worker.stop();
 });

@@ -4,7 +4,8 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRemoteOperations, type RemoteOperations } from '../../src/api/client.ts';
-import { type Api, type ApiOptions, createApi, ListenError } from '../../src/api/server.ts';
+import { type Api, ListenError } from '../../src/api/http-server.ts';
+import { type ApiOptions, createApi } from '../../src/api/server.ts';
 import type { Config } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { jobId } from '../../src/jobs/session-job.ts';
@@ -35,7 +36,7 @@ beforeAll(async () => {
   const { config: loaded, kore } = testConfig(environment, queue.config);
   config = loaded;
   runtime = await openRuntime(config, silent);
-  worker = runtime.startWorker(kore);
+  worker = await runtime.startWorker(kore);
   await worker.ready();
 });
 

@@ -600,7 +600,7 @@ describe('what can not be read', () => {
       server = await openTestBucket();
       proxy = await startS3Proxy(server.endpoint, (request) => decide(request));
       const { region, credentials, bucket } = server;
-      store = openStore(
+      store = await openStore(
         { kind: 's3', bucket, prefix: '', s3: PLAIN_S3 },
         { connection: { endpoint: proxy.endpoint, region, credentials, maxAttempts: 1 } },
       );

@@ -142,7 +142,7 @@ function callerOf(program: RunningCli) {
 
 /** Session ids of all manifests, as often as there are some. */
 async function manifests(): Promise<string[]> {
-  const store = openStore({ kind: 'file', directory: directory.path });
+  const store = await openStore({ kind: 'file', directory: directory.path });
   const found: string[] = [];
   for await (const { key } of store.list('', new AbortController().signal)) {
     const [, sessionId] = /session_id=([^/]+)\/manifest\.json$/.exec(key) ?? [];

@@ -55,7 +55,7 @@ async function open(config: Config, log = silent): Promise<Runtime> {
 }
 
 async function startWorker(runtime: Runtime, kore: KoreConfig): Promise<SessionWorker> {
-  const worker = runtime.startWorker(kore);
+  const worker = await runtime.startWorker(kore);
   closers.push(() => worker.stop());
   await worker.ready();
   return worker;

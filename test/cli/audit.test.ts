@@ -24,7 +24,7 @@ beforeEach(async () => {
 afterEach(() => directory.remove());
 
 async function lines(): Promise<Record<string, unknown>[]> {
-  const store = openStore({ kind: 'file', directory: `${directory.path}/archive` });
+  const store = await openStore({ kind: 'file', directory: `${directory.path}/archive` });
   const never = new AbortController().signal;
   const found: Record<string, unknown>[] = [];
   for await (const { key } of store.list('audit/', never)) {

@@ -25,7 +25,7 @@ beforeEach(async () => {
     ARCHIVE_URL: `file:${directory.path}/archive`,
     KORE_BOT_ID: BOT,
   };
-  store = openStore({ kind: 'file', directory: `${directory.path}/archive` });
+  store = await openStore({ kind: 'file', directory: `${directory.path}/archive` });
   for (const sessionId of [ONE, TWO]) await archiveDirectly(store, { sessionId, botId: BOT });
 });
 afterEach(async () => {

@@ -54,7 +54,7 @@ describe('verify', () => {
   beforeAll(async () => {
     path = join(directory.path, 'archive');
     env = { ARCHIVE_URL: `file:${path}` };
-    const store = openStore({ kind: 'file', directory: path });
+    const store = await openStore({ kind: 'file', directory: path });
     archived = [];
     for (const day of [1, 2, 3, 4, 5]) {
       const sessionId = makeSessionId(new Date(Date.UTC(2026, 4, day)));
@@ -183,7 +183,7 @@ describe('verify --repair', () => {
     env = { ARCHIVE_URL: `file:${path}`, QUEUE_URL: target.url, QUEUE_PREFIX: prefix, QUEUE_NAME: name };
     const { config, kore } = testConfig({ ...sandboxEnvironment(sandbox), ...env }, queue.config);
     runtime = await openRuntime(config, silent);
-    worker = runtime.startWorker(kore);
+    worker = await runtime.startWorker(kore);
     await worker.ready();
   });
   afterAll(async () => {
@@ -236,7 +236,7 @@ describe('verify --repair', () => {
     );
     await runtime.operations.enqueue(ids.map((sessionId) => ({ botId, sessionId })));
     for (const id of ids) await ends(id, 'archived');
-    const store = openStore({ kind: 'file', directory: path });
+    const store = await openStore({ kind: 'file', directory: path });
     const gone = await archiveDirectly(store, { botId, sessionId: makeSessionId(LONG_AGO) });
 
     const at = (key: string) => join(path, key);

@@ -54,7 +54,7 @@ async function open(environment: Readonly<Record<string, string>> = {}): Promise
   );
   const runtime = await openRuntime(config, silent);
   closers.push(() => runtime.close());
-  const worker = runtime.startWorker(kore);
+  const worker = await runtime.startWorker(kore);
   closers.push(() => worker.stop());
   await worker.ready();
   return {
@@ -208,7 +208,7 @@ describe('call metadata', () => {
       await compute();
       await ended(sessionId);
 
-      const store = openStore({ kind: 'file', directory });
+      const store = await openStore({ kind: 'file', directory });
       const manifest = await readManifest(session, store, signal);
       await store.close();
       expect(manifest?.call).toEqual(call);

@@ -46,7 +46,7 @@ const programs: RunningCli[] = [];
 beforeEach(async () => {
   sandbox = await startSandbox({ keepCalls: 1_000_000 });
   directory = await temporaryDirectory();
-  store = openStore({ kind: 'file', directory: directory.path });
+  store = await openStore({ kind: 'file', directory: directory.path });
   prefix = `test-${randomUUID()}`;
 });
 
@@ -247,7 +247,7 @@ async function fillQueue(fates: ReadonlyMap<string, ReadonlyMap<string, Fate>>):
   });
   const runtime = await openRuntime(config, silent);
   try {
-    const worker = runtime.startWorker(kore);
+    const worker = await runtime.startWorker(kore);
     await worker.ready();
     const failing = of('failed');
     await runtime.operations.enqueue(failing);

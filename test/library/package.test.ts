@@ -153,7 +153,7 @@ it('what another service queues is archived by a worker like anything else, and 
   const { config, kore } = testConfig(environment, queue.config);
   const runtime = await openRuntime(config, silent);
   const archived = await runtime.events.subscribe('0-0');
-  const worker = runtime.startWorker(kore);
+  const worker = await runtime.startWorker(kore);
   for (let names: string[] = []; !names.includes('archived'); ) {
     const events = await archived.next(20_000);
     if (!events?.length) throw new Error(`nothing was archived; the last that happened: ${names}`);

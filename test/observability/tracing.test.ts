@@ -57,7 +57,7 @@ async function start(variables: Readonly<Record<string, string>>) {
   const lines: string[] = [];
   const log = createLogger('info', (line) => lines.push(line));
   const runtime = await openRuntime(config, log);
-  const worker = runtime.startWorker(kore);
+  const worker = await runtime.startWorker(kore);
   const api = createApi({
     operations: runtime.operations,
     check: (signal) => runtime.check(signal),

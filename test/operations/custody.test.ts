@@ -51,8 +51,8 @@ for (const kind of CUSTODY_KINDS) {
       const environment = { ...sandboxEnvironment(sandbox), ...archive.environment, KORE_ACCOUNT_ID: 'o-1' };
       ({ config, kore } = testConfig(environment, queue.config));
       runtime = await openRuntime(config, silent);
-      store = openStore(config.archive);
-      worker = runtime.startWorker(kore);
+      store = await openStore(config.archive);
+      worker = await runtime.startWorker(kore);
       await worker.ready();
     });
     afterAll(async () => {

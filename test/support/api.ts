@@ -1,7 +1,8 @@
 /** The HTTP API on a real queue and a real archive, and requests to it. */
 
 import { request } from 'undici';
-import { type Api, type ApiOptions, createApi } from '../../src/api/server.ts';
+import type { Api } from '../../src/api/http-server.ts';
+import { type ApiOptions, createApi } from '../../src/api/server.ts';
 import type { ApiToken, Config, HttpConfig, KoreConfig } from '../../src/config/config.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
@@ -70,7 +71,7 @@ export async function openApiSetup(): Promise<ApiSetup> {
       return (await api.listen()).url;
     },
     async startWorker() {
-      const worker = runtime.startWorker(kore);
+      const worker = await runtime.startWorker(kore);
       closers.unshift(() => worker.stop());
       await worker.ready();
     },

@@ -4,8 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, sep } from 'node:path';
 import type { ArchiveTarget, S3Config } from '../../src/config/config.ts';
-import { openStore } from '../../src/storage/open.ts';
-import type { S3StoreOptions } from '../../src/storage/s3/store.ts';
+import { createDirectoryStore } from '../../src/storage/fs/store.ts';
+import { createS3Store, type S3StoreOptions } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { openTestBucket, PLAIN_S3 } from './s3.ts';
 
@@ -43,16 +43,16 @@ export async function openTestArchive(
 async function openBucketArchive(prefix: string, s3: Partial<S3Config>): Promise<TestArchive> {
   const server = await openTestBucket();
   const { endpoint, region, credentials, bucket } = server;
-  const target: ArchiveTarget = { kind: 's3', bucket, prefix, s3: { ...PLAIN_S3, ...s3 } };
+  const target = { kind: 's3' as const, bucket, prefix, s3: { ...PLAIN_S3, ...s3 } };
   const options: S3StoreOptions = { connection: { endpoint, region, credentials } };
-  const store = openStore(target, options);
+  const store = createS3Store(target, options);
   return {
     kind: 's3',
     atomic: server.real,
     target,
     options,
     store,
-    openAnother: (more) => openStore(target, { ...options, ...more }),
+    openAnother: (more) => createS3Store(target, { ...options, ...more }),
     list: async () => (await server.listObjects()).sort(),
     get: server.getObject,
     leftovers: server.listMultipartUploads,
@@ -67,14 +67,14 @@ async function openDirectoryArchive(): Promise<TestArchive> {
   const top = await mkdtemp(join(tmpdir(), 'archive-'));
   const directory = join(top, 'archive');
   const target: ArchiveTarget = { kind: 'file', directory };
-  const store = openStore(target);
+  const store = createDirectoryStore(directory);
   return {
     kind: 'file',
     atomic: true,
     target,
     options: {},
     store,
-    openAnother: () => openStore(target),
+    openAnother: () => createDirectoryStore(directory),
     list: async () => (await filesBelow(directory)).filter((path) => !path.startsWith('.tmp')),
     get: (key) => readFile(join(directory, key)),
     leftovers: async () => (await namesIn(directory)).filter((name) => name.startsWith('.tmp')),

@@ -93,7 +93,7 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
   );
   const config: Config = { ...loaded.config, archive: options.archive };
   const runtime = await openRuntime(config, log);
-  const worker = runtime.startWorker(loaded.kore, undefined, tuning);
+  const worker = await runtime.startWorker(loaded.kore, undefined, tuning);
   const breaker = (): BreakerView | undefined =>
     worker.breakers().find((view) => view.dependency === dependency);
   const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => {

@@ -185,7 +185,7 @@ export async function startPipeline(
   let runtime: Runtime = await openRuntime(config, logger);
   let worker: SessionWorker | undefined;
   const startWorker = async () => {
-    worker = runtime.startWorker(kore, undefined, { transfers: QUICK_TRANSFERS });
+    worker = await runtime.startWorker(kore, undefined, { transfers: QUICK_TRANSFERS });
     await worker.ready();
   };
   const stopWorker = async () => {

@@ -8,8 +8,8 @@ import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { type SigningKey, signDocument, signingKey } from '../../src/signing/signatures.ts';
 import { type DigestRun, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, type Manifest, nextRevision, serialize } from '../../src/storage/documents.ts';
+import { createDirectoryStore } from '../../src/storage/fs/store.ts';
 import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
-import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { silent } from './queues.ts';
 import { sha256 } from './storage-bodies.ts';
@@ -34,7 +34,7 @@ export class SignedArchive {
     this.path = path;
     this.botId = botId;
     this.key = key;
-    this.plain = openStore({ kind: 'file', directory: path });
+    this.plain = createDirectoryStore(path);
   }
 
   /** Archives a session of one recording. @param at when. */

@@ -22,7 +22,7 @@ export interface TransferReport {
 const [fileUrl = '', times = ''] = process.argv.slice(2);
 const config = loadConfig(process.env, { needs: [] });
 const log = createLogger('warn');
-const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
+const store = await openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
 const media = createMediaClient({ media: config.media, idleTimeoutMs: config.work.downloadIdleTimeoutMs });
 const transfer = createTransfer({
   store,

@@ -41,7 +41,10 @@ export interface HandMadeWorker {
 /** Opens queue and archive, and takes nothing. */
 export async function openObserver(config: Config, log: Logger): Promise<HandMadeWorker> {
   const backend = await openBackend(config.queue, log);
-  const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
+  const store = await openStore(config.archive, {
+    maxObjectBytes: config.work.maxRecordingBytes,
+    logger: log,
+  });
   const queue = new SessionQueue(backend, config.queue.name, log);
   return {
     queue,
@@ -60,7 +63,10 @@ export const SHORT_LOCKS: WorkerTuning = { locks: { durationMs: 3_000, stalledIn
 export async function startHandMadeWorker(parts: WorkerParts): Promise<HandMadeWorker> {
   const { config, kore, log, tuning, reached } = parts;
   const backend = await openBackend(config.queue, log);
-  const store = openStore(config.archive, { maxObjectBytes: config.work.maxRecordingBytes, logger: log });
+  const store = await openStore(config.archive, {
+    maxObjectBytes: config.work.maxRecordingBytes,
+    logger: log,
+  });
   const queue = new SessionQueue(backend, config.queue.name, log);
   const limit = createCallLimit(backend, config.queue.name, kore.rateLimit);
   const client = createKoreClient({ config: kore, limit, log });

@@ -37,7 +37,7 @@ it('shows in a process without a worker who is away for the worker of another on
     botId: sandbox.botId,
   }));
   await asked.operations.enqueue(sessions);
-  const worker = working.startWorker(loaded.kore);
+  const worker = await working.startWorker(loaded.kore);
   closers.push(() => worker.stop());
   await expect
     .poll(breakers, { timeout: 60_000 })

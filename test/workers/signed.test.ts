@@ -30,8 +30,8 @@ it('signs manifests, by force too, and erasures, and writes the digests that are
   const { config: unsigned, kore } = testConfig(environment, queue.config);
   const config = { ...unsigned, manifestKey: KEY.privateKey };
   const runtime = await openRuntime(config, silent);
-  const worker = runtime.startWorker(kore);
-  const store = openStore(config.archive);
+  const worker = await runtime.startWorker(kore);
+  const store = await openStore(config.archive);
   const backend = await openBackend(config.queue, silent);
   try {
     await worker.ready();
@@ -76,7 +76,7 @@ it('signs manifests, by force too, and erasures, and writes the digests that are
 
 it('signs partial manifests, and nothing else that lies in the archive', async () => {
   const directory = await temporaryDirectory();
-  const store = openStore({ kind: 'file', directory: directory.path });
+  const store = await openStore({ kind: 'file', directory: directory.path });
   const session = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };
   const checkOf = async (key: string) => {
     await put(signingStore(store, KEY), key, '{"a":1}\n');

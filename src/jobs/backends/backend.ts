@@ -147,3 +147,14 @@ export class QueueUnavailableError extends Error {
     this.name = 'QueueUnavailableError';
   }
 }
+
+/** Another process holds the embedded queue; whoever wants something of it asks that process. */
+export class QueueHeldError extends Error {
+  readonly directory: string;
+
+  constructor(directory: string, options?: ErrorOptions) {
+    super(`the embedded queue in ${directory} is in use by another process`, options);
+    this.name = 'QueueHeldError';
+    this.directory = directory;
+  }
+}

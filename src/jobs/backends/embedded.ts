@@ -2,10 +2,11 @@ import { EventEmitter } from 'node:events';
 import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { PGlite } from '@electric-sql/pglite';
+import type { PGlite } from '@electric-sql/pglite';
 import type { PgPool, PgPoolClient, PgQueryResult } from 'bullmq';
 import type { Logger } from '../../util/log.ts';
-import { type Backend, QueueUnavailableError } from './backend.ts';
+import { importOptional, PackageMissingError } from '../../util/optional-package.ts';
+import { type Backend, QueueHeldError, QueueUnavailableError } from './backend.ts';
 import { createConnectionLog } from './connection-errors.ts';
 import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 
@@ -14,17 +15,6 @@ import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
  * 128 MB costs every command that opens the queue as much memory, and half of the time that opening takes.
  */
 const SHARED_BUFFERS = '16MB';
-
-/** Another process holds the embedded queue; whoever wants something of it asks that process. */
-export class QueueHeldError extends Error {
-  readonly directory: string;
-
-  constructor(directory: string, options?: ErrorOptions) {
-    super(`the embedded queue in ${directory} is in use by another process`, options);
-    this.name = 'QueueHeldError';
-    this.directory = directory;
-  }
-}
 
 /**
  * The queue in a directory, without a server: BullMQ's PostgreSQL backend over PGlite (PostgreSQL in
@@ -44,8 +34,12 @@ export async function openEmbeddedBackend(
     assertNoLink(data);
     // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
     mkdirSync(data, { recursive: true, mode: 0o700 });
-    const database = await PGlite.create(data, {
-      startParams: [...PGlite.defaultStartParams, '-c', `shared_buffers=${SHARED_BUFFERS}`],
+    const { PGlite: Database } = await importOptional(
+      '@electric-sql/pglite',
+      () => import('@electric-sql/pglite'),
+    );
+    const database = await Database.create(data, {
+      startParams: [...Database.defaultStartParams, '-c', `shared_buffers=${SHARED_BUFFERS}`],
     });
     const pool = new EmbeddedPool(database);
     await prepareDatabase(pool);
@@ -61,6 +55,12 @@ export async function openEmbeddedBackend(
     });
   } catch (error) {
     release();
+    if (error instanceof PackageMissingError) {
+      throw new QueueUnavailableError(
+        `cannot open the embedded queue: ${error.message}; or set QUEUE_URL to Redis or PostgreSQL`,
+        { cause: error },
+      );
+    }
     throw new QueueUnavailableError(
       `cannot open the embedded queue in ${directory}: ${(error as Error).message}; check that the directory is writable and not full`,
       { cause: error },

@@ -2,9 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { QueueConfig, QueueTarget } from '../../config/config.ts';
 import type { Logger } from '../../util/log.ts';
 import { type Backend, QueueUnavailableError } from './backend.ts';
-import { openEmbeddedBackend } from './embedded.ts';
-import { openPostgresBackend } from './postgres.ts';
-import { openRedisBackend } from './redis.ts';
 
 /** How to open a queue. */
 export interface OpenOptions {
@@ -58,14 +55,15 @@ async function openOnce(config: QueueConfig, log: Logger): Promise<Backend> {
   }
 }
 
+/** Only the kind of queue that is named is loaded. */
 async function openByKind(target: QueueTarget, config: QueueConfig, log: Logger): Promise<Backend> {
   switch (target.kind) {
     case 'embedded':
-      return openEmbeddedBackend(target, config.prefix, log);
+      return (await import('./embedded.ts')).openEmbeddedBackend(target, config.prefix, log);
     case 'postgres':
-      return openPostgresBackend(target.url, config.prefix, log);
+      return (await import('./postgres.ts')).openPostgresBackend(target.url, config.prefix, log);
     case 'redis':
     case 'sentinel':
-      return openRedisBackend(target, config.prefix, log);
+      return (await import('./redis.ts')).openRedisBackend(target, config.prefix, log);
   }
 }
