@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import { type AuditEntry, type AuditedAction, type AuditLog, namedSessions } from '../domain/audit-log.ts';
 import { isValidId } from '../domain/session.ts';
 import { osUser } from '../util/os-user.ts';
+import { createListens } from './listens.ts';
 import type { Identity } from './roles.ts';
 import type { ZodServer } from './validation.ts';
 
@@ -94,12 +95,14 @@ export interface AuditOptions {
 /** Notes requests of {@link AUDITED_ROUTES} that are granted, at the moment before they are answered. */
 export function auditRequests(app: ZodServer, { auditLog, defaultBotId }: AuditOptions): void {
   if (!auditLog) return;
+  const listens = createListens();
   app.addHook('onSend', async (request, { statusCode }) => {
     const route = AUDITED_ROUTES[`${request.method} ${request.routeOptions.url ?? ''}`];
     // 304 hands out nothing.
     if (!route || statusCode >= 300) return;
     const details = route.details ? route.details(request) : {};
     if (!details) return;
+    if (route.action === 'download' && listens.goesOn(request)) return;
     auditLog.record({
       ...entryOf(request, request.identity, 'api'),
       action: route.action,

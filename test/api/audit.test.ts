@@ -14,6 +14,8 @@ const TOKENS: ApiToken[] = [
   { name: 'crm', role: 'enqueue', token: 'token-of-the-crm-1' },
   { name: 'ada', role: 'operate', token: 'token-of-ada-1' },
   { name: 'bob', role: 'read', token: 'token-of-bob-1' },
+  { name: 'eve', role: 'listen', token: 'token-of-eve-1' },
+  { name: 'fay', role: 'listen', token: 'token-of-fay-1' },
 ];
 const LOOPBACK_TOKEN = 'loopback-token-1';
 /** Far longer than any of it takes. */
@@ -106,6 +108,17 @@ describe('the audit log of the API', () => {
         address: '127.0.0.1',
       },
     ]);
+  });
+
+  it('notes a listen once, however many parts of the recording a player asks for', async () => {
+    const path = `/v1/sessions/${archived}/recordings/0`;
+    const part = (range: string, as = 'token-of-eve-1') => audited(path, { as, headers: { range } });
+    expect((await part('bytes=0-'))[1]).toMatchObject([{ action: 'download', actor: { name: 'eve' } }]);
+    expect(await part('bytes=400-')).toEqual([206, []]);
+    expect(await part('bytes=100-200')).toEqual([206, []]);
+    // Somebody else's listen, and a whole download, are others.
+    expect((await part('bytes=400-', 'token-of-fay-1'))[1]).toHaveLength(1);
+    expect((await audited(path, { as: 'token-of-eve-1' }))[1]).toHaveLength(1);
   });
 
   it.each(['transcript', 'manifest'])('notes a download of the %s', async (object) => {
