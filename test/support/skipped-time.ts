@@ -74,7 +74,7 @@ export async function startSkippedTime(
   );
   if (!config.kore) throw new Error('Kore is configured');
   const runtime = started.adopt(await openRuntime(config, createLogger('fatal')), (opened) => opened.close());
-  const worker = started.adopt(runtime.startWorker(config.kore), (running) => running.stop());
+  const worker = started.adopt(await runtime.startWorker(config.kore), (running) => running.stop());
   await worker.ready();
   const redis = started.adopt(new Redis(redisUrl), (client) => client.disconnect());
   const queues = Object.values(runtime.queue.bullmq);
