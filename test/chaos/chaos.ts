@@ -73,7 +73,7 @@ async function enqueueSurely(archiver: World['archiver'], sessionId: string): Pr
       await archiver.enqueue(sessionId);
       return;
     } catch (error) {
-      if (!(error instanceof ArchiverError && error.retryable)) throw error;
+      unlessPassing(error);
       await delay(100);
     }
   }
@@ -82,13 +82,20 @@ async function enqueueSurely(archiver: World['archiver'], sessionId: string): Pr
 /** Waits until nothing is left to do. @returns what was left when the time was up. */
 async function waitUntilSettled({ archiver, truths }: World, deadline: number): Promise<string[]> {
   for (;;) {
-    const { states, transcriptsPending } = await archiver.stats();
-    const open = states.queued + states.active + states.waiting + transcriptsPending;
-    if (open === 0 && states.archived + states.failed >= truths.size) return [];
-    if (performance.now() > deadline)
-      return [`not settled: ${JSON.stringify({ states, transcriptsPending })}`];
+    const stats = await archiver.stats().catch(unlessPassing);
+    if (stats) {
+      const { states, transcriptsPending } = stats;
+      const open = states.queued + states.active + states.waiting + transcriptsPending;
+      if (open === 0 && states.archived + states.failed >= truths.size) return [];
+    }
+    if (performance.now() > deadline) return [`not settled: ${JSON.stringify(stats)}`];
     await delay(200);
   }
+}
+
+/** On a machine that is busy with other things, answers take their time. */
+function unlessPassing(error: unknown): undefined {
+  if (!(error instanceof ArchiverError && error.retryable)) throw error;
 }
 
 function counted(names: readonly string[]): Record<string, number> {
