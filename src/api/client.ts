@@ -145,13 +145,8 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       );
       return isProblem(answer) ? undefined : answer;
     },
-    async list({ state, code, limit, cursor }) {
-      return succeed(
-        await call(
-          { method: 'GET', path: '/v1/sessions', query: { state, code, limit, cursor } },
-          SessionPage,
-        ),
-      );
+    async list(query) {
+      return succeed(await call({ method: 'GET', path: '/v1/sessions', query: { ...query } }, SessionPage));
     },
     async retry({ sessionId, botId }: SessionRef) {
       const answer = await call(

@@ -3,9 +3,11 @@ import type { ErasureView } from '../domain/custody.ts';
 import type { CancelQuery } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
-import { EnqueueBody, ListQuery, SessionParams } from '../operations/input.ts';
+import { EnqueueBody, ListQuery, listQueryOf, SessionParams } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
+import { osUser } from '../util/os-user.ts';
 import { ApiError } from './problem.ts';
+import type { Identity } from './roles.ts';
 import {
   BotQuery,
   CancelAllAnswer,
@@ -58,6 +60,7 @@ export function addSessionRoutes(
         sessionIds.map((sessionId) => ({
           sessionId,
           botId: bot,
+          by: nameOf(request.identity),
           ...(priority && { priority }),
           ...(force && { force }),
           ...(maybe && { maybe }),
@@ -78,20 +81,13 @@ export function addSessionRoutes(
     {
       schema: {
         tags: ['sessions'],
-        summary: 'List sessions, newest first within each state',
+        summary: 'List or search sessions, the newest first',
+        description: 'By when they were queued; only those that the queue still knows.',
         querystring: ListQuery,
         response: { 200: SessionPage },
       },
     },
-    async (request) => {
-      const { state, code, limit, cursor } = request.query;
-      return operations.list({
-        ...(state && { state }),
-        ...(code && { code }),
-        ...(limit && { limit }),
-        ...(cursor && { cursor }),
-      });
-    },
+    async (request) => operations.list(listQueryOf(request.query)),
   );
 
   app.get(
@@ -128,7 +124,7 @@ export function addSessionRoutes(
     },
     async (request, reply) => {
       const session = { sessionId: request.params.id, botId: botOf(request.query.botId) };
-      const outcome = await operations.retry(session);
+      const outcome = await operations.retry(session, nameOf(request.identity));
       if (outcome === 'unknown') throw await absentSession(session, custody);
       if (outcome === 'not-failed') {
         throw new ApiError(
@@ -152,7 +148,9 @@ export function addSessionRoutes(
       },
     },
     async (request, reply) =>
-      reply.code(202).send({ requeued: await operations.retryAll(request.body?.code) }),
+      reply
+        .code(202)
+        .send({ requeued: await operations.retryAll(request.body?.code, nameOf(request.identity)) }),
   );
 
   app.post(
@@ -165,7 +163,10 @@ export function addSessionRoutes(
         response: { 202: RetrySessionsAnswer },
       },
     },
-    async (request, reply) => reply.code(202).send({ retried: await operations.retryAll(request.body.code) }),
+    async (request, reply) =>
+      reply
+        .code(202)
+        .send({ retried: await operations.retryAll(request.body.code, nameOf(request.identity)) }),
   );
 
   app.delete(
@@ -253,6 +254,11 @@ export function addSessionRoutes(
       return { paused: false };
     },
   );
+}
+
+/** Who asks, for the history of sessions. */
+function nameOf(identity: Identity | undefined): string {
+  return identity?.isCommand ? osUser() : (identity?.name ?? 'unknown');
 }
 
 function cancelQuery({ code, backfills, dryRun }: z.output<typeof CancelAllBody>): CancelQuery {

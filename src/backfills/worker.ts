@@ -263,7 +263,7 @@ async function work(
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
     async enqueue(missing) {
       const results = await deps.sessions.enqueue(
-        missing.map((session) => backfillRequest(session, deps.keepCall)),
+        missing.map((session) => ({ ...backfillRequest(session, deps.keepCall), by: `backfill ${id}` })),
       );
       await note(results.filter(({ outcome }) => outcome !== 'already-archived'));
       return tally(results);

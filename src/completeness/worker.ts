@@ -97,7 +97,9 @@ async function enqueue(
 ): Promise<number> {
   let queued = 0;
   for (let at = 0; at < open.length; at += BATCH_SIZE) {
-    const requests = open.slice(at, at + BATCH_SIZE).map((session) => backfillRequest(session, keepCall));
+    const requests = open
+      .slice(at, at + BATCH_SIZE)
+      .map((session) => ({ ...backfillRequest(session, keepCall), by: 'completeness' }));
     const results = await queue.enqueue(requests);
     queued += results.filter(({ outcome }) => outcome === 'queued' || outcome === 'requeued').length;
   }

@@ -3,7 +3,7 @@
 import type { CallMetadata } from './call.ts';
 import type { ErrorCode } from './errors.ts';
 import type { SessionRef } from './session.ts';
-import type { BreakerView, SessionState, SessionView } from './views.ts';
+import { type BreakerView, SESSION_STATES, type SessionState, type SessionView } from './views.ts';
 
 /** The outcome of queueing a session. */
 export type EnqueueOutcome = 'queued' | 'already-queued' | 'already-archived' | 'requeued';
@@ -20,6 +20,8 @@ export interface EnqueueRequest extends SessionRef {
   readonly missing?: boolean;
   /** When the session began (unix milliseconds), where a listing told it and the id does not. */
   readonly beganAt?: number;
+  /** Who asks for it, for its history: the name of a token, `webhook`, a backfill's id, or a command's user. */
+  readonly by?: string;
   /** What is known of the call; it is in the queue until the session is archived. */
   readonly call?: CallMetadata;
 }
@@ -31,10 +33,21 @@ export interface EnqueueResult extends SessionRef {
   readonly erased?: true;
 }
 
+/** The states by which sessions are listed; `partial`: failed, with some recordings archived. */
+export const LISTED_STATES = [...SESSION_STATES, 'partial'] as const;
+export type ListedState = (typeof LISTED_STATES)[number];
+
 /** Which sessions to list. */
 export interface ListQuery {
-  readonly state?: SessionState;
+  readonly state?: ListedState;
+  /** Of the last error; of sessions that are not archived. */
   readonly code?: string;
+  readonly botId?: string;
+  /** Queued then or later, and then or earlier. ISO 8601. */
+  readonly from?: string;
+  readonly to?: string;
+  /** A part of the session id, in whichever case. */
+  readonly q?: string;
   /** 1 to 1000, default 100. */
   readonly limit?: number;
   /** From the page before. */

@@ -53,6 +53,34 @@ export interface TransferProgress {
 export const SESSION_STATES = ['queued', 'active', 'waiting', 'archived', 'failed'] as const;
 export type SessionState = (typeof SESSION_STATES)[number];
 
+/** What can be told of a session's past. */
+export const HISTORY_EVENTS = [
+  'enqueued',
+  'attempt',
+  'waiting',
+  'transferred',
+  'archived',
+  'rewritten',
+  'partial',
+  'failed',
+  'retried',
+] as const;
+export type HistoryEvent = (typeof HISTORY_EVENTS)[number];
+
+/** Something that happened to a session. It holds no secret, no URL and nothing of a transcript. */
+export interface HistoryEntry {
+  /** ISO 8601 */
+  readonly at: string;
+  readonly event: HistoryEvent;
+  /** Who did it: the name of a token, `webhook`, a backfill's id, or a command's user. */
+  readonly by?: string;
+  /** Of a failure. */
+  readonly code?: ErrorCode;
+  readonly message?: string;
+  /** What else there is to say, for people: a revision, a key and its size, until when it waits. */
+  readonly detail?: string;
+}
+
 /** A session as everybody outside sees it. Times are ISO 8601 in UTC. */
 export interface SessionView {
   readonly sessionId: string;
@@ -71,7 +99,11 @@ export interface SessionView {
   readonly recordings?: readonly RecordingView[];
   /** Of a failed session of which some recordings were saved: the others. */
   readonly missing?: readonly MissingRecordingView[];
+  /** Of a failed session: some of its recordings are archived. */
+  readonly partial?: true;
   readonly manifestKey?: string;
+  /** The newest 50 events, the oldest first; only in the view of one session. */
+  readonly history?: readonly HistoryEntry[];
 }
 
 /** How one of those stands that a worker depends on: while its breaker is open, nothing is begun that needs it. */

@@ -12,6 +12,7 @@ import type {
   TranscriptState,
   TransferProgress,
 } from '../domain/views.ts';
+import type { NotedEvent } from './session-history.ts';
 
 /** What lies in the queue for a session: its ids and options, and what is known of the call until it is archived. */
 export interface SessionJobData extends SessionRef {
@@ -27,6 +28,8 @@ export interface SessionJobData extends SessionRef {
   readonly candidate?: boolean;
   /** When the session began (unix ms), where its id does not tell. */
   readonly beganAt?: number;
+  /** Who queued it: the name of a token, `webhook`, a backfill's id, or a command's user. */
+  readonly by?: string;
   /** Personal data: goes into the manifest, and from here once that is written. */
   readonly call?: CallMetadata;
 }
@@ -65,6 +68,10 @@ export interface SessionJobProgress {
   readonly recordings?: readonly RecordingView[];
   /** Of the manifest that the last two are taken from. */
   readonly revision?: number;
+  /** Of a failed session: some of its recordings are archived. */
+  readonly partial?: true;
+  /** What happened to it so far. */
+  readonly history?: readonly NotedEvent[];
 }
 
 /** BullMQ ids may hold no `:` and not be all digits; `.` is in no session or bot id, so this is unambiguous. */
@@ -155,6 +162,7 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
     ...(state === 'waiting' && progress.nextAttemptAt && { nextAttemptAt: progress.nextAttemptAt }),
     ...(transfer && { progress: transfer }),
     ...(error && { error }),
+    ...(state === 'failed' && progress.partial && { partial: true }),
     ...(result && recordings && { recordings, manifestKey: result.manifestKey }),
   };
 }
@@ -222,8 +230,13 @@ export const JOB_OPTIONS = {
   stackTraceLimit: 1,
 } as const satisfies JobsOptions;
 
-/** The job of a session, for BullMQ to add. */
-export function newJob(id: string, request: EnqueueRequest, trace: Pick<JobsOptions, 'telemetry'> = {}) {
+/** The job of a session, for BullMQ to add. @param at when it is added (unix milliseconds). */
+export function newJob(
+  id: string,
+  request: EnqueueRequest,
+  at: number,
+  trace: Pick<JobsOptions, 'telemetry'> = {},
+) {
   return {
     name: 'session',
     data: dataOf(request),
@@ -231,6 +244,7 @@ export function newJob(id: string, request: EnqueueRequest, trace: Pick<JobsOpti
       ...JOB_OPTIONS,
       ...trace,
       jobId: id,
+      timestamp: at,
       priority: priorityOf(request),
     },
   };
@@ -249,6 +263,7 @@ export function dataOf(request: EnqueueRequest): SessionJobData {
     ...(request.priority === 'backfill' && { backfill: true }),
     ...(request.maybe && { maybe: true }),
     ...(request.beganAt !== undefined && { beganAt: request.beganAt }),
+    ...(request.by !== undefined && { by: request.by }),
     ...(request.call && { call: request.call }),
   };
 }

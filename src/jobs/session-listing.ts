@@ -1,22 +1,28 @@
-import type { JobState } from 'bullmq';
 import type { ListQuery, SessionPage } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import { SESSION_STATES, type SessionState, type SessionView } from '../domain/views.ts';
+import type { SessionState, SessionView } from '../domain/views.ts';
 import type { JobQueue } from './backends/backend.ts';
-import { BULLMQ_STATES, jobId, type SessionJob, sessionState, viewOfJob } from './session-job.ts';
+import type { JobFilter, JobIndex, JobPlace } from './backends/job-index.ts';
+import { historyOf } from './session-history.ts';
+import {
+  BULLMQ_STATES,
+  jobId,
+  type SessionJob,
+  sessionOfJob,
+  sessionState,
+  viewOfJob,
+} from './session-job.ts';
 
-/** A cursor that no list has given out, or that belongs to a list of other states. */
+/** A cursor that no list has given out. */
 export class InvalidCursorError extends Error {
   constructor() {
-    super('the cursor is not one of this list: start again without one');
+    super('the cursor is not one of a list: start again without one');
     this.name = 'InvalidCursorError';
   }
 }
 
 const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 1_000;
-/** Jobs read at once when a list is filtered by error code. */
-const SCAN_SIZE = 500;
 /** A job that changes state while it is read is read again, at most so often. */
 const MAX_READS = 5;
 
@@ -29,38 +35,38 @@ export async function readView(queue: JobQueue, session: SessionRef): Promise<Se
     const state = sessionState(await queue.getJobState(id));
     const job = state && ((await queue.getJob(id)) as SessionJob | undefined);
     if (!job) return undefined;
-    view = viewOfJob(job, state);
+    view = { ...viewOfJob(job, state), history: historyOf(job, state) };
     const isFinished = state === 'archived' || state === 'failed';
     if (isFinished === Boolean(job.finishedOn)) break;
   }
   return view;
 }
 
-/** A page of sessions, newest first within each state. @throws InvalidCursorError */
-export async function listSessions(queue: JobQueue, query: ListQuery = {}): Promise<SessionPage> {
+/**
+ * A page of sessions, newest first by when they were queued. Whatever becomes of sessions between two pages, none is
+ * skipped or repeated that is there all the time.
+ * @throws InvalidCursorError
+ */
+export async function listSessions(
+  index: JobIndex,
+  name: string,
+  query: ListQuery = {},
+): Promise<SessionPage> {
+  const { state, code, botId, from, to, q } = query;
   const limit = Math.min(query.limit ?? DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
-  const states = query.state ? [query.state] : SESSION_STATES;
-  const kinds = states.flatMap((state) => BULLMQ_STATES[state]);
-  let { kind, offset } = parseCursor(query.cursor, kinds);
-  const sessions: SessionView[] = [];
-  while (kind < kinds.length) {
-    const size = query.code ? SCAN_SIZE : limit - sessions.length;
-    const bullmqState = kinds[kind] as JobState;
-    const jobs = (await queue.getJobs([bullmqState], offset, offset + size - 1, false)) as SessionJob[];
-    for (const job of jobs) {
-      offset += 1;
-      const view = viewOfJob(job, sessionState(bullmqState) ?? 'queued');
-      if (query.code && view.error?.code !== query.code) continue;
-      sessions.push(view);
-      if (sessions.length === limit) return { sessions, nextCursor: `${kinds[kind]}:${offset}` };
-    }
-    // Not at the first short page: BullMQ leaves out jobs that went away between its two reads.
-    if (jobs.length === 0) {
-      kind += 1;
-      offset = 0;
-    }
-  }
-  return { sessions };
+  const filter: JobFilter = {
+    ...(state === 'partial' ? { state: 'failed', isPartial: true } : state && { state }),
+    ...(code !== undefined && { code }),
+    ...(botId !== undefined && { botId }),
+    ...(q !== undefined && { text: q }),
+    ...(from !== undefined && { from: Date.parse(from) }),
+    ...(to !== undefined && { to: Date.parse(to) }),
+  };
+  // One more tells whether there is another page.
+  const found = await index.find(name, filter, parseCursor(query.cursor), limit + 1);
+  const sessions = found.slice(0, limit).map((one) => viewOfJob(one.job, one.state));
+  const last = found.length > limit ? found[limit - 1] : undefined;
+  return { sessions, ...(last && { nextCursor: `${last.at}.${last.id}` }) };
 }
 
 /** All sessions in some states that a predicate accepts; each of them once, even if jobs move meanwhile. */
@@ -87,13 +93,10 @@ export async function findSessions(
   return [...found.values()];
 }
 
-function parseCursor(
-  cursor: string | undefined,
-  kinds: readonly JobState[],
-): { kind: number; offset: number } {
-  if (cursor === undefined) return { kind: 0, offset: 0 };
-  const [, name = '', offset = ''] = /^([a-z]+):(\d{1,9})$/.exec(cursor) ?? [];
-  const kind = kinds.indexOf(name as JobState);
-  if (kind === -1) throw new InvalidCursorError();
-  return { kind, offset: Number(offset) };
+/** A cursor is the place of the last session that was listed: when it was queued, and the id of its job. */
+function parseCursor(cursor: string | undefined): JobPlace | undefined {
+  if (cursor === undefined) return undefined;
+  const [, at = '', id = ''] = /^(\d{1,15})\.(.+)$/.exec(cursor) ?? [];
+  if (!sessionOfJob(id)) throw new InvalidCursorError();
+  return { at: Number(at), id };
 }

@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq';
+import { type JobsOptions, Queue } from 'bullmq';
 import type {
   CancelOutcome,
   CancelQuery,
@@ -18,6 +18,7 @@ import type { Logger } from '../util/log.ts';
 import type { Backend, CallUsage, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import { answered, errorListener } from './backends/connection-errors.ts';
 import { Noticeboard } from './noticeboard.ts';
+import { historyBefore, noteEvent } from './session-history.ts';
 import {
   BULLMQ_STATES,
   dataOf,
@@ -235,11 +236,21 @@ export class SessionQueue {
     if (!job) return false;
     const before = jobProgress(job);
     const recordings = found.recordings ?? before.recordings;
+    const revisionBefore = before.revision ?? job.returnvalue?.revision;
+    const isRewritten = found.revision !== undefined && found.revision !== revisionBefore;
+    const history = isRewritten
+      ? noteEvent(before.history ?? [], {
+          at: new Date().toISOString(),
+          event: 'rewritten',
+          detail: `revision ${found.revision}; ${found.recordings ? 'recordings came late' : `transcript ${transcript}`}`,
+        })
+      : before.history;
     // Nothing else is read of a completed job.
     return this.#backend.noteCompleted(this.#name, jobId(session), {
       transcript,
       ...(recordings && { recordings }),
       ...(found.revision !== undefined && { revision: found.revision }),
+      ...(history && { history }),
     });
   }
 
@@ -248,22 +259,22 @@ export class SessionQueue {
     return readView(this.#sessions, session);
   }
 
-  /** A page of sessions, newest first within each state. @throws InvalidCursorError */
+  /** A page of sessions, the newest first. @throws InvalidCursorError */
   async list(query: ListQuery = {}): Promise<SessionPage> {
-    return listSessions(this.#sessions, query);
+    return answered(listSessions(this.#backend.index, this.#name, query));
   }
 
-  /** Runs a failed session again from the start. */
-  async retry(session: SessionRef): Promise<RetryOutcome> {
+  /** Runs a failed session again from the start. @param by who wants it, for its history. */
+  async retry(session: SessionRef, by?: string): Promise<RetryOutcome> {
     const id = jobId(session);
     const status = (await this.#backend.statuses(this.#sessions, [id])).get(id);
     if (status === undefined) return 'unknown';
     if (status !== 'failed') return 'not-failed';
-    return (await this.#runAgain(id, 'failed', undefined)) === 'requeued' ? 'requeued' : 'not-failed';
+    return (await this.#runAgain(id, 'failed', undefined, by)) === 'requeued' ? 'requeued' : 'not-failed';
   }
 
   /** Runs all failed sessions again, or those with a code. @returns how many. */
-  async retryAll(code?: string): Promise<number> {
+  async retryAll(code?: string, by?: string): Promise<number> {
     const failed = await findSessions(
       this.#sessions,
       ['failed'],
@@ -271,7 +282,7 @@ export class SessionQueue {
     );
     let requeued = 0;
     await forEachLimit(failed, LANES, async (session) => {
-      if ((await this.retry(session)) === 'requeued') requeued += 1;
+      if ((await this.retry(session, by)) === 'requeued') requeued += 1;
     });
     return requeued;
   }
@@ -413,11 +424,25 @@ export class SessionQueue {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
       // In parts, so that the time that a part may take tells a server that hangs from one that has much to do.
       for (let from = 0; from < fresh.length; from += ADDED_AT_ONCE) {
-        const part = fresh.slice(from, from + ADDED_AT_ONCE);
-        await answered(this.#sessions.addBulk(part.map(({ id, request }) => newJob(id, request, trace))));
+        await this.#add(fresh.slice(from, from + ADDED_AT_ONCE), trace);
       }
     }
     return outcomes;
+  }
+
+  /** Adds jobs. The index has them first, in the same breath: it may know jobs that are not there, and misses none. */
+  async #add(
+    sessions: readonly { readonly id: string; readonly request: EnqueueRequest }[],
+    trace: Pick<JobsOptions, 'telemetry'> = {},
+  ): Promise<void> {
+    const at = Date.now();
+    const jobs = sessions.map(({ id, request }) => newJob(id, request, at, trace));
+    const indexing = this.#backend.index.adding(
+      this.#name,
+      jobs.map(({ opts }) => opts.jobId),
+      at,
+    );
+    await answered(Promise.all([indexing, this.#sessions.addBulk(jobs)]));
   }
 
   /** Puts a finished session back into the queue, with a clean slate. */
@@ -425,11 +450,12 @@ export class SessionQueue {
     id: string,
     status: 'completed' | 'failed',
     request: EnqueueRequest | undefined,
+    by: string | undefined = request?.by,
   ): Promise<EnqueueOutcome> {
     const job = await this.#sessions.getJob(id);
     // Removed by hand in this very moment: then it is a new one.
     if (!job) {
-      if (request) await this.#sessions.addBulk([newJob(id, request)]);
+      if (request) await this.#add([{ id, request }]);
       return 'queued';
     }
     if (request) {
@@ -437,13 +463,21 @@ export class SessionQueue {
       const staysCertain = request.maybe === true && !isMaybe(job.data);
       await job.updateData({
         ...dataOf(request),
+        // Its history begins with whoever queued it first.
+        ...(job.data.by !== undefined && { by: job.data.by }),
         ...(staysCertain && { maybe: false }),
         ...callOf(request, job.data),
       });
       // A finished job is in no line; this is its place in the one it is put back into.
       await job.changePriority({ priority: priorityOf(request) });
     }
-    await job.updateProgress({});
+    const history = historyBefore(job as SessionJob, status === 'completed' ? 'archived' : 'failed', {
+      at: new Date().toISOString(),
+      event: request ? 'enqueued' : 'retried',
+      ...(by !== undefined && { by }),
+      ...(request && { detail: request.force ? 'again, by force' : 'again' }),
+    });
+    await job.updateProgress({ history });
     await this.#backend.forgetStalls(this.#name, id);
     try {
       await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });

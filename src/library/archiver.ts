@@ -1,8 +1,14 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 import type { ErrorCode } from '../domain/errors.ts';
-import type { ArchiverStats, EnqueueResult, RetryOutcome, SessionPage } from '../domain/requests.ts';
-import type { SessionEvent, SessionState, SessionView } from '../domain/views.ts';
+import type {
+  ArchiverStats,
+  EnqueueResult,
+  ListedState,
+  RetryOutcome,
+  SessionPage,
+} from '../domain/requests.ts';
+import type { SessionEvent, SessionView } from '../domain/views.ts';
 
 /** Where the queue is, and how to talk to it. Only `queueUrl` has to be given. */
 export interface ArchiverOptions {
@@ -65,10 +71,17 @@ export interface EnqueueOptions extends BotOptions {
 
 /** Which sessions to list. */
 export interface ListOptions {
-  /** Only those in this state. */
-  readonly state?: SessionState | undefined;
-  /** Only those with this error. */
+  /** Only those in this state; `partial`: failed, with some recordings archived. */
+  readonly state?: ListedState | undefined;
+  /** Only those with this error, and not archived. */
   readonly code?: ErrorCode | undefined;
+  /** Only those of this bot. */
+  readonly botId?: string | undefined;
+  /** Only those queued then or later, and then or earlier. ISO 8601. */
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+  /** Only those with this part of an id, of 3 characters or more. */
+  readonly q?: string | undefined;
   /** How many at most, 1 to 1000; default 100. */
   readonly limit?: number | undefined;
   /** `nextCursor` of the page before. */
@@ -115,7 +128,7 @@ export interface Archiver {
    */
   get(sessionId: string, options?: BotOptions): Promise<SessionView | undefined>;
   /**
-   * A page of sessions that the queue knows, newest first within each state.
+   * A page of sessions that the queue knows, the newest first.
    *
    * @example
    * let cursor: string | undefined;

@@ -4,7 +4,7 @@ import type { SessionEvent } from '../domain/views.ts';
 import { openBackend } from '../jobs/backends/open.ts';
 import { EventFeed } from '../jobs/event-feed.ts';
 import { SessionQueue } from '../jobs/session-queue.ts';
-import { EnqueueBody, ListQuery, SessionParams, sayFaults } from '../operations/input.ts';
+import { EnqueueBody, ListQuery, listQueryOf, SessionParams, sayFaults } from '../operations/input.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
 import { createLogger, type Logger } from '../util/log.ts';
@@ -152,15 +152,8 @@ export function createArchiver(options: ArchiverOptions): Archiver {
       return call(({ operations }) => operations.view(session));
     },
     async list(options = {}) {
-      const { state, code, limit, cursor } = check(ListQuery, options);
-      return call(({ operations }) =>
-        operations.list({
-          ...(state && { state }),
-          ...(code && { code }),
-          ...(limit && { limit }),
-          ...(cursor && { cursor }),
-        }),
-      );
+      const query = listQueryOf(check(ListQuery, options));
+      return call(({ operations }) => operations.list(query));
     },
     async retry(sessionId, options = {}) {
       const session = refOf(sessionId, options);

@@ -19,10 +19,11 @@ export function auditedOperations(operations: Operations, { auditLog, actor }: A
       ...(details && { details: { ...details } }),
     });
   };
+  const by = actor.name;
   // Each by its name: whoever adds an operation has to decide.
   return {
     async enqueue(requests) {
-      const results = await operations.enqueue(requests);
+      const results = await operations.enqueue(requests.map((request) => ({ by, ...request })));
       const forced = requests.filter(({ force }) => force);
       for (const [botId, some] of Map.groupBy(forced, (request) => request.botId)) {
         const named = namedSessions(some.map(({ sessionId }) => sessionId));
@@ -33,12 +34,12 @@ export function auditedOperations(operations: Operations, { auditLog, actor }: A
     view: (session) => operations.view(session),
     list: (query) => operations.list(query),
     async retry(session) {
-      const outcome = await operations.retry(session);
+      const outcome = await operations.retry(session, by);
       if (outcome === 'requeued') record('retry', { session });
       return outcome;
     },
     async retryAll(code) {
-      const requeued = await operations.retryAll(code);
+      const requeued = await operations.retryAll(code, by);
       record('retry', { details: { sessions: requeued, ...(code && { code }) } });
       return requeued;
     },

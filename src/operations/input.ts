@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ERROR_CODES } from '../domain/errors.ts';
+import { LISTED_STATES, type ListQuery as ListedQuery } from '../domain/requests.ts';
 import { ID_PATTERN } from '../domain/session.ts';
-import { SESSION_STATES } from '../domain/views.ts';
 import { printable } from '../util/text.ts';
 
 /** Sessions in one request at most. */
@@ -43,17 +43,39 @@ export const EnqueueBody = z
   })
   .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
 
-/** `GET /v1/sessions?state=&code=&limit=&cursor=` */
+/** The shortest part of an id that is searched for. */
+const MIN_SEARCH_CHARACTERS = 3;
+
+/** `GET /v1/sessions?state=&code=&botId=&from=&to=&q=&limit=&cursor=` */
 export const ListQuery = z.strictObject({
-  state: z.enum(SESSION_STATES).optional().describe('only sessions in this state'),
-  code: Code.optional().describe('only sessions with this error code'),
+  state: z
+    .enum(LISTED_STATES)
+    .optional()
+    .describe('only sessions in this state; partial: failed, with some recordings archived'),
+  code: Code.optional().describe('only sessions whose last error has this code, and that are not archived'),
+  botId: BotId.optional().describe('only sessions of this bot'),
+  from: z.iso.datetime({ offset: true }).optional().describe('only sessions that were queued then or later'),
+  to: z.iso.datetime({ offset: true }).optional().describe('only sessions that were queued then or earlier'),
+  q: z
+    .string()
+    .regex(ID_PATTERN, INVALID_ID)
+    .min(MIN_SEARCH_CHARACTERS)
+    .optional()
+    .describe('only sessions whose id has this part, in whichever case'),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional().describe('default 100'),
   cursor: z
     .string()
-    .max(64)
+    .max(300)
     .optional()
-    .describe('nextCursor of the page before; sessions that change state between two pages shift them'),
+    .describe(
+      'nextCursor of the page before; sessions that change their state between two pages are neither skipped nor repeated',
+    ),
 });
+
+/** What of it was given. */
+export function listQueryOf(given: z.output<typeof ListQuery>): ListedQuery {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
 
 /** How many things wrong with a request are told at once. */
 const MAX_FAULTS_TOLD = 5;

@@ -11,6 +11,7 @@ import type {
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionView } from '../domain/views.ts';
+import { historyOfArchived } from '../jobs/session-history.ts';
 import { jobId, transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { isErased } from '../storage/companions.ts';
@@ -20,6 +21,7 @@ import {
   readManifest,
   readPartialManifest,
   resultOf,
+  revisionOf,
   viewOfMissing,
   viewOfRecording,
 } from '../storage/documents.ts';
@@ -38,9 +40,10 @@ export interface Operations {
   /** A session by its ids, also long after its job has gone from the queue; `undefined` when nobody knows it. */
   view(session: SessionRef): Promise<SessionView | undefined>;
   list(query: ListQuery): Promise<SessionPage>;
-  retry(session: SessionRef): Promise<RetryOutcome>;
+  /** Runs a failed session again. @param by who wants it, for its history. */
+  retry(session: SessionRef, by?: string): Promise<RetryOutcome>;
   /** Retries all failed sessions, or those with a code. @returns how many. */
-  retryAll(code?: string): Promise<number>;
+  retryAll(code?: string, by?: string): Promise<number>;
   /** Takes a session out of the queue that is queued or waiting; what is archived stays. */
   cancel(session: SessionRef): Promise<CancelOutcome>;
   /** Cancels all queued and waiting sessions, or those that the query names. @returns how many. */
@@ -125,16 +128,16 @@ export function createOperations(
       return partial ? { ...(view ?? failedView(partial, session)), ...partsOf(partial) } : view;
     },
     list: (query) => queue.list(query),
-    async retry(session) {
-      const outcome = await queue.retry(session);
+    async retry(session, by) {
+      const outcome = await queue.retry(session, by);
       if (outcome !== 'unknown' || !store) return outcome;
       // One that the queue has forgotten has not failed if it is archived; if only a part of it is, it has.
       if (await store.head(manifestKey(session), neverAborted())) return 'not-failed';
       if (!(await store.head(partialManifestKey(session), neverAborted()))) return 'unknown';
-      await queue.enqueue([session]);
+      await queue.enqueue([{ ...session, ...(by !== undefined && { by }) }]);
       return 'requeued';
     },
-    retryAll: (code) => queue.retryAll(code),
+    retryAll: (code, by) => queue.retryAll(code, by),
     cancel: (session) => queue.cancel(session),
     cancelAll: (query) => queue.cancelAll(query),
     pause: () => queue.pause(),
@@ -192,6 +195,7 @@ function viewOfManifest(manifest: Manifest, session: SessionRef, store: ArchiveS
     finishedAt: manifest.archivedAt,
     progress: transferOf(result),
     ...result,
+    history: historyOfArchived(manifest.archivedAt, revisionOf(manifest), result.recordings),
   };
 }
 

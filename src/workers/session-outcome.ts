@@ -3,6 +3,7 @@
 import type { ArchivedOutcome, FailedOutcome } from '../domain/notifications.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { TakenJob } from '../jobs/consumer.ts';
+import { failureEvent, noteEvent } from '../jobs/session-history.ts';
 import type { SessionJobProgress } from '../jobs/session-job.ts';
 import {
   type Manifest,
@@ -66,6 +67,27 @@ export async function failedOutcome(
       recordings: partial.recordings.map(viewOfRecording),
       missing: partial.missing.map(viewOfMissing),
     }),
+  };
+}
+
+/** The outcome of a failed attempt, with what the session's history says of it. */
+export function withHistory(
+  outcome: Outcome,
+  { progress: { history = [] } }: TakenJob,
+  settled: FailedOutcome | undefined,
+): Outcome {
+  const { error, nextAttemptAt } = outcome.progress;
+  if (!error) return outcome;
+  const { recordings, missing = [] } = settled ?? {};
+  const saved = recordings && { saved: recordings.length, missing: missing.length };
+  const end = nextAttemptAt === undefined ? saved : { until: nextAttemptAt };
+  return {
+    ...outcome,
+    progress: {
+      ...outcome.progress,
+      ...(recordings && { partial: true }),
+      history: noteEvent(history, failureEvent(error, end)),
+    },
   };
 }
 

@@ -31,7 +31,7 @@ import type { WorkerActivity } from './liveness.ts';
 import { nextLook } from './look-times.ts';
 import { OutageTeller } from './outage-teller.ts';
 import { isInDoubt } from './recheck-recordings.ts';
-import { archivedOutcome, asFirstTold, failedOutcome } from './session-outcome.ts';
+import { archivedOutcome, asFirstTold, failedOutcome, withHistory } from './session-outcome.ts';
 import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
 
 /** A session's progress is written to the queue this often at most. */
@@ -210,9 +210,13 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
     }
     if (about === 'session') dependencies.failed(data, error);
-    const decision = await remember(job, outcome, verdict, signal);
-    if (about === 'session' && decision.kind === 'fail') {
-      const settled = await failedOutcome(job, outcome, deps, signal);
+    if (about === 'transcript') return remember(job, outcome, signal);
+    const settled =
+      verdict.kind === 'fail'
+        ? await unlessBroken(failedOutcome(job, outcome, deps, signal), signal)
+        : undefined;
+    const decision = await remember(job, withHistory(outcome, job, settled), signal);
+    if (decision.kind === 'fail') {
       if (settled?.recordings) observe?.onPartial?.();
       if (settled) await deps.onSettled?.(settled);
     }
@@ -325,13 +329,23 @@ async function noteWithoutVoicemail(
   }
 }
 
+/** What comes of some work; nothing where that broke off as the job is to be given back. */
+async function unlessBroken<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  }
+}
+
 /** Keeps what is to be remembered of a failure, unless the job is no longer this worker's. */
 async function remember(
   job: TakenJob,
-  { progress }: Outcome,
-  verdict: JobDecision,
+  { progress, verdict }: Outcome,
   signal: AbortSignal,
 ): Promise<JobDecision> {
+  if (signal.aborted) return { kind: 'give-back' };
   try {
     await job.saveProgress(progress);
     return verdict;

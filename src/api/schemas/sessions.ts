@@ -3,7 +3,7 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import { ERROR_CODES } from '../../domain/errors.ts';
-import { SESSION_STATES } from '../../domain/views.ts';
+import { HISTORY_EVENTS, SESSION_STATES } from '../../domain/views.ts';
 import { BotId, Code, SessionId } from '../../operations/input.ts';
 import { BreakerState } from './stats.ts';
 
@@ -72,6 +72,20 @@ const Missing = z
   })
   .meta({ id: 'MissingRecording' });
 
+const History = z
+  .object({
+    at: Time,
+    event: z.enum(HISTORY_EVENTS),
+    by: z
+      .string()
+      .exactOptional()
+      .describe("who did it: the name of a token, `webhook`, a backfill's id, or a command's user"),
+    code: Code.exactOptional(),
+    message: z.string().exactOptional(),
+    detail: z.string().exactOptional().describe('a revision, a key and its size, until when it waits'),
+  })
+  .meta({ id: 'SessionEvent' });
+
 const SESSION = '67ab573f3685d1ba99541234';
 const ARCHIVED_SESSION = {
   sessionId: SESSION,
@@ -134,7 +148,16 @@ export const SessionView = z
       .readonly()
       .exactOptional()
       .describe('of a failed session of which some recordings were saved: the others'),
+    partial: z
+      .literal(true)
+      .exactOptional()
+      .describe('of a failed session: some of its recordings are archived'),
     manifestKey: z.string().exactOptional(),
+    history: z
+      .array(History)
+      .readonly()
+      .exactOptional()
+      .describe('the newest 50 events, the oldest first; only in the view of one session'),
   })
   .meta({ id: 'SessionView', examples: [ARCHIVED_SESSION, FAILED_SESSION] });
 
@@ -144,7 +167,15 @@ export const SessionPage = z
     sessions: z.array(SessionView).readonly(),
     nextCursor: z.string().exactOptional().describe('left out on the last page'),
   })
-  .meta({ id: 'SessionPage', examples: [{ sessions: [FAILED_SESSION], nextCursor: 'failed:1' }] });
+  .meta({
+    id: 'SessionPage',
+    examples: [
+      {
+        sessions: [FAILED_SESSION],
+        nextCursor: '1767605400000.st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e.67ab573f3685d1ba99545678',
+      },
+    ],
+  });
 
 /** The answer of `POST /v1/sessions/{id}/retry`. */
 export const RetryAnswer = z

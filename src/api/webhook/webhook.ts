@@ -153,7 +153,7 @@ function createIntake({
         return [{ sessionId, outcome }];
       }
     }
-    const results = await operations.enqueue([session]);
+    const results = await operations.enqueue([{ ...session, by: 'webhook' }]);
     if (proof === 'signed') signedBodies.add(body);
     metrics?.webhook?.onNotification(isMaybe ? 'maybe' : 'voicemail');
     return results.map(({ outcome }) => ({ sessionId, outcome }));

@@ -1,6 +1,7 @@
 import type { BackendFactory, IQueueBackend, Queue, QueueEvents, Telemetry } from 'bullmq';
 import type { StoredEvent } from '../job-events.ts';
 import type { JobResult, SessionJobData, SessionJobProgress } from '../session-job.ts';
+import type { JobIndex } from './job-index.ts';
 
 /** What follows jobs from whoever adds them to whoever works on them: BullMQ's interface to OpenTelemetry. */
 export type QueueTelemetry<Context = unknown> = Telemetry<Context>;
@@ -135,6 +136,8 @@ export interface Backend {
   posts(name: string, board: string): Promise<readonly BoardNote[]>;
   /** Takes a note down, where there is one. */
   takeDown(name: string, board: string, id: string): Promise<void>;
+  /** Finds the jobs of sessions. */
+  readonly index: JobIndex;
   /** Proves that the queue can be reached. */
   check(): Promise<void>;
   close(): Promise<void>;

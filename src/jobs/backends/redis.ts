@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type BackendFactory, createRedisBackend, type IQueueBackend } from 'bullmq';
 import { Cluster, type Redis } from 'ioredis';
+import { ERROR_CODES } from '../../domain/errors.ts';
 import { withinTime } from '../../util/async.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
@@ -14,6 +15,7 @@ import {
   redisKeyPrefix,
   redisLocation,
 } from './redis-client.ts';
+import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;
@@ -84,14 +86,19 @@ return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[
 `;
 
 /**
- * Keeps a job's progress and tells of it, as BullMQ's `updateProgress` does, but only for whoever holds its lock.
- * KEYS: job, its lock, events, meta. ARGV: token, job id, progress.
+ * Keeps a job's progress and tells of it, as BullMQ's `updateProgress` does, but only for whoever holds its lock. An
+ * error in it goes into the index of its code.
+ * KEYS: job, its lock, events, meta, index of jobs, index of the error's code. ARGV: token, job id, progress, code or ''.
  */
 const SAVE_PROGRESS = `
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'progress', ARGV[3])
 local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobId', ARGV[2], 'data', ARGV[3])
+if ARGV[4] ~= '' then
+  local addedAt = redis.call('ZSCORE', KEYS[5], ARGV[2])
+  if addedAt then redis.call('ZADD', KEYS[6], addedAt, ARGV[2]) end
+end
 return 1
 `;
 
@@ -164,20 +171,11 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       const job = `${keyPrefix}:${name}:${jobId}`;
       const meta = `${keyPrefix}:${name}:meta`;
       const text = JSON.stringify(progress);
+      const code = errorCodeOf(progress);
+      const index = redisIndexKeys(`${keyPrefix}:${name}`);
+      const keys = [job, `${job}:lock`, eventsKey(name), meta, index.jobs, index.errors(code)] as const;
       const client = connect('consumer');
-      return (
-        (await client.eval(
-          SAVE_PROGRESS,
-          4,
-          job,
-          `${job}:lock`,
-          eventsKey(name),
-          meta,
-          token,
-          jobId,
-          text,
-        )) === 1
-      );
+      return (await client.eval(SAVE_PROGRESS, keys.length, ...keys, token, jobId, text, code)) === 1;
     },
     async noteCompleted(name, jobId, progress) {
       const queueKey = `${keyPrefix}:${name}`;
@@ -211,6 +209,11 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
         earlier: data,
       };
     },
+    index: redisJobIndex({
+      client: () => connect('producer'),
+      queueKey: (name) => `${keyPrefix}:${name}`,
+      codes: ERROR_CODES,
+    }),
     failureCounts: (queue, limit) => countFailures(connect('producer'), queue, limit),
     async takeCall(name, calls, windowMs) {
       const [taken, paused] = callKeys(name);
@@ -319,6 +322,12 @@ async function countFailures(
     }
   }
   return counts;
+}
+
+/** The code of the error that a session's job remembers; empty where there is none. */
+function errorCodeOf(progress: object): string {
+  const { error }: { error?: unknown } = progress;
+  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : '';
 }
 
 /** The notes of a board that have not had their time. A hash lists names and values in turn. */

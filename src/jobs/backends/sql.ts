@@ -6,6 +6,7 @@ import {
   runMigrations,
 } from 'bullmq';
 import { type Backend, type JobStatus, MINUTES_KEPT } from './backend.ts';
+import { indexSetup, sqlJobIndex } from './sql-index.ts';
 
 /** Where BullMQ keeps its tables. */
 export const QUEUE_SCHEMA = 'bullmq';
@@ -169,6 +170,7 @@ export async function prepareDatabase(pool: PgPool): Promise<void> {
   try {
     await runMigrations(client, QUEUE_SCHEMA, {});
     await client.query(SETUP);
+    await client.query(indexSetup(QUEUE_SCHEMA));
   } finally {
     client.release();
   }
@@ -233,6 +235,7 @@ export function sqlBackend(
         earlier: earlier.map(Number),
       };
     },
+    index: sqlJobIndex(pool, QUEUE_SCHEMA, queueName),
     async failureCounts(queue, limit) {
       const { rows } = await pool.query<FailuresRow>(FAILURE_COUNTS, [queue.name, limit]);
       return new Map(rows.map(({ reason, jobs }) => [reason, Number(jobs)]));

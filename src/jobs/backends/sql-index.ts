@@ -1,0 +1,119 @@
+import type { PgPool } from 'bullmq';
+import type { SessionState } from '../../domain/views.ts';
+import type { JobResult, SessionJob, SessionJobData, SessionJobProgress } from '../session-job.ts';
+import type { FoundJob, JobFilter, JobIndex, JobPlace } from './job-index.ts';
+
+/** The code of a job's last error, of those that have one; what BullMQ failed by itself bears none. */
+const CODE = `
+(case
+  when progress->'error' is not null then progress->'error'->>'code'
+  when failed_reason ~ '^[A-Z_]+: ' then split_part(failed_reason, ':', 1)
+  else 'INTERNAL'
+end)`;
+const HAS_CODE = "state <> 'completed' and (progress->'error' is not null or failed_reason is not null)";
+
+/**
+ * Creates the indexes that lists need. An index that is there is not asked for again: that would wait for everybody who
+ * writes.
+ */
+export function indexSetup(schema: string): string {
+  const indexes = [
+    ['session_list_idx', '(queue, added_at_ms, id collate "C")'],
+    ['session_code_idx', `(queue, ${CODE}, added_at_ms, id collate "C") where ${HAS_CODE}`],
+    ['session_failed_idx', `(queue, added_at_ms, id collate "C") where state = 'failed'`],
+  ];
+  const statements = indexes.map(
+    ([name, what]) => `
+  if to_regclass('${schema}.${name}') is null then
+    create index ${name} on ${schema}.job ${what};
+  end if;`,
+  );
+  return `do $setup$ begin ${statements.join('')} end $setup$;`;
+}
+
+/** The states of BullMQ's tables in which sessions of each state of ours are. */
+const STATES: Readonly<Record<SessionState, string>> = {
+  queued: "state in ('waiting', 'waiting-children')",
+  active: "state = 'active'",
+  waiting: "state = 'delayed'",
+  archived: "state = 'completed'",
+  failed: "state = 'failed'",
+};
+const OUR_STATES: Readonly<Record<string, SessionState>> = {
+  active: 'active',
+  delayed: 'waiting',
+  completed: 'archived',
+  failed: 'failed',
+};
+
+interface JobRow {
+  readonly id: string;
+  readonly name: string;
+  readonly state: string;
+  readonly data: SessionJobData;
+  readonly progress: SessionJobProgress | number | null;
+  readonly return_value: JobResult;
+  readonly failed_reason: string | null;
+  readonly attempts_made: number;
+  readonly added_at_ms: string | number;
+  readonly processed_at_ms: string | number | null;
+  readonly finished_at_ms: string | number | null;
+}
+
+/** The index of jobs in PostgreSQL, whose own indexes keep up by themselves. */
+export function sqlJobIndex(pool: PgPool, schema: string, queueName: (name: string) => string): JobIndex {
+  return {
+    async find(name, filter, after, limit) {
+      const { conditions, values } = conditionsOf(filter, after);
+      const { rows } = await pool.query<JobRow>(
+        `select id, name, state::text as state, data, progress, return_value, failed_reason, attempts_made,
+          added_at_ms, processed_at_ms, finished_at_ms
+        from ${schema}.job where queue = $1${conditions.map((condition) => ` and ${condition}`).join('')}
+        order by added_at_ms desc, id collate "C" desc limit ${Math.trunc(limit)}`,
+        [queueName(name), ...values],
+      );
+      return rows.map(foundJob);
+    },
+    adding: async () => undefined,
+    sweep: async () => undefined,
+  };
+}
+
+function conditionsOf(
+  { state, isPartial, code, botId, text, from, to }: JobFilter,
+  after: JobPlace | undefined,
+): { readonly conditions: string[]; readonly values: unknown[] } {
+  const values: unknown[] = [];
+  // The queue is the first parameter.
+  const value = (given: unknown) => `$${values.push(given) + 1}`;
+  const conditions: string[] = [];
+  if (state) conditions.push(STATES[state]);
+  if (isPartial) conditions.push("(progress->>'partial')::boolean");
+  if (code !== undefined) conditions.push(HAS_CODE, `${CODE} = ${value(code)}`);
+  if (botId !== undefined) conditions.push(`split_part(id, '.', 1) = ${value(botId)}`);
+  if (text !== undefined) {
+    conditions.push(`position(lower(${value(text)}::text) in lower(split_part(id, '.', 2))) > 0`);
+  }
+  if (from !== undefined) conditions.push(`added_at_ms >= ${value(from)}`);
+  if (to !== undefined) conditions.push(`added_at_ms <= ${value(to)}`);
+  if (after) {
+    conditions.push(`(added_at_ms, id collate "C") < (${value(after.at)}::bigint, ${value(after.id)}::text)`);
+  }
+  return { conditions, values };
+}
+
+function foundJob(row: JobRow): FoundJob {
+  const at = Number(row.added_at_ms);
+  const job: SessionJob = {
+    name: row.name,
+    data: row.data,
+    progress: typeof row.progress === 'object' && row.progress !== null ? row.progress : {},
+    returnvalue: row.return_value,
+    failedReason: row.failed_reason ?? '',
+    attemptsMade: row.attempts_made,
+    timestamp: at,
+    ...(row.processed_at_ms !== null && { processedOn: Number(row.processed_at_ms) }),
+    ...(row.finished_at_ms !== null && { finishedOn: Number(row.finished_at_ms) }),
+  };
+  return { id: row.id, at, state: OUR_STATES[row.state] ?? 'queued', job };
+}
