@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { WriteStream } from 'node:tty';
 import type { Config } from '../config/config.ts';
 import { type LoadOptions, loadConfig } from '../config/load.ts';
@@ -28,6 +28,14 @@ export class UsageError extends Error {
   }
 }
 
+/** What of a process the program uses. */
+export type CliProcess = Pick<NodeJS.Process, 'argv' | 'env' | 'cwd' | 'exit'> & {
+  on(signal: 'SIGINT' | 'SIGTERM', listener: () => void): void;
+  readonly stdin: Readable;
+  readonly stdout: Writable;
+  readonly stderr: Pick<WriteStream, 'write' | 'isTTY'>;
+};
+
 /** What commands have to do with the process they run in. */
 export interface CliContext {
   /** The environment, read once. */
@@ -46,8 +54,8 @@ export interface CliContext {
   stopSignal(): AbortSignal;
 }
 
-/** The context of the real process. */
-export function createContext(process: NodeJS.Process, environment: Environment): CliContext {
+/** The context of a process. */
+export function createContext(process: CliProcess, environment: Environment): CliContext {
   let stop: AbortController | undefined;
   return {
     environment,
@@ -73,7 +81,7 @@ export function createContext(process: NodeJS.Process, environment: Environment)
 /** The configuration and logger of a command that runs until it is stopped. */
 export function loadService(context: CliContext, options: LoadOptions): { config: Config; log: Logger } {
   const config = loadConfig(context.environment, options);
-  const log = createLogger(config.logLevel);
+  const log = contextLogger(context, config);
   for (const { variable, message } of config.warnings) log.warn({ variable }, `${variable} ${message}`);
   return { config, log };
 }
@@ -86,5 +94,9 @@ export function loadCommand(
   const { environment } = context;
   const isLevelSet = (environment.LOG_LEVEL ?? '').trim() !== '';
   const config = loadConfig(isLevelSet ? environment : { ...environment, LOG_LEVEL: 'warn' }, options);
-  return { config, log: createLogger(config.logLevel) };
+  return { config, log: contextLogger(context, config) };
+}
+
+function contextLogger({ stderr }: CliContext, { logLevel }: Config): Logger {
+  return createLogger(logLevel, (line) => void stderr.write(line));
 }

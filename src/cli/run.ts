@@ -9,6 +9,7 @@ import { VERSION } from '../util/version.ts';
 import { addCommands } from './commands.ts';
 import {
   type CliContext,
+  type CliProcess,
   CommandFailed,
   createContext,
   EXIT_DONE,
@@ -39,6 +40,16 @@ export async function run(process: NodeJS.Process): Promise<void> {
   process.stderr.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
   });
+  const code = await runCommand(process);
+  // All is written and closed by now; what libraries keep open doesn't hold the program up.
+  process.exit(code === EXIT_DONE ? process.exitCode : code);
+}
+
+/**
+ * Runs the command that the arguments name, up to the end of what it writes.
+ * @returns its exit code: 0, 1 or 2.
+ */
+export async function runCommand(process: CliProcess): Promise<number> {
   const environment = { current: process.env as CliContext['environment'] };
   let code: number;
   try {
@@ -51,11 +62,10 @@ export async function run(process: NodeJS.Process): Promise<void> {
     code = EXIT_DONE;
   } catch (error) {
     const isDebugging = /^(debug|trace)$/.test(environment.current.LOG_LEVEL ?? '');
-    code = tell(error, isDebugging, (text) => process.stderr.write(forTerminal(text)));
+    code = tell(error, isDebugging, (text) => process.stderr.write(text));
   }
   await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
-  // All is written and closed by now; what libraries keep open doesn't hold the program up.
-  process.exit(code === EXIT_DONE ? process.exitCode : code);
+  return code;
 }
 
 /** The program, as yet without commands. */
@@ -68,7 +78,10 @@ function createProgram(context: CliContext): Command {
       .helpCommand('help [command]', 'write the help of a command')
       .configureHelp({ showGlobalOptions: false })
       // Its errors quote arguments, which may come from a list.
-      .configureOutput({ writeErr: (text) => context.say(text) })
+      .configureOutput({
+        writeErr: (text) => context.say(text),
+        writeOut: (text) => void context.out.write(text),
+      })
       .showHelpAfterError('Run it with --help to see what it takes.')
       .addHelpText('after', EXAMPLES)
       .exitOverride()
@@ -76,7 +89,8 @@ function createProgram(context: CliContext): Command {
 }
 
 /** Says what went wrong, and returns the exit code for it. */
-function tell(thrown: unknown, isDebugging: boolean, write: (text: string) => void): number {
+function tell(thrown: unknown, isDebugging: boolean, writeRaw: (text: string) => void): number {
+  const write = (text: string) => writeRaw(forTerminal(text));
   // What was waiting when the program was stopped says no more than that it was aborted.
   const isStopped = thrown instanceof Error && thrown.cause instanceof CommandFailed;
   const error = isStopped && thrown.name === 'AbortError' ? thrown.cause : thrown;
@@ -96,7 +110,7 @@ function tell(thrown: unknown, isDebugging: boolean, write: (text: string) => vo
   const hint = isVoicemailError(error) ? error.hint : undefined;
   if (hint !== undefined) write(`hint: ${redact(hint)}\n`);
   if (isDebugging && !(error instanceof CommandFailed)) {
-    createLogger('debug').debug({ err: error }, 'where it came from');
+    createLogger('debug', writeRaw).debug({ err: error }, 'where it came from');
   }
   return EXIT_FAILED;
 }

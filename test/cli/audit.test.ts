@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { userInfo } from 'node:os';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { openStore } from '../../src/storage/open.ts';
-import { hasLogged, runCli, startCli } from '../support/cli.ts';
+import { hasLogged, startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -40,7 +41,7 @@ async function lines(): Promise<Record<string, unknown>[]> {
   return found.sort((a, b) => (String(a.at) < String(b.at) ? -1 : 1));
 }
 
-const run = async (...args: string[]) => expect(await runCli(args, { env })).toMatchObject({ code: 0 });
+const run = async (...args: string[]) => expect(await runInProcess(args, { env })).toMatchObject({ code: 0 });
 
 it('commands that open the queue themselves note what they change, with the user', {
   timeout: TIMEOUT_MS,

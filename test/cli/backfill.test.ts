@@ -3,7 +3,8 @@ import type { BackfillView } from '../../src/backfills/operations.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { wavOf } from '../support/audio.ts';
-import { hasLogged, type RunningCli, runCli, startCli } from '../support/cli.ts';
+import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
@@ -62,16 +63,16 @@ describe('beside a start', () => {
   it('backfill --dry-run names what is missing, and backfill --wait archives it', async () => {
     const missing = [add(true), add(true)];
     add(false);
-    const dry = await runCli(['backfill', ...MAY, '--dry-run', '--json'], { env });
+    const dry = await runInProcess(['backfill', ...MAY, '--dry-run', '--json'], { env });
     expect(dry).toMatchObject({ code: 0 });
     const told = JSON.parse(dry.stdout) as BackfillView & { missingSessions: string[] };
     expect(told).toMatchObject({ state: 'listed', listed: 3, missing: 2, withoutVoicemail: 1, queued: 0 });
     expect(told.missingSessions.sort()).toEqual(missing.sort());
 
-    const run = await runCli(['backfill', ...MAY, '--wait'], { env });
+    const run = await runInProcess(['backfill', ...MAY, '--wait'], { env });
     expect(run).toMatchObject({ code: 0 });
     expect(run.stdout).toMatch(/archived by now +2\n/);
-    const again = await runCli(['backfill', ...MAY, '--wait', '--json'], { env });
+    const again = await runInProcess(['backfill', ...MAY, '--wait', '--json'], { env });
     expect(JSON.parse(again.stdout)).toMatchObject({ listed: 3, skipped: 2, queued: 0 });
   });
 
@@ -82,14 +83,16 @@ describe('beside a start', () => {
         { content: wavOf(1_000), mediaFaults: [{ page: 'html', times: Number.POSITIVE_INFINITY }] },
       ],
     });
-    const run = await runCli(['backfill', '--from', '2026-06-01', '--to', '2026-06-03', '--wait'], { env });
+    const run = await runInProcess(['backfill', '--from', '2026-06-01', '--to', '2026-06-03', '--wait'], {
+      env,
+    });
     expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('1 session failed') });
   });
 
   it('schedules are set, listed and removed', async () => {
     const set = ['schedule', 'set', 'nightly', '--cron', '0 3 * * *', '--lookback', '48h'];
-    expect(await runCli(set, { env })).toMatchObject({ code: 0, stdout: 'nightly: set\n' });
-    const list = await runCli(['schedule', 'list', '--json'], { env });
+    expect(await runInProcess(set, { env })).toMatchObject({ code: 0, stdout: 'nightly: set\n' });
+    const list = await runInProcess(['schedule', 'list', '--json'], { env });
     expect(JSON.parse(list.stdout)).toEqual({
       schedules: [
         {
@@ -100,12 +103,12 @@ describe('beside a start', () => {
         },
       ],
     });
-    expect((await runCli(['schedule', 'list'], { env })).stdout).toMatch(
+    expect((await runInProcess(['schedule', 'list'], { env })).stdout).toMatch(
       /^nightly {2}0 3 \* \* \* {2}goes back 2d/,
     );
-    const removed = await runCli(['schedule', 'remove', 'nightly', '--json'], { env });
+    const removed = await runInProcess(['schedule', 'remove', 'nightly', '--json'], { env });
     expect(JSON.parse(removed.stdout)).toEqual({ name: 'nightly', removed: true });
-    expect(await runCli(['schedule', 'remove', 'nightly'], { env })).toMatchObject({
+    expect(await runInProcess(['schedule', 'remove', 'nightly'], { env })).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('there is no schedule nightly'),
     });
@@ -159,7 +162,7 @@ describe('wrong usage', () => {
     [['schedule', 'set', 'nightly', '--cron', 'daily', '--lookback', '48h'], 'no cron expression'],
     [['schedule', 'set', 'nightly', '--cron', '0 3 * * *'], '--lookback'],
   ])('is told with exit code 2: %j', async (args, words) => {
-    const run = await runCli(args, { env: {} });
+    const run = await runInProcess(args, { env: {} });
     expect(run).toMatchObject({ code: 2, stderr: expect.stringContaining(words) });
   });
 });

@@ -7,6 +7,7 @@ import { accessQueue } from '../../src/cli/connect.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { type CliRun, hasLogged, type RunningCli, runCli, startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 
@@ -73,8 +74,11 @@ describe('commands beside a start that holds the embedded queue', () => {
     await queue.remove();
   });
 
-  const run = (args: readonly string[], stdin?: string) =>
-    end(startCli(args, { env, ...(stdin !== undefined && { stdin }) }));
+  const run = async (args: readonly string[], stdin?: string) => {
+    const ended = await runInProcess(args, { env, ...(stdin !== undefined && { stdin }) });
+    written.push(ended.stdout, ended.stderr);
+    return ended;
+  };
 
   it('find it by a file that its owner alone can read', async () => {
     const path = join(queueDirectory, 'owner.json');
@@ -400,12 +404,12 @@ describe('processes on a shared queue', () => {
       headers: { authorization: `Bearer ${API_TOKEN}`, 'content-type': 'application/json' },
       body: JSON.stringify({ sessionIds: [ids[0]] }),
     });
-    const waited = await end(startCli(['enqueue', ...ids, '--wait', '--json'], { env }));
+    const waited = await runInProcess(['enqueue', ...ids, '--wait', '--json'], { env });
 
     expect(taken.status).toBe(202);
     expect(waited.code).toBe(0);
     expect(JSON.parse(waited.stdout).results).toHaveLength(2);
-    const shown = await end(startCli(['status', ...ids, '--json'], { env }));
+    const shown = await runInProcess(['status', ...ids, '--json'], { env });
     expect(JSON.parse(shown.stdout).sessions.map(({ state }: { state: string }) => state)).toEqual([
       'archived',
       'archived',

@@ -4,7 +4,8 @@ import { sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { archiveDirectly } from '../support/archived-sessions.ts';
-import { hasLogged, runCli, startCli } from '../support/cli.ts';
+import { hasLogged, startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -33,7 +34,7 @@ afterEach(async () => {
   await directory.remove();
 });
 
-const run = (...args: string[]) => runCli(args, { env });
+const run = (...args: string[]) => runInProcess(args, { env });
 const json = async (...args: string[]) => {
   const { code, stdout } = await run(...args, '--json');
   return { code, body: JSON.parse(stdout) as Record<string, unknown> };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { put } from '../support/archived-sessions.ts';
-import { runCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { SignedArchive } from '../support/signed-archive.ts';
 
@@ -25,14 +25,14 @@ afterAll(() => directory.remove());
 
 it('digest writes what is due, and verify --public-key needs nothing but the archive', async () => {
   const session = await archive.archive(new Date(Date.UTC(2026, 4, 3)));
-  const first = await runCli(['digest', '--json'], { env });
+  const first = await runInProcess(['digest', '--json'], { env });
   expect(first.code, first.stderr).toBe(0);
   expect(JSON.parse(first.stdout)).toMatchObject({ written: [{ entries: 1 }], refused: 0 });
-  expect((await runCli(['digest'], { env })).stdout).toContain('nothing to do');
+  expect((await runInProcess(['digest'], { env })).stdout).toContain('nothing to do');
 
   const { ARCHIVE_URL } = env;
   const verify = () =>
-    runCli(['verify', '--public-key', publicKey], { env: { ARCHIVE_URL: ARCHIVE_URL ?? '' } });
+    runInProcess(['verify', '--public-key', publicKey], { env: { ARCHIVE_URL: ARCHIVE_URL ?? '' } });
   const clean = await verify();
   expect(clean).toMatchObject({
     code: 0,
@@ -51,7 +51,7 @@ it.each([
   [['digest'], { MANIFEST_KEY_FILE: '' }, 'set MANIFEST_KEY_FILE'],
   [['verify', '--public-key', 'no-such-file'], {}, 'openssl pkey -in key.pem -pubout'],
 ])('%j is wrong usage without its key', async (args, more, says) => {
-  const run = await runCli(args, { env: { ...env, ...more } });
+  const run = await runInProcess(args, { env: { ...env, ...more } });
   expect(run.code).toBe(2);
   expect(run.stderr).toContain(says);
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 
 const KORE = {
   KORE_HOST: 'kore.example',
@@ -28,7 +29,7 @@ describe.concurrent('the program', () => {
     ['with an error code that is none', ['retry', '--code', 'NOPE'], /--code.*KORE_UNAUTHORIZED/s],
     ['with a port that is none', ['sandbox', '--port', '70000'], /--port.*0 to 65535/s],
   ])('%s ends with 2 and says what is wrong', async (_name, args, message) => {
-    const { code, stdout, stderr } = await runCli(args);
+    const { code, stdout, stderr } = await runInProcess(args);
 
     expect(stderr).toMatch(message);
     expect([code, stdout]).toEqual([2, '']);
@@ -39,7 +40,7 @@ describe.concurrent('the program', () => {
     ['a time', ['verify', '--from', '\u001b]0;title\u0007']],
     ['a command', ['\u001b[31mstart']],
   ])('quotes %s without what a terminal would obey', async (_what, args) => {
-    const { code, stderr } = await runCli(args);
+    const { code, stderr } = await runInProcess(args);
 
     expect(code).toBe(2);
     expect(stderr).toContain('\ufffd');
@@ -47,7 +48,7 @@ describe.concurrent('the program', () => {
   });
 
   it('asks what a misspelt variable was meant to be, before it goes by a default', async () => {
-    const { code, stdout, stderr } = await runCli(['start'], {
+    const { code, stdout, stderr } = await runInProcess(['start'], {
       env: { ...KORE, ARCHIVE_URI: 's3://voicemails' },
     });
 
@@ -85,14 +86,14 @@ describe.concurrent('the program', () => {
   });
 
   it.each(['worker', 'api'])('%s asks for a queue that can be shared', async (command) => {
-    const { code, stderr } = await runCli([command], { env: KORE });
+    const { code, stderr } = await runInProcess([command], { env: KORE });
 
     expect(code).toBe(2);
     expect(stderr).toMatch(/QUEUE_URL: .*embedded/);
   });
 
   it('says in words, without a stack, that the queue cannot be reached, and ends with 1', async () => {
-    const { code, stdout, stderr } = await runCli(['status'], {
+    const { code, stdout, stderr } = await runInProcess(['status'], {
       env: { ...KORE, QUEUE_URL: 'redis://user:a-queue-password@127.0.0.1:1' },
     });
 
@@ -105,7 +106,7 @@ describe.concurrent('the program', () => {
   it.each(['start', 'worker', 'api', 'enqueue', 'status', 'retry', 'sandbox', 'demo'])(
     'explains %s with an example',
     async (command) => {
-      const { code, stdout, stderr } = await runCli([command, '--help']);
+      const { code, stdout, stderr } = await runInProcess([command, '--help']);
 
       expect([code, stderr]).toEqual([0, '']);
       expect(stdout).toContain(`Usage: voicemail-archiver ${command}`);

@@ -11,7 +11,8 @@ import { openStore } from '../../src/storage/open.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { type ArchivedSession, archiveDirectly } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';
-import { runCli, startCli } from '../support/cli.ts';
+import { startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 
@@ -41,7 +42,7 @@ interface Report {
 
 /** Runs `verify --json`. */
 async function verify(env: Readonly<Record<string, string>>, ...args: string[]) {
-  const run = await runCli(['verify', '--json', ...args], { env });
+  const run = await runInProcess(['verify', '--json', ...args], { env });
   expect(run.stdout, run.stderr).not.toBe('');
   return { code: run.code, stderr: run.stderr, report: JSON.parse(run.stdout) as Report };
 }
@@ -64,7 +65,7 @@ describe('verify', () => {
   });
 
   it('says that nothing is wrong, and needs no configuration but the archive', async () => {
-    const run = await runCli(['verify'], { env });
+    const run = await runInProcess(['verify'], { env });
     expect(run).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^5 sessions, 20 objects, [\d,]+ bytes: nothing is wrong\n$/),
@@ -113,7 +114,7 @@ describe('verify', () => {
     // What was found is not lost, nor looked at again.
     await writeFile(flipped, bytes);
 
-    expect(await runCli(['verify', ...args, '--from', '2026-05-01'], { env })).toMatchObject({
+    expect(await runInProcess(['verify', ...args, '--from', '2026-05-01'], { env })).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('other sessions or dates'),
     });
@@ -137,7 +138,7 @@ describe('verify', () => {
   it('writes a line for each finding, and ends with 1', async () => {
     await writeFile(join(path, 'bot_id=st-1', 'odd\u001b[2Jname'), 'x');
     await age(path);
-    const run = await runCli(['verify'], { env });
+    const run = await runInProcess(['verify'], { env });
     expect(run.code).toBe(1);
     expect(run.stderr).toContain('5 findings in file:');
     const lines = run.stdout.trimEnd().split('\n');
@@ -150,7 +151,7 @@ describe('verify', () => {
   });
 
   it('does not take a directory that is not there for an archive in which nothing is wrong', async () => {
-    const run = await runCli(['verify'], { env: { ARCHIVE_URL: `file:${path}-unmounted` } });
+    const run = await runInProcess(['verify'], { env: { ARCHIVE_URL: `file:${path}-unmounted` } });
     expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no archive in') });
   });
 
@@ -163,7 +164,10 @@ describe('verify', () => {
     [['verify', '--concurrency', '0'], 'whole number from 1'],
     [['verify', '--checkpoint', '/nowhere/at/all'], "/nowhere/at/all can't be read and written (ENOENT)"],
   ])('tells wrong usage with exit code 2: %j', async (args, words) => {
-    expect(await runCli(args, { env })).toMatchObject({ code: 2, stderr: expect.stringContaining(words) });
+    expect(await runInProcess(args, { env })).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(words),
+    });
   });
 });
 
