@@ -59,7 +59,7 @@ export interface DayVerdict {
 /** Calls that end after midnight, and listings that lag behind: so long after a day some of it may come. */
 const LATE_MS = 2 * 60 * 60 * 1000;
 /** With less of the retention left than this part, a session is at risk. */
-const RISK_PART = 0.25;
+export const RISK_PART = 0.25;
 const HOUR_MS = 60 * 60 * 1000;
 
 /** Judges a day by what is known of it; asks nobody. */

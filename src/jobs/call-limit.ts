@@ -5,7 +5,7 @@ import type { CallClass, CallLimit } from '../domain/voicemail.ts';
 import type { Backend } from './backends/backend.ts';
 
 /** Longest wait for a call while a session holds its place in a worker; beyond it, the session goes back. */
-const MAX_WAIT_MS = 3_000;
+export const MAX_WAIT_MS = 3_000;
 /** The part of the limit that background work may use; the rest is there for live sessions alone. */
 const BACKGROUND_SHARE = 0.75;
 /**
@@ -14,6 +14,20 @@ const BACKGROUND_SHARE = 0.75;
  */
 const MARGIN_MS = 250;
 const MARGIN_SHARE = 0.05;
+
+/** What a rate limit comes to: so many calls of each class in any window of that length. */
+export interface CallWindow {
+  readonly windowMs: number;
+  readonly allowed: Readonly<Record<CallClass, number>>;
+}
+
+/** The window in which calls are counted. */
+export function callWindow(rate: Rate): CallWindow {
+  return {
+    windowMs: Math.ceil(rate.windowMs + Math.min(MARGIN_MS, rate.windowMs * MARGIN_SHARE)),
+    allowed: { live: rate.calls, background: Math.max(1, Math.floor(rate.calls * BACKGROUND_SHARE)) },
+  };
+}
 
 /**
  * The fleet-wide limit on calls to Kore (`KORE_RATE_LIMIT`): a sliding window kept where the queue is, so that
@@ -27,15 +41,13 @@ export function createCallLimit(
   rate: Rate,
   onWait?: (seconds: number) => void,
 ): CallLimit {
-  const windowMs = Math.ceil(rate.windowMs + Math.min(MARGIN_MS, rate.windowMs * MARGIN_SHARE));
-  const backgroundCalls = Math.max(1, Math.floor(rate.calls * BACKGROUND_SHARE));
+  const { windowMs, allowed } = callWindow(rate);
   return {
     async acquire(callClass, signal) {
-      const calls = callClass === 'live' ? rate.calls : backgroundCalls;
       let waited = 0;
       for (;;) {
         signal.throwIfAborted();
-        const wait = await backend.takeCall(queueName, calls, windowMs);
+        const wait = await backend.takeCall(queueName, allowed[callClass], windowMs);
         if (wait === 0) {
           if (waited > 0) onWait?.(waited / 1000);
           return;

@@ -16,7 +16,7 @@ import { sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
 import { redact } from '../util/redact.ts';
-import { isFinal } from './failure-policy.ts';
+import { isFinal, isLongOver } from './failure-policy.ts';
 import { rewriteManifest, rewritePartialManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, relativeKey, saveRecordings } from './save-recordings.ts';
 
@@ -277,7 +277,11 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
     case 'ready':
       return voicemail;
     case 'later':
-      if (task.isMaybe && /^success$/i.test(voicemail.status.trim()) && isLongOver(task, deps.now())) {
+      if (
+        task.isMaybe &&
+        /^success$/i.test(voicemail.status.trim()) &&
+        isLongOver(beganAt(task), deps.now().getTime())
+      ) {
         throw noVoicemail('the session has no voicemail');
       }
       throw new VoicemailError(
@@ -289,7 +293,7 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
         'RECORDING_UNAVAILABLE',
         `Kore has no recording of this session (status "${voicemail.status}")`,
         // In the first minutes it says so of recordings that come all the same.
-        { retryable: !(task.isMaybe && isLongOver(task, deps.now())) },
+        { retryable: !(task.isMaybe && isLongOver(beganAt(task), deps.now().getTime())) },
       );
   }
 }
@@ -304,23 +308,11 @@ async function unlessListedWithout(task: SessionTask, deps: ArchiveDeps, signal:
   const { botId, sessionId } = task;
   const isThere = await deps.hasVoicemail({ botId, sessionId, beganAt: startedAt }, signal);
   if (isThere !== false) return;
-  if (isLongOver(task, deps.now())) throw noVoicemail('the session has no voicemail, as call details tell');
+  if (isLongOver(beganAt(task), deps.now().getTime()))
+    throw noVoicemail('the session has no voicemail, as call details tell');
   throw new VoicemailError('RECORDING_NOT_READY', 'call details tell of no voicemail so far');
 }
 
 function noVoicemail(message: string): VoicemailError {
   return new VoicemailError('RECORDING_UNAVAILABLE', message, { retryable: false });
-}
-
-/** Kore has recordings within 10 minutes of a call's end, and a call that goes on has another status. */
-const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
-
-/**
- * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, as far as
- * its id or a listing tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail dozens of
- * calls; one whose recording comes later still is found by a later backfill.
- */
-function isLongOver(session: SessionRef & { readonly beganAt?: number }, now: Date): boolean {
-  const startedAt = beganAt(session);
-  return startedAt !== undefined && now.getTime() - startedAt > EMPTY_FOR_GOOD_MS;
 }

@@ -44,7 +44,13 @@ export interface BreakerTimes {
   readonly trustMs: number;
 }
 
-const TIMES: BreakerTimes = { confirmMs: 5_000, firstPauseMs: 1_000, longestPauseMs: 2_000, trustMs: 1_000 };
+/** How a breaker probes unless a test says otherwise. */
+export const BREAKER_TIMES: BreakerTimes = {
+  confirmMs: 5_000,
+  firstPauseMs: 1_000,
+  longestPauseMs: 2_000,
+  trustMs: 1_000,
+};
 /** Probes that are not answered are left to their own time limits, so many of them at once: then the oldest is ended. */
 const MAX_PENDING_PROBES = 8;
 /** The end of an outage is found within this share of how long it lasted. */
@@ -73,7 +79,7 @@ export class Breaker {
 
   constructor(options: BreakerOptions) {
     this.#options = options;
-    this.#times = { ...TIMES, ...options.times };
+    this.#times = { ...BREAKER_TIMES, ...options.times };
   }
 
   get isOpen(): boolean {

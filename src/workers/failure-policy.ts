@@ -115,7 +115,7 @@ const RATE_LIMIT_PAUSE_MS = 60_000;
  * if it is after all, the later look (`SETTLE_WAIT`) downloads what is archived as suspect again.
  */
 const SETTLE_DOUBT_AFTER_MS = 40_000;
-/** A session that may have no voicemail has had time enough to show one when it began so long ago. */
+/** Kore has recordings within 10 minutes of a call's end, and a call that goes on has another status. */
 const EMPTY_FOR_GOOD_MS = 60 * 60 * 1000;
 
 /** Codes that say of a session that it has no voicemail, when it is given up for one of them. */
@@ -176,6 +176,17 @@ export function settlesDoubt(
 
 function settleAt(since: number, { recordingWaitMs }: WaitLimits): number {
   return since + Math.min(recordingWaitMs, SETTLE_DOUBT_AFTER_MS);
+}
+
+/**
+ * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, as far as
+ * its id or a listing tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail
+ * dozens of calls; one whose recording comes later still is found by a later backfill.
+ *
+ * @param beganAt unix milliseconds, like `now`.
+ */
+export function isLongOver(beganAt: number | undefined, now: number): boolean {
+  return beganAt !== undefined && now - beganAt > EMPTY_FOR_GOOD_MS;
 }
 
 /** When a session that goes on failing with a code fails for good (unix milliseconds). */

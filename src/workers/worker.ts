@@ -149,7 +149,7 @@ export interface SessionWorker {
 }
 
 /** Transcripts awaited are looked for a few at a time: they may take long, live sessions may not. */
-const TRANSCRIPT_CONCURRENCY = 4;
+export const TRANSCRIPT_CONCURRENCY = 4;
 /** What a job is about. */
 type Work = 'session' | 'transcript';
 
