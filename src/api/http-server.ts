@@ -1,6 +1,6 @@
 import type { Server, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { type FastifyRequest, fastify, type onRequestHookHandler } from 'fastify';
+import { type FastifyRequest, type FastifyServerOptions, fastify, type onRequestHookHandler } from 'fastify';
 import type { HttpConfig } from '../config/config.ts';
 import { systemCode } from '../domain/errors.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
@@ -99,6 +99,14 @@ export function servedBy(app: ZodServer, { http, log, mayMove = false }: Serving
   };
 }
 
+/**
+ * In place of Fastify's own compilers, which would be loaded otherwise: ajv and fast-json-stringify. Its types know
+ * those alone.
+ */
+const OWN_COMPILERS = {
+  compilersFactory: { buildValidator: () => validatorCompiler, buildSerializer: () => serializerCompiler },
+} as unknown as NonNullable<FastifyServerOptions['schemaController']>;
+
 /** A server without routes, that answers in the same way whatever goes wrong. */
 export function createServer(log: Logger): ZodServer {
   const answerFault = (thrown: unknown, request: { id: string }, reply: AnyReply): void => {
@@ -126,6 +134,7 @@ export function createServer(log: Logger): ZodServer {
       requireHostHeader: false,
     },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    schemaController: OWN_COMPILERS,
     genReqId: requestId,
     clientErrorHandler: (error, socket) => {
       const answer = answers.get(socket);
@@ -141,8 +150,6 @@ export function createServer(log: Logger): ZodServer {
   (app.server as Server).on('request', ({ socket }, answer) => answers.set(socket, answer));
 
   const routes = new RouteTable();
-  app.setValidatorCompiler(validatorCompiler);
-  app.setSerializerCompiler(serializerCompiler);
   app.setErrorHandler(answerFault);
   app.setNotFoundHandler((request, reply) => answerFault(unknownRoute(routes, request), request, reply));
   acceptJsonOnly(app);

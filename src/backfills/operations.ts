@@ -7,7 +7,7 @@ import { jobId } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { manifestKey } from '../storage/layout.ts';
 import { shareResult } from '../util/async.ts';
-import { type ArchiveLookup, findArchived } from './list.ts';
+import { type ArchiveLookup, findArchived } from './archived.ts';
 
 /**
  * How far a backfill is. `listing`: it looks through Kore's sessions; `waiting`: it can't at present, and goes on by

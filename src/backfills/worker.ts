@@ -23,7 +23,8 @@ import type { Listing } from '../kore/listings/listing.ts';
 import { sessionsListing } from '../kore/listings/sessions.ts';
 import type { Logger } from '../util/log.ts';
 import { decideOutcome } from '../workers/failure-policy.ts';
-import { type ArchiveLookup, backfillRequest, findArchived, type ListPage } from './list.ts';
+import { type ArchiveLookup, findArchived } from './archived.ts';
+import { backfillRequest, type ListPage } from './list.ts';
 import { type BackfillDeps, type Queued, runBackfill } from './run.ts';
 
 /** What a worker on backfills works with. */

@@ -37,7 +37,9 @@ export async function addCommands(
   context: CliContext,
   args: readonly string[],
 ): Promise<void> {
-  const named = COMMANDS.get(args[0] ?? '');
+  const [first = ''] = args;
+  if (first === '-V' || first === '--version') return;
+  const named = COMMANDS.get(first);
   const loaders = named ? [named] : [...COMMANDS.values()];
   for (const command of await Promise.all(loaders.map((load) => load(context)))) {
     program.addCommand(command.copyInheritedSettings(program));

@@ -1,7 +1,7 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { findArchived } from '../../src/backfills/list.ts';
+import { findArchived } from '../../src/backfills/archived.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { manifestKey, tombstoneKey } from '../../src/storage/layout.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
