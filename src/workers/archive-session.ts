@@ -16,7 +16,7 @@ import { sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
 import { redact } from '../util/redact.ts';
-import { isFinal, isLongOver } from './failure-policy.ts';
+import { isFinal, isLongOver, isOutage } from './failure-policy.ts';
 import { rewriteManifest, rewritePartialManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, relativeKey, saveRecordings } from './save-recordings.ts';
 
@@ -262,9 +262,18 @@ function describeMissing({ fileName, error, at }: FailedRecording): MissingRecor
   return { fileName, code: error.code, message: redact(error.message), at: at.toISOString() };
 }
 
-/** What can still change comes first: the session is tried on for its sake. */
+/**
+ * What can still change comes first: the session is tried on for its sake, although time is up for another recording.
+ * A recording that looks cut is archived as it is in a moment, but only where its session remembers that it looked so;
+ * outages are waited for the longest.
+ */
 function mostRelevant(failed: readonly FailedRecording[]): VoicemailError {
-  const [first] = failed.toSorted((a, b) => Number(isFinal(a.error)) - Number(isFinal(b.error)));
+  const rank = ({ error }: FailedRecording) => {
+    if (isFinal(error)) return 3;
+    if (error.code === 'RECORDING_TRUNCATED') return 0;
+    return isOutage(error) ? 1 : 2;
+  };
+  const [first] = failed.toSorted((a, b) => rank(a) - rank(b));
   if (!first) throw new Error('nothing failed');
   return first.error;
 }

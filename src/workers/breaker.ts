@@ -188,7 +188,7 @@ export class Breaker {
     this.#openedAt = Date.now();
     this.#reason = error;
     this.#closing = Promise.withResolvers<void>();
-    const about = { dependency, ...codeOf(error), err: error };
+    const about = { dependency, ...codeOf(error), err: error.code === 'INTERNAL' ? error.cause : error };
     if (error.retryable && error.code !== 'ARCHIVE_DENIED') {
       log.warn(about, 'a dependency is away: nothing that needs it is begun until it works again');
     } else {

@@ -131,6 +131,12 @@ export function isFinal({ code, retryable }: VoicemailError): boolean {
   return waits === 'never' || (mayBeFinal === true && !retryable);
 }
 
+/** Whether a failure is waited for as long as outages are. */
+export function isOutage({ code }: Pick<VoicemailError, 'code'>): boolean {
+  const { waits } = FAILURE_RULES[code];
+  return waits === 'retryWaitMs' || waits === 'forever';
+}
+
 /** Turns an error into what the queue does next, by {@link FAILURE_RULES}. */
 export function decideOutcome(
   attempt: FailedAttempt,
@@ -328,9 +334,9 @@ function remembered(
 
 /** An outage that was followed by a failure of another kind is over: the next one has all of its time again. */
 function kept(polls: PollsByReason, code: ErrorCode): PollsByReason {
-  const isOutage = (reason: string) => rulesOf(reason)?.waits === 'retryWaitMs';
-  if (isOutage(code)) return polls;
-  return Object.fromEntries(Object.entries(polls).filter(([reason]) => !isOutage(reason)));
+  const isPassing = (reason: string) => rulesOf(reason)?.waits === 'retryWaitMs';
+  if (isPassing(code)) return polls;
+  return Object.fromEntries(Object.entries(polls).filter(([reason]) => !isPassing(reason)));
 }
 
 function sessionError(error: VoicemailError, goesOn: boolean, now: number): SessionError {

@@ -134,6 +134,23 @@ describeOnEachSetup(
       expect(cut?.integrity).toEqual({ state: 'suspect', end: 'missing', notes: [expect.any(String)] });
     });
 
+    it('of which one stays cut, and another one empty, keeps the cut one although the session fails', async () => {
+      const pipeline = await start({ work: { recordingWaitMs: 0 } });
+      const sessionId = pipeline.sandbox.addSession({
+        recordings: [
+          { fileName: 'one.wav', mediaFaults: [{ shortBy: Number.POSITIVE_INFINITY, times: INFINITE }] },
+          { fileName: 'two.wav', mediaFaults: [{ shortBy: 5_000, times: INFINITE }] },
+        ],
+        transcription: SPOKEN,
+      });
+      await pipeline.enqueue(sessionId);
+      expect(await pipeline.ends(sessionId)).toMatchObject({
+        state: 'failed',
+        recordings: [{ integrity: 'suspect' }],
+        missing: [{ fileName: 'one.wav', code: 'RECORDING_EMPTY' }],
+      });
+    });
+
     it('saves good ones although one of them never sends a byte', async () => {
       const pipeline = await start({ work: { downloadIdleTimeoutMs: 60_000 } });
       const sessionId = pipeline.sandbox.addSession({
