@@ -15,6 +15,8 @@ export interface BenchStore {
   readonly bucket: string;
   /** The AWS SDK's variables. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Requests so far, by method; `undefined` where nobody counts them. */
+  requests(): Promise<Readonly<Record<string, number>> | undefined>;
   /** How many objects lie below a prefix, and their bytes. */
   measure(prefix: string): Promise<{ objects: number; bytes: number }>;
   /** Deletes what lies below a prefix, so that no store fills up. */
@@ -32,7 +34,11 @@ export async function openBenchStore(): Promise<BenchStore> {
     const { url } = await sink.receive('sink');
     const environment = environmentOf(url, 'us-east-1', 'bench', 'bench');
     const description = 'a sink that counts bytes (set S3_TEST_ENDPOINT for a real server)';
-    return openBucket('bench', description, environment, () => sink.stop());
+    const requests = async () => {
+      sink.send({ kind: 'requests' });
+      return (await sink.receive('requests')).counts;
+    };
+    return openBucket('bench', description, environment, requests, () => sink.stop());
   }
   const environment = environmentOf(
     endpoint,
@@ -43,16 +49,24 @@ export async function openBenchStore(): Promise<BenchStore> {
   const bucket = `bench-${randomUUID()}`;
   const client = clientOf(environment);
   await client.send(new CreateBucketCommand({ Bucket: bucket }));
-  return openBucket(bucket, `the S3 server at ${endpoint}`, environment, async () => {
-    await client.send(new DeleteBucketCommand({ Bucket: bucket }));
-    client.destroy();
-  });
+  const description = `the S3 server at ${endpoint}`;
+  return openBucket(
+    bucket,
+    description,
+    environment,
+    async () => undefined,
+    async () => {
+      await client.send(new DeleteBucketCommand({ Bucket: bucket }));
+      client.destroy();
+    },
+  );
 }
 
 function openBucket(
   bucket: string,
   description: string,
   environment: Readonly<Record<string, string>>,
+  requests: BenchStore['requests'],
   close: () => Promise<void>,
 ): BenchStore {
   const client = clientOf(environment);
@@ -69,6 +83,7 @@ function openBucket(
     description,
     bucket,
     environment,
+    requests,
     async measure(prefix) {
       const found = await list(prefix);
       return { objects: found.length, bytes: found.reduce((total, { bytes }) => total + bytes, 0) };

@@ -2,6 +2,7 @@ import type { SessionRef } from '../src/domain/session.ts';
 import type { BenchStore } from './archive-store.ts';
 import { type Feed, feedArchiver, feedBullmq, feedDirectly, type QueueAddress } from './feed.ts';
 import { type Program, startProgram } from './program.ts';
+import type { RedisCounter } from './redis-commands.ts';
 
 /** Who takes part. */
 export interface Contestant {
@@ -40,6 +41,7 @@ export interface Course {
   readonly environment: Readonly<Record<string, string>>;
   readonly store: BenchStore;
   readonly redisUrl: string;
+  readonly redisCounter: RedisCounter;
   readonly recordingBytes: number;
   readonly warmUp: readonly SessionRef[];
   readonly sessions: readonly SessionRef[];
@@ -51,6 +53,13 @@ export interface Course {
 export interface Cost {
   readonly cpuMsPerSession: number;
   readonly sessionsPerSecond: number;
+  /** The most that its process held in memory at once. */
+  readonly peakMemoryBytes: number;
+  /** Requests to the bucket for a session, by method; `undefined` where nobody counts them. */
+  readonly requestsPerSession: Readonly<Record<string, number>> | undefined;
+  /** For a session, its queueing among them. */
+  readonly redisScriptsPerSession: number;
+  readonly redisCommandsPerSession: number;
 }
 
 /**
@@ -68,7 +77,7 @@ export async function run(contestant: Contestant, name: string, course: Course):
 }
 
 async function measure(contestant: Contestant, name: string, course: Course): Promise<Cost> {
-  const { store, redisUrl, sessions, warmUp } = course;
+  const { store, redisUrl, redisCounter, sessions, warmUp } = course;
   await using started = new AsyncDisposableStack();
   const program = started.adopt(
     startProgram(contestant.program, {
@@ -88,17 +97,40 @@ async function measure(contestant: Contestant, name: string, course: Course): Pr
   const feed = started.adopt(await contestant.feed(program, { redisUrl, name }), (opened) => opened.close());
   await feed.archive(warmUp);
 
-  const cpuBefore = await cpuOf(program);
+  const before = await costOf(program);
+  const requestsBefore = await store.requests();
+  await redisCounter.reset();
   const startedAt = performance.now();
   await feed.archive(sessions);
   const seconds = (performance.now() - startedAt) / 1000;
-  const cpuMs = (await cpuOf(program)) - cpuBefore;
-  return { cpuMsPerSession: cpuMs / sessions.length, sessionsPerSecond: sessions.length / seconds };
+  const after = await costOf(program);
+  const requestsAfter = await store.requests();
+  const { scripts, commands } = await redisCounter.read();
+  return {
+    cpuMsPerSession: (after.cpuMs - before.cpuMs) / sessions.length,
+    sessionsPerSecond: sessions.length / seconds,
+    peakMemoryBytes: after.peakMemoryBytes,
+    requestsPerSession: requestsAfter && difference(requestsAfter, requestsBefore ?? {}, sessions.length),
+    redisScriptsPerSession: scripts / sessions.length,
+    redisCommandsPerSession: commands / sessions.length,
+  };
 }
 
-async function cpuOf(program: Program): Promise<number> {
-  program.send({ kind: 'cpu' });
-  return (await program.receive('cpu')).milliseconds;
+async function costOf(program: Program) {
+  program.send({ kind: 'cost' });
+  return program.receive('cost');
+}
+
+function difference(
+  after: Readonly<Record<string, number>>,
+  before: Readonly<Record<string, number>>,
+  sessions: number,
+): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(after)
+      .map(([method, count]) => [method, (count - (before[method] ?? 0)) / sessions] as const)
+      .filter(([, count]) => count > 0),
+  );
 }
 
 /** A contestant that is quick because it leaves something out shall not win. */

@@ -14,14 +14,18 @@ export type Message =
     }
   /** A worker is ready to archive. */
   | { readonly kind: 'ready' }
-  /** The CPU time its process has taken so far, user and system. */
-  | { readonly kind: 'cpu'; readonly milliseconds: number }
+  /** The CPU time its process has taken so far, user and system, and the most memory it has held. */
+  | { readonly kind: 'cost'; readonly cpuMs: number; readonly peakMemoryBytes: number }
+  /** Requests to the sink so far, by method. */
+  | { readonly kind: 'requests'; readonly counts: Readonly<Record<string, number>> }
   /** All sessions asked for by `archive` are done. */
   | { readonly kind: 'archived' };
 
 /** To a worker. */
 export type Order =
-  | { readonly kind: 'cpu' }
+  | { readonly kind: 'cost' }
+  /** For the sink. */
+  | { readonly kind: 'requests' }
   /** For the worker that has no queue. */
   | { readonly kind: 'archive'; readonly sessionIds: readonly string[] }
   | { readonly kind: 'stop' };
@@ -35,12 +39,15 @@ export function tellParent(message: Message): void {
 /** Obeys the orders of the process that started this one, and ends with it. */
 export function obey(worker: {
   archive?(sessionIds: readonly string[]): Promise<void>;
+  requests?(): Readonly<Record<string, number>>;
   stop(): Promise<void>;
 }): void {
   process.on('message', async (order: Order) => {
     switch (order.kind) {
-      case 'cpu':
-        return tellParent({ kind: 'cpu', milliseconds: cpuMilliseconds() });
+      case 'cost':
+        return tellParent({ kind: 'cost', ...cost() });
+      case 'requests':
+        return tellParent({ kind: 'requests', counts: worker.requests?.() ?? {} });
       case 'archive':
         await worker.archive?.(order.sessionIds);
         return tellParent({ kind: 'archived' });
@@ -52,7 +59,7 @@ export function obey(worker: {
   tellParent({ kind: 'ready' });
 }
 
-function cpuMilliseconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
+function cost() {
+  const { userCPUTime, systemCPUTime, maxRSS } = process.resourceUsage();
+  return { cpuMs: (userCPUTime + systemCPUTime) / 1000, peakMemoryBytes: maxRSS * 1024 };
 }

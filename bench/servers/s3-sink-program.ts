@@ -3,4 +3,4 @@ import { startS3Sink } from './s3-sink.ts';
 
 const sink = await startS3Sink();
 tellParent({ kind: 'sink', url: sink.url });
-obey({ stop: () => sink.close() });
+obey({ requests: () => sink.requests(), stop: () => sink.close() });

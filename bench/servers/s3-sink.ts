@@ -10,6 +10,8 @@ import type { AddressInfo } from 'node:net';
  */
 export interface S3Sink {
   readonly url: string;
+  /** Those that have come so far, by method. */
+  requests(): Readonly<Record<string, number>>;
   close(): Promise<void>;
 }
 
@@ -36,6 +38,7 @@ export async function startS3Sink(): Promise<S3Sink> {
   const objects = new Map<string, SunkObject>();
   /** Bytes so far of each multipart upload. */
   const uploads = new Map<string, number>();
+  const counts: Record<string, number> = {};
 
   const server = createServer(
     { keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS, noDelay: true },
@@ -53,6 +56,8 @@ export async function startS3Sink(): Promise<S3Sink> {
     const key = decodeURIComponent(pathname);
     const uploadId = searchParams.get('uploadId');
     const { bytes, body } = await receive(request);
+    const kind = searchParams.has('list-type') ? 'LIST' : (request.method ?? '');
+    counts[kind] = (counts[kind] ?? 0) + 1;
     if (uploadId !== null) return answerUpload(request, key, uploadId, bytes);
     switch (request.method) {
       case 'PUT':
@@ -138,6 +143,7 @@ export async function startS3Sink(): Promise<S3Sink> {
   const { port } = server.address() as AddressInfo;
   return {
     url: `http://127.0.0.1:${port}`,
+    requests: () => ({ ...counts }),
     async close() {
       server.close();
       server.closeAllConnections();
