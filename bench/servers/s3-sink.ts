@@ -36,6 +36,8 @@ interface Answer {
 /** Starts a sink on a free port of the loopback address; any bucket exists. */
 export async function startS3Sink(): Promise<S3Sink> {
   const objects = new Map<string, SunkObject>();
+  /** Keys by the directories that they lie in, so that a listing looks through directories only. */
+  const directories = new Map<string, Set<string>>();
   /** Bytes so far of each multipart upload. */
   const uploads = new Map<string, number>();
   const counts: Record<string, number> = {};
@@ -68,6 +70,7 @@ export async function startS3Sink(): Promise<S3Sink> {
         return searchParams.has('list-type') ? list(key, searchParams.get('prefix') ?? '') : read(key);
       case 'DELETE':
         objects.delete(key);
+        directories.get(directoryOf(key))?.delete(key);
         return { status: 204 };
       case 'POST':
         return searchParams.has('uploads') ? createUpload() : failure(501, 'NotImplemented');
@@ -97,6 +100,10 @@ export async function startS3Sink(): Promise<S3Sink> {
     if (request.headers['if-none-match'] === '*' && objects.has(key))
       return failure(412, 'PreconditionFailed');
     objects.set(key, object);
+    const directory = directoryOf(key);
+    const beside = directories.get(directory);
+    if (beside) beside.add(key);
+    else directories.set(directory, new Set([key]));
     return { status: 200, headers: { etag: etag() } };
   }
 
@@ -113,13 +120,17 @@ export async function startS3Sink(): Promise<S3Sink> {
 
   function list(bucket: string, prefix: string): Answer {
     const start = bucket.replace(/\/?$/, '/');
-    const found = [...objects].filter(([key]) => key.startsWith(start + prefix));
-    const contents = found.map(
-      ([key, { bytes }]) => `<Contents><Key>${key.slice(start.length)}</Key><Size>${bytes}</Size></Contents>`,
+    const below = start + prefix;
+    const keys = [...directories].flatMap(([directory, beside]) =>
+      directory.startsWith(below) ? [...beside] : [],
+    );
+    const contents = keys.map(
+      (key) =>
+        `<Contents><Key>${key.slice(start.length)}</Key><Size>${objects.get(key)?.bytes}</Size></Contents>`,
     );
     return {
       status: 200,
-      body: `<ListBucketResult><Name>archive</Name>${contents.join('')}</ListBucketResult>`,
+      body: `<ListBucketResult><Name>archive</Name><IsTruncated>false</IsTruncated>${contents.join('')}</ListBucketResult>`,
     };
   }
 
@@ -150,6 +161,11 @@ export async function startS3Sink(): Promise<S3Sink> {
       await once(server, 'close');
     },
   };
+}
+
+/** Up to the last `/` of a key, which whoever lists asks for. */
+function directoryOf(key: string): string {
+  return key.slice(0, key.lastIndexOf('/') + 1);
 }
 
 /** Reads a body to its end; keeps it if it is small. */

@@ -159,6 +159,12 @@ export interface ArchiveStore {
    * @param prefix whole segments: it ends in `/`, or is empty for everything.
    */
   list(prefix: string, signal: AbortSignal, options?: ListOptions): AsyncIterable<ListedObject>;
+  /**
+   * The names of all objects below a directory, one request where there are few: what follows `directory` in their keys.
+   *
+   * @param directory ends in `/`.
+   */
+  names(directory: string, signal: AbortSignal): Promise<ReadonlySet<string>>;
   /** The objects and directories right below `prefix`, and what is neither, in the same order. */
   listDirectory(prefix: string, signal: AbortSignal): AsyncIterable<ListedObject | ListedDirectory>;
   /** Writes a small object in one go. */

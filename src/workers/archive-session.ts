@@ -12,7 +12,7 @@ import {
   readPartialManifest,
   resultOf,
 } from '../storage/documents.ts';
-import { sessionPrefix } from '../storage/layout.ts';
+import { MANIFEST_NAME, PARTIAL_MANIFEST_NAME, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
 import { redact } from '../util/redact.ts';
@@ -36,6 +36,11 @@ export interface SessionTask extends SessionRef {
   readonly beganAt?: number;
   /** What is known of the call, for the manifest. */
   readonly call?: CallMetadata;
+  /**
+   * The names in the session's directory as of a moment ago: a document that is not among them is not asked for. Left out
+   * where nobody has looked. Nothing rests on it afterwards: what is written since is met by the conditions of writes.
+   */
+  readonly names?: ReadonlySet<string>;
 }
 
 /** Everything archiving depends on. */
@@ -177,16 +182,18 @@ async function readArchived(
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Manifest | undefined> {
+  if (task.names && !task.names.has(MANIFEST_NAME)) return undefined;
   if (!task.force) return readManifest(task, store, signal);
   return ownOrNothing(task, () => readManifest(task, store, signal));
 }
 
 /** A partial manifest is a note to this very program: one that can't be read is written anew. */
 async function readPartial(
-  session: SessionRef,
+  session: Pick<SessionTask, 'botId' | 'sessionId' | 'names'>,
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<PartialManifest | undefined> {
+  if (session.names && !session.names.has(PARTIAL_MANIFEST_NAME)) return undefined;
   return ownOrNothing(session, () => readPartialManifest(session, store, signal));
 }
 

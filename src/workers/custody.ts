@@ -16,21 +16,23 @@ export interface CustodyDeps {
 /**
  * Works on a session unless it was erased.
  *
- * An erasure writes its record and then deletes what it finds; this looks for the record before the work and after the
- * last write. So whichever comes later sees the other: what was written after the erasure has
+ * An erasure writes its record and then deletes what it finds; the record is looked for before the work, by
+ * whoever calls this, and after the last write. So whichever comes later sees the other: what was written after the erasure has
  * looked is deleted here. A hold is met in the same way: it is recorded before the objects that are there are held, and
  * looked for here after the last write.
  *
+ * @param wasErased as of a moment ago.
  * @param work gets the store that it is to write with.
  * @returns what `work` returns; `erased` where nothing of the session is to be left.
  */
 export async function unlessErased<Result>(
   session: SessionRef,
+  wasErased: boolean,
   { store, log }: CustodyDeps,
   signal: AbortSignal,
   work: (store: ArchiveStore) => Promise<Result>,
 ): Promise<Result | 'erased'> {
-  if (await isErased(session, store, signal)) return clear(session, { store, log }, signal);
+  if (wasErased) return clear(session, { store, log }, signal);
   let hasWritten = false;
   const watched = guardStore(
     store,

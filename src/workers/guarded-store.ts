@@ -18,6 +18,7 @@ export function guardStore(
     read: (key, signal, ...rest) => around((inner) => store.read(key, inner, ...rest), signal),
     readVersion: (key, signal, ...rest) => around((inner) => store.readVersion(key, inner, ...rest), signal),
     head: (key, signal) => around((inner) => store.head(key, inner), signal),
+    names: (directory, signal) => around((inner) => store.names(directory, inner), signal),
     scan: (...args) => store.scan(...args),
     open: (...args) => store.open(...args),
     list: (...args) => store.list(...args),

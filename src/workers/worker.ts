@@ -9,8 +9,10 @@ import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jo
 import { LockLostError } from '../jobs/job-lock.ts';
 import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
 import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
+import { isErased } from '../storage/companions.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
 import { revisionOf } from '../storage/documents.ts';
+import { isTombstoneName, sessionPrefix } from '../storage/layout.ts';
 import { settleAll, settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type ArchiveDeps, archiveSession } from './archive-session.ts';
@@ -364,14 +366,17 @@ async function handleSession(
   const { data } = job;
   const began = performance.now();
   const progress = new ProgressWriter(job, deps.log);
+  const names = await deps.store.names(sessionPrefix(data), signal);
   const task = {
     ...data,
+    names,
     force: data.force === true,
     callClass: data.backfill ? ('background' as const) : ('live' as const),
     isMaybe: isMaybe(data),
     settleDoubt,
   };
-  const result = await unlessErased(data, deps, signal, (store) =>
+  const wasErased = [...names].some(isTombstoneName);
+  const result = await unlessErased(data, wasErased, deps, signal, (store) =>
     archiveSession(task, { ...deps, store, onProgress: (transfer) => progress.update(transfer) }, signal),
   ).finally(() => progress.end());
   if (result === 'erased') return { kind: 'forget' };
@@ -408,7 +413,8 @@ async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSi
   const { data, progress } = job;
   const { transcriptWaitMs, settleWaitMs, retryWaitMs, pollDelayMs } = deps.work;
   const waits = { transcriptWaitMs, settleWaitMs, extraMs: retryWaitMs };
-  const look = await unlessErased(data, deps, signal, (store) =>
+  const wasErased = await isErased(data, deps.store, signal);
+  const look = await unlessErased(data, wasErased, deps, signal, (store) =>
     settleSession(data, waits, { ...deps, store }, signal),
   );
   if (look === 'erased') return { kind: 'forget' };

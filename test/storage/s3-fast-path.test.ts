@@ -56,6 +56,7 @@ async function openWarm(
   });
   await store.write('first.json', FIRST, WAV, 'absent', never);
   await store.read('first.json', never);
+  await store.names('', never);
   warm = true;
   const before = proxy.seen.length;
   return { store, prefix, sent: () => proxy.seen.slice(before), fallbacks, lines };
@@ -107,6 +108,22 @@ describe('a store that has sent its first requests', () => {
     expect(await keysBelow(prefix)).toEqual(['a.wav']);
     const puts = sent().filter(({ stage }) => stage === 'put');
     expect(puts.map(bySdk).slice(0, 2)).toEqual([false, true]);
+  });
+
+  test('tells the names below a directory without the SDK', async () => {
+    const { store, sent } = await openWarm();
+    const names = ["a b/ü&+=~!'()*,;:@$.wav", 'manifest.json', '<100%>.wav'];
+    for (const name of names) await store.write(`d=1/x y/${name}`, FIRST, WAV, 'replace', never);
+    await store.write('d=1/x yz/other.wav', FIRST, WAV, 'replace', never);
+    expect(await store.names('d=1/x y/', never)).toEqual(new Set(names));
+    expect(await store.names('d=1/x/', never)).toEqual(new Set());
+    expect(sent().filter(bySdk)).toEqual([]);
+  });
+
+  test('and answers a listing with something else is asked again', async () => {
+    const { store, sent } = await openWarm(onceAt('list', 'page'));
+    expect(await store.names('', never)).toEqual(new Set(['first.json']));
+    expect(sent().map(bySdk)).toEqual([false, true]);
   });
 
   test.for<[string, Fate]>([

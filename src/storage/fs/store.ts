@@ -198,6 +198,11 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       });
     },
     list,
+    async names(directory, signal) {
+      const names = new Set<string>();
+      for await (const { key } of list(directory, signal)) names.add(key.slice(directory.length));
+      return names;
+    },
     async *listDirectory(prefix, signal) {
       assertPrefix(prefix);
       await using reader = new DirectoryReader(root);

@@ -4,7 +4,7 @@ import type { Logger } from '../../util/log.ts';
 
 /** A request of the fast path that the SDK has to send again. */
 export interface Fallback {
-  readonly method: 'GET' | 'PUT';
+  readonly method: 'GET' | 'PUT' | 'LIST';
   /** Why: the store's status, or the error's code. */
   readonly reason: string;
 }

@@ -8,7 +8,8 @@ import { exchange, type HttpAnswer } from '../../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings } from '../../util/http-proxy.ts';
 import { boundedNumber } from '../../util/numbers.ts';
 import { CONNECTION_TIMEOUT_MS, REQUEST_TIMEOUT_MS, SOCKET_TIMEOUT_MS } from './client.ts';
-import type { Fallbacks } from './fallbacks.ts';
+import type { Fallback, Fallbacks } from './fallbacks.ts';
+import { readWholeListing } from './listing-answer.ts';
 import { createRequestSigner, type SignRequest } from './request-signature.ts';
 import { ANSWER_TIMEOUT_MS } from './slow-answers.ts';
 
@@ -42,6 +43,8 @@ export interface FastPathRead {
 export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
   get(key: string, maxBytes: number, signal: AbortSignal): Promise<FastPathRead | null | undefined>;
+  /** The full keys of all objects below a prefix; `undefined` when the SDK has to find out, or they are many. */
+  list(prefix: string, signal: AbortSignal): Promise<readonly string[] | undefined>;
   /** `refused`: the condition does not hold. `undefined`: the SDK has to do it. */
   put(key: string, object: FastPathObject, signal: AbortSignal): Promise<'stored' | 'refused' | undefined>;
   /** Closes its connections. */
@@ -51,7 +54,7 @@ export interface FastPath {
 /** How the SDK sends requests of a kind: where to, what all of them say, and with whose signature. */
 interface RequestTemplate {
   readonly origin: string;
-  /** Up to the key. */
+  /** Up to the key, or all of it where there is none. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly sendsChecksum: boolean;
@@ -59,9 +62,13 @@ interface RequestTemplate {
   readonly sign: SignRequest;
 }
 
-type Method = 'GET' | 'PUT';
+type Method = Fallback['method'];
 
-const METHODS: Readonly<Record<string, Method>> = { GetObjectCommand: 'GET', PutObjectCommand: 'PUT' };
+const METHODS: Readonly<Record<string, Method>> = {
+  GetObjectCommand: 'GET',
+  PutObjectCommand: 'PUT',
+  ListObjectsV2Command: 'LIST',
+};
 /** What the SDK says of one object alone, or of one request; all other `x-amz-` headers come by configuration. */
 const OWN_HEADERS = new Set([
   'x-amz-checksum-mode',
@@ -72,9 +79,13 @@ const OWN_HEADERS = new Set([
   'x-amz-security-token',
 ]);
 const CREDENTIAL = /^AWS4-HMAC-SHA256 Credential=.+\/\d{8}\/([^/]+)\/s3\/aws4_request,/;
-const SHA256_OF_NOTHING = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
+const WITHOUT_BODY = {
+  'x-amz-content-sha256': 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+};
 /** What is read of an answer that is no object: more than S3 ever says. */
 const MAX_ANSWER_BYTES = 64 * 1024;
+/** A page of 1000 keys, each of them as long as a key can be, has about as many. */
+const MAX_LISTING_BYTES = 2 * 1024 * 1024;
 /** As long as the SDK waits at the most before it sends a request for the second time. */
 const MAX_PAUSE_MS = 100;
 /** Shorter than S3 keeps an idle connection, so that none is met that is just being closed. */
@@ -106,7 +117,7 @@ export function createFastPath(
         const method = METHODS[commandName];
         if (method !== undefined && HttpRequest.isInstance(args.request)) {
           const { Key: key } = args.input as { readonly Key?: string };
-          templates[method] = templateOf(args.request, key ?? '', templates[method]);
+          templates[method] = templateOf(args.request, key, templates[method]);
         }
         return next(args);
       },
@@ -117,17 +128,18 @@ export function createFastPath(
   async function send(
     method: Method,
     template: RequestTemplate,
-    key: string,
+    rest: string,
     own: Readonly<Record<string, string>>,
     content: { readonly body?: Buffer; readonly maxBytes: number },
     signal: AbortSignal,
   ): Promise<HttpAnswer> {
-    const path = template.path + encodeKey(key);
+    const path = template.path + rest;
     const now = new Date(Date.now() + client.config.systemClockOffset);
-    const unsigned = { method, path, headers: { ...template.headers, ...own } };
+    const verb = method === 'LIST' ? 'GET' : method;
+    const unsigned = { method: verb, path, headers: { ...template.headers, ...own } };
     const headers = template.sign(unsigned, await client.config.credentials(), now);
     const { body, maxBytes } = content;
-    const request = { origin: template.origin, method, path, headers, ...(body && { body }) };
+    const request = { origin: template.origin, method: verb, path, headers, ...(body && { body }) };
     return exchange(dispatcher, request, { maxBytes, totalTimeoutMs: ANSWER_TIMEOUT_MS }, signal);
   }
 
@@ -136,9 +148,9 @@ export function createFastPath(
       const template = templates.GET;
       if (!template || fallbacks.isLeftToSdk('GET')) return undefined;
       return attempt('GET', signal, async () => {
-        const own = { 'x-amz-content-sha256': SHA256_OF_NOTHING };
         const limit = { maxBytes: Math.max(maxBytes, MAX_ANSWER_BYTES) };
-        const { status, headers, body } = await send('GET', template, key, own, limit, signal);
+        const path = encodeKey(key);
+        const { status, headers, body } = await send('GET', template, path, WITHOUT_BODY, limit, signal);
         if (status === 200) {
           const { etag } = headers;
           if (etag === undefined) throw new UnfitAnswer('no ETag');
@@ -148,6 +160,19 @@ export function createFastPath(
         }
         if (status === 404 && body.includes('<Code>NoSuchKey</Code>')) return null;
         throw unfit(status);
+      });
+    },
+    async list(prefix, signal) {
+      const template = templates.LIST;
+      if (!template || fallbacks.isLeftToSdk('LIST')) return undefined;
+      return attempt('LIST', signal, async () => {
+        // The signature wants the names in their order.
+        const query = `?list-type=2&prefix=${encodeKey(prefix).replaceAll('/', '%2F')}`;
+        const limit = { maxBytes: MAX_LISTING_BYTES };
+        const { status, body } = await send('LIST', template, query, WITHOUT_BODY, limit, signal);
+        const listing = status === 200 ? readWholeListing(body.toString()) : undefined;
+        if (!listing) throw unfit(status);
+        return listing.keys;
       });
     },
     async put(key, { bytes, sha256, contentType, condition }, signal) {
@@ -167,7 +192,7 @@ export function createFastPath(
           ...(condition.IfMatch !== undefined && { 'if-match': condition.IfMatch }),
         };
         const content = { body: bytes, maxBytes: MAX_ANSWER_BYTES };
-        const { status, headers, body } = await send('PUT', template, key, own, content, signal);
+        const { status, headers, body } = await send('PUT', template, encodeKey(key), own, content, signal);
         // S3 may find out too late for another status that it failed, and a proxy's own page has no ETag.
         if (status === 200 && headers.etag !== undefined && !body.includes('</Error>')) return 'stored';
         if (status === 412 && body.includes('<Code>PreconditionFailed</Code>')) return 'refused';
@@ -219,11 +244,12 @@ function reasonOf(error: unknown): string {
 
 /**
  * How a signed request of the SDK's was sent; `undefined` where requests for other objects can't be made of it.
+ * @param key `undefined` for a request about no single object.
  * @param known that of the request before.
  */
 function templateOf(
   request: HttpRequest,
-  key: string,
+  key: string | undefined,
   known: RequestTemplate | undefined,
 ): RequestTemplate | undefined {
   const { protocol, hostname, port, path } = request;
@@ -231,14 +257,13 @@ function templateOf(
     Object.entries(request.headers).map(([name, value]) => [name.toLowerCase(), value]),
   );
   const region = CREDENTIAL.exec(headers.get('authorization') ?? '')?.[1];
-  const keyPath = encodeKey(key);
   // An object's lock ends at a time of its own. Other signatures are those of S3 Express and of several regions.
-  if (region === undefined || !path.endsWith(`/${keyPath}`) || headers.has('x-amz-object-lock-mode')) {
-    return undefined;
-  }
+  if (region === undefined || headers.has('x-amz-object-lock-mode')) return undefined;
+  const keyPath = key === undefined ? '' : encodeKey(key);
+  if (key !== undefined && !path.endsWith(`/${keyPath}`)) return undefined;
   return {
     origin: `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}`,
-    path: path.slice(0, -keyPath.length),
+    path: path.slice(0, path.length - keyPath.length),
     headers: Object.fromEntries([...headers].filter(([name]) => isSharedHeader(name))),
     sendsChecksum: headers.has('x-amz-checksum-sha256'),
     region,

@@ -211,6 +211,17 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         if ('key' in entry) yield entry;
       }
     },
+    async names(directory, signal) {
+      assertPrefix(directory);
+      const start = base.length + directory.length;
+      const keys = await guarded(translate, signal, () => fastPath.list(base + directory, signal));
+      if (keys) return new Set(keys.map((key) => key.slice(start)));
+      const names = new Set<string>();
+      for await (const entry of listPages(directory, {}, signal)) {
+        if ('key' in entry) names.add(entry.key.slice(directory.length));
+      }
+      return names;
+    },
     listDirectory: (keyPrefix, signal) => listPages(keyPrefix, { Delimiter: '/' }, signal),
     async write(key, body, info, mode, signal) {
       const sha256 = createHash('sha256').update(body).digest('hex');
