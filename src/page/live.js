@@ -71,6 +71,9 @@ export function startEvents() {
     if (document.hidden) close();
     else open();
   });
+  // Sooner than a stream tells it.
+  addEventListener('offline', () => setConnection('lost'));
+  addEventListener('online', open);
 }
 
 /** How the connection to the events stands. */
@@ -96,18 +99,12 @@ export function onEvent(listener) {
 }
 
 /**
- * Calls back when the connection is there again after it was lost.
+ * Calls back when the connection is lost, and when it is there again.
  *
  * @param {() => void} listener
  * @returns {() => void} ends it.
  */
-export function onReconnect(listener) {
-  let was = connection;
-  /** @param {Connection} now */
-  const watcher = (now) => {
-    if (was === 'lost' && now === 'open') listener();
-    was = now;
-  };
-  watchers.add(watcher);
-  return () => void watchers.delete(watcher);
+export function onConnectionChange(listener) {
+  watchers.add(listener);
+  return () => void watchers.delete(listener);
 }

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ask, Refusal } from './api.js';
-import { onEvent, onReconnect } from './live.js';
+import { onConnectionChange, onEvent } from './live.js';
 
 /** @import { SessionChange } from '../domain/views.ts' */
 
@@ -69,12 +69,12 @@ export function useData(path, { everyMs, on, pauseMs = 1_000 } = {}) {
         void load();
       }, pauseMs);
     });
-    const forgetReconnect = onReconnect(() => void load());
+    const forgetConnection = onConnectionChange(() => void load());
     const timer = everyMs === undefined ? 0 : setInterval(() => void load(), everyMs);
     return () => {
       gone.abort();
       forget();
-      forgetReconnect();
+      forgetConnection();
       clearTimeout(waiting);
       clearInterval(timer);
     };

@@ -1,9 +1,6 @@
 /** A real browser, where there is one. */
 
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { type BrowserContext, chromium } from 'playwright-core';
+import { type Browser, type BrowserContext, chromium } from 'playwright-core';
 import { findProgram, searchPath } from '../setup/process.ts';
 
 /** Debian's name of it, and that of others. */
@@ -14,15 +11,18 @@ export function findChromium(): string | undefined {
   return NAMES.map((name) => findProgram(name, searchPath())).find((path) => path !== undefined);
 }
 
+/** A browser, and a window of it with cookies of its own. */
+export interface OpenBrowser {
+  readonly browser: Browser;
+  readonly context: BrowserContext;
+  close(): Promise<void>;
+}
+
 /** Starts a browser without a past, that calls nobody but who a page makes it call. */
-export async function openBrowser(
-  executablePath: string,
-): Promise<{ context: BrowserContext; close(): Promise<void> }> {
-  const profile = await mkdtemp(join(tmpdir(), 'voicemail-archiver-browser-'));
-  const context = await chromium.launchPersistentContext(profile, {
+export async function openBrowser(executablePath: string): Promise<OpenBrowser> {
+  const browser = await chromium.launch({
     executablePath,
     headless: true,
-    viewport: { width: 1280, height: 720 },
     // Chromium's own sandbox refuses to work for root.
     chromiumSandbox: process.getuid?.() !== 0,
     args: [
@@ -34,11 +34,6 @@ export async function openBrowser(
       '--disable-sync',
     ],
   });
-  return {
-    context,
-    async close() {
-      await context.close();
-      await rm(profile, { recursive: true, force: true });
-    },
-  };
+  const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
+  return { browser, context, close: () => browser.close() };
 }

@@ -40,7 +40,7 @@ export interface PageService {
   enqueue(...sessionIds: string[]): Promise<void>;
   /** Resolves when a session has archived or failed. */
   ended(sessionId: string): Promise<void>;
-  /** A page in a browser context of its own, logged in and at a path. */
+  /** A page with cookies of its own, logged in and at a path. */
   open(path: string, role?: TokenRole): Promise<Page>;
   close(): Promise<void>;
 }
@@ -97,7 +97,6 @@ export async function startPageService({
     const text = await response.text();
     return { status: response.status, body: text === '' ? undefined : (JSON.parse(text) as unknown) };
   };
-  const contexts: { close(): Promise<void> }[] = [];
   return {
     url,
     sandbox,
@@ -118,8 +117,7 @@ export async function startPageService({
       }
     },
     async open(path, role = 'erase') {
-      const context = (await browser.context.browser()?.newContext()) ?? browser.context;
-      contexts.push(context);
+      const context = await browser.browser.newContext({ viewport: { width: 1280, height: 720 } });
       const page = await context.newPage();
       page.setDefaultTimeout(PAGE_TIMEOUT_MS);
       await page.goto(`${url}${path}`);

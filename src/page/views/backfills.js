@@ -51,8 +51,8 @@ function Start({ reload }) {
     await ask('/v1/backfills', {
       method: 'POST',
       json: {
-        from: `${from}Z`,
-        ...(to !== '' && { to: `${to}Z` }),
+        from: inUtc(from),
+        ...(to !== '' && { to: inUtc(to) }),
         ...(source !== '' && { source }),
         ...(isDryRun && { dryRun: true }),
       },
@@ -92,6 +92,11 @@ function Start({ reload }) {
       <span>Only find out what is missing</span>
     </label>
   <//>`;
+}
+
+/** What such a field tells, as a time in UTC. @param {string} text */
+function inUtc(text) {
+  return new Date(`${text}Z`).toISOString();
 }
 
 /** As a field for date and time wants it, in UTC. @param {number} time */

@@ -1,0 +1,201 @@
+import { randomBytes } from 'node:crypto';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { findChromium } from '../support/browser.ts';
+import { auditEntries } from '../support/page-audit.ts';
+import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
+
+const DAY_MS = 86_400_000;
+const POLL = { timeout: PAGE_TIMEOUT_MS, interval: 50 };
+
+const reason = findChromium() === undefined ? ' (Chromium is not installed)' : '';
+
+describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, () => {
+  let service: PageService;
+  let page: Page;
+  let archived: string;
+
+  beforeAll(async () => {
+    service = await startPageService({ queueUrl: inject('redisUrl') });
+    archived = service.sandbox.addSession({ transcription: 'Please call back.' });
+    await service.enqueue(archived);
+    await service.ended(archived);
+    page = await service.open('/');
+  });
+  afterAll(() => service?.close());
+
+  const at = async (path: string) => {
+    await page.goto(`${service.url}${path}`);
+    await page.getByRole('heading', { level: 1 }).waitFor();
+  };
+  /** Presses a button, and the one of the question that follows. */
+  const act = async (name: string, isAsked = true) => {
+    await page.getByRole('button', { name, exact: true }).click();
+    if (isAsked) await page.getByRole('dialog').getByRole('button', { name, exact: true }).click();
+  };
+  const told = (text: string | RegExp) => page.locator('.message.ok').getByText(text).waitFor();
+  const sessionState = async (sessionId: string) => {
+    const { body } = await service.ask('GET', `/v1/sessions/${sessionId}`);
+    return (body as { state?: string }).state;
+  };
+  /** One that Kore does not know yet, and then does. */
+  const failOnce = async () => {
+    const sessionId = randomBytes(12).toString('hex');
+    await service.enqueue(sessionId);
+    await service.ended(sessionId);
+    service.sandbox.addSession({ sessionId });
+    return sessionId;
+  };
+
+  it('retry', async () => {
+    const sessionId = await failOnce();
+    await at(`/sessions/${sessionId}`);
+    await act('Retry', false);
+    await told('The session is queued again.');
+    await page.locator('.heading .state.archived').waitFor();
+    expect(await sessionState(sessionId)).toBe('archived');
+  });
+
+  it('retry of all with one code', async () => {
+    const [one, other] = await Promise.all([failOnce(), failOnce()]);
+    await at('/failures');
+    await act('Retry all with SESSION_NOT_FOUND');
+    await told('2 sessions are queued again.');
+    await page.getByText('No session has failed.').waitFor();
+    await Promise.all([service.ended(one), service.ended(other)]);
+    expect(await Promise.all([one, other].map(sessionState))).toEqual(['archived', 'archived']);
+  });
+
+  it('pause, cancel and resume', async () => {
+    await at('/');
+    await act('Pause');
+    await page
+      .locator('.health')
+      .getByText(/^Paused/)
+      .waitFor();
+    const sessionId = service.sandbox.addSession();
+    await service.enqueue(sessionId);
+    await at(`/sessions/${sessionId}`);
+    await act('Cancel');
+    await told('The session is taken out of the queue.');
+    await page.getByText('Nobody knows this session.').waitFor();
+    await at('/');
+    await act('Resume', false);
+    await told('Workers take sessions again.');
+    await page.getByRole('button', { name: 'Pause' }).waitFor();
+  });
+
+  it('archive again', async () => {
+    await at(`/sessions/${archived}`);
+    await act('Archive again');
+    await told('The session is queued to be archived again.');
+    await expect
+      .poll(async () => {
+        const { body } = await service.ask('GET', `/v1/sessions/${archived}/manifest`);
+        return (body as { revision?: number }).revision;
+      }, POLL)
+      .toBe(2);
+  });
+
+  it('hold and release', async () => {
+    await at(`/sessions/${archived}`);
+    await page.getByRole('button', { name: 'Hold', exact: true }).click();
+    await page.getByLabel(/^Reason/).fill('case 4711');
+    await page.getByRole('dialog').getByRole('button', { name: 'Hold', exact: true }).click();
+    await told('The session is on hold.');
+    await page.getByText('case 4711').waitFor();
+    expect(await page.getByRole('button', { name: 'Erase' }).getAttribute('aria-disabled')).toBe('true');
+    await act('Release hold');
+    await told('The hold is released.');
+    await page.getByText('case 4711').waitFor({ state: 'detached' });
+  });
+
+  it('erase, after its id is typed', async () => {
+    const sessionId = service.sandbox.addSession();
+    await service.enqueue(sessionId);
+    await service.ended(sessionId);
+    await at(`/sessions/${sessionId}`);
+    await page.getByRole('button', { name: 'Erase' }).click();
+    const confirm = page.getByRole('dialog').getByRole('button', { name: 'Erase' });
+    await page.getByLabel(/^To confirm/).fill(sessionId.slice(1));
+    expect(await confirm.isDisabled()).toBe(true);
+    await page.getByLabel(/^To confirm/).fill(sessionId);
+    await confirm.click();
+    await told('The session is erased.');
+    await page.getByRole('alert').getByText('Erased.').waitFor();
+    expect((await service.ask('GET', `/v1/sessions/${sessionId}`)).status).toBe(410);
+  });
+
+  it('list and queue what is missing of a day', async () => {
+    const time = Date.now() - 2 * DAY_MS;
+    const missing = [1, 2].map(() =>
+      service.sandbox.addSession({
+        sessionId: Math.floor(time / 1000).toString(16) + randomBytes(8).toString('hex'),
+      }),
+    );
+    await at(`/completeness?day=${new Date(time).toISOString().slice(0, 10)}`);
+    await act('List what is missing', false);
+    for (const sessionId of missing) await page.getByRole('link', { name: sessionId }).waitFor();
+    await act('Queue what is missing');
+    await told('The day is compared: 2 sessions queued.');
+    await Promise.all(missing.map((sessionId) => service.ended(sessionId)));
+    await act('Compare again', false);
+    const square = page.getByRole('button', { name: /: complete of 2 sessions$/ });
+    await square.waitFor();
+    expect(await square.getAttribute('class')).toContain('complete');
+  });
+
+  it('start and cancel a backfill', async () => {
+    const held = Promise.withResolvers<void>();
+    service.sandbox.configure({ beforeListing: () => held.promise });
+    await at('/backfills');
+    await act('Start a backfill');
+    await told('The backfill is started.');
+    await act('Cancel');
+    await told(/^The backfill is cancelled/);
+    held.resolve();
+    service.sandbox.configure({ beforeListing: undefined });
+    await page.getByRole('cell', { name: 'cancelled' }).waitFor();
+  });
+
+  it('set and remove a schedule', async () => {
+    await at('/backfills');
+    await page.getByRole('button', { name: 'Set a schedule' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name').fill('nightly');
+    await dialog.getByLabel(/^Cron/).fill('no cron');
+    await dialog.getByRole('button', { name: 'Set a schedule' }).click();
+    // What the API refuses is told in its words.
+    await page.locator('.message.trouble').getByText(/cron/).waitFor();
+    await page.getByRole('button', { name: 'Set a schedule' }).click();
+    await dialog.getByLabel(/^Cron/).fill('0 3 * * *');
+    await dialog.getByRole('button', { name: 'Set a schedule' }).click();
+    await told('The schedule nightly is set.');
+    await page.getByRole('row', { name: /nightly.*2 days/ }).waitFor();
+    await act('Remove nightly');
+    await told('The schedule nightly is removed.');
+    await page.getByText('Nothing is on a timetable.').waitFor();
+  });
+
+  it('are all in the audit log, by who has done them', async () => {
+    const actions = [
+      'retry',
+      'pause',
+      'cancel',
+      'resume',
+      'enqueue.force',
+      'hold.set',
+      'hold.release',
+      'erase',
+      'completeness',
+      'schedule.set',
+      'schedule.remove',
+    ];
+    const done = async () => {
+      const entries = await auditEntries(service.archive);
+      const own = entries.filter(({ actor }) => actor.name === 'ada' && actor.via === 'dashboard');
+      return actions.filter((name) => !own.some(({ action }) => action === name));
+    };
+    await expect.poll(done, POLL).toEqual([]);
+  });
+});
