@@ -137,6 +137,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
           .then(({ range }) => [range, caching] as const),
       );
     });
+    await page.locator('audio').waitFor();
     expect(Math.round(Number(await page.evaluate(PLAY_AND_SEEK)))).toBe(900);
     const seen = await Promise.all(answers);
     const offsets = seen.map(([range]) => Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1]));

@@ -103,7 +103,7 @@ function apiFilter({ q, state, code, bot, day }) {
     botId: bot,
     ...(!Number.isNaN(start) && {
       from: new Date(start).toISOString(),
-      to: new Date(start + 86_400_000).toISOString(),
+      to: new Date(start + 86_399_999).toISOString(),
     }),
   };
 }
@@ -149,7 +149,7 @@ function Search({ filter }) {
       <span>State</span>
       <select value=${given.state} onChange=${(/** @type {Event} */ event) => search(set({ state: textOf(event) }))}>
         <option value="">any</option>
-        ${STATES.map((state) => html`<option value=${state}>${state}</option>`)}
+        ${[...STATES, 'partial'].map((state) => html`<option value=${state}>${state}</option>`)}
       </select>
     </label>
     <label class="field">
