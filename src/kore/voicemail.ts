@@ -50,7 +50,7 @@ const MAX_MEMBER_CHARACTERS = 64;
  * `SESSION_NOT_FOUND` or `KORE_BAD_RESPONSE`.
  */
 export function interpretVoicemail(answer: KoreAnswer, now: number = Date.now()): Voicemail {
-  const body = parseJson(answer.body);
+  const body = unwrapped(parseJson(answer.body));
   const listed = isObject(body) ? readRecordings(body) : NOTHING_LISTED;
   // What lists recordings is an answer, whatever else it says.
   if (!isSuccess(answer) || isEmpty(listed)) {
@@ -149,6 +149,17 @@ function saysNothing(entry: unknown): boolean {
   return typeof entry === 'string' ? entry.trim() === '' : !isObject(entry) || JSON.isRawJSON(entry);
 }
 
+/** Members in which gateways and newer versions of an API put the whole answer. */
+const ENVELOPES = ['data', 'result', 'response', 'payload', 'body'] as const;
+
+/** The answer itself, where it came inside something else: a list of one, or an envelope that lists no recordings. */
+function unwrapped(received: unknown): unknown {
+  const body = Array.isArray(received) && received.length === 1 ? received[0] : received;
+  if (!isObject(body) || recordingLists(body).length > 0) return body;
+  const inside = ENVELOPES.map((name) => (Object.hasOwn(body, name) ? body[name] : undefined));
+  return inside.find((inner) => isObject(inner) && recordingLists(inner).length > 0) ?? body;
+}
+
 /** What stands under each name of the list of recordings, the likeliest name first. */
 function recordingLists(body: JsonObject): unknown[] {
   const lists = Object.keys(body)
@@ -160,14 +171,14 @@ function recordingLists(body: JsonObject): unknown[] {
   return lists.sort((a, b) => a.rank - b.rank).map(({ name }) => body[name]);
 }
 
-/** The entries of a list of recordings, which may be a single one, or an object of them. */
+/** The entries of a list of recordings, which may be a single one, or an object of them or of such lists. */
 function entriesOf(list: unknown): readonly unknown[] {
   if (list === undefined || list === null || list === '' || list === false) return [];
   if (Array.isArray(list)) return list.flat();
   if (!isObject(list)) return [list];
   if (Object.keys(list).length === 0) return [];
   const isOne = member(list, URL_MEMBERS) !== undefined || member(list, NAME_MEMBERS) !== undefined;
-  const inside = Object.values(list).filter(isObject);
+  const inside = Object.values(list).flat().filter(isObject);
   return isOne || inside.length === 0 ? [list] : inside;
 }
 

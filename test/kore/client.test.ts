@@ -529,7 +529,7 @@ test('neither token nor secret nor signed URL shows in any error or log line', a
     (token, response) => reply(500, `no ${token}`)(response),
     (token, response) => reply(302, '', { location: `https://x.kore.ai/?t=${token}` })(response),
     (token, response) => reply(200, `{"a":"${token}${SAMPLE}`)(response),
-    (token, response) => reply(200, JSON.stringify([{ recording: token }]))(response),
+    (token, response) => reply(200, JSON.stringify([{ recording: token }, 1]))(response),
     (token, response) => void response.socket?.end(`garbage ${token} ${SAMPLE}`),
     (_token, response) => void response.destroy(),
   ];

@@ -87,6 +87,7 @@ describe('recordings', () => {
     ['the name "url"', { recordings: [{ name: 'a.wav', url: URL_A }] }, [a]],
     ['an object of them', { recording: { 0: a, 1: b } }, [a, b]],
     ['a list in a list', { recording: [[a, b]] }, [a, b]],
+    ['an object of a list', { 'voicemail recording': { count: 2, items: [a, b] } }, [a, b]],
     ['a status that says never, and a URL', { status: 'media_unavailable', recording: [a] }, [a]],
   ])('are read from %s', (_name, fields, expected) => {
     const voicemail = interpretVoicemail(answer(200, { status: 'success', ...fields }));
@@ -108,6 +109,19 @@ describe('recordings', () => {
     expect(JSON.stringify(voicemail.withoutUrl)).not.toContain('c2ln');
     // Alone it is not taken for a session without a voicemail.
     expect(interpretVoicemail(answer(200, { recording: [entry] }))).toMatchObject({ readiness: 'ready' });
+  });
+
+  test.each<[string, (body: object) => unknown]>([
+    ['a list of one', (body) => [body]],
+    ['data', (data) => ({ status: 'ok', data })],
+    ['response', (response) => ({ response })],
+  ])('are found in an answer inside %s', (_name, wrap) => {
+    const wrapped = wrap({ status: 'success', recording: [a], transcriptions: ['text'] });
+    expect(interpretVoicemail(answer(200, wrapped))).toMatchObject({
+      readiness: 'ready',
+      recordings: [a],
+      transcriptions: ['text'],
+    });
   });
 
   test.each([null, 7, true, '', ' ', []].map((entry) => [entry]))(
