@@ -5,27 +5,23 @@
  * `npm run bench:enqueue -- --help` tells the options.
  */
 
-import { spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Readable } from 'node:stream';
-import { json } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import { startRedis } from '../test/setup/redis.ts';
-import type { ProcessCost } from './process-cost.ts';
+import { runEnqueue, sessionIds, usedMemory } from './long-queue.ts';
 import { columns } from './table.ts';
 
 const USAGE = `npm run bench:enqueue -- [options]
   --lines N[,N...]   how long the lists are (default 100000,1000000)`;
 
 const MIB = 1024 * 1024;
-const LINES_PER_WRITE = 1_000;
 
 /** What queueing one list cost. */
 interface Cost {
@@ -60,7 +56,7 @@ async function enqueue(lines: number): Promise<Cost> {
   const server = cleanup.adopt(await startRedis(), (started) => started.stop());
   const redis = cleanup.adopt(new Redis(server.url), (client) => client.disconnect());
   const file = join(directory, 'ids.txt');
-  await pipeline(Readable.from(ids(lines)), createWriteStream(file));
+  await pipeline(Readable.from(sessionIds(lines)), createWriteStream(file));
 
   const memoryBefore = await usedMemory(redis);
   const startedAt = performance.now();
@@ -73,41 +69,6 @@ async function enqueue(lines: number): Promise<Cost> {
     peakMemoryMib: cost.peakMemoryBytes / MIB,
     redisBytesPerLine: ((await usedMemory(redis)) - memoryBefore) / lines,
   };
-}
-
-/** Distinct ids as Kore's are, some thousands of sessions a day. */
-function* ids(lines: number): Generator<string> {
-  const firstSecond = Date.UTC(2025, 0, 1) / 1000;
-  for (let from = 0; from < lines; from += LINES_PER_WRITE) {
-    let text = '';
-    for (let index = from; index < Math.min(from + LINES_PER_WRITE, lines); index += 1) {
-      text += `${(firstSecond + index * 10).toString(16)}${index.toString(16).padStart(16, '0')}\n`;
-    }
-    yield text;
-  }
-}
-
-async function runEnqueue(file: string, redisUrl: string, directory: string): Promise<ProcessCost> {
-  const child = spawn(
-    process.execPath,
-    ['--import', here('./process-cost.ts'), here('../src/cli.ts'), 'enqueue', '--file', file],
-    {
-      cwd: directory,
-      env: { KORE_BOT_ID: 'st-bench', QUEUE_URL: redisUrl, ARCHIVE_URL: `file:${directory}/archive` },
-      stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
-    },
-  );
-  const exit = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code) => resolve(code));
-  });
-  const [cost, code] = await Promise.all([json(child.stdio[3] as Readable), exit]);
-  if (code !== 0) throw new Error(`enqueue ended with ${code}`);
-  return cost as ProcessCost;
-}
-
-async function usedMemory(redis: Redis): Promise<number> {
-  return Number(/^used_memory:(\d+)/m.exec(await redis.info('memory'))?.[1]);
 }
 
 function report(costs: readonly Cost[]): string {
@@ -131,10 +92,6 @@ function report(costs: readonly Cost[]): string {
     ]);
   }
   return columns([['lines', 'lines/s', 'CPU µs a line', 'peak MiB', 'Redis bytes a line'], ...rows]);
-}
-
-function here(path: string): string {
-  return fileURLToPath(new URL(path, import.meta.url));
 }
 
 function count(text: string): number {
