@@ -36,9 +36,7 @@ async function bench(): Promise<void> {
   await using servers = new AsyncDisposableStack();
   const redis = servers.adopt(await startRedis(), (server) => server.stop());
   const bucket = servers.adopt(await openTestBucket(), (opened) => opened.close());
-  process.env.AWS_REGION = bucket.region;
-  process.env.AWS_ACCESS_KEY_ID = bucket.credentials.accessKeyId;
-  process.env.AWS_SECRET_ACCESS_KEY = bucket.credentials.secretAccessKey;
+  const { endpoint, region, credentials } = bucket;
   const rows = [['outage', 'begins', 'archived', 'failed', 'attempts burnt', 'in vain', 'last one after']];
   const kinds = OUTAGE_KINDS.filter((name) => name.includes(options.only));
   const begins = ['quiet', 'in the middle'] as const;
@@ -55,10 +53,7 @@ async function bench(): Promise<void> {
         prefix: undefined,
       },
       archive: { kind: 's3', bucket: bucket.bucket, prefix: randomUUID(), s3: PLAIN_S3 },
-      endpoint: bucket.endpoint,
-      useEndpoint: (url) => {
-        process.env.AWS_ENDPOINT_URL_S3 = url;
-      },
+      connection: { endpoint, region, credentials },
       log: createLogger('error'),
     });
     rows.push([

@@ -15,6 +15,7 @@ import { type ArchivedObjects, createArchivedObjects } from './operations/archiv
 import { type CustodyOperations, createCustodyOperations } from './operations/custody.ts';
 import { createOperations, type Operations } from './operations/operations.ts';
 import { openStore } from './storage/open.ts';
+import type { S3StoreOptions } from './storage/s3/store.ts';
 import { settleAll, settleInOrder } from './util/async.ts';
 import type { Logger } from './util/log.ts';
 import type { RuntimeTuning } from './worker-runtime.ts';
@@ -58,17 +59,28 @@ export interface Runtime {
   close(): Promise<void>;
 }
 
+/** How to open queue and archive. */
+export interface RuntimeOptions extends OpenOptions {
+  /** Of a bucket: where it is, if the standard chain of the AWS SDK does not say, and how long it is waited for. */
+  readonly s3?: Pick<S3StoreOptions, 'connection' | 'timeLimits'>;
+}
+
 /**
  * Opens queue and archive.
  * @param options of the queue: how long its server is waited for.
  * @throws QueueUnavailableError, QueueHeldError
  */
-export async function openRuntime(config: Config, log: Logger, options: OpenOptions = {}): Promise<Runtime> {
+export async function openRuntime(
+  config: Config,
+  log: Logger,
+  options: RuntimeOptions = {},
+): Promise<Runtime> {
   const backend = await openBackend(config.queue, log, options);
   let archiveMetrics: WorkObservers['archive'];
   const signing = config.manifestKey && (await import('./signing/signatures.ts'));
   const key = config.manifestKey && signing?.signingKey(config.manifestKey);
   const opened = await openStore(config.archive, {
+    ...options.s3,
     maxObjectBytes: config.work.maxRecordingBytes,
     logger: log,
     onFallback: () => archiveMetrics?.onFallback(),

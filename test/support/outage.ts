@@ -6,6 +6,7 @@ import type { BreakerView } from '../../src/domain/views.ts';
 import { openRuntime } from '../../src/runtime.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SandboxSettings } from '../../src/sandbox/spec.ts';
+import type { S3Connection, S3TimeLimits } from '../../src/storage/s3/client.ts';
 import type { Logger } from '../../src/util/log.ts';
 import type { WorkerTuning } from '../../src/workers/worker.ts';
 import { type Fate, type SeenRequest, startS3Proxy } from './s3-proxy.ts';
@@ -15,10 +16,10 @@ import { sandboxEnvironment, testConfig } from './services.ts';
 const OUTAGES = {
   'Kore answers 503': { kore: { status: 503 } },
   'Kore drops connections': { kore: { dropConnection: true } },
-  'bucket drops connections': { bucket: (): Fate => 'drop request' },
-  'bucket answers 503': { bucket: (): Fate => ({ status: 503, code: 'ServiceUnavailable' }) },
-  'bucket hangs': { bucket: (): Fate => 'hang' },
-  'bucket refuses puts alone': {
+  'the bucket drops connections': { bucket: (): Fate => 'drop request' },
+  'the bucket answers 503': { bucket: (): Fate => ({ status: 503, code: 'ServiceUnavailable' }) },
+  'the bucket hangs': { bucket: (): Fate => 'hang' },
+  'the bucket refuses puts alone': {
     bucket: ({ method }: SeenRequest): Fate =>
       method === 'PUT' || method === 'POST' ? { status: 403, code: 'AccessDenied' } : 'pass',
   },
@@ -44,10 +45,10 @@ export interface OutageOptions {
   readonly recordingBytes: number;
   readonly queue: Config['queue'];
   readonly archive: Config['archive'];
-  /** The S3 server behind `archive`. */
-  readonly endpoint: string;
-  /** Makes the AWS SDK of this process find that endpoint. */
-  readonly useEndpoint: (url: string) => void;
+  /** Where the bucket of `archive` is. */
+  readonly connection: S3Connection;
+  /** How long a bucket that hangs is waited for. */
+  readonly timeLimits?: Partial<S3TimeLimits>;
   readonly log: Logger;
   readonly tuning?: WorkerTuning;
 }
@@ -83,16 +84,20 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
   const dependency = outage.kore ? 'kore' : 'bucket';
   const sandbox = await startSandbox();
   let isAway = false;
-  const proxy = await startS3Proxy(options.endpoint, (request) =>
+  const proxy = await startS3Proxy(String(options.connection.endpoint), (request) =>
     isAway && outage.bucket ? outage.bucket(request) : 'pass',
   );
-  options.useEndpoint(proxy.endpoint);
   const loaded = testConfig(
     { ...sandboxEnvironment(sandbox), RETRY_DELAY: '2s', POLL_DELAY: '30s' },
     options.queue,
   );
   const config: Config = { ...loaded.config, archive: options.archive };
-  const runtime = await openRuntime(config, log);
+  const runtime = await openRuntime(config, log, {
+    s3: {
+      connection: { ...options.connection, endpoint: proxy.endpoint },
+      ...(options.timeLimits && { timeLimits: options.timeLimits }),
+    },
+  });
   const worker = await runtime.startWorker(loaded.kore, undefined, tuning);
   const breaker = (): BreakerView | undefined =>
     worker.breakers().find((view) => view.dependency === dependency);

@@ -28,8 +28,21 @@ export type S3Connection = Pick<
   'endpoint' | 'region' | 'credentials' | 'requestChecksumCalculation' | 'maxAttempts'
 >;
 
+/** How long the store is waited for (milliseconds). */
+export interface S3TimeLimits {
+  /** For a connection. */
+  readonly connectionMs: number;
+  /** For anything to move on a connection. */
+  readonly socketMs: number;
+  /** From a whole request up to the answer's headers. */
+  readonly requestMs: number;
+}
+
+/** A part of 5 MiB at half a megabit a second takes almost as long as a request may. */
+export const TIME_LIMITS: S3TimeLimits = { connectionMs: 5_000, socketMs: 30_000, requestMs: 90_000 };
+
 /** Makes a client whose every wait is bounded; the SDK's own defaults wait for ever. */
-export function createS3Client(s3: S3Config, connection: S3Connection): S3Client {
+export function createS3Client(s3: S3Config, connection: S3Connection, limits = TIME_LIMITS): S3Client {
   const client = new S3Client({
     maxAttempts: MAX_ATTEMPTS,
     retryMode: 'standard',
@@ -37,7 +50,7 @@ export function createS3Client(s3: S3Config, connection: S3Connection): S3Client
     forcePathStyle: s3.forcePathStyle,
     // The SDK opens a connection of its own for each request that it sends `Expect: 100-continue` with.
     expectContinueHeader: false,
-    requestHandler: createRequestHandler(s3.proxy),
+    requestHandler: createRequestHandler(s3.proxy, limits),
   });
   lighten(client);
   resendDamaged(client);
@@ -163,11 +176,6 @@ export function objectParameters(s3: S3Config, now: number): ObjectParameters {
   };
 }
 
-export const CONNECTION_TIMEOUT_MS = 5_000;
-/** A connection on which nothing moves. */
-export const SOCKET_TIMEOUT_MS = 30_000;
-/** A whole request up to the answer's headers: a part of 5 MiB at half a megabit a second. */
-export const REQUEST_TIMEOUT_MS = 90_000;
 /** More than any worker has uploads at once: waiting for a socket counts as time spent on connecting. */
 const MAX_SOCKETS = 512;
 
@@ -176,9 +184,9 @@ const MAX_SOCKETS = 512;
  *
  * It decides about the proxy with each request, as a bucket's host is known only then.
  */
-function createRequestHandler(proxy: ProxySettings | undefined): HttpHandler {
+function createRequestHandler(proxy: ProxySettings | undefined, limits: S3TimeLimits): HttpHandler {
   const options = { keepAlive: true, maxSockets: MAX_SOCKETS };
-  const direct = createHandler(options, options);
+  const direct = createHandler(options, options, limits);
   const proxied = new Map<string, NodeHttpHandler>();
   const handlerFor = (request: HttpRequest): NodeHttpHandler => {
     if (proxy === undefined) return direct;
@@ -188,7 +196,7 @@ function createRequestHandler(proxy: ProxySettings | undefined): HttpHandler {
     const existing = proxied.get(uri);
     if (existing !== undefined) return existing;
     const { httpAgent, httpsAgent } = createProxyAgents(uri, options);
-    const handler = createHandler(httpAgent, httpsAgent);
+    const handler = createHandler(httpAgent, httpsAgent, limits);
     proxied.set(uri, handler);
     return handler;
   };
@@ -218,11 +226,12 @@ type AgentOrOptions<Agent> = Agent | { readonly keepAlive: boolean; readonly max
 function createHandler(
   httpAgent: AgentOrOptions<HttpAgent>,
   httpsAgent: AgentOrOptions<HttpsAgent>,
+  limits: S3TimeLimits,
 ): NodeHttpHandler {
   return new NodeHttpHandler({
-    connectionTimeout: CONNECTION_TIMEOUT_MS,
-    socketTimeout: SOCKET_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    connectionTimeout: limits.connectionMs,
+    socketTimeout: limits.socketMs,
+    requestTimeout: limits.requestMs,
     throwOnRequestTimeout: true,
     httpAgent,
     httpsAgent,

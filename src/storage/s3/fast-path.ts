@@ -7,7 +7,7 @@ import { systemCode } from '../../domain/errors.ts';
 import { exchange, type HttpAnswer } from '../../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings } from '../../util/http-proxy.ts';
 import { boundedNumber } from '../../util/numbers.ts';
-import { CONNECTION_TIMEOUT_MS, REQUEST_TIMEOUT_MS, SOCKET_TIMEOUT_MS } from './client.ts';
+import type { S3TimeLimits } from './client.ts';
 import type { Fallback, Fallbacks } from './fallbacks.ts';
 import { readWholeListing } from './listing-answer.ts';
 import { createRequestSigner, type SignRequest } from './request-signature.ts';
@@ -99,14 +99,15 @@ export function createFastPath(
   client: S3Client,
   proxy: ProxySettings | undefined,
   fallbacks: Fallbacks,
+  limits: S3TimeLimits,
 ): FastPath {
   const templates: { [Kind in Method]?: RequestTemplate | undefined } = {};
   const dispatcher = createDispatcher(
     {
       allowH2: false,
-      connect: { timeout: CONNECTION_TIMEOUT_MS },
-      headersTimeout: REQUEST_TIMEOUT_MS,
-      bodyTimeout: SOCKET_TIMEOUT_MS,
+      connect: { timeout: limits.connectionMs },
+      headersTimeout: limits.requestMs,
+      bodyTimeout: limits.socketMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
     },
     proxy,

@@ -24,7 +24,9 @@ import {
   objectParameters,
   ownerParameters,
   type S3Connection,
+  type S3TimeLimits,
   sendsChecksums,
+  TIME_LIMITS,
   watchHosts,
 } from './client.ts';
 import { createConditionalWrites, isAmazonS3 } from './conditional-writes.ts';
@@ -52,6 +54,8 @@ export interface S3StoreOptions {
   readonly logger?: Logger;
   /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
   readonly connection?: S3Connection;
+  /** How long the store is waited for, where that shall not be as long as usual. */
+  readonly timeLimits?: Partial<S3TimeLimits>;
 }
 
 /**
@@ -62,13 +66,14 @@ export interface S3StoreOptions {
  */
 export function createS3Store(target: S3Target, options: S3StoreOptions = {}): ArchiveStore {
   const { bucket, prefix, s3 } = target;
-  const client = createS3Client(s3, options.connection ?? {});
+  const limits = { ...TIME_LIMITS, ...options.timeLimits };
+  const client = createS3Client(s3, options.connection ?? {}, limits);
   const conditional = createConditionalWrites(options.logger);
   watchHosts(client, (hostname) => {
     if (isAmazonS3(hostname)) conditional.isAmazon();
   });
   const fallbacks = createFallbacks(options.onFallback, options.logger);
-  const fastPath = createFastPath(client, s3.proxy, fallbacks);
+  const fastPath = createFastPath(client, s3.proxy, fallbacks, limits);
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
   const archive: Bucket = { client, s3, conditional, fastPath };
   const owner = ownerParameters(s3);
