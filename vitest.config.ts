@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/setup/longest-first.ts';
 
 // The tests start the program a hundred times: compiled code that is kept halves what a start costs.
 process.env.NODE_COMPILE_CACHE ??= join(import.meta.dirname, 'node_modules/.cache/node-compile-cache');
@@ -10,6 +11,7 @@ export default defineConfig({
     globalSetup: ['test/setup/global.ts'],
     // Processes, not threads: tests send signals, and a crash takes only its own file along.
     pool: 'forks',
+    sequence: { sequencer: LongestFirst },
     // Many tests wait for servers and clocks rather than for a processor.
     maxWorkers: 4,
     // Generous, as the machine may have much else to do: no verdict depends on how fast it is.

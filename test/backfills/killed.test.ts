@@ -1,15 +1,14 @@
-import { randomUUID } from 'node:crypto';
-import { Redis } from 'ioredis';
-import { afterEach, beforeEach, expect, inject, it, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { BackfillView } from '../../src/backfills/operations.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { openStore } from '../../src/storage/open.ts';
 import { wavOf } from '../support/audio.ts';
-import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
+import type { RunningCli } from '../support/cli.ts';
+import { KilledPrograms, urlOf } from '../support/killed-programs.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
-const SESSIONS = 5_000;
+const SESSIONS = 2_000;
 const DAYS = 60;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const MINUTE_MS = 60 * 1000;
@@ -20,26 +19,18 @@ const TIMEOUT_MS = 240_000;
 
 let sandbox: Sandbox;
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
-let prefix: string;
-const programs: RunningCli[] = [];
+let programs: KilledPrograms;
 
 beforeEach(async () => {
   sandbox = await startSandbox({ keepCalls: 1_000_000 });
   directory = await temporaryDirectory();
-  prefix = `test-${randomUUID()}`;
+  programs = new KilledPrograms();
 });
 
 afterEach(async () => {
-  for (const program of programs.splice(0)) {
-    program.kill('SIGKILL');
-    await program.ended;
-  }
+  await programs.close();
   await sandbox.close();
   await directory.remove();
-  await withRedis(async (redis) => {
-    const keys = await redis.keys(`${prefix}:*`);
-    if (keys.length > 0) await redis.unlink(keys);
-  });
 });
 
 it('archives every voicemail of 60 days once, though it is killed half-way', {
@@ -75,23 +66,21 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
     beforeListing(pages) {
       // The newest ones come while the listing goes on, and shift its pages.
       if (pages % 2 === 1 && inserted < LIVE_INSERTS) add(to - 1_000 * (1 + inserted), inserted++);
-      if (pages === 20) {
+      if (pages === 15) {
         killed = true;
         started.kill('SIGKILL');
       }
     },
   });
-  await started.waitFor(hasLogged('taking sessions'));
-  const call = callerOf(started);
+  const call = await callerOf(started);
   const request = { from: new Date(to - DAYS * DAY_MS).toISOString(), to: new Date(to).toISOString() };
   const { id } = await call('POST', '/v1/backfills', request);
   await started.ended;
   expect(killed).toBe(true);
 
-  await forgetLocks();
+  await programs.forgetLocks();
   started = start();
-  await started.waitFor(hasLogged('taking sessions'));
-  const look = callerOf(started);
+  const look = await callerOf(started);
   const view = await vi.waitUntil(
     async () => {
       const now = await look('GET', `/v1/backfills/${id}`);
@@ -111,24 +100,18 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
 });
 
 function start(): RunningCli {
-  const program = startCli(['start'], {
-    env: {
-      ...sandboxEnvironment(sandbox),
-      KORE_ACCOUNT_ID: sandbox.accountId,
-      QUEUE_URL: inject('redisUrl'),
-      QUEUE_PREFIX: prefix,
-      ARCHIVE_URL: `file:${directory.path}`,
-    },
+  return programs.start({
+    ...sandboxEnvironment(sandbox),
+    KORE_ACCOUNT_ID: sandbox.accountId,
+    ARCHIVE_URL: `file:${directory.path}`,
   });
-  programs.push(program);
-  return program;
 }
 
 /** Calls the API of a running program. Its address is looked for once: its log is long. */
-function callerOf(program: RunningCli) {
-  const port = program.log.find(({ msg }) => msg === 'listening')?.port;
+async function callerOf(program: RunningCli) {
+  const url = await urlOf(program);
   return async (method: 'GET' | 'POST', path: string, body?: unknown): Promise<BackfillView> => {
-    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+    const response = await fetch(`${url}${path}`, {
       method,
       ...(body !== undefined && {
         body: JSON.stringify(body),
@@ -149,21 +132,4 @@ async function manifests(): Promise<string[]> {
     if (sessionId !== undefined) found.push(sessionId);
   }
   return found;
-}
-
-/** What a killed worker had in hand is locked for 20 seconds; takes it that they have passed. */
-async function forgetLocks(): Promise<void> {
-  await withRedis(async (redis) => {
-    const locks = await redis.keys(`${prefix}:*:lock`);
-    if (locks.length > 0) await redis.unlink(locks);
-  });
-}
-
-async function withRedis(use: (redis: Redis) => Promise<void>): Promise<void> {
-  const redis = new Redis(inject('redisUrl'));
-  try {
-    await use(redis);
-  } finally {
-    await redis.quit();
-  }
 }

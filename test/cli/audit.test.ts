@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { openStore } from '../../src/storage/open.ts';
 import { hasLogged, startCli } from '../support/cli.ts';
 import { runInProcess } from '../support/command.ts';
+import { embeddedQueue } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -86,7 +87,7 @@ it('commands that go through another process are noted there, and written when i
 }, async () => {
   env = {
     ...env,
-    QUEUE_URL: `embedded:${directory.path}/queue`,
+    QUEUE_URL: await embeddedQueue(`${directory.path}/queue`),
     KORE_HOST: 'http://127.0.0.1:9',
     KORE_CLIENT_ID: 'cs-1',
     KORE_CLIENT_SECRET: 'secret-of-the-app',

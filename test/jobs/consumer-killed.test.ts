@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { openBackend } from '../../src/jobs/backends/open.ts';
+import type { LockTimes, TakenJob } from '../../src/jobs/consumer.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, QUEUE_KINDS, silent, whyMissing } from '../support/queues.ts';
@@ -10,7 +11,8 @@ import { createTestQueue, QUEUE_KINDS, silent, whyMissing } from '../support/que
 const PROCESS = fileURLToPath(new URL('../support/consumer-process.ts', import.meta.url));
 const SESSIONS = 50;
 const IN_HAND = 3;
-/** A dead worker's sessions are locked for 20 seconds, and found by the second look of one every 5 seconds. */
+/** A dead worker's sessions are locked for 20 seconds otherwise, and found by the second look of one every 5 seconds. */
+const LOCKS: LockTimes = { durationMs: 5_000, stalledIntervalMs: 500 };
 const TAKEOVER_TIMEOUT_MS = 120_000;
 
 // All at once: each of them only waits until the locks have run out.
@@ -24,7 +26,7 @@ describe.concurrent('a worker killed with SIGKILL loses no session', () => {
       try {
         const child = spawn(
           process.execPath,
-          [PROCESS, JSON.stringify(server.config), String(SESSIONS), String(IN_HAND)],
+          [PROCESS, JSON.stringify(server.config), String(SESSIONS), String(IN_HAND), JSON.stringify(LOCKS)],
           { stdio: ['ignore', 'pipe', 'inherit'] },
         );
         await says(child, 'taken');
@@ -35,10 +37,11 @@ describe.concurrent('a worker killed with SIGKILL loses no session', () => {
         const queue = new SessionQueue(backend, server.config.name, silent);
         expect((await queue.stats()).states).toMatchObject({ active: IN_HAND, queued: SESSIONS - IN_HAND });
         const attempts: number[] = [];
-        const taken = await workOff(backend, server.config.name, SESSIONS, ({ attemptsMade }) => {
+        const decide = ({ attemptsMade }: TakenJob) => {
           attempts.push(attemptsMade);
           return ARCHIVED;
-        });
+        };
+        const taken = await workOff(backend, server.config.name, SESSIONS, decide, LOCKS);
         expect(new Set(taken).size).toBe(SESSIONS);
         expect(attempts).toEqual(taken.map(() => 0));
         expect((await queue.stats()).states).toEqual({

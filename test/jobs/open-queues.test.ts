@@ -1,42 +1,38 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, type TestContext, vi } from 'vitest';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { EventFeed } from '../../src/jobs/event-feed.ts';
 import { openQueues } from '../../src/jobs/open-queues.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { startCli } from '../support/cli.ts';
 import { silent } from '../support/queues.ts';
-import { type OwnRedis, startOwnRedis } from '../support/redis-server.ts';
+import { startOwnRedis } from '../support/redis-server.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 /** A command without an answer fails after some seconds. */
 const TIMEOUT_MS = 120_000;
 const SESSION = { sessionId: '67ab573f3685d1ba99541234', botId: 'st-1' };
 
-describe('Redis that is suspended while a process starts', () => {
-  let redis: OwnRedis;
-
-  beforeEach(async () => {
-    redis = await startOwnRedis();
-  });
-  afterEach(async () => {
-    redis.goOn();
-    await redis.stop();
-  });
-
-  const config = () => ({
-    target: { kind: 'redis' as const, url: redis.url, cluster: false },
-    name: 'sessions',
-    prefix: undefined,
-  });
+// At once: they wait until a command has gone without an answer for long enough.
+describe.concurrent('Redis that is suspended while a process starts', () => {
+  /** A server of the test's own. */
+  const startRedis = async ({ onTestFinished }: TestContext) => {
+    const redis = await startOwnRedis();
+    onTestFinished(() => {
+      redis.goOn();
+      return redis.stop();
+    });
+    const target = { kind: 'redis', url: redis.url, cluster: false } as const;
+    return { redis, backend: await openBackend({ target, name: 'sessions', prefix: undefined }, silent) };
+  };
 
   it('costs the queues their first command, after which they are built anew', {
     timeout: TIMEOUT_MS,
-  }, async () => {
+  }, async (context) => {
     const lines: string[] = [];
     const log = createLogger('warn', (line) => lines.push(line));
-    const backend = await openBackend(config(), silent);
+    const { redis, backend } = await startRedis(context);
     redis.suspend();
     const opening = openQueues({ backend, name: 'sessions', log });
     await vi.waitUntil(() => lines.some((line) => line.includes('did not answer at the start')), {
@@ -54,8 +50,8 @@ describe('Redis that is suspended while a process starts', () => {
     await backend.close();
   });
 
-  it('keeps nobody from closing the feed of events', { timeout: TIMEOUT_MS }, async () => {
-    const backend = await openBackend(config(), silent);
+  it('keeps nobody from closing the feed of events', { timeout: TIMEOUT_MS }, async (context) => {
+    const { redis, backend } = await startRedis(context);
     const feed = new EventFeed(backend, 'sessions', silent);
     redis.suspend();
     const subscribing = feed.subscribe();

@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { Redis } from 'ioredis';
-import { afterEach, beforeEach, expect, inject, it } from 'vitest';
+import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { wavOf } from '../support/audio.ts';
-import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
+import type { RunningCli } from '../support/cli.ts';
+import { KilledPrograms, urlOf } from '../support/killed-programs.ts';
 import { isSigned, type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
@@ -16,25 +15,17 @@ const KILLS = [1, 9, 23];
 let sandbox: Sandbox;
 let receiver: Receiver;
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
-let prefix: string;
-const programs: RunningCli[] = [];
+let programs: KilledPrograms;
 
 beforeEach(async () => {
   [sandbox, receiver, directory] = await Promise.all([startSandbox(), startReceiver(), temporaryDirectory()]);
-  prefix = `test-${randomUUID()}`;
+  programs = new KilledPrograms();
 });
 
 afterEach(async () => {
-  for (const program of programs.splice(0)) {
-    program.kill('SIGKILL');
-    await program.ended;
-  }
+  await programs.close();
   await Promise.all([sandbox.close(), receiver.close()]);
   await directory.remove();
-  await withRedis(async (redis) => {
-    const keys = await redis.keys(`${prefix}:*`);
-    if (keys.length > 0) await redis.unlink(keys);
-  });
 });
 
 it('loses no notification to SIGKILL, whatever the program was doing', { timeout: TIMEOUT_MS }, async () => {
@@ -52,7 +43,7 @@ it('loses no notification to SIGKILL, whatever the program was doing', { timeout
     await receiver.until(({ received }) => received.length >= before + requests);
     program.kill('SIGKILL');
     await program.ended;
-    await forgetLocks();
+    await programs.forgetLocks();
     program = await start();
   }
   receiver.behave(() => 204);
@@ -71,7 +62,7 @@ it('loses no notification to SIGKILL, whatever the program was doing', { timeout
   expect(receiver.received.filter((one) => !isSigned(one))).toEqual([]);
   // However often a session was worked on, who drops ids that came before hears each thing once.
   expect(receiver.taken().size).toBe(expected.length);
-  const log = programs.map(({ stderr }) => stderr).join('');
+  const { log } = programs;
   for (const secret of [SECRET, 'hook-key', 'Please call me back']) expect(log).not.toContain(secret);
   for (const { raw } of receiver.received) expect(raw.toString()).not.toMatch(/call me back|[?&](e|n|s)=/);
 });
@@ -83,49 +74,26 @@ function toldBy(now: Receiver): string[] {
 }
 
 async function start(): Promise<RunningCli> {
-  const program = startCli(['start'], {
-    env: {
-      ...sandboxEnvironment(sandbox),
-      QUEUE_URL: inject('redisUrl'),
-      QUEUE_PREFIX: prefix,
-      ARCHIVE_URL: `file:${directory.path}`,
-      MAX_RECORDING_BYTES: '50000B',
-      SETTLE_WAIT: '0',
-      WORKER_CONCURRENCY: '4',
-      NOTIFY_URL: receiver.url,
-      NOTIFY_SECRET: SECRET,
-      NOTIFY_ALLOW_PRIVATE: 'true',
-      LOG_LEVEL: 'debug',
-    },
+  const program = programs.start({
+    ...sandboxEnvironment(sandbox),
+    ARCHIVE_URL: `file:${directory.path}`,
+    MAX_RECORDING_BYTES: '50000B',
+    SETTLE_WAIT: '0',
+    WORKER_CONCURRENCY: '4',
+    NOTIFY_URL: receiver.url,
+    NOTIFY_SECRET: SECRET,
+    NOTIFY_ALLOW_PRIVATE: 'true',
+    LOG_LEVEL: 'debug',
   });
-  programs.push(program);
-  await program.waitFor(hasLogged('taking sessions'));
+  await urlOf(program);
   return program;
 }
 
 async function enqueue(program: RunningCli, sessionIds: readonly string[]): Promise<void> {
-  const port = program.log.find(({ msg }) => msg === 'listening')?.port;
-  const response = await fetch(`http://127.0.0.1:${port}/v1/sessions`, {
+  const response = await fetch(`${await urlOf(program)}/v1/sessions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ sessionIds }),
   });
   expect(response.status).toBe(202);
-}
-
-/** What a killed worker had in hand is locked for a while; takes it that it has passed. */
-async function forgetLocks(): Promise<void> {
-  await withRedis(async (redis) => {
-    const locks = await redis.keys(`${prefix}:*:lock`);
-    if (locks.length > 0) await redis.unlink(locks);
-  });
-}
-
-async function withRedis(use: (redis: Redis) => Promise<void>): Promise<void> {
-  const redis = new Redis(inject('redisUrl'));
-  try {
-    await use(redis);
-  } finally {
-    await redis.quit();
-  }
 }

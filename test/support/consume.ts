@@ -1,5 +1,5 @@
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
+import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../../src/jobs/consumer.ts';
 import { silent } from './queues.ts';
 
 /** Long enough for anything that is going to finish. */
@@ -9,7 +9,7 @@ const GRACE_MS = 20_000;
 export type Decide = (job: TakenJob) => JobDecision | Promise<JobDecision>;
 
 /**
- * Takes jobs one after another, tells each what `decide` says, and ends once `count` have been decided on.
+ * Takes jobs one after another, with locks as usual or as given, tells each what `decide` says, and ends once `count` have been decided on.
  * @returns the session ids in the order taken.
  */
 export async function workOff(
@@ -17,12 +17,14 @@ export async function workOff(
   queueName: string,
   count: number,
   decide: Decide,
+  locks?: LockTimes,
 ): Promise<string[]> {
   const taken: string[] = [];
   const enough = Promise.withResolvers<void>();
   const consumer = new Consumer(backend, queueName, {
     concurrency: 1,
     log: silent,
+    ...(locks && { locks }),
     async handle(job) {
       // One more may be taken before the stop has come through.
       if (taken.length === count) return { kind: 'give-back' };

@@ -2,7 +2,8 @@
  * A process of its own that enqueues sessions, takes some of them, and works on those for ever. It says `taken`
  * when it has as many in hand as it may.
  *
- * Arguments: the queue's configuration as JSON, how many sessions to enqueue, how many to take.
+ * Arguments: the queue's configuration as JSON, how many sessions to enqueue, how many to take, and the times of locks as
+ * JSON.
  */
 
 import type { QueueConfig } from '../../src/config/config.ts';
@@ -11,7 +12,7 @@ import { Consumer } from '../../src/jobs/consumer.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLogger } from '../../src/util/log.ts';
 
-const [, , configText = '', sessions = '', concurrency = ''] = process.argv;
+const [, , configText = '', sessions = '', concurrency = '', locksText = ''] = process.argv;
 const config = JSON.parse(configText) as QueueConfig;
 const log = createLogger('warn');
 const backend = await openBackend(config, log);
@@ -23,6 +24,7 @@ let taken = 0;
 new Consumer(backend, config.name, {
   concurrency: Number(concurrency),
   log,
+  locks: JSON.parse(locksText),
   handle: () => {
     taken += 1;
     if (taken === Number(concurrency)) process.stdout.write('taken\n');

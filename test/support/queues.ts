@@ -171,10 +171,16 @@ async function readTables(query: (sql: string) => Promise<unknown[]>): Promise<s
   return lines.join('\n');
 }
 
+/** Puts an empty embedded queue into a directory that is not there yet. @returns its URL. */
+export async function embeddedQueue(directory: string): Promise<string> {
+  await cp(await embeddedTemplate(), directory, { recursive: true });
+  return `embedded:${directory}`;
+}
+
 async function createEmbeddedQueue(): Promise<TestQueue> {
   const top = await mkdtemp(join(tmpdir(), 'voicemail-archiver-queue-'));
   const directory = join(top, 'queue');
-  await cp(await embeddedTemplate(), directory, { recursive: true });
+  await embeddedQueue(directory);
   return {
     kind: 'embedded',
     shared: false,

@@ -57,7 +57,7 @@ export async function openObserver(config: Config, log: Logger): Promise<HandMad
 }
 
 /** Locks that run out while a test waits for it, and are long enough for a busy machine. */
-export const SHORT_LOCKS: WorkerTuning = { locks: { durationMs: 3_000, stalledIntervalMs: 500 } };
+export const SHORT_LOCKS: WorkerTuning = { locks: { durationMs: 5_000, stalledIntervalMs: 500 } };
 
 /** Starts one. */
 export async function startHandMadeWorker(parts: WorkerParts): Promise<HandMadeWorker> {

@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Config, KoreConfig } from '../../src/config/config.ts';
 import type { SessionView } from '../../src/domain/views.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
@@ -23,157 +24,175 @@ const PROCESS = fileURLToPath(new URL('../support/worker-process.ts', import.met
 const PATIENCE_MS = 60_000;
 const RECORDINGS = ['one.wav', 'two.wav'];
 
+/** What the tests of one kind of queue share. */
+interface Setup {
+  readonly queue: TestQueue;
+  readonly sandbox: Sandbox;
+  readonly directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+}
+
 for (const kind of ['redis', 'postgres'] as const) {
   const missing = whyMissing(kind);
+  // All at once: each of them mostly waits until a lock has run out.
   describe.skipIf(missing !== undefined)(
     `a worker that is suspended until its lock is lost (${kind}${missing ? `: ${missing}` : ''})`,
+    { concurrent: true, timeout: 120_000 },
     () => {
-      let queue: TestQueue;
-      let sandbox: Sandbox;
-      let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
-      let config: Config;
-      let kore: KoreConfig;
-      let suspended: SuspendedWorker | undefined;
-      let other: HandMadeWorker | undefined;
-      let count = 0;
+      let setup: Setup;
 
       beforeAll(async () => {
-        [queue, sandbox, directory] = await Promise.all([
+        const [queue, sandbox, directory] = await Promise.all([
           createTestQueue(kind),
           startSandbox(),
           temporaryDirectory(),
         ]);
+        setup = { queue, sandbox, directory };
       });
       afterAll(async () => {
+        const { queue, sandbox, directory } = setup;
         await Promise.all([queue.remove(), sandbox.close(), directory.remove()]);
       });
-      beforeEach(() => {
-        count += 1;
-        const loaded = testConfig(
-          { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}`, WORKER_CONCURRENCY: '1' },
-          { ...queue.config, name: `owned-${count}` },
-        );
-        config = loaded.config;
-        kore = loaded.kore;
-      });
-      afterEach(async () => {
-        await suspended?.kill();
-        await other?.stop();
-        suspended = undefined;
-        other = undefined;
-      });
-
-      const startOther = async () => {
-        other = await startHandMadeWorker({
-          config,
-          kore,
-          log: silent,
-          tuning: SHORT_LOCKS,
-          reached: async () => undefined,
-        });
-        return other;
-      };
-      const addSession = (mediaFaults: { bytesPerSecond: number }[] = []) =>
-        sandbox.addSession({
-          recordings: RECORDINGS.map((fileName) => ({ fileName, bytes: 200_000, mediaFaults })),
-          transcription: 'pineapple umbrella',
-        });
-      const ref = (sessionId: string) => ({ sessionId, botId: sandbox.botId });
-
-      /** The session as view, manifest and objects show it, each the same as the others. */
-      async function archivedState({ queue: sessions, store }: HandMadeWorker, sessionId: string) {
-        const signal = new AbortController().signal;
-        const view = await sessions.view(ref(sessionId));
-        const manifest = await readManifest(ref(sessionId), store, signal);
-        expect(view).toMatchObject({ state: 'archived', transcript: 'archived', attempts: 1 });
-        expect(view?.error).toBeUndefined();
-        expect(manifest?.transcript.state).toBe('archived');
-        const upstream = sandbox.session(sessionId).recordings.map((one) => one.sha256());
-        expect(manifest?.recordings.map(({ sha256 }) => sha256)).toEqual(upstream);
-        expect(view?.recordings?.map(({ sha256 }) => sha256)).toEqual(upstream);
-        const directoryOf = manifestKey(ref(sessionId)).replace('manifest.json', '');
-        for (const [index, name] of RECORDINGS.entries()) {
-          const bytes = await store.read(directoryOf + name, signal);
-          expect(bytes && hashOf(bytes)).toBe(upstream[index]);
-        }
-        return { view, manifest };
-      }
-
-      /** Another worker takes the session over and archives it; then the first one goes on, and finds that out. */
-      async function takenOver(sessionId: string, worker: SuspendedWorker): Promise<void> {
-        worker.suspend();
-        const taker = await startOther();
-        await waitFor(taker, sessionId, ({ state }) => state === 'archived');
-        const before = await archivedState(taker, sessionId);
-        worker.goOn();
-        await worker.says('the lock of a job is lost');
-        // It takes sessions again: whatever it had to say of the lost one is said by then.
-        await taker.stop();
-        other = undefined;
-        const next = addSession();
-        other = await openObserver(config, silent);
-        await other.queue.enqueue([ref(next)]);
-        await waitFor(other, next, ({ state }) => state === 'archived');
-        expect(await archivedState(other, sessionId)).toEqual(before);
-        await archivedState(other, next);
-      }
-
-      async function waitFor(
-        { queue: sessions }: HandMadeWorker,
-        sessionId: string,
-        holds: (view: SessionView) => boolean,
-      ): Promise<void> {
-        let view: SessionView | undefined;
-        const isSo = async () => {
-          view = await sessions.view(ref(sessionId));
-          return view !== undefined && holds(view);
-        };
-        await vi.waitUntil(isSo, { interval: 50, timeout: PATIENCE_MS }).catch((error: unknown) => {
-          throw new Error(`not as wanted: ${JSON.stringify(view)}`, { cause: error });
-        });
-      }
-
-      async function startSuspended(point: HoldPoint | 'none', sessionId: string): Promise<SuspendedWorker> {
-        suspended = new SuspendedWorker(config, kore, point);
-        await suspended.says('ready');
-        const enqueuer = await openObserver(config, silent);
-        await enqueuer.queue.enqueue([ref(sessionId)]);
-        await enqueuer.stop();
-        return suspended;
-      }
 
       it('in the middle of a recording leaves the session to the one that took it', async () => {
-        const sessionId = addSession([{ bytesPerSecond: 200_000 }]);
-        const worker = await startSuspended('none', sessionId);
-        await sandbox.waitFor((calls) => calls.some(({ bytesSent }) => bytesSent > 50_000));
-        await takenOver(sessionId, worker);
-      }, 120_000);
+        await using scene = new Scene(setup);
+        const sessionId = scene.addSession([{ bytesPerSecond: 200_000 }]);
+        const worker = await scene.startSuspended('none', sessionId);
+        await setup.sandbox.waitFor((calls) =>
+          calls.some((call) => call.sessionId === sessionId && call.bytesSent > 50_000),
+        );
+        await scene.takenOver(sessionId, worker);
+      });
 
       it.each([
         ['after Kore has answered', 'answered'],
         ['after a recording', 'recording'],
         ['after the transcript, before the manifest', 'transcript'],
         ['between the look at its lock and the write of the manifest', 'manifest'],
-      ] as const)(
-        '%s leaves the session to the one that took it',
-        async (_, point) => {
-          const sessionId = addSession();
-          const worker = await startSuspended(point, sessionId);
-          await worker.says(`reached ${point}`);
-          await takenOver(sessionId, worker);
-        },
-        120_000,
-      );
+      ] as const)('%s leaves the session to the one that took it', async (_, point) => {
+        await using scene = new Scene(setup);
+        const sessionId = scene.addSession();
+        const worker = await scene.startSuspended(point, sessionId);
+        await worker.says(`reached ${point}`);
+        await scene.takenOver(sessionId, worker);
+      });
 
       it('after Kore was away does not put its failure over the session that another archived', async () => {
-        const sessionId = addSession();
-        sandbox.session(sessionId).faults.add({ status: 503 });
-        const worker = await startSuspended('answered', sessionId);
+        await using scene = new Scene(setup);
+        const sessionId = scene.addSession();
+        setup.sandbox.session(sessionId).faults.add({ status: 503 });
+        const worker = await scene.startSuspended('answered', sessionId);
         await worker.says('reached answered');
-        await takenOver(sessionId, worker);
-      }, 120_000);
+        await scene.takenOver(sessionId, worker);
+      });
     },
   );
+}
+
+/** A queue with a worker that is suspended, and another one that takes over. */
+class Scene {
+  readonly #sandbox: Sandbox;
+  readonly #config: Config;
+  readonly #kore: KoreConfig;
+  #suspended: SuspendedWorker | undefined;
+  #other: HandMadeWorker | undefined;
+
+  constructor({ queue, sandbox, directory }: Setup) {
+    this.#sandbox = sandbox;
+    const { config, kore } = testConfig(
+      { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}`, WORKER_CONCURRENCY: '1' },
+      { ...queue.config, name: `owned-${randomUUID()}` },
+    );
+    this.#config = config;
+    this.#kore = kore;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#suspended?.kill();
+    await this.#other?.stop();
+  }
+
+  addSession(mediaFaults: { bytesPerSecond: number }[] = []): string {
+    return this.#sandbox.addSession({
+      recordings: RECORDINGS.map((fileName) => ({ fileName, bytes: 200_000, mediaFaults })),
+      transcription: 'pineapple umbrella',
+    });
+  }
+
+  /** Starts a worker that stops at a point of its work on the session. */
+  async startSuspended(point: HoldPoint | 'none', sessionId: string): Promise<SuspendedWorker> {
+    const worker = new SuspendedWorker(this.#config, this.#kore, point);
+    this.#suspended = worker;
+    await worker.says('ready');
+    const enqueuer = await openObserver(this.#config, silent);
+    await enqueuer.queue.enqueue([this.#ref(sessionId)]);
+    await enqueuer.stop();
+    return worker;
+  }
+
+  /** Another worker takes the session over and archives it; then the first one goes on, and finds that out. */
+  async takenOver(sessionId: string, worker: SuspendedWorker): Promise<void> {
+    worker.suspend();
+    const taker = await startHandMadeWorker({
+      config: this.#config,
+      kore: this.#kore,
+      log: silent,
+      tuning: SHORT_LOCKS,
+      reached: async () => undefined,
+    });
+    this.#other = taker;
+    await this.#waitFor(taker, sessionId, ({ state }) => state === 'archived');
+    const before = await this.#archivedState(taker, sessionId);
+    worker.goOn();
+    await worker.says('the lock of a job is lost');
+    // It takes sessions again: whatever it had to say of the lost one is said by then.
+    this.#other = undefined;
+    await taker.stop();
+    const next = this.addSession();
+    const observer = await openObserver(this.#config, silent);
+    this.#other = observer;
+    await observer.queue.enqueue([this.#ref(next)]);
+    await this.#waitFor(observer, next, ({ state }) => state === 'archived');
+    expect(await this.#archivedState(observer, sessionId)).toEqual(before);
+    await this.#archivedState(observer, next);
+  }
+
+  /** The session as view, manifest and objects show it, each the same as the others. */
+  async #archivedState({ queue: sessions, store }: HandMadeWorker, sessionId: string) {
+    const signal = new AbortController().signal;
+    const view = await sessions.view(this.#ref(sessionId));
+    const manifest = await readManifest(this.#ref(sessionId), store, signal);
+    expect(view).toMatchObject({ state: 'archived', transcript: 'archived', attempts: 1 });
+    expect(view?.error).toBeUndefined();
+    expect(manifest?.transcript.state).toBe('archived');
+    const upstream = this.#sandbox.session(sessionId).recordings.map((one) => one.sha256());
+    expect(manifest?.recordings.map(({ sha256 }) => sha256)).toEqual(upstream);
+    expect(view?.recordings?.map(({ sha256 }) => sha256)).toEqual(upstream);
+    const directoryOf = manifestKey(this.#ref(sessionId)).replace('manifest.json', '');
+    for (const [index, name] of RECORDINGS.entries()) {
+      const bytes = await store.read(directoryOf + name, signal);
+      expect(bytes && hashOf(bytes)).toBe(upstream[index]);
+    }
+    return { view, manifest };
+  }
+
+  async #waitFor(
+    { queue: sessions }: HandMadeWorker,
+    sessionId: string,
+    holds: (view: SessionView) => boolean,
+  ): Promise<void> {
+    let view: SessionView | undefined;
+    const isSo = async () => {
+      view = await sessions.view(this.#ref(sessionId));
+      return view !== undefined && holds(view);
+    };
+    await vi.waitUntil(isSo, { interval: 50, timeout: PATIENCE_MS }).catch((error: unknown) => {
+      throw new Error(`not as wanted: ${JSON.stringify(view)}`, { cause: error });
+    });
+  }
+
+  #ref(sessionId: string) {
+    return { sessionId, botId: this.#sandbox.botId };
+  }
 }
 
 /** A worker in a process of its own that is stopped as a whole, as by a debugger, a frozen machine or a hypervisor. */

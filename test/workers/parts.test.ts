@@ -152,7 +152,7 @@ describeOnEachSetup(
     });
 
     it('saves good ones although one of them never sends a byte', async () => {
-      const pipeline = await start({ work: { downloadIdleTimeoutMs: 60_000 } });
+      const pipeline = await start({ work: { downloadIdleTimeoutMs: 60_000, shutdownGraceMs: 50 } });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
           { fileName: 'one.wav', mediaFaults: [{ stallAfterBytes: 0 }], lifetimeSeconds: 10 },
