@@ -6,7 +6,7 @@ import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { apiTokens } from '../support/api.ts';
-import { findChromium, openBrowser } from '../support/browser.ts';
+import { findChromium, NEEDS_CHROMIUM, openBrowser } from '../support/browser.ts';
 import { expectNothingSecret } from '../support/pipeline.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
@@ -18,7 +18,7 @@ const TEST_TIMEOUT_MS = 240_000;
 const CODE = 'SESSION_NOT_FOUND';
 
 const chromium = findChromium();
-const reason = chromium === undefined ? ' (Chromium is not installed)' : '';
+const reason = chromium === undefined ? ` (${NEEDS_CHROMIUM})` : '';
 
 describe.skipIf(chromium === undefined)(`the dashboard in a browser${reason}`, () => {
   let sandbox: Sandbox;

@@ -150,7 +150,7 @@ export async function openWorld(
 async function openQueue(kind: ChaosQueue): Promise<QueueServer> {
   if (kind === 'postgres') {
     const postgres = await startPostgres();
-    if (!postgres) throw new Error('PostgreSQL is not installed here');
+    if (!postgres) throw new Error('install PostgreSQL (Debian: apt-get install postgresql)');
     return { url: postgres.url, restart: undefined, close: postgres.stop };
   }
   const redis = await createLastingRedis();

@@ -42,16 +42,20 @@ describe('what a driver throws', () => {
     expect(asQueueError(await failureOf(client.connect()))).toBeInstanceOf(QueueUnavailableError);
   });
 
-  it.skipIf(whyMissing('postgres'))('tells a server that ends from a wrong statement', async () => {
-    const client = new Client(inject('postgresUrl') as string);
-    client.on('error', () => undefined);
-    await client.connect();
-    const wrong = await failureOf(client.query('select * from there_is_no_such_table'));
-    const ended = await failureOf(client.query('select pg_terminate_backend(pg_backend_pid())'));
-    await client.end();
-    expect(asQueueError(wrong)).toBe(wrong);
-    expect(asQueueError(ended)).toBeInstanceOf(QueueUnavailableError);
-  });
+  const missing = whyMissing('postgres');
+  it.skipIf(missing !== undefined)(
+    `tells a server of PostgreSQL that ends from a wrong statement${missing ? ` (${missing})` : ''}`,
+    async () => {
+      const client = new Client(inject('postgresUrl') as string);
+      client.on('error', () => undefined);
+      await client.connect();
+      const wrong = await failureOf(client.query('select * from there_is_no_such_table'));
+      const ended = await failureOf(client.query('select pg_terminate_backend(pg_backend_pid())'));
+      await client.end();
+      expect(asQueueError(wrong)).toBe(wrong);
+      expect(asQueueError(ended)).toBeInstanceOf(QueueUnavailableError);
+    },
+  );
 
   it('by mistake stays what it is', () => {
     const bug = new TypeError('x is not a function');

@@ -1,18 +1,19 @@
 import { chmod, chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { EventFeed } from '../../src/jobs/event-feed.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { findProgram, freePort, searchPath, startServer } from '../setup/process.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
-import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
+import { createTestQueue, silent, type TestQueue, whyMissing } from '../support/queues.ts';
 
-const SERVER = inject('postgresUrl');
 const PROGRAM = findProgram('pgbouncer', [...searchPath(), '/usr/sbin']);
-const MISSING = SERVER === undefined ? 'PostgreSQL' : PROGRAM === undefined ? 'PgBouncer' : undefined;
+const MISSING =
+  whyMissing('postgres') ??
+  (PROGRAM === undefined ? 'needs PgBouncer (Debian: apt-get install pgbouncer)' : undefined);
 
 /** PgBouncer refuses to be root. */
 async function unprivileged(directory: string) {
@@ -54,7 +55,7 @@ async function startPgBouncer(database: string) {
 }
 
 describe.skipIf(MISSING !== undefined)(
-  `a queue on PostgreSQL behind PgBouncer${MISSING ? ` (${MISSING} is not installed)` : ''}`,
+  `a queue on PostgreSQL behind PgBouncer${MISSING ? ` (${MISSING})` : ''}`,
   () => {
     let server: TestQueue;
     let pgbouncer: Awaited<ReturnType<typeof startPgBouncer>>;

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { findProgram, freePort, searchPath, startServer } from '../setup/process.ts';
-import { createTestQueue } from '../support/queues.ts';
+import { createTestQueue, whyMissing } from '../support/queues.ts';
 import { startCluster, startSentinels } from '../support/redis-topologies.ts';
 import { startRelay } from '../support/relay.ts';
 
@@ -180,10 +180,10 @@ describe('a Redis that hangs', () => {
 });
 
 describe('a PostgreSQL that hangs', () => {
-  const server = inject('postgresUrl');
+  const missing = whyMissing('postgres');
 
-  it.skipIf(server === undefined)(
-    'makes an enqueue fail within seconds (needs PostgreSQL)',
+  it.skipIf(missing !== undefined)(
+    `makes an enqueue fail within seconds${missing ? ` (${missing})` : ''}`,
     async () => {
       const own = await createTestQueue('postgres');
       cleanups.push(() => own.remove());

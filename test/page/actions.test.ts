@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { findChromium } from '../support/browser.ts';
+import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
 import { auditEntries } from '../support/page-audit.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
 
 const DAY_MS = 86_400_000;
 const POLL = { timeout: PAGE_TIMEOUT_MS, interval: 50 };
 
-const reason = findChromium() === undefined ? ' (Chromium is not installed)' : '';
+const reason = findChromium() === undefined ? ` (${NEEDS_CHROMIUM})` : '';
 
 describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, () => {
   let service: PageService;

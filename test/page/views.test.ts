@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
-import { findChromium } from '../support/browser.ts';
+import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
 import { auditEntries } from '../support/page-audit.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
 
@@ -26,7 +26,7 @@ const PLAY_AND_SEEK = `(async () => {
 })()`;
 const POLL = { timeout: PAGE_TIMEOUT_MS, interval: 50 };
 
-const reason = findChromium() === undefined ? ' (Chromium is not installed)' : '';
+const reason = findChromium() === undefined ? ` (${NEEDS_CHROMIUM})` : '';
 
 describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
   let service: PageService;

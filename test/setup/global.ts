@@ -2,7 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
+import { findChromium } from '../support/browser.ts';
 import { startPostgres } from './postgres.ts';
+import { findProgram, searchPath } from './process.ts';
 import { startRedis } from './redis.ts';
 
 declare module 'vitest' {
@@ -32,9 +34,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
 /** What this run does not test, and why. */
 function leftOut(hasPostgres: boolean): string[] {
   return [
-    ...(hasPostgres ? [] : ['Left out: the queue on PostgreSQL, which is not installed here.']),
+    ...(hasPostgres
+      ? []
+      : ['Left out: the queue on PostgreSQL, which is not installed (Debian: apt-get install postgresql).']),
+    ...(findChromium()
+      ? []
+      : [
+          'Left out: the dashboard in a browser, as there is no Chromium (Debian: apt-get install chromium).',
+        ]),
+    ...(findProgram('pgbouncer', [...searchPath(), '/usr/sbin'])
+      ? []
+      : ['Left out: PgBouncer, which is not installed (Debian: apt-get install pgbouncer).']),
     ...(process.env.S3_TEST_ENDPOINT
       ? []
-      : ['Left out: a real S3 server (S3_TEST_ENDPOINT is not set); a small one in this process stands in.']),
+      : [
+          'Left out: what needs a real S3 server (S3_TEST_ENDPOINT is not set); for the rest a small one in this process stands in.',
+        ]),
   ];
 }

@@ -28,7 +28,7 @@ const opensslVersion = (() => {
   }
 })();
 
-const MISSING = opensslVersion === undefined ? ' (OpenSSL is not installed)' : '';
+const MISSING = opensslVersion === undefined ? ' (needs OpenSSL: apt-get install openssl)' : '';
 
 describe('the published test vector', () => {
   it('has this canonical form, this signature and this key id', () => {

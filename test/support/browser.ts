@@ -6,6 +6,9 @@ import { findProgram, searchPath } from '../setup/process.ts';
 /** Debian's name of it, and that of others. */
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome'] as const;
 
+/** What a test without one says of itself. */
+export const NEEDS_CHROMIUM = 'needs Chromium (Debian: apt-get install chromium)';
+
 /** The path of a Chromium on this machine, or `undefined`. */
 export function findChromium(): string | undefined {
   return NAMES.map((name) => findProgram(name, searchPath())).find((path) => path !== undefined);

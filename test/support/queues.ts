@@ -47,9 +47,11 @@ export function describeOnEachQueue(title: string, define: (kind: QueueKind) => 
   }
 }
 
+const NEEDS_POSTGRES = 'needs PostgreSQL (Debian: apt-get install postgresql)';
+
 /** Why a kind of queue can't be tested here; `undefined` when it can. */
 export function whyMissing(kind: QueueKind): string | undefined {
-  return kind === 'postgres' && !inject('postgresUrl') ? 'PostgreSQL is not installed' : undefined;
+  return kind === 'postgres' && !inject('postgresUrl') ? NEEDS_POSTGRES : undefined;
 }
 
 /** Makes an empty queue. */
@@ -131,7 +133,7 @@ async function readKey(redis: Redis, key: string): Promise<unknown> {
 
 async function createPostgresQueue(): Promise<TestQueue> {
   const server = inject('postgresUrl');
-  if (!server) throw new Error('PostgreSQL is not installed');
+  if (!server) throw new Error(NEEDS_POSTGRES);
   const database = `test_${randomUUID().replaceAll('-', '')}`;
   await withPostgres(server, (client) => client.query(`create database ${database}`));
   const url = Object.assign(new URL(server), { pathname: `/${database}` }).href;

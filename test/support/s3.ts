@@ -34,7 +34,7 @@ export const PLAIN_S3: S3Config = {
 export const REAL_S3 = process.env.S3_TEST_ENDPOINT !== undefined && process.env.S3_TEST_ENDPOINT !== '';
 
 /** Why a test is skipped without one. */
-export const NEEDS_REAL_S3 = 'needs a real S3 server (S3_TEST_ENDPOINT)';
+export const NEEDS_REAL_S3 = 'needs a real S3 server: set S3_TEST_ENDPOINT and the AWS_* variables';
 
 /** A fresh bucket on a server. */
 export interface TestBucket {

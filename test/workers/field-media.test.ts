@@ -193,7 +193,7 @@ describe('recordings from the field, through a worker', () => {
 
   it('from a host that drips for ever hold a slot for a bounded time', { timeout: 120_000 }, async () => {
     pipeline = await setup.start({
-      work: { concurrency: 1, downloadIdleTimeoutMs: 500, downloadMinBytesPerSecond: 1e9, retryWaitMs: 1 },
+      work: { concurrency: 1, downloadIdleTimeoutMs: 3_000, downloadMinBytesPerSecond: 1e9, retryWaitMs: 1 },
     });
     let isOver = false;
     media.handle(async (request, reply) => {
