@@ -115,11 +115,16 @@ afterAll(async () => {
 
 it('the package holds the built program, its types and its papers, and nothing of where it was built', async () => {
   const others = project.packed.filter(
-    (path) => !/^(?:dist\/[\w/-]+\.(?:js|d\.ts)|package\.json|README\.md|LICENSE)$/.test(path),
+    (path) =>
+      !/^(?:dist\/[\w/-]+\.(?:js|d\.ts)|dist\/page\/static\/\w+\.(?:css|svg)|package\.json|README\.md|LICENSE)$/.test(
+        path,
+      ),
   );
 
   expect(others).toEqual([]);
-  expect(project.packed).toEqual(expect.arrayContaining(['dist/cli.js', 'dist/index.js', 'dist/index.d.ts']));
+  expect(project.packed).toEqual(
+    expect.arrayContaining(['dist/cli.js', 'dist/index.js', 'dist/index.d.ts', 'dist/page/main.js']),
+  );
   expect(await filesWith(project.installed, [TREE_ROOT, tmpdir(), 'sourceMappingURL'])).toEqual([]);
 });
 
