@@ -95,7 +95,7 @@ function readLibraries(): Promise<[string, string][]> {
     LIBRARIES.map(async ([, path, file, ending = '']): Promise<[string, string]> => {
       const text = await readFile(fileURLToPath(import.meta.resolve(file)), 'utf8');
       // Maps of the sources are not served.
-      return [path, text.replace(/\n?\/\/# sourceMappingURL=.*\s*$/, '') + ending];
+      return [path, text.replace(/\n?\/\/# sourceMapping\w+=.*\s*$/, '') + ending];
     }),
   );
 }

@@ -8,7 +8,8 @@ import { useData } from '../use-data.js';
 
 /** @import { CodeMeaning, Stats } from '../shapes.js' */
 
-const REFRESH_MS = 10_000;
+/** The API counts anew every 5 seconds. */
+const REFRESH_MS = 3_000;
 /** The API counts the codes of so many failed sessions. */
 const MAX_COUNTED = 10_000;
 
