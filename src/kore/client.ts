@@ -58,6 +58,7 @@ export interface KoreClient {
 export function createKoreClient(options: KoreClientOptions): KoreClient {
   const { config, limit, log, onCall } = options;
   const signToken = createTokenSigner(config);
+  let saidForeignIds = false;
   const exchange = createKoreTransport(
     config.baseUrl,
     { maxBodyBytes: config.maxAnswerBytes, ...options },
@@ -136,13 +137,16 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
 
   /**
    * Kore's own sample has other ids inside the transcript than those asked for, so a mismatch is no failure.
-   * What is no id is not logged: it is text from outside.
+   * Where it is so of one, it is mostly so of all: the first one is said, the others at the level `debug`. What is no id is
+   * not logged: it is text from outside.
    */
   function logForeignIds(session: SessionRef, transcriptions: readonly KoreDocument[]): void {
     const foreignBotIds = otherIds(transcriptions, 'botId', session.botId);
     const foreignSessionIds = otherIds(transcriptions, 'sessionId', session.sessionId);
     if (foreignBotIds.length === 0 && foreignSessionIds.length === 0) return;
-    log.info(
+    const level = saidForeignIds ? 'debug' : 'info';
+    saidForeignIds = true;
+    log[level](
       { session: session.sessionId, bot: session.botId, foreignBotIds, foreignSessionIds },
       'the transcript names other ids than its session',
     );

@@ -108,6 +108,9 @@ const DEFAULT_RATE_GRACE_MS = 30_000;
 /** The content type of recordings in no container that is known here. */
 const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
 
+/** Made once, as a `DOMException` for each transfer costs more than its signals do. */
+const ENDED = new Error('the transfer has ended');
+
 /** How one attempt at a transfer ended, and so what to do next. */
 type Next =
   | { readonly action: 'done'; readonly recording: TransferredRecording }
@@ -161,7 +164,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
       }
     } finally {
       // Wakes up what a store that gave up first may have left waiting.
-      ended.abort();
+      ended.abort(ENDED);
       run.download.close();
     }
   };

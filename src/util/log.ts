@@ -17,9 +17,9 @@ export function withLogFields<T>(added: Readonly<Record<string, string>>, work: 
  * {@link redact} and does nothing to a terminal. Nothing secret is ever logged on purpose; this catches what libraries
  * put into their errors.
  *
- * @param write where the lines go, for tests and for tools that own the terminal.
+ * @param write where the lines go, for tests and for tools that own the terminal; told whether one is a warning or worse.
  */
-export function createLogger(level: LogLevel, write: (line: string) => void = writeToStderr): Logger {
+export function createLogger(level: LogLevel, write: WriteLine = writeToStderr): Logger {
   return pino(
     {
       level,
@@ -29,12 +29,61 @@ export function createLogger(level: LogLevel, write: (line: string) => void = wr
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: stdSerializers.errWithCause, error: stdSerializers.errWithCause },
     },
-    { write: (line: string) => write(escapeControls(redact(line))) },
+    new Destination(write),
   );
 }
 
-function writeToStderr(line: string): void {
-  process.stderr.write(line);
+/** Has pino say the level of each line before it. */
+const METADATA: unique symbol = Symbol.for('pino.metadata');
+
+/** Where pino writes its lines to. */
+class Destination {
+  readonly [METADATA] = true;
+  lastLevel = 0;
+  readonly #write: WriteLine;
+
+  constructor(write: WriteLine) {
+    this.#write = write;
+  }
+
+  write(line: string): void {
+    this.#write(escapeControls(redact(line)), this.lastLevel >= WARN);
+  }
+}
+
+/** Takes a line, and whether it is a warning or worse. */
+type WriteLine = (line: string, isUrgent: boolean) => void;
+
+/** pino's number of the level. */
+const WARN = 40;
+
+/** Lines that say nothing urgent wait so long for others to be written with (milliseconds). */
+const GATHER_MS = 10;
+
+let gathered = '';
+let timer: NodeJS.Timeout | undefined;
+
+/**
+ * Writes lines together: each write is a system call for which the whole process stands still. Urgent ones, and the end
+ * of the process, wait for nothing.
+ */
+function writeToStderr(line: string, isUrgent: boolean): void {
+  gathered += line;
+  if (isUrgent) flush();
+  else if (timer === undefined) {
+    timer = setTimeout(flush, GATHER_MS);
+    timer.unref();
+    process.once('exit', flush);
+  }
+}
+
+function flush(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  process.off('exit', flush);
+  const lines = gathered;
+  gathered = '';
+  if (lines !== '') process.stderr.write(lines);
 }
 
 /** `LOG_LEVEL` */

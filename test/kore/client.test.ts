@@ -259,10 +259,15 @@ describe('a call', () => {
       { botId: SESSION.botId, sessionId: 'my number is 555 0100' },
       { botId: SESSION.botId, sessionId: SESSION.sessionId },
     ];
-    const url = await serve(takeTurns(reply(200, JSON.stringify({ transcriptions }))));
+    const url = await serve(
+      takeTurns(
+        reply(200, JSON.stringify({ transcriptions })),
+        reply(200, JSON.stringify({ transcriptions })),
+      ),
+    );
     const { client, lines } = setUp(url);
-    await client.fetchVoicemail(SESSION, 'live', signal());
-    expect(lines).toHaveLength(1);
+    for (let time = 1; time <= 2; time += 1) await client.fetchVoicemail(SESSION, 'live', signal());
+    expect(lines.map((line) => JSON.parse(line).level)).toEqual(['info', 'debug']);
     expect(JSON.parse(lines[0] ?? '')).toMatchObject({
       level: 'info',
       session: SESSION.sessionId,

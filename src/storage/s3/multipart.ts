@@ -20,6 +20,7 @@ import { MAX_PARTS } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
 import type { BodyReader } from '../body.ts';
 import { cleanUp, type Trace } from './abandoned-uploads.ts';
+import type { BufferPool } from './buffer-pool.ts';
 import { withUnsignedPayload } from './client.ts';
 import { attemptsOf, isNotImplemented, notFromStore, statusOf, unconfirmed } from './errors.ts';
 import type { ObjectAddress } from './lookup.ts';
@@ -217,16 +218,24 @@ export interface Part {
 export class PartReader {
   readonly #source: BodyReader;
   readonly #partBytes: number;
+  readonly #pool: BufferPool;
   #buffer: Buffer;
   /** Read, but not part of a part yet. */
   #pending: Buffer | undefined;
   #bytesRead = 0;
 
   /** @param expectedBytes a hint: a body of just that size is held once, without copies. */
-  constructor(source: BodyReader, partBytes: number, expectedBytes: number | undefined) {
+  constructor(source: BodyReader, partBytes: number, expectedBytes: number | undefined, pool: BufferPool) {
     this.#source = source;
     this.#partBytes = partBytes;
-    this.#buffer = Buffer.allocUnsafeSlow(Math.min(expectedBytes ?? INITIAL_BYTES, partBytes));
+    this.#pool = pool;
+    this.#buffer = pool.take(Math.min(expectedBytes ?? INITIAL_BYTES, partBytes));
+  }
+
+  /** Lets go of the memory of all parts, once the last one is stored: no request may be under way that sends one. */
+  release(): void {
+    this.#pool.give(this.#buffer);
+    this.#buffer = Buffer.alloc(0);
   }
 
   /** How many bytes the parts have had so far. */
@@ -255,10 +264,9 @@ export class PartReader {
   /** Grows the buffer up to a part. */
   #makeRoom(length: number, wanted: number): void {
     if (wanted <= this.#buffer.length || this.#buffer.length === this.#partBytes) return;
-    const grown = Buffer.allocUnsafeSlow(
-      Math.min(Math.max(2 * this.#buffer.length, wanted), this.#partBytes),
-    );
+    const grown = this.#pool.take(Math.min(Math.max(2 * this.#buffer.length, wanted), this.#partBytes));
     this.#buffer.copy(grown, 0, 0, length);
+    this.#pool.give(this.#buffer);
     this.#buffer = grown;
   }
 }

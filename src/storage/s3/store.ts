@@ -19,6 +19,7 @@ import {
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
+import { createBufferPool } from './buffer-pool.ts';
 import {
   createS3Client,
   objectParameters,
@@ -38,6 +39,9 @@ import { CLEAN_UP_MS, type Part, PartReader, type Progress, uploadInParts } from
 import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
 import { steadily } from './slow-answers.ts';
 import { createBucketVersions } from './versions.ts';
+
+/** As much as 32 voicemails of a minute take. */
+const POOLED_BYTES = 16 * 1024 * 1024;
 
 /** An S3 archive. */
 export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
@@ -75,6 +79,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
   const fallbacks = createFallbacks(options.onFallback, options.logger);
   const fastPath = createFastPath(client, s3.proxy, fallbacks, limits);
   const partBytes = partBytesFor(options.maxObjectBytes ?? MIN_PART_BYTES);
+  const pool = createBufferPool(POOLED_BYTES);
   const archive: Bucket = { client, s3, conditional, fastPath };
   const owner = ownerParameters(s3);
   const base = prefix === '' ? '' : `${prefix}/`;
@@ -241,18 +246,23 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         signal,
         async () => {
           try {
-            const parts = new PartReader(source, partBytes, body.expectedBytes);
+            const parts = new PartReader(source, partBytes, body.expectedBytes, pool);
             const first = await parts.next();
             if (first.isLast) {
               const whole = { bytes: first.bytes, sha256: body.sha256() };
-              return await persistently(
+              const outcome = await persistently(
                 body,
                 (inner) => putObject(archive, address(key), whole, info, mode, inner),
                 signal,
               );
+              // Not after a failure: what was given up may still be on its way.
+              parts.release();
+              return outcome;
             }
             const inParts = { ...body, first, parts, sha256: () => body.sha256() };
-            return await putInParts(key, inParts, info, mode, signal);
+            const outcome = await putInParts(key, inParts, info, mode, signal);
+            parts.release();
+            return outcome;
           } finally {
             await source.close();
           }

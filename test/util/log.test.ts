@@ -1,0 +1,33 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+
+const run = promisify(execFile);
+
+/** What a program says that logs so and ends itself. */
+async function said(program: string): Promise<string[]> {
+  const source = `import { createLogger } from '${new URL('../../src/util/log.ts', import.meta.url)}';
+    const log = createLogger('info');
+    ${program}`;
+  const { stderr } = await run(process.execPath, ['--input-type=module', '-e', source]);
+  return stderr
+    .trim()
+    .split('\n')
+    .map((line) => (line.startsWith('{') ? JSON.parse(line).msg : line));
+}
+
+test('writes what waits when the process ends, and before and with what is urgent', async () => {
+  expect(
+    await said(`
+      log.info('one'); log.info('two'); log.warn('three'); process.stderr.write('four\\n');
+      log.info('five'); process.exit(0);`),
+  ).toEqual(['one', 'two', 'three', 'four', 'five']);
+});
+
+test('writes what is not urgent soon, and keeps no process alive for it', async () => {
+  expect(
+    await said(`
+      log.info('one'); await new Promise((resolve) => setTimeout(resolve, 200));
+      process.stderr.write('two\\n'); log.info('three');`),
+  ).toEqual(['one', 'two', 'three']);
+});
