@@ -1,5 +1,6 @@
 # Build with: docker build -t voicemail-archiver .
-# Node.js 24.18, by digest: the tag moves, what was tested does not. Renew both lines together.
+# With the embedded queue and the page /docs: docker build --build-arg OMIT=dev -t voicemail-archiver .
+# Node.js 24.18, by digest: the tag moves, what was tested does not. Renew all these lines together.
 FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
@@ -7,17 +8,33 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-RUN npm run build && npm prune --omit=dev --ignore-scripts
+# Without the type declarations, which only the npm package needs.
+RUN npm run build && find dist -name '*.d.ts' -delete && chmod 755 dist/cli.js
+
+FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d AS modules
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# "optional" are PGlite (the embedded queue: 27 MB) and Swagger UI (/docs); where one is wanted, the program names it.
+ARG OMIT="dev optional"
+RUN npm ci --ignore-scripts $(for kind in $OMIT; do echo --omit=$kind; done)
 
 FROM node:24-bookworm-slim@sha256:6f7b03f7c2c8e2e784dcf9295400527b9b1270fd37b7e9a7285cf83b6951452d
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Voicemail Archiver" \
+  org.opencontainers.image.description="Saves Kore.ai voicemails into S3 before their signed URLs expire" \
+  org.opencontainers.image.licenses="MIT" \
+  org.opencontainers.image.version="$VERSION" \
+  org.opencontainers.image.revision="$REVISION"
 # What is archived must not end with the container: QUEUE_URL and ARCHIVE_URL have to be set.
 ENV NODE_ENV=production REQUIRE_STORAGE=true
-COPY --from=build /app/package.json /app/package.json
-COPY --from=build /app/node_modules /app/node_modules
+COPY --from=modules /app/node_modules /app/node_modules
+COPY package.json LICENSE /app/
 COPY --from=build /app/dist /app/dist
-# A volume for those who keep queue or archive in files: QUEUE_URL=embedded:/var/lib/voicemail-archiver/queue.
+RUN ln -s /app/dist/cli.js /usr/local/bin/voicemail-archiver
+# A volume for those who keep queue or archive in files; nothing else is written to, so the root may be read-only.
 WORKDIR /var/lib/voicemail-archiver
-RUN chown 1000:1000 .
+RUN chown 1000:1000 /var/lib/voicemail-archiver
 # By number: a kubelet can't tell whether a user that is a name is root. It is the image's user `node`.
 USER 1000:1000
 VOLUME /var/lib/voicemail-archiver

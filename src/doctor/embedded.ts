@@ -4,7 +4,8 @@ import { access, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { systemCode } from '../domain/errors.ts';
 import { QueueHeldError } from '../jobs/backends/backend.ts';
-import { holdDirectory } from '../jobs/backends/embedded.ts';
+import { holdDirectory, loadDatabase } from '../jobs/backends/embedded.ts';
+import { PackageMissingError } from '../util/optional-package.ts';
 import { type CheckResult, failed, ok } from './check.ts';
 import { nearestDirectory } from './directory.ts';
 
@@ -36,6 +37,7 @@ export async function checkEmbedded(
   findHolder: (directory: string) => Promise<Holder | undefined>,
 ): Promise<readonly CheckResult[]> {
   try {
+    await loadDatabase();
     const { directory, exists, isHeld } = await inspectEmbedded(target);
     const where = `embedded in ${directory}`;
     if (!exists) return [ok(NAME, `${where}, which is made when it is first needed`)];
@@ -46,6 +48,10 @@ export async function checkEmbedded(
       : 'a process without an API (a command that is still running)';
     return [ok(NAME, `${where}, held by ${who}`)];
   } catch (error) {
+    if (error instanceof PackageMissingError) {
+      const fix = `npm install ${error.packageName}, or set QUEUE_URL to Redis or PostgreSQL`;
+      return [failed(NAME, error.message, fix)];
+    }
     const code = systemCode(error);
     const detail = code ?? (error instanceof Error ? error.message : String(error));
     const fix = `${FIXES[code ?? ''] ?? 'give this user the right to write there'}, or name another directory in QUEUE_URL`;

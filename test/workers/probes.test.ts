@@ -3,8 +3,6 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { parse } from 'yaml';
-import { z } from 'zod';
 import { ListenError } from '../../src/api/http-server.ts';
 import { createProbes } from '../../src/api/probe-server.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
@@ -13,23 +11,6 @@ import { ask } from '../support/api.ts';
 import { hasLogged, runCli, startCli } from '../support/cli.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
-
-const Compose = z.object({
-  services: z.record(
-    z.string(),
-    z.object({
-      environment: z.object({ HTTP_HOST: z.string().optional(), HTTP_PORT: z.int().optional() }).optional(),
-    }),
-  ),
-});
-const Scraping = z.object({
-  scrape_configs: z.array(
-    z.object({
-      static_configs: z.array(z.object({ targets: z.array(z.string()) })),
-      dns_sd_configs: z.array(z.object({ names: z.array(z.string()), port: z.int() })),
-    }),
-  ),
-});
 
 let sandbox: Sandbox;
 let queue: TestQueue;
@@ -142,25 +123,4 @@ it('a worker takes any free port where HTTP_PORT is not set and its default is t
   const chosen = createProbes({ ...options, log: silent, http: { host: '127.0.0.1', port: takenPort } });
   await expect(chosen.listen()).rejects.toThrow(ListenError);
   await chosen.close();
-});
-
-it('Prometheus is told of every service that the compose file has, at the port where it listens', async () => {
-  const read = async (name: string) =>
-    parse(await readFile(new URL(`../../deploy/${name}`, import.meta.url), 'utf8')) as Record<
-      string,
-      unknown
-    >;
-  const { services } = Compose.parse(await read('docker-compose.yml'));
-  const [job] = Scraping.parse(await read('prometheus.yml')).scrape_configs;
-
-  const serving = Object.entries(services).filter(
-    ([, { environment }]) => environment?.HTTP_PORT !== undefined,
-  );
-
-  const targets = [
-    ...(job?.static_configs.flatMap((one) => one.targets) ?? []),
-    ...(job?.dns_sd_configs.flatMap(({ names, port }) => names.map((name) => `${name}:${port}`)) ?? []),
-  ];
-  expect(targets).toEqual(serving.map(([name, { environment }]) => `${name}:${environment?.HTTP_PORT}`));
-  for (const [, { environment }] of serving) expect(environment?.HTTP_HOST).toBe('0.0.0.0');
 });

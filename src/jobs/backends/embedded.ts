@@ -17,6 +17,14 @@ import { prepareDatabase, QUEUE_SCHEMA, sqlBackend } from './sql.ts';
 const SHARED_BUFFERS = '16MB';
 
 /**
+ * Loads PGlite, which small installations leave out.
+ * @throws PackageMissingError
+ */
+export function loadDatabase(): Promise<typeof import('@electric-sql/pglite')> {
+  return importOptional('@electric-sql/pglite', () => import('@electric-sql/pglite'));
+}
+
+/**
  * The queue in a directory, without a server: BullMQ's PostgreSQL backend over PGlite (PostgreSQL in
  * WebAssembly, in this process). It belongs to one process at a time.
  * @throws QueueHeldError when that is another one.
@@ -34,10 +42,7 @@ export async function openEmbeddedBackend(
     assertNoLink(data);
     // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
     mkdirSync(data, { recursive: true, mode: 0o700 });
-    const { PGlite: Database } = await importOptional(
-      '@electric-sql/pglite',
-      () => import('@electric-sql/pglite'),
-    );
+    const { PGlite: Database } = await loadDatabase();
     const database = await Database.create(data, {
       startParams: [...Database.defaultStartParams, '-c', `shared_buffers=${SHARED_BUFFERS}`],
     });
