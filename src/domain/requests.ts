@@ -46,7 +46,7 @@ export interface ListQuery {
   /** Queued then or later, and then or earlier. ISO 8601. */
   readonly from?: string;
   readonly to?: string;
-  /** A part of the session id, in whichever case. */
+  /** A part of the session id; capital letters find small ones. */
   readonly q?: string;
   /** 1 to 1000, default 100. */
   readonly limit?: number;

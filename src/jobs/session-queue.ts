@@ -261,7 +261,12 @@ export class SessionQueue {
 
   /** A page of sessions, the newest first. @throws InvalidCursorError */
   async list(query: ListQuery = {}): Promise<SessionPage> {
-    return answered(listSessions(this.#backend.index, this.#name, query));
+    return listSessions(this.#backend.index, this.#name, query);
+  }
+
+  /** Drops some of what the index of sessions knows of those that have gone; for one worker every few seconds. */
+  async tidy(): Promise<void> {
+    await this.#backend.index.sweep(this.#name);
   }
 
   /** Runs a failed session again from the start. @param by who wants it, for its history. */
@@ -461,9 +466,10 @@ export class SessionQueue {
     if (request) {
       // Who knew that it has a voicemail knew more.
       const staysCertain = request.maybe === true && !isMaybe(job.data);
+      // Its history begins with whoever queued it first.
+      const { by: _, ...data } = dataOf(request);
       await job.updateData({
-        ...dataOf(request),
-        // Its history begins with whoever queued it first.
+        ...data,
         ...(job.data.by !== undefined && { by: job.data.by }),
         ...(staysCertain && { maybe: false }),
         ...callOf(request, job.data),

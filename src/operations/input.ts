@@ -61,7 +61,9 @@ export const ListQuery = z.strictObject({
     .regex(ID_PATTERN, INVALID_ID)
     .min(MIN_SEARCH_CHARACTERS)
     .optional()
-    .describe('only sessions whose id has this part, in whichever case'),
+    .describe(
+      'only sessions whose id has this part, of 3 characters or more; capital letters find small ones',
+    ),
   limit: z.coerce.number().int().min(1).max(MAX_PAGE_SIZE).optional().describe('default 100'),
   cursor: z
     .string()

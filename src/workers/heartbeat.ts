@@ -19,6 +19,8 @@ export interface WorkerState {
 /** What {@link startHeartbeat} works with. */
 export interface HeartbeatOptions {
   readonly board: Noticeboard;
+  /** Done with each beat; it need not succeed. */
+  readonly tidy: () => Promise<void>;
   readonly state: () => WorkerState;
   readonly rateLimit: Rate | undefined;
   readonly log: Logger;
@@ -36,7 +38,7 @@ export interface Heartbeat {
 }
 
 /** Starts telling the queue's board of this worker. While the queue is away nobody hears it, and nobody could ask. */
-export function startHeartbeat({ board, state, rateLimit, log }: HeartbeatOptions): Heartbeat {
+export function startHeartbeat({ board, tidy, state, rateLimit, log }: HeartbeatOptions): Heartbeat {
   const self = {
     id: randomUUID(),
     host: hostname(),
@@ -59,8 +61,9 @@ export function startHeartbeat({ board, state, rateLimit, log }: HeartbeatOption
     told = { trouble, at: performance.now() };
     telling = board
       .tellWorker({ ...self, ...numbers, ...trouble })
+      .then(tidy)
       .catch((error: unknown) =>
-        log.debug({ err: error }, 'the queue did not hear that this worker is alive'),
+        log.debug({ err: error }, 'the queue did not hear that this worker is alive, or could not be tidied'),
       )
       .finally(() => {
         telling = undefined;

@@ -271,6 +271,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   const teller = new OutageTeller(() => dependencies.views(), deps.queue, log);
   const heartbeat = startHeartbeat({
     board: deps.queue.board,
+    tidy: () => deps.queue.tidy(),
     rateLimit: deps.rateLimit,
     state: () => ({
       concurrency: work.concurrency,

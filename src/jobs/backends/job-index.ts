@@ -18,7 +18,7 @@ export interface JobFilter {
   /** Of their last error; of jobs that are not done. */
   readonly code?: string;
   readonly botId?: string;
-  /** A part of the session id, in whichever case. */
+  /** A part of the session id, as it stands there or with capital letters. */
   readonly text?: string;
   /** Added then or later, and then or earlier (unix milliseconds). */
   readonly from?: number;
@@ -37,6 +37,6 @@ export interface JobIndex {
   find(name: string, filter: JobFilter, after: JobPlace | undefined, limit: number): Promise<FoundJob[]>;
   /** Notes jobs that are about to be added. */
   adding(name: string, ids: readonly string[], at: number): Promise<void>;
-  /** Drops what is noted of some of the jobs that are gone; to be called now and then. */
+  /** Drops what is noted of some of the jobs that are gone, and notes those of older versions; to be called now and then. */
   sweep(name: string): Promise<void>;
 }

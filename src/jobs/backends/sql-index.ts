@@ -1,6 +1,7 @@
 import type { PgPool } from 'bullmq';
 import type { SessionState } from '../../domain/views.ts';
 import type { JobResult, SessionJob, SessionJobData, SessionJobProgress } from '../session-job.ts';
+import { answered } from './connection-errors.ts';
 import type { FoundJob, JobFilter, JobIndex, JobPlace } from './job-index.ts';
 
 /** The code of a job's last error, of those that have one; what BullMQ failed by itself bears none. */
@@ -65,12 +66,14 @@ export function sqlJobIndex(pool: PgPool, schema: string, queueName: (name: stri
   return {
     async find(name, filter, after, limit) {
       const { conditions, values } = conditionsOf(filter, after);
-      const { rows } = await pool.query<JobRow>(
-        `select id, name, state::text as state, data, progress, return_value, failed_reason, attempts_made,
+      const { rows } = await answered(
+        pool.query<JobRow>(
+          `select id, name, state::text as state, data, progress, return_value, failed_reason, attempts_made,
           added_at_ms, processed_at_ms, finished_at_ms
         from ${schema}.job where queue = $1${conditions.map((condition) => ` and ${condition}`).join('')}
         order by added_at_ms desc, id collate "C" desc limit ${Math.trunc(limit)}`,
-        [queueName(name), ...values],
+          [queueName(name), ...values],
+        ),
       );
       return rows.map(foundJob);
     },
@@ -90,9 +93,11 @@ function conditionsOf(
   if (state) conditions.push(STATES[state]);
   if (isPartial) conditions.push("(progress->>'partial')::boolean");
   if (code !== undefined) conditions.push(HAS_CODE, `${CODE} = ${value(code)}`);
-  if (botId !== undefined) conditions.push(`split_part(id, '.', 1) = ${value(botId)}`);
+  if (botId !== undefined) conditions.push(`id like ${value(`${botId.replaceAll('_', '\\_')}.%`)}`);
   if (text !== undefined) {
-    conditions.push(`position(lower(${value(text)}::text) in lower(split_part(id, '.', 2))) > 0`);
+    // LIKE takes a tenth of the time of functions that look for a text. No bot id has a dot.
+    const patterns = new Set([text, text.toLowerCase()].map((part) => `%.%${part.replaceAll('_', '\\_')}%`));
+    conditions.push(`(${[...patterns].map((pattern) => `id like ${value(pattern)}`).join(' or ')})`);
   }
   if (from !== undefined) conditions.push(`added_at_ms >= ${value(from)}`);
   if (to !== undefined) conditions.push(`added_at_ms <= ${value(to)}`);
