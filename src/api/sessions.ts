@@ -1,9 +1,10 @@
 import type { z } from 'zod';
 import type { ErasureView } from '../domain/custody.ts';
-import type { CancelQuery } from '../domain/requests.ts';
+import type { CancelQuery, EnqueueResult } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import { EnqueueBody, ListQuery, listQueryOf, SessionParams } from '../operations/input.ts';
+import { LARGE_LIST, secondsAtRateLimit } from '../operations/large-list.ts';
 import type { Operations } from '../operations/operations.ts';
 import { osUser } from '../util/os-user.ts';
 import { ApiError } from './problem.ts';
@@ -15,6 +16,7 @@ import {
   CancelAnswer,
   CancelSessionsBody,
   EnqueueAnswer,
+  type MovedBehindLive,
   PauseAnswer,
   RetryAllAnswer,
   RetryAllBody,
@@ -48,14 +50,16 @@ export function addSessionRoutes(
       schema: {
         tags: ['sessions'],
         summary: 'Queue sessions',
-        description: 'An answer of 202 means that the queue holds them. Asking again for the same is safe.',
+        description: `An answer of 202 means that the queue holds them. Asking again for the same is safe. More than ${LARGE_LIST.toLocaleString('en')} sessions without a priority go behind live ones.`,
         body: EnqueueBody,
         response: { 202: EnqueueAnswer },
       },
     },
     async (request, reply) => {
-      const { sessionIds, botId, priority, force, maybe } = request.body;
+      const { sessionIds, botId, force, maybe } = request.body;
       const bot = botOf(botId);
+      const isMoved = request.body.priority === undefined && sessionIds.length > LARGE_LIST;
+      const priority = isMoved ? ('backfill' as const) : request.body.priority;
       const results = await operations.enqueue(
         sessionIds.map((sessionId) => ({
           sessionId,
@@ -72,6 +76,7 @@ export function addSessionRoutes(
           outcome,
           ...(erased && { erased }),
         })),
+        ...(isMoved && { moved: await behindLive(results, operations) }),
       });
     },
   );
@@ -254,6 +259,20 @@ export function addSessionRoutes(
       return { paused: false };
     },
   );
+}
+
+/** Says of a long list that it was put behind live sessions, and for how long it will keep the workers busy. */
+async function behindLive(
+  results: readonly EnqueueResult[],
+  operations: Operations,
+): Promise<z.output<typeof MovedBehindLive>> {
+  const open = results.filter(({ outcome }) => outcome !== 'already-archived').length;
+  const { rateLimit } = await operations.stats();
+  return {
+    priority: 'backfill',
+    reason: `more than ${LARGE_LIST.toLocaleString('en')} sessions without a priority go behind live ones`,
+    ...(rateLimit && { secondsAtRateLimit: secondsAtRateLimit(open, rateLimit) }),
+  };
 }
 
 /** Who asks, for the history of sessions. */

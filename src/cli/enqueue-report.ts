@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EnqueueOutcome, EnqueueResult } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionView } from '../domain/views.ts';
+import { LARGE_LIST, secondsAtRateLimit } from '../operations/large-list.ts';
 import type { Operations } from '../operations/operations.ts';
 import { redact } from '../util/redact.ts';
 import { type CliContext, CommandFailed } from './context.ts';
-import { count, table } from './output.ts';
+import { count, table, timeSpan } from './output.ts';
 
 /** A session that ended otherwise than archived. */
 export interface Failure extends SessionRef {
@@ -110,7 +111,7 @@ const OUTCOMES = [
 
 /**
  * What `enqueue` says: results as they come, and at the end what they add up to. As JSON it is one document,
- * `{results, counts, badLines, ended?, error?}`, written piece by piece.
+ * `{results, counts, badLines, moved?, ended?, error?}`, written piece by piece.
  */
 export class EnqueueReport {
   readonly #context: CliContext;
@@ -124,6 +125,7 @@ export class EnqueueReport {
   };
   readonly #badLines = { count: 0, first: [] as { line: number; fault: string }[] };
   #hasBegun = false;
+  #moved: { readonly priority: 'backfill'; readonly secondsAtRateLimit?: number } | undefined;
   #ended: Ended | undefined;
 
   constructor(context: CliContext, { asJson, eachResult }: { asJson: boolean; eachResult: boolean }) {
@@ -165,6 +167,26 @@ export class EnqueueReport {
     if (this.#badLines.count > MAX_NAMED) return;
     this.#badLines.first.push({ line, fault });
     this.#context.say(`line ${line}: ${fault}\n`);
+  }
+
+  /** Notes that the sessions are so many that they go behind live ones. */
+  addMoved(): void {
+    this.#moved = { priority: 'backfill' };
+    this.#context.say(
+      `More than ${LARGE_LIST.toLocaleString('en')} sessions: they go behind live ones (--live puts them among these).\n`,
+    );
+  }
+
+  /** Says how long those take that went behind live ones, at the rate limit of the present moment. */
+  async sayTime(operations: Pick<Operations, 'stats'>): Promise<void> {
+    if (!this.#moved) return;
+    const { rateLimit } = await operations.stats();
+    if (!rateLimit) return;
+    const seconds = secondsAtRateLimit(this.underWay, rateLimit);
+    this.#moved = { ...this.#moved, secondsAtRateLimit: seconds };
+    this.#context.say(
+      `At the rate limit (${rateLimit.limit} calls in ${timeSpan(rateLimit.windowSeconds * 1000)}) they take about ${timeSpan(seconds * 1000)}.\n`,
+    );
   }
 
   /** Notes how the sessions ended. */
@@ -225,6 +247,7 @@ export class EnqueueReport {
     const rest = {
       counts: this.#counts,
       badLines: this.#badLines,
+      ...(this.#moved && { moved: this.#moved }),
       ...(this.#ended && {
         ended: {
           archived: this.#ended.archived,

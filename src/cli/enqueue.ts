@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { Argument, Command } from 'commander';
 import type { EnqueueRequest } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
+import { LARGE_LIST } from '../operations/large-list.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { EnqueueReport, waitForEnd } from './enqueue-report.ts';
@@ -13,6 +14,7 @@ interface EnqueueOptions {
   readonly file?: string;
   readonly bot?: string;
   readonly backfill?: boolean;
+  readonly live?: boolean;
   readonly force?: boolean;
   readonly maybe?: boolean;
   readonly wait?: boolean;
@@ -20,7 +22,7 @@ interface EnqueueOptions {
 }
 
 /** Sessions queued at once: one round of bulk work. */
-const BATCH_SIZE = 1_000;
+const BATCH_SIZE = LARGE_LIST;
 
 /** `enqueue`: puts sessions into the queue. */
 export function enqueueCommand(context: CliContext): Command {
@@ -34,7 +36,8 @@ export function enqueueCommand(context: CliContext): Command {
       'a list: one id a line, CSV with a sessionId column, or JSON lines; - is standard input',
     )
     .addOption(botOption())
-    .option('--backfill', 'behind all live sessions')
+    .option('--backfill', 'behind all live sessions, as more than 1,000 go without a word')
+    .option('--live', 'among live sessions, however many they are')
     .option('--force', 'archive again what is archived already')
     .option('--maybe', 'nobody knows whether they have a voicemail; having none is no failure')
     .option('--wait', 'until all of them are archived or failed')
@@ -45,7 +48,7 @@ export function enqueueCommand(context: CliContext): Command {
 A session is in the queue once, however often it is enqueued; one that failed runs again, and one that is
 archived is left alone (unless --force). A list may name a botId for each session (a column, or a field), which
 goes before --bot. Bad lines are told with their numbers, all others are queued all the same, and the exit code
-is 1. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--". A list of any
+is 1. More than 1,000 sessions go behind live ones unless --live is given. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--". A list of any
 length takes the same memory; with --wait, its sessions are kept in mind (200 MB for a million).
 
 Examples:
@@ -58,6 +61,7 @@ Examples:
 }
 
 async function enqueue(context: CliContext, ids: readonly string[], options: EnqueueOptions): Promise<void> {
+  if (options.backfill && options.live) throw new UsageError('give either --backfill or --live');
   const entries = await openListInput(context, ids, options.file);
   const { config, log } = loadCommand(context);
   const signal = context.stopSignal();
@@ -75,7 +79,9 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
     const progress = showProgress(context.stderr, 'Queueing sessions');
     let isQueued = false;
     try {
-      for await (const batch of batches(entries, { ...options, bot }, report)) {
+      const isUndecided = !options.backfill && !options.live;
+      const read = batches(entries, { ...options, bot }, report);
+      for await (const batch of isUndecided ? behindLive(read, report) : read) {
         signal.throwIfAborted();
         const results = await connection.operations.enqueue(batch);
         await report.add(results);
@@ -87,6 +93,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
       }
       isQueued = true;
       progress.stop();
+      await report.sayTime(connection.operations);
       if (options.wait) {
         await wait([...underWay.values()], options.maybe === true, connection, report, context, signal);
       }
@@ -111,7 +118,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
 /** The sessions of a list, so many at a time; bad lines go into the report. */
 async function* batches(
   entries: AsyncIterable<ListEntry> | Iterable<ListEntry>,
-  { bot, backfill, force, maybe }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },
+  { bot, backfill, live, force, maybe }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },
   report: EnqueueReport,
 ): AsyncGenerator<EnqueueRequest[]> {
   let batch: EnqueueRequest[] = [];
@@ -128,6 +135,7 @@ async function* batches(
     batch.push({
       sessionId,
       botId,
+      ...(live && { priority: 'live' as const }),
       ...(backfill && { priority: 'backfill' as const }),
       ...(force && { force }),
       ...(maybe && { maybe }),
@@ -138,6 +146,27 @@ async function* batches(
     }
   }
   if (batch.length > 0) yield batch;
+}
+
+/** A long list goes behind live sessions. */
+async function* behindLive(
+  read: AsyncGenerator<EnqueueRequest[]>,
+  report: EnqueueReport,
+): AsyncGenerator<EnqueueRequest[]> {
+  // More than one batch is more than LARGE_LIST sessions.
+  const first = await read.next();
+  if (first.done) return;
+  const second = await read.next();
+  if (second.done) {
+    yield first.value;
+    return;
+  }
+  report.addMoved();
+  const moved = (batch: EnqueueRequest[]) =>
+    batch.map((request) => ({ ...request, priority: 'backfill' as const }));
+  yield moved(first.value);
+  yield moved(second.value);
+  for await (const batch of read) yield moved(batch);
 }
 
 async function wait(

@@ -5,6 +5,7 @@ import { openBackend } from '../jobs/backends/open.ts';
 import { EventFeed } from '../jobs/event-feed.ts';
 import { SessionQueue } from '../jobs/session-queue.ts';
 import { EnqueueBody, ListQuery, listQueryOf, SessionParams, sayFaults } from '../operations/input.ts';
+import { LARGE_LIST } from '../operations/large-list.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
 import { createLogger, type Logger } from '../util/log.ts';
@@ -127,7 +128,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
       const {
         sessionIds: ids,
         botId,
-        priority,
+        priority = ids.length > LARGE_LIST ? 'backfill' : undefined,
         force,
         maybe,
       } = check(EnqueueBody, {

@@ -34,7 +34,9 @@ export const EnqueueBody = z
     priority: z
       .enum(['live', 'backfill'])
       .optional()
-      .describe('"backfill" waits behind everything "live", the default'),
+      .describe(
+        '"backfill" waits behind everything "live", which is the default for up to 1,000 sessions; more go behind',
+      ),
     force: z.boolean().optional().describe('archive again although the archive has it'),
     maybe: z
       .boolean()

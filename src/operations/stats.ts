@@ -45,16 +45,6 @@ export async function readStats(queue: SessionQueue, own: OwnKnowledge): Promise
   };
 }
 
-/** How long so many more sessions take at the rate limit, in seconds; `undefined` where that is not known. */
-export async function secondsAtRateLimit(
-  sessions: number,
-  queue: SessionQueue,
-  own: OwnKnowledge,
-): Promise<number | undefined> {
-  const rate = rateOf(await queue.board.workers(), own);
-  return rate && Math.ceil((sessions * rate.windowMs) / rate.calls / 1000);
-}
-
 /** The limit that the latest worker keeps; they should all have the same. */
 function rateOf(heard: readonly HeardWorker[], own: OwnKnowledge): Rate | undefined {
   return heard.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;

@@ -438,12 +438,16 @@ describe('processes on a shared queue', () => {
     list.write(`${ids.slice(0, 2_000).join('\n')}\n`);
     await cli.waitFor(({ stdout }) => stdout.includes(`"${ids[0]}"`));
     list.end(ids.slice(2_000).join('\n'));
-    const { code, stdout } = await end(cli);
+    const { code, stdout, stderr } = await end(cli);
 
     expect(code).toBe(0);
-    const { results, counts } = JSON.parse(stdout) as Record<string, { sessionId: string }[]>;
+    const { results, counts, moved } = JSON.parse(stdout) as Record<string, { sessionId: string }[]>;
     expect(results?.map(({ sessionId }) => sessionId)).toEqual(ids);
     expect(counts).toMatchObject({ queued: ids.length });
+    // Without a priority so many go behind live sessions; by the default of 60 calls in 60 s.
+    expect(moved).toEqual({ priority: 'backfill', secondsAtRateLimit: ids.length });
+    expect(stderr).toContain('More than 1,000 sessions: they go behind live ones');
+    expect(stderr).toContain('At the rate limit (60 calls in 1m) they take about 41m 40s.');
     await queue.remove();
   });
 });

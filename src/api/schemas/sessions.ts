@@ -19,6 +19,15 @@ export const BotQuery = z.strictObject({
 /** The outcome for one session of `POST /v1/sessions`. */
 export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
 
+/** Of a long list without a priority. */
+export const MovedBehindLive = z
+  .object({
+    priority: z.literal('backfill'),
+    reason: z.string(),
+    secondsAtRateLimit: Count.exactOptional().describe('how long they take, if each takes one call'),
+  })
+  .describe('of more than 1,000 sessions without a priority: they go behind live ones');
+
 /** The answer of `POST /v1/sessions`: one result per id, in the order asked. */
 export const EnqueueAnswer = z
   .object({
@@ -32,6 +41,7 @@ export const EnqueueAnswer = z
           .describe('it was erased, and is never archived again, by force neither'),
       }),
     ),
+    moved: MovedBehindLive.exactOptional(),
   })
   .meta({
     id: 'EnqueueAnswer',
