@@ -6,10 +6,10 @@ import type {
   RecordingWithoutUrl,
   Voicemail,
 } from '../domain/voicemail.ts';
+import { presentableFileName } from '../util/file-name.ts';
 import { isObject, type JsonObject, parseJson } from '../util/json.ts';
 import { printable } from '../util/text.ts';
 import { notJson, refusal } from './errors.ts';
-import { cleanFileName } from './file-name.ts';
 import { isSuccess, type KoreAnswer } from './transport.ts';
 
 /**
@@ -124,7 +124,7 @@ function readRecordings(body: JsonObject): Listed {
       if (byUrl.size + withoutUrl.size > MAX_RECORDINGS) break;
       const { fileName: received, fileUrl } = readRecording(entry);
       if (byUrl.get(fileUrl)?.fileName === received) continue;
-      const fileName = cleanFileName(received, fileUrl);
+      const fileName = presentableFileName({ fileName: received, fileUrl });
       const key = `${position} ${fileName}`;
       const message = faultOf(fileUrl);
       if (message === undefined) {

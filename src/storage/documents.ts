@@ -10,9 +10,10 @@ import type { Integrity, TransferredRecording } from '../domain/recording.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { MissingRecordingView, RecordingView, SessionResult } from '../domain/views.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
+import { presentableFileName } from '../util/file-name.ts';
 import { MAX_JSON_VALUES, parseJson } from '../util/json.ts';
 import { VERSION } from '../util/version.ts';
-import { manifestKey, partialManifestKey, presentableFileName } from './layout.ts';
+import { manifestKey, partialManifestKey } from './layout.ts';
 import type { ArchiveStore } from './store.ts';
 
 /** The version of both documents that this program writes and reads. */

@@ -8,6 +8,7 @@
 import { VoicemailError } from '../domain/errors.ts';
 import { creationTime, isValidId, type SessionRef } from '../domain/session.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
+import { presentableFileName } from '../util/file-name.ts';
 
 /** Longest file name in an archive, leaving room below the 255 bytes of common file systems. */
 const MAX_NAME_BYTES = 180;
@@ -167,40 +168,6 @@ export function recordingKeys(
     previous = folded;
   }
   return names.map((name) => prefix + name);
-}
-
-/** A parameter as queries have them, with its name: `?e=`. */
-const QUERY_PARAMETER = /[?#&;][\w.~-]{1,40}=/;
-/** Parameters whose values are (parts of) signatures, at Kore, AWS, CloudFront, Azure and Google. */
-const SIGNING_PARAMETER =
-  /^(?:s|n|sig|hmac|hash|policy|key-pair-id|(?:x-(?:amz|goog|ms)-)?[\w-]*(?:signature|token|credential))$/i;
-/** A value that is shorter is no secret, and may well be a part of an honest name. */
-const MIN_SECRET_LENGTH = 8;
-/** So many parameters of a URL are looked for in the name; signed URLs have a dozen. */
-const MAX_PARAMETERS = 64;
-const MAX_QUERY = 16 * 1024;
-
-/**
- * A recording's `fileName` as it is shown and written into manifests: at most 1,024 characters of it, without control
- * characters and those that reorder what is seen, and cut where it holds a part of its URL's signed query, which is a
- * secret.
- */
-export function presentableFileName(recording: KoreRecording): string {
-  const name = bounded(recording.fileName).replace(INVISIBLE, '');
-  const start = recording.fileUrl.search(/[?#]/);
-  const query = start < 0 ? '' : recording.fileUrl.slice(start + 1, start + 1 + MAX_QUERY);
-  const signed = query.split(/[&;#]/, MAX_PARAMETERS).flatMap((parameter) => {
-    const equals = parameter.indexOf('=');
-    if (!SIGNING_PARAMETER.test(parameter.slice(0, Math.min(equals, 100)))) return [];
-    const value = parameter.slice(equals + 1);
-    return [value, decoded(value)];
-  });
-  const found = [query, ...signed]
-    .filter((secret) => secret.length >= MIN_SECRET_LENGTH)
-    .map((secret) => name.indexOf(secret))
-    .concat(name.search(QUERY_PARAMETER))
-    .filter((index) => index >= 0);
-  return found.length === 0 ? name : name.slice(0, Math.min(...found)).replace(/[?#]$/, '');
 }
 
 function recordingName(recording: KoreRecording): string {

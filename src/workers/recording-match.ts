@@ -2,7 +2,7 @@
 
 import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ManifestRecording } from '../storage/documents.ts';
-import { presentableFileName } from '../storage/layout.ts';
+import { presentableFileName } from '../util/file-name.ts';
 
 /** What tells a recording: where it lies, and what it is called. */
 interface Identity {

@@ -6,7 +6,6 @@ import {
   isCompanionName,
   manifestKey,
   partialManifestKey,
-  presentableFileName,
   recordingKeys,
   sessionPrefix,
   transcriptKey,
@@ -119,31 +118,6 @@ describe('the name of a recording', () => {
     const fileUrl = 'https://media.example/x/f.wav?e=1&n=2&s=SECRETSIGNATURE$$';
     expect(nameOf('f.wav?e=1&n=2&s=SECRETSIGNATURE$$', fileUrl)).toBe('f.wav');
     expect(nameOf(fileUrl, fileUrl)).toBe('f.wav');
-    expect(presentableFileName(recording(fileUrl, fileUrl))).toBe('https://media.example/x/f.wav');
-    expect(presentableFileName(recording('what?.wav', 'https://media.example/x'))).toBe('what?.wav');
-  });
-
-  test.for([
-    ['f.wav?n=2&s=SECRETSIGNATURE$$', 'f.wav'],
-    ['f.wav?other=1', 'f.wav'],
-    ['f-SECRETSIGNATURE$$.wav', 'f-'],
-    ['f-A+B/C=DEFGHIJ.wav', 'f-'],
-    ['f&X-Amz-Signature=0123', 'f'],
-    ['voicemail_67ab573f3685d1ba99540000.wav', 'voicemail_67ab573f3685d1ba99540000.wav'],
-  ])('is shown without parts of a signed query: %s', ([fileName = '', shown]) => {
-    const fileUrl =
-      'https://media.example/f.wav?id=67ab573f3685d1ba99540000&e=1&sig=A%2BB%2FC%3DDEFGHIJ&s=SECRETSIGNATURE$$';
-    expect(presentableFileName(recording(fileName, fileUrl))).toBe(shown);
-  });
-
-  test('is shown without control characters and those that reorder what is seen', () => {
-    expect(presentableFileName(recording('a\u0000b\u001b[31mc\u009bd\u202ee\u2066\r\nf.wav'))).toBe(
-      'ab[31mcdef.wav',
-    );
-  });
-
-  test('is shown at a length that fits a log line, with its end', () => {
-    expect(presentableFileName(recording(`${'x'.repeat(300_000)}.wav`))).toBe(`${'x'.repeat(1_020)}.wav`);
   });
 
   test('that is given as its URL is `recording`', () => {

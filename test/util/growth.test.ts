@@ -3,10 +3,10 @@ import { memberNames, readNotification } from '../../src/api/webhook/notificatio
 import { parseBindHost } from '../../src/config/parsers.ts';
 import { parseArchiveUrl } from '../../src/config/urls.ts';
 import { refusal } from '../../src/kore/errors.ts';
-import { cleanFileName } from '../../src/kore/file-name.ts';
 import { callsListing } from '../../src/kore/listings/calls.ts';
 import { interpretVoicemail } from '../../src/kore/voicemail.ts';
 import { recordingKeys } from '../../src/storage/layout.ts';
+import { presentableFileName } from '../../src/util/file-name.ts';
 import { parseJson, readPointer, scanJson } from '../../src/util/json.ts';
 import { redact } from '../../src/util/redact.ts';
 import { escapeControls, printable } from '../../src/util/text.ts';
@@ -60,8 +60,14 @@ const WORK: readonly [string, (size: number) => () => unknown][] = [
   ],
   ['the configuration: slashes', (n) => over(refused(archiveUrl), `s3://bucket/a${'/'.repeat(4 * n)}b`)],
   ['the configuration: a host', (n) => over(refused(parseBindHost), `${'a'.repeat(4 * n)}!`)],
-  ['a file name: dots', (n) => over((name) => cleanFileName(name, ''), '.'.repeat(n))],
-  ['a file name: parameters', (n) => over((name) => cleanFileName(name, `?${name}`), '&s=abc'.repeat(n))],
+  [
+    'a file name: dots',
+    (n) => over((name) => presentableFileName({ fileName: name, fileUrl: '' }), '.'.repeat(n)),
+  ],
+  [
+    'a file name: parameters',
+    (n) => over((name) => presentableFileName({ fileName: name, fileUrl: `?${name}` }), '&s=abc'.repeat(n)),
+  ],
   // At most 1,000 recordings come through the border.
   ['keys of recordings of one name', (n) => over((list) => recordingKeys(list, SESSION), ofOneName(n / 20))],
 ];
