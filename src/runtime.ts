@@ -6,7 +6,7 @@ import type { AuditLog } from './domain/audit-log.ts';
 import type { Notifier } from './domain/notifications.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { EventFeed } from './jobs/event-feed.ts';
-import type { NotificationCounts } from './jobs/notification-queue.ts';
+import { forgetNotifications, type NotificationCounts } from './jobs/notification-queue.ts';
 import { openQueues } from './jobs/open-queues.ts';
 import type { SessionQueue } from './jobs/session-queue.ts';
 import { createNotifier } from './notifications/notices.ts';
@@ -118,7 +118,13 @@ export async function openRuntime(
       rateLimit: config.rateLimit,
     }),
     objects: createArchivedObjects(store),
-    custody: createCustodyOperations({ queue, store, log }),
+    custody: createCustodyOperations({
+      queue,
+      store,
+      log,
+      forgetNotifications: (session) =>
+        notifications?.forget(session) ?? forgetNotifications(session, backend, config.queue.name, log),
+    }),
     events,
     queue,
     backfills: createBackfillOperations(backfills, queue, store),

@@ -13,6 +13,7 @@ import { createVoicemailFlags } from './kore/listings/voicemail-flags.ts';
 import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { TracedParts, Tracing, WorkObservers } from './observability/tracing/tracing.ts';
 import type { SigningKey } from './signing/signatures.ts';
+import { isErased } from './storage/companions.ts';
 import type { ArchiveStore } from './storage/store.ts';
 import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';
@@ -76,6 +77,7 @@ export function startWorkers({
       backend,
       queueName: config.queue.name,
       notify: config.notify,
+      isErased: (session, signal) => isErased(session, store, signal),
       shutdownGraceMs: config.work.shutdownGraceMs,
       times: tuning?.notifications,
       observe: told?.notifications,

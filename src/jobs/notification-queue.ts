@@ -1,5 +1,6 @@
 import { type IQueueBackend, Queue } from 'bullmq';
 import type { Notification } from '../domain/notifications.ts';
+import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
@@ -37,6 +38,11 @@ const UNBOUNDED_ATTEMPTS = 1_000_000;
 const KEEP_DELIVERED = { age: 2 * 24 * 60 * 60, count: 20_000 } as const;
 /** Given up; they stay to be looked at. */
 const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 20_000 } as const;
+
+/** Where notifications may be that are not being sent. */
+const STATES = ['waiting', 'prioritized', 'delayed', 'completed', 'failed'] as const;
+/** Looked at in one go. */
+const BATCH = 1_000;
 
 /** Notifications have a queue of their own: a receiver that is away keeps no session waiting. */
 export function notificationQueueName(name: string): string {
@@ -81,6 +87,25 @@ export class NotificationQueue {
     );
   }
 
+  /**
+   * Removes all that is to be told, was told or was given up about a session; what is being sent at this moment stays.
+   * Looks at each notification there is: for what happens seldom.
+   */
+  async forget({ botId, sessionId }: SessionRef): Promise<void> {
+    for (const state of STATES) {
+      // From the end, so that what is removed shifts nothing that is still to be looked at.
+      const count = await this.#queue.getJobCountByTypes(state);
+      for (let end = count - 1; end >= 0; end -= BATCH) {
+        const jobs = await this.#queue.getJobs([state], Math.max(0, end - BATCH + 1), end, true);
+        for (const { id, data } of jobs) {
+          if (id === undefined || data.event === 'completeness') continue;
+          const { session } = data;
+          if (session.botId === botId && session.sessionId === sessionId) await this.#queue.remove(id);
+        }
+      }
+    }
+  }
+
   /** How many there are. */
   async counts(): Promise<NotificationCounts> {
     const counts = await this.#queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'failed');
@@ -91,5 +116,20 @@ export class NotificationQueue {
   /** Lets go of the queue; the backend stays open. */
   async close(): Promise<void> {
     await this.#queue.close();
+  }
+}
+
+/** Removes what is told of a session, from a process that tells nothing itself; see {@link NotificationQueue.forget}. */
+export async function forgetNotifications(
+  session: SessionRef,
+  backend: Backend,
+  name: string,
+  log: Logger,
+): Promise<void> {
+  const queue = new NotificationQueue(backend, name, log);
+  try {
+    await queue.forget(session);
+  } finally {
+    await queue.close();
   }
 }

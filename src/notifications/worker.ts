@@ -1,10 +1,13 @@
 import type { NotifyConfig } from '../config/config.ts';
+import { isVoicemailError } from '../domain/errors.ts';
 import type { Notification, NotificationEvent } from '../domain/notifications.ts';
+import type { SessionRef } from '../domain/session.ts';
 import type { Backend } from '../jobs/backends/backend.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
 import { type NotificationProgress, notificationQueueName } from '../jobs/notification-queue.ts';
 import { settleInOrder } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
+import { redact } from '../util/redact.ts';
 import { createSender, type SendOutcome } from './send.ts';
 
 /** Told of how notifications fare, for metrics. */
@@ -31,6 +34,8 @@ export interface NotificationWorkerDeps {
   /** `QUEUE_NAME` */
   readonly queueName: string;
   readonly notify: NotifyConfig;
+  /** Whether a session was erased: nothing is told of it any more. */
+  readonly isErased: (session: SessionRef, signal: AbortSignal) => Promise<boolean>;
   /** How long a stop waits for what is being sent. */
   readonly shutdownGraceMs: number;
   /** For tests. */
@@ -76,10 +81,16 @@ export function startNotificationWorker(deps: NotificationWorkerDeps): Notificat
       handle: async (job, signal) => {
         let outcome: SendOutcome;
         try {
+          if (job.data.event !== 'completeness' && (await deps.isErased(job.data.session, signal))) {
+            log.info({ notification: job.data.id }, 'not sent: the session was erased');
+            return { kind: 'done', result: null };
+          }
           outcome = await sender.send(job.data, signal);
         } catch (error) {
           if (signal.aborted) return { kind: 'give-back' };
-          throw error;
+          // An archive that is away says nothing of erasures: the notification waits as for a receiver that is away.
+          if (!isVoicemailError(error)) throw error;
+          outcome = { kind: 'failed', reason: redact(error.message) };
         }
         return decide(job, outcome, times, { observe, log });
       },

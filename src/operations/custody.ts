@@ -46,6 +46,8 @@ export interface CustodyOperations {
 export interface CustodyOptions {
   readonly queue: SessionQueue;
   readonly store: ArchiveStore;
+  /** Removes what is to be told, or was told, of a session. */
+  readonly forgetNotifications?: (session: SessionRef) => Promise<void>;
   readonly log: Logger;
   readonly now?: () => Date;
   /** How long a worker that has the session in hand may take to find out (milliseconds); default 30 s. */
@@ -86,7 +88,10 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
         return { ...ids(session), outcome: 'refused', why: whyOf(forbidden), message: sayLocked(forbidden) };
       }
       if (before?.state === 'erased' && plan.versions === 0) {
-        if (!dryRun) await queue.forget(session);
+        if (!dryRun) {
+          await queue.forget(session);
+          await options.forgetNotifications?.(session);
+        }
         return { ...ids(session), outcome: 'already-erased', ...plan, erasedAt: before.erasedAt };
       }
       if (dryRun) return { ...ids(session), outcome: 'would-erase', ...plan };
@@ -112,6 +117,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       // What came while the first pass was under way.
       const second = await deleteSession(session, store, signal);
       await queue.forget(session);
+      await options.forgetNotifications?.(session);
       const objects = first.objects + second.objects;
       const versions = first.versions + second.versions;
       log.info({ ...about(session), objects, versions }, 'a session was erased');

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Notification, NotificationEvent } from '../../src/domain/notifications.ts';
+import type { SessionRef } from '../../src/domain/session.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { NotificationQueue } from '../../src/jobs/notification-queue.ts';
@@ -18,12 +19,16 @@ const NOTIFICATIONS = 30;
 /** An hour of absence is a few of these. */
 const SHORT: NotificationTimes = { timeoutMs: 300, firstMs: 5, longestMs: 40, giveUpAfterMs: 3_600_000 };
 
+function sessionOf(index: number): SessionRef {
+  return { botId: 'st-1', sessionId: `s-${index}` };
+}
+
 function notification(index: number): Notification {
   return {
     id: `archived-${index}`,
     event: 'archived',
     at: '2026-01-05T09:30:00.000Z',
-    session: { botId: 'st-1', sessionId: `s-${index}`, state: 'archived' },
+    session: { ...sessionOf(index), state: 'archived' },
   };
 }
 
@@ -59,6 +64,9 @@ describeOnEachQueue('notifications', (kind) => {
     await receiver.close();
   });
 
+  /** Ids of sessions that count as erased. */
+  const erased = new Set<string>();
+
   /** Starts sending. @returns what was observed so far, by outcome. */
   async function start(times: Partial<NotificationTimes> = {}, log = silent) {
     const outcomes = { delivered: 0, failed: 0, 'given-up': 0 };
@@ -67,6 +75,7 @@ describeOnEachQueue('notifications', (kind) => {
       backend,
       queueName: queueName(),
       notify: notifyConfig(receiver),
+      isErased: async (session) => erased.has(session.sessionId),
       shutdownGraceMs: 5_000,
       times: { ...SHORT, ...times },
       observe: {
@@ -176,6 +185,28 @@ describeOnEachQueue('notifications', (kind) => {
     expect(lines.join('')).not.toContain('hook-key');
   });
 
+  it('of an erased session are neither sent nor kept, whatever state they are in', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const [gone, other] = [notification(1), notification(2)];
+    const session = sessionOf(1);
+    await queue.add([gone, other, { ...gone, id: 'failed-again' }]);
+    await queue.forget(session);
+    expect(await queue.counts()).toEqual({ pending: 1, failed: 0 });
+    // One that comes after that, as from a worker that had the session in hand.
+    erased.add(session.sessionId);
+    await queue.add([gone]);
+    await start();
+    await receiver.until((now) => now.taken().size === 1);
+    await vi.waitUntil(async () => (await queue.counts()).pending === 0, { timeout: TIMEOUT_MS });
+    expect([...receiver.taken().keys()]).toEqual([other.id]);
+    await queue.forget(session);
+    await queue.forget(sessionOf(2));
+    erased.clear();
+    await queue.add([gone, other]);
+    await receiver.until((now) => now.received.length === 3);
+  });
+
   it('in hand are given back when the worker stops, and sent by the next', {
     timeout: TIMEOUT_MS,
   }, async () => {
@@ -184,6 +215,7 @@ describeOnEachQueue('notifications', (kind) => {
       backend,
       queueName: queueName(),
       notify: notifyConfig(receiver),
+      isErased: async (session) => erased.has(session.sessionId),
       shutdownGraceMs: 0,
       times: { ...SHORT, timeoutMs: 60_000 },
       log: silent,
@@ -209,6 +241,7 @@ describe('a receiver that is not allowed', () => {
           backend,
           queueName: 'refused',
           notify: notifyConfig({ url: 'https://10.0.0.1/' }, { allowPrivate: false }),
+          isErased: async () => false,
           shutdownGraceMs: 0,
           log: silent,
         }),
