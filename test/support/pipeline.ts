@@ -128,7 +128,7 @@ export async function openSetup(queueKind: QueueKind, archiveKind: ArchiveKind):
 }
 
 /** The store finds its server as anybody's would: by the AWS SDK's standard chain. */
-function stubAwsEnvironment({ options: { connection } }: TestArchive): void {
+export function stubAwsEnvironment({ options: { connection } }: TestArchive): void {
   if (!connection) return;
   const { endpoint, region, credentials } = connection;
   const { accessKeyId, secretAccessKey } = credentials as { accessKeyId: string; secretAccessKey: string };
