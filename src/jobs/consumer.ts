@@ -106,6 +106,8 @@ interface JobInHand<Result> {
   readonly lock: JobLock;
   readonly cancelling: AbortController;
   readonly decision: Promise<JobDecision<Result>>;
+  /** Resolves once the queue knows what became of it. */
+  readonly ended: PromiseWithResolvers<void>;
 }
 
 /** BullMQ's worker, which tells of its locks what it knows. */
@@ -193,6 +195,16 @@ export class Consumer<
   /** Jobs being worked on. */
   get inHand(): number {
     return this.#inHand.size;
+  }
+
+  /** Whether this job is in hand. */
+  has(id: string): boolean {
+    return this.#inHand.has(id);
+  }
+
+  /** Resolves when this job is not in hand, or no longer, and the queue knows what became of it. */
+  async ended(id: string): Promise<void> {
+    await this.#inHand.get(id)?.ended.promise;
   }
 
   /** When a job was last taken (unix ms); when it was started if none ever was. */
@@ -293,7 +305,7 @@ export class Consumer<
       earlier || this.#stopping || this.heldUntil !== undefined
         ? Promise.resolve({ kind: 'give-back' })
         : options.handle(this.#takenJob(job, token, lock), signal);
-    const inHand = { lock, cancelling, decision };
+    const inHand = { lock, cancelling, decision, ended: Promise.withResolvers<void>() };
     this.#inHand.set(id, inHand);
     try {
       const decided = await decision;
@@ -302,6 +314,7 @@ export class Consumer<
       return await settle(job, token, decided);
     } finally {
       if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
+      inHand.ended.resolve();
     }
   }
 

@@ -29,7 +29,7 @@ export interface DependenciesOptions {
   readonly parts: OutsideParts;
   readonly queue: SessionQueue;
   /** Those that take nothing while Kore or the bucket is away. */
-  readonly consumers: () => readonly Pick<Consumer, 'holdFor' | 'release'>[];
+  readonly consumers: () => readonly Pick<Consumer, 'holdFor' | 'release' | 'has' | 'ended'>[];
   readonly log: Logger;
   readonly times?: Partial<BreakerTimes> | undefined;
 }
@@ -50,6 +50,13 @@ const RESEND_PAUSE_MS = 500;
 const PROBE_CHOICE = 20;
 /** Each probe of Kore's is a call of the limit (`KORE_RATE_LIMIT`) that all workers share (milliseconds). */
 const KORE_LONGEST_PAUSE_MS = 3_000;
+/** Each probe of a media host is an attempt at a session, which costs calls of Kore's as well (milliseconds). */
+const MEDIA_LONGEST_PAUSE_MS = 5_000;
+/**
+ * A session that finds its media host away goes on when that works again. This is for when its worker is gone by then:
+ * each time that it comes in vain costs a call of Kore's (milliseconds).
+ */
+const REFUSED_PAUSE_MS = 10 * 60 * 1000;
 /** So many sessions are remembered that failed again after their media host was found working. */
 const MAX_FAILED_AGAIN = 10_000;
 
@@ -233,9 +240,15 @@ export class Dependencies {
     this.#goOn(sessions);
   }
 
-  /** Makes those due that wait for nothing any longer. */
+  /** Makes those due that wait for nothing any longer; one that is still in hand, once it waits. */
   #goOn(sessions: readonly SessionRef[]): void {
-    this.#noted(this.#options.queue.makeDue(sessions));
+    const { queue, consumers } = this.#options;
+    this.#noted(queue.makeDue(sessions));
+    const inHand = sessions.filter((session) => consumers().some((one) => one.has(jobId(session))));
+    for (const session of inHand) {
+      const ended = Promise.all(consumers().map((one) => one.ended(jobId(session))));
+      this.#noted(ended.then(() => queue.makeDue([session])));
+    }
   }
 
   #noted(work: Promise<unknown>): void {
@@ -365,7 +378,7 @@ class MediaHost {
       probe: (signal) => this.#probe(signal),
       onClose: () => this.#goOn(),
       log,
-      ...(times && { times }),
+      times: { longestPauseMs: MEDIA_LONGEST_PAUSE_MS, ...times },
     });
   }
 
@@ -378,7 +391,10 @@ class MediaHost {
     }
     const id = jobId(session);
     if (!this.#failed.has(id)) this.#refused.set(id, session);
-    throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is away`, { host: this.#name });
+    throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is away`, {
+      host: this.#name,
+      retryAfterMs: REFUSED_PAUSE_MS,
+    });
   }
 
   succeeded(session: SessionRef): void {

@@ -44,7 +44,7 @@ beforeAll(async () => {
   service = startCli(['start'], { env });
   await service.waitFor(hasLogged('taking sessions'));
   url = `http://127.0.0.1:${service.log.find(({ msg }) => msg === 'listening')?.port}`;
-});
+}, 120_000);
 afterAll(async () => {
   service.kill('SIGTERM');
   await service.ended;
@@ -152,9 +152,19 @@ it.each([
       status: [expect.stringContaining(`${dependency} is away for `)],
     });
 
+    // In the middle of another recording when the host works again.
+    const inHand = sandbox.addSession({
+      recordings: [
+        { bytes: 100_000, mediaFaults: [{ bytesPerSecond: 20_000 }] },
+        { fileUrl: `http://${host}/late.wav?s=signature` },
+      ],
+    });
+    await enqueue(inHand);
+    await reaches('active', inHand);
     elsewhere.handle(serve(wavOf(20_000)));
-    await reaches('archived', ...waiting);
-    for (const sessionId of waiting) expect(await view(sessionId)).toMatchObject({ attempts: 1 });
+    await reaches('archived', ...waiting, inHand);
+    for (const sessionId of [...waiting, inHand])
+      expect(await view(sessionId)).toMatchObject({ attempts: 1 });
     expect(await shown(dependency)).toMatchObject({ stats: undefined, status: [] });
     expect(told(dependency).slice(before)).toEqual([OPENED, CLOSED]);
   },
