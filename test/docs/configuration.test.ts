@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseEnv } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { configurationDocs } from '../../scripts/configuration-docs.ts';
+import { envExample } from '../../scripts/env-example.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
 
@@ -17,6 +19,20 @@ describe('docs/configuration.md', () => {
     const rows = read('docs/configuration.md').match(/^\| `[A-Z0-9_]+`(?= (\*|\|))/gm) ?? [];
     const names = rows.map((row) => row.slice(3, -1)).filter((name) => name !== 'QUEUE_URL');
     expect(names).toEqual(VARIABLES.map(({ name }) => name).filter((name) => name !== 'QUEUE_URL'));
+  });
+});
+
+describe('.env.example', () => {
+  test('is what "npm run docs:config" writes', () => {
+    expect(read('.env.example')).toBe(envExample());
+  });
+
+  test('has each variable with its default or an example, and sets none as it is', () => {
+    expect(parseEnv(envExample())).toEqual({});
+    const settings = parseEnv(envExample().replaceAll(/^#(?=[A-Z0-9_]+=)/gm, ''));
+    expect(settings).toEqual(
+      Object.fromEntries(VARIABLES.map(({ name, standard, example }) => [name, standard ?? example])),
+    );
   });
 });
 
