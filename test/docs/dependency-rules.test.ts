@@ -22,6 +22,13 @@ const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: str
   ['workers does not know notifications', 'src/workers/n.ts', '../notifications/send.ts', 'workers imports'],
   ['the audit log does not know the queue', 'src/audit-log/x.ts', '../jobs/consumer.ts', 'audit-log imports'],
   ['only the program puts its parts together', 'src/api/x.ts', '../runtime.ts', 'api imports'],
+  [
+    'browsers load nothing of the server',
+    'src/page/x.js',
+    '../operations/operations.ts',
+    'page runs in browsers',
+  ],
+  ['only the page draws', 'src/api/p.ts', 'preact', 'only page may import it'],
   ['only jobs talks to Redis', 'src/backfills/x.ts', 'ioredis', 'may import it'],
   ['only storage talks to S3', 'src/transfer/x.ts', '@aws-sdk/client-s3', 'may import it'],
 ];
