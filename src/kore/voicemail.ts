@@ -146,7 +146,7 @@ function readRecordings(body: JsonObject): Listed {
 
 /** Whether an entry of a list can't stand for a recording, such as `null`. */
 function saysNothing(entry: unknown): boolean {
-  return typeof entry === 'string' ? entry.trim() === '' : !isObject(entry) || JSON.isRawJSON(entry);
+  return typeof entry === 'string' ? entry.trim() === '' : !isObject(entry);
 }
 
 /** Members in which gateways and newer versions of an API put the whole answer. */

@@ -398,7 +398,8 @@ describe('a signed body that comes twice', () => {
     try {
       const at = await own.serve({ webhook: WEBHOOK });
       await own.startWorker();
-      const sessionId = own.sandbox.addSession();
+      // With a transcript, so that nobody looks for one meanwhile.
+      const sessionId = own.sandbox.addSession({ transcription: 'Hello.' });
       const noVoicemail = own.sandbox.addSession({
         sessionId: makeSessionId(new Date('2026-01-01')),
         recordings: [],

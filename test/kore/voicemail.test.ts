@@ -412,6 +412,7 @@ describe('refusals', () => {
     ['nothing', answer(200, ''), 'KORE_UNAVAILABLE', true, /is empty/],
     ['a list', answer(200, []), 'KORE_BAD_RESPONSE', true, /no JSON object/],
     ['null', answer(200, 'null'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
+    ['a number too large', answer(200, '1e999'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
   ])('%s', (_name, given, code, retryable, message) => {
     const error = refused(given);
     expect(`${error.message}; ${error.hint}`).toMatch(message);

@@ -153,22 +153,38 @@ async function checkSession(mutation: Mutation): Promise<void> {
   });
   try {
     await pipeline.enqueue(sessionId);
-    const view = await pipeline.waitFor(
-      sessionId,
-      ({ state, error }) =>
-        state === 'archived' ||
-        state === 'failed' ||
-        // It would wait for as long as an outage may last.
-        (!isRightInTheEnd(mutation) && state === 'waiting' && error?.code.startsWith('KORE_') === true),
-    );
+    const ref = { sessionId, botId: pipeline.sandbox.botId };
+    const ended = () =>
+      pipeline.waitFor(
+        sessionId,
+        ({ state, error }) =>
+          state === 'archived' ||
+          state === 'failed' ||
+          // It would wait for as long as an outage may last.
+          (!isRightInTheEnd(mutation) && state === 'waiting' && error?.code.startsWith('KORE_') === true),
+      );
+    let view = await ended();
+    // On a busy machine its time may be up before Kore's answer is right.
+    while (isRightInTheEnd(mutation) && saysNotThere(view)) {
+      await pipeline.operations.retry(ref);
+      view = await ended();
+    }
     await checkOutcome({ sessionId, view, targets, mutation });
-    if (view.state === 'waiting')
-      await pipeline.operations.cancel({ sessionId, botId: pipeline.sandbox.botId });
+    if (view.state === 'waiting') await pipeline.operations.cancel(ref);
   } catch (error) {
     throw new Error(`session ${number}: ${JSON.stringify({ ...mutation, body })}`, { cause: error });
   } finally {
     for (const { url } of targets) served.delete(new URL(url).pathname);
   }
+}
+
+/** Whether it failed for what Kore said of it. */
+function saysNotThere({ state, error, missing = [] }: SessionView): boolean {
+  const codes = [error?.code, ...missing.map(({ code }) => code)];
+  return (
+    state === 'failed' &&
+    codes.some((code) => /^(SESSION_NOT_FOUND|RECORDING_NOT_READY|RECORDING_UNAVAILABLE)$/.test(code ?? ''))
+  );
 }
 
 function fileOf({ file }: Mutation['parts'][number]): Buffer {

@@ -132,7 +132,7 @@ function withoutSecrets(value: unknown, levels: number): unknown {
   if (Array.isArray(value)) {
     return levels <= 0 ? undefined : value.map((one) => withoutSecrets(one, levels - 1) ?? null);
   }
-  if (!isObject(value) || JSON.isRawJSON(value)) return value;
+  if (!isObject(value)) return value;
   if (levels <= 0) return undefined;
   return Object.fromEntries(
     Object.entries(value)
