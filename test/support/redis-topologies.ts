@@ -27,7 +27,7 @@ const BUS_OFFSET = 10_000;
 const READY = 'Ready to accept connections';
 
 /** Ports for which those of the cluster's bus are free too. */
-async function clusterPorts(count: number): Promise<number[]> {
+export async function clusterPorts(count: number): Promise<number[]> {
   const ports: number[] = [];
   while (ports.length < count) {
     const server = createServer().listen(0, '127.0.0.1');

@@ -1,0 +1,150 @@
+/** Redis servers of which one takes the place of another: a cluster of three nodes, and a pair that Sentinels watch. */
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { findProgram, type ServerProcess, searchPath, startServer } from '../setup/process.ts';
+import { clusterPorts } from './redis-topologies.ts';
+
+/** Servers whose queue survives the death of the one that holds it. */
+export interface Failover {
+  /** `QUEUE_URL` */
+  readonly url: string;
+  /** Resolves when all that was written so far is on the replica too. */
+  replicated(): Promise<void>;
+  /** Kills the server that holds the queue; resolves when another one has taken its place. */
+  fail(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const HOST = '127.0.0.1';
+const SLOTS = 16_384;
+const READY = 'Ready to accept connections';
+
+/** Servers in a directory, that end together. */
+async function openServers() {
+  const program = findProgram('redis-server', searchPath());
+  if (!program) throw new Error('redis-server is not installed');
+  const directory = await mkdtemp(join(tmpdir(), 'voicemail-archiver-failover-'));
+  const running = new Map<number, ServerProcess>();
+  const clients: Redis[] = [];
+  return {
+    async start(port: number, lines: readonly string[], args: readonly string[] = [], ready = READY) {
+      const file = join(directory, `${port}.conf`);
+      const all = [`port ${port}`, `bind ${HOST}`, `dir ${directory}`, 'save ""', ...lines];
+      await writeFile(file, `${all.join('\n')}\n`);
+      running.set(port, await startServer(program, [file, ...args], ready));
+    },
+    admin(port: number): Redis {
+      const client = new Redis({ host: HOST, port });
+      // One of the servers is killed, and its client is no part of what is tested.
+      client.on('error', () => undefined);
+      clients.push(client);
+      return client;
+    },
+    async kill(port: number) {
+      const server = running.get(port);
+      running.delete(port);
+      await server?.stop('SIGKILL');
+    },
+    async stop() {
+      for (const client of clients) client.disconnect();
+      await Promise.all([...running.values()].map((server) => server.stop('SIGKILL')));
+      await rm(directory, { recursive: true });
+    },
+  };
+}
+
+/** Asks until the answer is as wanted. Each question is an exchange with a server, so nothing spins. */
+async function until(ask: () => Promise<boolean>): Promise<void> {
+  while (!(await ask()));
+}
+
+async function isReplicated(master: Redis): Promise<boolean> {
+  return Number(await master.call('WAIT', '1', '100')) >= 1;
+}
+
+/** Two masters with half of the slots each, and a replica of the one that has the queue's. */
+export async function startFailoverCluster(queueKey: string): Promise<Failover> {
+  const servers = await openServers();
+  const ports = await clusterPorts(3);
+  await Promise.all(
+    ports.map((port) =>
+      servers.start(port, [
+        'cluster-enabled yes',
+        `cluster-config-file nodes-${port}.conf`,
+        'cluster-node-timeout 60000',
+        'cluster-require-full-coverage no',
+      ]),
+    ),
+  );
+  const [first, second, third] = ports.map((port) => servers.admin(port));
+  if (!first || !second || !third) throw new Error('a cluster has three nodes');
+  const half = SLOTS / 2;
+  await first.call('CLUSTER', 'ADDSLOTSRANGE', '0', String(half - 1));
+  await second.call('CLUSTER', 'ADDSLOTSRANGE', String(half), String(SLOTS - 1));
+  for (const port of ports.slice(1)) await first.call('CLUSTER', 'MEET', HOST, String(port));
+  const knows = async (client: Redis) => {
+    const info = String(await client.call('CLUSTER', 'INFO'));
+    return info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3');
+  };
+  for (const client of [first, second, third]) await until(() => knows(client));
+  const slot = Number(await first.call('CLUSTER', 'KEYSLOT', queueKey));
+  const [owner, ownerPort] = slot < half ? [first, ports[0] ?? 0] : [second, ports[1] ?? 0];
+  await third.call('CLUSTER', 'REPLICATE', String(await owner.call('CLUSTER', 'MYID')));
+  await until(async () => /master_link_status:up/.test(await third.info('replication')));
+  return {
+    url: `redis://${ports.map((port) => `${HOST}:${port}`).join(',')}?cluster=true`,
+    replicated: () => until(() => isReplicated(owner)),
+    async fail() {
+      await servers.kill(ownerPort);
+      // One master that is left is no majority, so the replica is told, as an operator would.
+      await third.call('CLUSTER', 'FAILOVER', 'TAKEOVER');
+      await until(async () => /role:master/.test(await third.info('replication')));
+    },
+    stop: () => servers.stop(),
+  };
+}
+
+/** A master, its replica, and three Sentinels that put the replica into its place. */
+export async function startFailoverSentinels(): Promise<Failover> {
+  const servers = await openServers();
+  const [port = 0, replicaPort = 0, ...sentinelPorts] = await clusterPorts(5);
+  await servers.start(port, []);
+  await servers.start(replicaPort, [`replicaof ${HOST} ${port}`]);
+  const [master, replica] = [servers.admin(port), servers.admin(replicaPort)];
+  await until(async () => /master_link_status:up/.test(await replica.info('replication')));
+  await Promise.all(
+    sentinelPorts.map((sentinelPort) =>
+      servers.start(
+        sentinelPort,
+        [
+          `sentinel monitor main ${HOST} ${port} 2`,
+          'sentinel down-after-milliseconds main 1000',
+          'sentinel failover-timeout main 10000',
+        ],
+        ['--sentinel'],
+        '+monitor master main',
+      ),
+    ),
+  );
+  // Each has to know the others and the replica before they can agree.
+  for (const sentinelPort of sentinelPorts) {
+    const sentinel = servers.admin(sentinelPort);
+    await until(async () => {
+      const told = (await sentinel.call('SENTINEL', 'MASTER', 'main')) as string[];
+      const field = (name: string) => Number(told[told.indexOf(name) + 1]);
+      return field('num-other-sentinels') === 2 && field('num-slaves') === 1;
+    });
+  }
+  return {
+    url: `redis+sentinel://${sentinelPorts.map((one) => `${HOST}:${one}`).join(',')}/main`,
+    replicated: () => until(() => isReplicated(master)),
+    async fail() {
+      await servers.kill(port);
+      await until(async () => /role:master/.test(await replica.info('replication')));
+    },
+    stop: () => servers.stop(),
+  };
+}
