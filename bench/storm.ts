@@ -7,6 +7,7 @@
  */
 
 import { parseArgs } from 'node:util';
+import { Redis } from 'ioredis';
 import { makeAudio } from '../src/sandbox/audio/audio.ts';
 import { bufferSource } from '../src/sandbox/audio/source.ts';
 import { startSandbox } from '../src/sandbox/sandbox.ts';
@@ -14,7 +15,7 @@ import { startRedis } from '../test/setup/redis.ts';
 import { judgeStorm, type StormReport } from '../test/support/storm.ts';
 import { openBenchStore } from './archive-store.ts';
 import { feedArchiver } from './feed.ts';
-import { startProgram } from './program.ts';
+import { type Program, startProgram } from './program.ts';
 import { columns } from './table.ts';
 
 const USAGE = `npm run bench:storm -- [options]
@@ -88,9 +89,12 @@ async function bench(): Promise<void> {
   );
   await Promise.all(workers.map((program) => program.receive('ready')));
   const feed = opened.adopt(await feedArchiver({ redisUrl: redis.url, name: 'storm' }), (one) => one.close());
+  const client = opened.adopt(new Redis(redis.url), (connection) => connection.disconnect());
+  const before = await costOf(client, workers);
   const startedAt = performance.now();
   await feed.archive(ids.map((sessionId) => ({ sessionId, botId: sandbox.botId })));
   const seconds = (performance.now() - startedAt) / 1000;
+  const after = await costOf(client, workers);
   const storm = judgeStorm(sandbox.calls, (sessionId, answer) => {
     const own = lives.get(sessionId) ?? [];
     return own[Math.min(answer, own.length - 1)] ?? 0;
@@ -98,6 +102,31 @@ async function bench(): Promise<void> {
   const { objects } = await store.measure('storm');
   await store.clear('storm');
   console.log(report(storm, { sessions, lifetime, seconds, objects }));
+  const each = (name: keyof Cost, digits: number) =>
+    ((after[name] - before[name]) / sessions).toFixed(digits);
+  console.log(
+    `\neach session: ${each('workerCpuMs', 2)} ms of CPU in the workers, ${each('redisCpuMs', 2)} ms in Redis ` +
+      `(queueing included), ${each('redisCommands', 0)} commands, those within scripts included`,
+  );
+}
+
+/** What it has cost so far. */
+interface Cost {
+  readonly workerCpuMs: number;
+  readonly redisCpuMs: number;
+  readonly redisCommands: number;
+}
+
+async function costOf(client: Redis, workers: readonly Program[]): Promise<Cost> {
+  for (const worker of workers) worker.send({ kind: 'cost' });
+  const cpu = await Promise.all(workers.map((worker) => worker.receive('cost')));
+  const info = await client.info();
+  const field = (name: string) => Number(new RegExp(`^${name}:([\\d.]+)`, 'm').exec(info)?.[1]);
+  return {
+    workerCpuMs: cpu.reduce((sum, { cpuMs }) => sum + cpuMs, 0),
+    redisCpuMs: 1000 * (field('used_cpu_user') + field('used_cpu_sys')),
+    redisCommands: field('total_commands_processed'),
+  };
 }
 
 function report(
