@@ -9,6 +9,13 @@ import { type Matcher, matches, readPromql, type Selector } from '../support/pro
 const DEPLOY = new URL('../../deploy/', import.meta.url);
 /** The labels that Prometheus adds to everything it scrapes. */
 const TARGET_LABELS = ['job', 'instance'];
+/** What Prometheus itself says of each process that it reads. */
+const UP: MetricFamily = {
+  name: 'up',
+  type: 'gauge',
+  help: '',
+  samples: [{ name: 'up', labels: {}, value: 1 }],
+};
 /** Metrics of ours that need no panel and no alert, with the reason. */
 const NOT_SHOWN: Readonly<Record<string, string>> = {};
 /** What the rows of the dashboard are to be. */
@@ -24,6 +31,10 @@ const ALERTS = [
   'VoicemailTranscriptsGivenUp',
   'VoicemailNotificationsGivenUp',
   'VoicemailQueueUnreachable',
+  'VoicemailProcessDown',
+  'VoicemailBucketDenied',
+  'VoicemailDependencyAway',
+  'VoicemailQueuePaused',
   'VoicemailArchiverAbsent',
   'VoicemailMissing',
   'VoicemailAtRisk',
@@ -106,10 +117,10 @@ let fresh: MetricFamily[];
 let served: MetricFamily[];
 
 beforeAll(async () => {
-  fresh = await scrape(testMetrics().metrics);
+  fresh = [...(await scrape(testMetrics().metrics)), UP];
   const { metrics } = testMetrics();
   reportEverything(metrics);
-  served = await scrape(metrics);
+  served = [...(await scrape(metrics)), UP];
 });
 
 function allSelectors(): { where: string; selector: Selector }[] {

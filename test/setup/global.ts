@@ -45,6 +45,9 @@ function leftOut(hasPostgres: boolean): string[] {
     ...(findProgram('pgbouncer', [...searchPath(), '/usr/sbin'])
       ? []
       : ['Left out: PgBouncer, which is not installed (Debian: apt-get install pgbouncer).']),
+    ...(findProgram('promtool', searchPath())
+      ? []
+      : ['Left out: the alert rules, as there is no promtool (Debian: apt-get install prometheus).']),
     ...(process.env.S3_TEST_ENDPOINT
       ? []
       : [
