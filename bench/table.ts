@@ -5,6 +5,12 @@ export function median(values: readonly number[]): number {
   return middle.reduce((total, value) => total + value, 0) / middle.length;
 }
 
+/** The value that so large a share of all is not above; 1 for the largest. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+}
+
 /** The median, with the range where there are several: `6.91 (6.80 to 7.02)`. */
 export function summary(values: readonly number[], digits: number): string {
   const middle = median(values).toFixed(digits);

@@ -207,17 +207,22 @@ export class SessionQueue {
    */
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
-    const status = (await this.#backend.statuses(this.#transcripts, [id])).get(id);
-    // A finished poll belongs to an earlier archiving of this session.
-    if (status === 'completed' || status === 'failed') await this.#transcripts.remove(id);
-    else if (status !== undefined) await this.#bringForward(id, delayMs);
-    await this.#transcripts.add('transcript', ids(session), {
-      ...JOB_OPTIONS,
-      jobId: id,
-      delay: delayMs,
-      // Its result is noted with the session: see noteTranscript.
-      removeOnComplete: true,
-    });
+    const add = () =>
+      this.#transcripts.add('transcript', ids(session), {
+        ...JOB_OPTIONS,
+        jobId: id,
+        delay: delayMs,
+        // Its result is noted with the session: see noteTranscript.
+        removeOnComplete: true,
+      });
+    // Most have none yet: both go out together. One that is there is left as it is by adding.
+    const [statuses] = await Promise.all([this.#backend.statuses(this.#transcripts, [id]), add()]);
+    const status = statuses.get(id);
+    if (status === 'completed' || status === 'failed') {
+      // A finished look belongs to an earlier archiving of this session.
+      await this.#transcripts.remove(id);
+      await add();
+    } else if (status !== undefined) await this.#bringForward(id, delayMs);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 import type { QueueTarget, ServerAddress } from '../../config/config.ts';
+import { gatherCommands } from './gathered-commands.ts';
 
 /** A queue on Redis: a single server, Sentinel or a cluster. */
 export type RedisTarget = Extract<QueueTarget, { kind: 'redis' | 'sentinel' }>;
@@ -42,9 +43,11 @@ export function createRedisClient(target: RedisTarget, role: RedisRole): Redis |
     retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
     ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
   };
-  if (target.kind === 'sentinel') return createSentinelClient(target, options);
-  if (!target.cluster) return new Redis(target.url, options);
-  return createClusterClient(target, options, role);
+  if (target.kind === 'redis' && target.cluster) return createClusterClient(target, options, role);
+  const client =
+    target.kind === 'sentinel' ? createSentinelClient(target, options) : new Redis(target.url, options);
+  gatherCommands(client);
+  return client;
 }
 
 function createSentinelClient(
@@ -101,7 +104,9 @@ function createClusterClient(
       ...(isTls ? { tls: {} } : {}),
     },
   });
-  client.on('+node', ({ options: { host, port } }: Redis) => {
+  client.on('+node', (node: Redis) => {
+    gatherCommands(node);
+    const { host, port } = node.options;
     if (host !== undefined && port !== undefined) remember({ host, port });
   });
   return client;
