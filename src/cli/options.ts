@@ -1,12 +1,18 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { InvalidValue } from '../config/settings.ts';
 import { ERROR_CODES } from '../domain/errors.ts';
-import { isValidId } from '../domain/session.ts';
+import { isValidId, MIN_SEARCH_CHARACTERS } from '../domain/session.ts';
 
 /** A bot or session id. */
 export function parseId(text: string): string {
   if (isValidId(text)) return text;
   throw new InvalidArgumentError('An id has 1 to 128 letters, digits, "_" and "-".');
+}
+
+/** A part of an id. */
+export function parseSearch(text: string): string {
+  if (isValidId(text) && text.length >= MIN_SEARCH_CHARACTERS) return text;
+  throw new InvalidArgumentError(`It is ${MIN_SEARCH_CHARACTERS} or more letters, digits, "_" and "-".`);
 }
 
 /** A collector of ids for an argument that may be given several times. */

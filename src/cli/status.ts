@@ -1,17 +1,18 @@
 import { Argument, Command, Option } from 'commander';
 import type { ErasureView } from '../domain/custody.ts';
-import type { ArchiverStats } from '../domain/requests.ts';
-import { SESSION_STATES, type SessionState, type SessionView } from '../domain/views.ts';
+import { type ArchiverStats, LISTED_STATES, type ListedState } from '../domain/requests.ts';
+import { SESSION_STATES, type SessionView } from '../domain/views.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
-import { botOption, codeOption, jsonOption, parseIds, wholeNumber } from './options.ts';
+import { botOption, codeOption, jsonOption, parseIds, parseSearch, wholeNumber } from './options.ts';
 import { count, table, timeSpan } from './output.ts';
 
 interface StatusOptions {
   readonly bot?: string;
-  readonly state?: SessionState;
+  readonly state?: ListedState;
   readonly code?: string;
+  readonly search?: string;
   readonly limit?: number;
   readonly json?: boolean;
 }
@@ -27,8 +28,11 @@ export function statusCommand(context: CliContext): Command {
     .description('Show how many sessions are in which state, or how single ones are')
     .addArgument(new Argument('[id...]', 'session ids').argParser(parseIds))
     .addOption(botOption())
-    .addOption(new Option('--state <state>', 'list the sessions in this state').choices(SESSION_STATES))
+    .addOption(new Option('--state <state>', 'list the sessions in this state').choices(LISTED_STATES))
     .addOption(codeOption('list the sessions whose last error has this code'))
+    .addOption(
+      new Option('--search <text>', 'list the sessions with this part of an id').argParser(parseSearch),
+    )
     .addOption(
       new Option('--limit <n>', `list so many sessions at most (default: ${DEFAULT_LIMIT})`).argParser(
         wholeNumber(1, MAX_LIMIT),
@@ -38,21 +42,26 @@ export function statusCommand(context: CliContext): Command {
     .addHelpText(
       'after',
       `
-The states are queued, active, waiting (for what is not ready yet, or for another attempt), archived and failed.
+The states are queued, active, waiting (for what is not ready yet, or for another attempt), archived and failed;
+"--state partial" lists those that failed with some recordings archived. Lists are newest first, and --bot narrows them.
 With ids, the exit code is 1 when one of them is unknown.
 
 Examples:
   $ voicemail-archiver status
   $ voicemail-archiver status 6560b1f0a1b2c3d4e5f60718
   $ voicemail-archiver status --state failed --code RECORDING_UNAVAILABLE --json
+  $ voicemail-archiver status --search e5f607
 `,
     )
     .action((ids: readonly string[], options: StatusOptions) => status(context, ids, options));
 }
 
 async function status(context: CliContext, ids: readonly string[], options: StatusOptions): Promise<void> {
-  const isList = options.state !== undefined || options.code !== undefined || options.limit !== undefined;
-  if (ids.length > 0 && isList) throw new UsageError('give either ids, or --state, --code and --limit');
+  const isList = [options.state, options.code, options.search, options.limit].some(
+    (one) => one !== undefined,
+  );
+  if (ids.length > 0 && isList)
+    throw new UsageError('give either ids, or --state, --code, --search and --limit');
   const { config, log } = loadCommand(context);
   const { withConnection } = await import('./connect.ts');
   await withConnection(
@@ -77,25 +86,46 @@ async function showStats(
 }
 
 function statsTable({
+  health,
   states,
   paused,
   transcriptsPending,
   oldestQueuedAt,
+  backlog,
   failuresByCode,
+  rateLimit,
+  workers,
   breakers,
 }: ArchiverStats): string[] {
   const number = (value: number) => value.toLocaleString('en');
-  const lines = table(
+  const lines = [health.text];
+  const counts = table(
     [
       ...SESSION_STATES.map((state) => [state, number(states[state])]),
       ['looked at again', number(transcriptsPending)],
     ],
     [1],
   );
+  lines.push(...counts);
   if (paused) lines.push('the queue is paused: no session is taken until "voicemail-archiver resume"');
   if (oldestQueuedAt !== undefined) {
     const age = timeSpan(Date.now() - Date.parse(oldestQueuedAt));
     lines.push(`the oldest queued session has waited ${age}`);
+  }
+  if (backlog.secondsUntilDone !== undefined) {
+    lines.push(`done in about ${timeSpan(backlog.secondsUntilDone * 1000)}`);
+  }
+  if (rateLimit) {
+    const window = timeSpan(rateLimit.windowSeconds * 1000);
+    lines.push(
+      `calls to Kore: ${number(rateLimit.used)} of ${number(rateLimit.limit)} in the last ${window}`,
+    );
+  }
+  for (const { host, pid, version, startedAt, concurrency, active } of workers) {
+    const age = timeSpan(Date.now() - Date.parse(startedAt));
+    lines.push(
+      `worker ${host} (process ${pid}, version ${version}): ${active} of ${concurrency}, for ${age}`,
+    );
   }
   const failures = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
   if (failures.length > 0) {
@@ -114,13 +144,15 @@ async function listSessions(
   options: StatusOptions,
   operations: Operations,
 ): Promise<void> {
-  const { state, code, limit = DEFAULT_LIMIT } = options;
+  const { state, code, search, bot, limit = DEFAULT_LIMIT } = options;
   const sessions: SessionView[] = [];
   let cursor: string | undefined;
   do {
     const page = await operations.list({
       ...(state && { state }),
       ...(code && { code }),
+      ...(search && { q: search }),
+      ...(bot && { botId: bot }),
       limit: Math.min(PAGE_SIZE, limit - sessions.length),
       ...(cursor && { cursor }),
     });
@@ -207,6 +239,10 @@ function sessionLines(view: SessionView): string[] {
       `${fileName} (${code}: ${message})`,
     ]),
     ['manifest', view.manifestKey],
+    ...(view.history ?? []).map(({ at, event, by, code, message, detail }): [string, string] => {
+      const error = code && `${code}: ${message ?? ''}`;
+      return [at, [event, by && `by ${by}`, error, detail].filter(Boolean).join(', ')];
+    }),
   ];
   return table(rows.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])));
 }

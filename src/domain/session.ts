@@ -7,6 +7,9 @@ export interface SessionRef {
 /** Ids are accepted by their characters alone; Kore's own formats are conventions, not rules. */
 export const ID_PATTERN = /^[A-Za-z0-9_-]{1,128}$/;
 
+/** The shortest part of an id that is searched for. */
+export const MIN_SEARCH_CHARACTERS = 3;
+
 /** Whether a bot or session id is one this project accepts: 1 to 128 of `A-Z a-z 0-9 _ -`. */
 export function isValidId(id: string): boolean {
   return ID_PATTERN.test(id);

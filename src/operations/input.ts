@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { ERROR_CODES } from '../domain/errors.ts';
 import { LISTED_STATES, type ListQuery as ListedQuery } from '../domain/requests.ts';
-import { ID_PATTERN } from '../domain/session.ts';
+import { ID_PATTERN, MIN_SEARCH_CHARACTERS } from '../domain/session.ts';
 import { printable } from '../util/text.ts';
 
 /** Sessions in one request at most. */
@@ -44,9 +44,6 @@ export const EnqueueBody = z
       .describe('nobody knows whether they have a voicemail: having none is counted and is no failure'),
   })
   .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
-
-/** The shortest part of an id that is searched for. */
-const MIN_SEARCH_CHARACTERS = 3;
 
 /** `GET /v1/sessions?state=&code=&botId=&from=&to=&q=&limit=&cursor=` */
 export const ListQuery = z.strictObject({

@@ -66,6 +66,24 @@ for (const kind of QUEUE_KINDS) {
     });
     afterAll(() => setup.close());
 
+    it('ends when it is cancelled, and can be started anew', async () => {
+      const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, startWorker: false });
+      addMany(pipeline, 3);
+      const { id } = await pipeline.backfills.start(order(pipeline));
+      expect(await pipeline.backfills.cancel(id)).toBe('cancelled');
+      expect(await pipeline.backfills.view(id)).toMatchObject({ state: 'cancelled' });
+      expect(await pipeline.backfills.cancel('no-such-id')).toBeUndefined();
+
+      await pipeline.startWorker();
+      const ended = await until(pipeline, id, ({ finishedAt }) => finishedAt !== undefined);
+      expect(ended).toMatchObject({ state: 'cancelled', listed: 0, queued: 0 });
+      expect(await pipeline.backfills.cancel(id)).toBe('ended');
+
+      expect((await pipeline.backfills.start(order(pipeline))).id).toBe(id);
+      expect(await until(pipeline, id, isOver)).toMatchObject({ state: 'listed', queued: 3 });
+      await pipeline.stop();
+    });
+
     it('archives what is missing, and two of the same range at once are one', async () => {
       const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, startWorker: false });
       const archivedBefore = addMany(pipeline, 3);

@@ -242,6 +242,7 @@ describe('the queue', () => {
     'voicemail_queue_oldest_age_seconds',
     'voicemail_queue_transcripts_pending',
     'voicemail_queue_paused',
+    'voicemail_workers',
     'voicemail_notifications_pending',
   ];
 
@@ -249,6 +250,7 @@ describe('the queue', () => {
     const families = await scrape(testMetrics().metrics);
 
     expect(sampleValue(families, 'voicemail_queue_up')).toBe(1);
+    expect(sampleValue(families, 'voicemail_workers')).toBe(2);
     for (const [state, count] of Object.entries(STATS.states)) {
       expect(sampleValue(families, 'voicemail_queue_sessions', { state })).toBe(count);
     }

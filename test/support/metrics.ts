@@ -7,6 +7,7 @@ import { type MetricFamily, parseExposition } from './exposition.ts';
 
 /** A queue with something in every state. */
 export const STATS: MeasuredQueue = {
+  workers: [{}, {}],
   states: { queued: 7, active: 2, waiting: 3, archived: 40, failed: 5 },
   paused: false,
   transcriptsPending: 6,

@@ -112,7 +112,8 @@ export function createLoginSessions({ tokens, guard, ended, now = Date.now }: Se
     async find(value) {
       const found = read(value);
       if (!found || found.payload.expiresAt * 1000 <= now()) return undefined;
-      return (await ended.isLoginEnded(found.payload.id)) ? undefined : found.identity;
+      if (await ended.isLoginEnded(found.payload.id)) return undefined;
+      return { ...found.identity, expiresAt: found.payload.expiresAt };
     },
     async end(value) {
       const found = read(value);

@@ -7,6 +7,8 @@ import type { Logger } from '../../util/log.ts';
 export type MeasuredQueue = QueueStats & {
   /** Where notifications are wanted. */
   readonly notificationsPending?: number;
+  /** Those that are alive, on any machine. */
+  readonly workers?: readonly object[];
 };
 
 /** What a look at the queue came to. */
@@ -110,6 +112,11 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     help: `Notifications (NOTIFY_URL) that have not arrived yet. ${SHARED}`,
     registers,
   });
+  const workers = new Gauge({
+    name: 'voicemail_workers',
+    help: `Workers on this queue that were heard of within the last minute. ${SHARED}`,
+    registers,
+  });
   // A gauge without labels begins as 0, which nobody has seen yet.
   forget();
 
@@ -121,6 +128,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     transcriptsPending.remove();
     paused.remove();
     notificationsPending.remove();
+    workers.remove();
   }
 
   /** At every change only: metrics are read every few seconds. */
@@ -145,7 +153,8 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
     oldestAge.set(oldestAgeSeconds(look.stats));
     transcriptsPending.set(look.stats.transcriptsPending);
     paused.set(look.stats.paused ? 1 : 0);
-    const { notificationsPending: pending } = look.stats;
+    const { notificationsPending: pending, workers: alive } = look.stats;
+    if (alive !== undefined) workers.set(alive.length);
     if (pending !== undefined) notificationsPending.set(pending);
   };
 }
