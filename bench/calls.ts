@@ -15,6 +15,7 @@ import { columns } from './table.ts';
 
 const USAGE = `npm run bench:calls -- [options]
   --sessions N   sessions of each mix (default 100)
+  --only TEXT    only mixes whose names hold it
   --json         as JSON`;
 
 const MINUTE_MS = 60_000;
@@ -178,6 +179,7 @@ interface Cost {
 const { values: options } = parseArgs({
   options: {
     sessions: { type: 'string', default: '100' },
+    only: { type: 'string', default: '' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -189,7 +191,7 @@ async function bench(sessions: number, asJson: boolean): Promise<void> {
   const redis = await startRedis();
   try {
     const costs: Cost[] = [];
-    for (const mix of MIXES) {
+    for (const mix of MIXES.filter(({ name }) => name.includes(options.only))) {
       const [without, withLook] = [
         await callsOf(mix, sessions, redis.url, '0'),
         await callsOf(mix, sessions, redis.url, '1h'),
