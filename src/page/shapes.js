@@ -34,8 +34,6 @@
  */
 
 /** @typedef {{ sessions: readonly SessionView[], nextCursor?: string }} SessionPage */
-/** @typedef {{ at: string, event: string, by?: string, code?: string, message?: string, detail?: string }} HistoryEntry */
-/** @typedef {SessionView & { history?: readonly HistoryEntry[] }} Session */
 /** @typedef {{ setAt: string, reason?: string }} Hold */
 
 /** @typedef {{ code: string, meaning: string, fix: string, retryable: boolean, waits?: string }} CodeMeaning */

@@ -11,7 +11,7 @@ import { useContext } from 'preact/hooks';
 export const WhoContext = createContext(/** @type {Who | undefined} */ (undefined));
 
 /** Who looks at the page; `undefined` until that is known. */
-export function useWho() {
+function useWho() {
   return useContext(WhoContext);
 }
 

@@ -1,6 +1,6 @@
 /** What codes and states of the API mean, for people. */
 
-/** @import { SessionState, TranscriptState } from '../domain/views.ts' */
+/** @import { HistoryEvent, SessionState, TranscriptState } from '../domain/views.ts' */
 /** @import { IncompleteReason } from '../domain/completeness.ts' */
 
 /** @type {readonly SessionState[]} */
@@ -30,7 +30,7 @@ export const INTEGRITY_WORDS = {
 };
 
 /** @type {Readonly<Record<string, string>>} */
-export const BREAKER_WORDS = {
+const BREAKER_WORDS = {
   kore: "Kore's API",
   bucket: 'The archive',
   queue: 'The queue',
@@ -67,7 +67,7 @@ export const REASON_WORDS = {
 /**
  * What each event of a session's history is called.
  *
- * @type {Readonly<Record<string, string>>}
+ * @type {Readonly<Record<HistoryEvent, string>>}
  */
 export const EVENT_WORDS = {
   enqueued: 'Queued',
@@ -79,9 +79,6 @@ export const EVENT_WORDS = {
   partial: 'Partly saved',
   failed: 'Failed',
   retried: 'Queued again',
-  cancelled: 'Cancelled',
-  held: 'Put on hold',
-  released: 'Hold released',
 };
 
 /** @type {Readonly<Record<string, string>>} */

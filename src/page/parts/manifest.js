@@ -5,7 +5,8 @@ import { number } from '../time.js';
 import { INTEGRITY_WORDS } from '../words.js';
 import { Action } from './action.js';
 
-/** @import { Manifest as Document, Session } from '../shapes.js' */
+/** @import { SessionView as Session } from '../../domain/views.ts' */
+/** @import { Manifest as Document } from '../shapes.js' */
 
 /**
  * The manifest as it lies in the archive, on request: that it was read is in the audit log.

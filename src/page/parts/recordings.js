@@ -5,7 +5,7 @@ import { useRefusal } from '../who.js';
 import { INTEGRITY_WORDS } from '../words.js';
 
 /** @import { RecordingView } from '../../domain/views.ts' */
-/** @import { Session } from '../shapes.js' */
+/** @import { SessionView as Session } from '../../domain/views.ts' */
 
 /**
  * The recordings of a session, each with a player. Nothing is fetched before somebody presses play: each listen is in

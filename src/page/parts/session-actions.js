@@ -3,7 +3,7 @@ import { ask, sessionPath } from '../api.js';
 import { html } from '../html.js';
 import { Action } from './action.js';
 
-/** @import { Session } from '../shapes.js' */
+/** @import { SessionView as Session } from '../../domain/views.ts' */
 
 /**
  * What somebody can do with a session.

@@ -3,10 +3,10 @@ import { EVENT_WORDS } from '../words.js';
 import { sentence, Time } from './common.js';
 import { Manifest } from './manifest.js';
 
-/** @import { HistoryEntry, Session } from '../shapes.js' */
+/** @import { HistoryEntry, HistoryEvent, SessionView as Session } from '../../domain/views.ts' */
 
 /** Events that are of the colour of a state. */
-/** @type {Readonly<Record<string, string>>} */
+/** @type {Readonly<Record<HistoryEvent, string>>} */
 const COLOURS = {
   enqueued: 'queued',
   retried: 'queued',
@@ -27,9 +27,9 @@ export function TimeLine({ session }) {
   return html`
     <ol class="time-line">
       ${entries.map(
-        (entry) => html`<li class=${COLOURS[entry.event] ?? ''}>
+        (entry) => html`<li class=${COLOURS[entry.event]}>
           <p>
-            <strong>${EVENT_WORDS[entry.event] ?? entry.event}</strong>
+            <strong>${EVENT_WORDS[entry.event]}</strong>
             ${entry.by ? html` by ${entry.by}` : ''}
             ${entry.code ? html` <code>${entry.code}</code>` : ''}
           </p>
@@ -50,20 +50,12 @@ export function TimeLine({ session }) {
  * @returns {HistoryEntry[]}
  */
 function knownOf({ enqueuedAt, startedAt, finishedAt, state, error }) {
-  return [
-    { at: enqueuedAt, event: 'enqueued' },
-    ...(startedAt ? [{ at: startedAt, event: 'attempt' }] : []),
-    ...(error && state === 'waiting'
-      ? [{ at: error.at, event: 'waiting', code: error.code, message: error.message }]
-      : []),
-    ...(finishedAt
-      ? [
-          {
-            at: finishedAt,
-            event: state,
-            ...(error && state === 'failed' && { code: error.code, message: error.message }),
-          },
-        ]
-      : []),
-  ];
+  const failure = error && { code: error.code, message: error.message };
+  /** @type {HistoryEntry[]} */
+  const entries = [{ at: enqueuedAt, event: 'enqueued' }];
+  if (startedAt) entries.push({ at: startedAt, event: 'attempt' });
+  if (error && state === 'waiting') entries.push({ at: error.at, event: 'waiting', ...failure });
+  if (finishedAt && state === 'failed') entries.push({ at: finishedAt, event: 'failed', ...failure });
+  if (finishedAt && state === 'archived') entries.push({ at: finishedAt, event: 'archived' });
+  return entries;
 }

@@ -6,7 +6,7 @@ import { useRefusal } from '../who.js';
 import { Action } from './action.js';
 import { Trouble } from './common.js';
 
-/** @import { Session } from '../shapes.js' */
+/** @import { SessionView as Session } from '../../domain/views.ts' */
 
 /** @typedef {{ id?: string, text?: string, createdAt?: string, authorType?: string, authorId?: string }} Spoken */
 

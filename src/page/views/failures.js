@@ -105,7 +105,13 @@ function Code({ code, count, meaning, reload }) {
           <div class="fact"><dt>What fixes it</dt><dd>${sentence(meaning.fix)}</dd></div>
           <div class="fact">
             <dt>Trying again</dt>
-            <dd>${meaning.retryable ? 'can help by itself, as when an outage is over' : 'helps once what is behind it is fixed'}</dd>
+            <dd>
+              ${meaning.retryable ? 'can help by itself, as when an outage is over' : 'helps once what is behind it is fixed'}${
+                meaning.waits === undefined
+                  ? ''
+                  : `; it was done ${meaning.waits === 'forever' ? 'all the time' : `for ${meaning.waits}`}`
+              }
+            </dd>
           </div>
         </dl>`
         : ''

@@ -9,7 +9,8 @@ import { bytes, number, plural } from '../time.js';
 import { useData } from '../use-data.js';
 import { STATE_WORDS, TRANSCRIPT_WORDS } from '../words.js';
 
-/** @import { Hold, Session } from '../shapes.js' */
+/** @import { SessionView as Session } from '../../domain/views.ts' */
+/** @import { Hold } from '../shapes.js' */
 
 /** Soon enough to be seen as it happens (milliseconds). */
 const REFRESH_PAUSE_MS = 250;
