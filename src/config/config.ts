@@ -177,8 +177,10 @@ export interface WebhookConfig {
   readonly secrets: readonly string[];
   /** `WEBHOOK_SESSION_ID_PATH`: JSON pointers (RFC 6901) to where the session id may be, the likeliest first. */
   readonly sessionIdPaths: readonly string[];
-  /** `WEBHOOK_META`: JSON pointers to what of a notification goes into the manifest; none with `CALL_METADATA=off`. */
+  /** `WEBHOOK_META`: JSON pointers to what of a notification goes into the manifest, as far as `callMetadata` lets it. */
   readonly metaPaths?: readonly string[] | undefined;
+  /** `CALL_METADATA`; `on` where it is left out. Hashed under the secret of `app`. */
+  readonly callMetadata?: CallMetadataMode | undefined;
   /** Known where both of its variables are set; then webhooks may carry a token signed by it. */
   readonly app?: KoreApp | undefined;
 }

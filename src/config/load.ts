@@ -331,8 +331,14 @@ function loadWebhook(settings: Settings, app: KoreApp | undefined): WebhookConfi
   const metaPaths = settings.optional('WEBHOOK_META', parseMetaPointers);
   if (secrets === undefined) return undefined;
   for (const secret of secrets) registerSecret(secret);
-  const keepsCalls = settings.withDefault('CALL_METADATA', parseCallMetadata) !== 'off';
-  return { secrets, sessionIdPaths, app, ...(keepsCalls && metaPaths && { metaPaths }) };
+  const callMetadata = settings.withDefault('CALL_METADATA', parseCallMetadata);
+  if (callMetadata === 'hashed' && metaPaths && !app && !settings.isFaulty('WEBHOOK_META')) {
+    settings.addFault(
+      'WEBHOOK_META',
+      'needs KORE_CLIENT_SECRET with CALL_METADATA=hashed: it is the key of the hashes',
+    );
+  }
+  return { secrets, sessionIdPaths, app, callMetadata, ...(metaPaths && { metaPaths }) };
 }
 
 function deepFreeze<Value>(value: Value): Value {

@@ -24,9 +24,11 @@ export const CALL_METADATA_MODES = ['on', 'hashed', 'off'] as const;
 export type CallMetadataMode = (typeof CALL_METADATA_MODES)[number];
 
 /**
- * A function that makes of a call what is kept of it.
+ * A function that makes of a call what is kept of it. Hashed are the numbers, and all texts of `meta` that look like one:
+ * with a key, as all numbers there are can be tried out in minutes.
  *
- * @param key of the hashes (HMAC-SHA256): the same number has the same hash for as long as the key is the same.
+ * @param key of the hashes (HMAC-SHA256): the same number, however it is written, has the same hash for as long as the
+ * key is the same.
  */
 export function createCallFilter(
   mode: CallMetadataMode,
@@ -34,13 +36,40 @@ export function createCallFilter(
 ): (call: CallMetadata | undefined) => CallMetadata | undefined {
   if (mode === 'off') return () => undefined;
   if (mode === 'on') return (call) => call;
-  const hashed = (number: string) => `hmac-sha256:${createHmac('sha256', key).update(number).digest('hex')}`;
-  return (call) =>
-    call && {
+  const hashed = (number: string) =>
+    number.startsWith(HASH_MARK)
+      ? number
+      : `${HASH_MARK}${createHmac('sha256', key).update(plainNumber(number)).digest('hex')}`;
+  const withoutNumbers = (value: unknown): unknown => {
+    if (typeof value === 'number') return NUMBER.test(String(value)) ? hashed(String(value)) : value;
+    if (typeof value === 'string') return NUMBER.test(value) ? hashed(value) : value;
+    if (Array.isArray(value)) return value.map(withoutNumbers);
+    if (typeof value !== 'object' || value === null || JSON.isRawJSON(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, withoutNumbers(inner)]));
+  };
+  return (call) => {
+    if (!call) return undefined;
+    const { from, to, meta } = call;
+    return {
       ...call,
-      ...(call.from !== undefined && { from: hashed(call.from) }),
-      ...(call.to !== undefined && { to: hashed(call.to) }),
+      ...(from !== undefined && { from: hashed(from) }),
+      ...(to !== undefined && { to: hashed(to) }),
+      ...(meta && { meta: withoutNumbers(meta) as Readonly<Record<string, unknown>> }),
     };
+  };
+}
+
+const HASH_MARK = 'hmac-sha256:';
+/** Seven digits or more, and nothing but what numbers are written with; also as an address (`tel:`, `sip:`). */
+const NUMBER = /^\s*(?:(?:tel|sips?):)?\+?(?:[\s()./-]*\d){7,20}[\s)]*(?:@[^\s]{1,200})?$/i;
+
+/** A number without what it is decorated with. */
+function plainNumber(number: string): string {
+  return number
+    .trim()
+    .replace(/^(?:tel|sips?):/i, '')
+    .replace(/@.*$/, '')
+    .replace(/[\s()./-]/g, '');
 }
 
 /** The most that is kept of a call, as JSON; more is left out, member by member. */

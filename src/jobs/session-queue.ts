@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type JobsOptions, Queue } from 'bullmq';
 import type {
   CancelOutcome,
@@ -524,7 +525,7 @@ export class SessionQueue {
     const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
     const isForced = request.force === true && job.data.force !== true;
     const isCertain = !request.maybe && isMaybe(job.data);
-    const isTold = request.call !== undefined && job.data.call === undefined;
+    const isTold = !isDeepStrictEqual(callOf(request, job.data).call, job.data.call);
     if (isUrgent || isForced || isCertain || isTold) {
       await job.updateData({
         ...job.data,
@@ -538,10 +539,10 @@ export class SessionQueue {
   }
 }
 
-/** What is known of a call: the latest that was told. */
+/** What is known of a call: what listings and webhooks tell adds up, and of the same thing the latest counts. */
 function callOf(request: EnqueueRequest, before: Pick<SessionJobData, 'call'>): Pick<SessionJobData, 'call'> {
-  const call = request.call ?? before.call;
-  return call ? { call } : {};
+  if (!request.call && !before.call) return {};
+  return { call: { ...before.call, ...request.call } };
 }
 
 /** Awaited transcripts have a queue of their own: they are no sessions, and never get in their way. */

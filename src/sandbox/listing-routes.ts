@@ -3,6 +3,7 @@ import type { SandboxContext } from './context.ts';
 import { type Answer, errorAnswer, type HttpExchange, headerOf, jsonAnswer, sendAnswer } from './http.ts';
 import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import type { SandboxSession } from './session-state.ts';
+import type { ListedCall } from './spec.ts';
 
 const MAX_WINDOW_MS = 7 * 24 * 60 * 60 * 1000;
 const MAX_LIMIT = 100;
@@ -50,6 +51,7 @@ export async function answerCalls(
       channel: spec.listing?.channel ?? 'voice',
       ...voicemailFlag(spec.listing?.isVoicemail, recordings.length > 0),
       sessionStartTime: new Date(startOf(sessionId, context)).toISOString(),
+      ...callDetails(spec.listing?.call),
     })),
   }));
 }
@@ -80,8 +82,29 @@ export async function answerSessions(
       channel: spec.listing?.channel ?? 'korevg',
       start_time: new Date(startOf(sessionId, context)).toISOString(),
       sessionStatus: 'closed',
+      ...sessionHistory(spec.listing?.call),
     })),
   }));
+}
+
+/** What call details tell of a call beside its start. */
+function callDetails({ from, queue, direction, endedAt, tags }: ListedCall = {}) {
+  return {
+    ...(from !== undefined && { customerInfo: { phoneNumber: from } }),
+    ...(queue !== undefined && { queues: [{ name: queue }] }),
+    ...(direction !== undefined && { direction }),
+    ...(endedAt && { sessionEndTime: endedAt.toISOString() }),
+    ...(tags && { tags }),
+  };
+}
+
+/** And what the sessions history does. */
+function sessionHistory({ from, endedAt, tags }: ListedCall = {}) {
+  return {
+    ...(from !== undefined && { sessionTags: { callerNumber: from } }),
+    ...(endedAt && { end_time: endedAt.toISOString() }),
+    ...(tags && { tags }),
+  };
 }
 
 /** Sends one page of the sessions that there are in this moment, the newest first. */

@@ -167,6 +167,18 @@ export interface ListingSpec {
   readonly channel?: string;
   /** How many rows it has. Default 1. */
   readonly rows?: number;
+  /** What its rows tell of the call, under the names that Kore's samples have. Default: nothing but its start. */
+  readonly call?: ListedCall;
+}
+
+/** What rows of listings tell of a call; the sessions history tells neither queue nor direction. */
+export interface ListedCall {
+  /** The caller's number. */
+  readonly from?: string;
+  readonly queue?: string;
+  readonly direction?: string;
+  readonly endedAt?: Date;
+  readonly tags?: readonly string[];
 }
 
 /** A transcript, and when it comes. */

@@ -80,6 +80,25 @@ describe('what of a notification goes into the manifest', () => {
   });
 });
 
+describe('CALL_METADATA', () => {
+  it.each([
+    ['hashed', { caller: expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/), department: 'Claims' }],
+    ['off', undefined],
+  ] as const)('%s holds of what a webhook tells', async (callMetadata, meta) => {
+    const at = await setup.serve({
+      tokens: apiTokens('a-token-of-the-api'),
+      webhook: { ...WEBHOOK, callMetadata, metaPaths: ['/metaInfo/caller', '/metaInfo/department'] },
+    });
+    const sessionId = newId();
+    const metaInfo = { sessionId, caller: '+15550100', department: 'Claims' };
+    expect((await notify({ metaInfo }, at)).status).toBe(202);
+
+    const job = await setup.runtime.queue.bullmq.sessions.getJob(`${setup.sandbox.botId}.${sessionId}`);
+    expect(job?.data.call).toEqual(meta && { meta });
+    expect(JSON.stringify(job?.data)).not.toContain('5550100');
+  });
+});
+
 describe('a notification', () => {
   it('is answered 202 once the queue holds the session', async () => {
     const sessionId = newId();

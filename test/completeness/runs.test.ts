@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { parseMetaPointers } from '../../src/config/parsers.ts';
 import { boundedCall, createCallFilter } from '../../src/domain/call.ts';
 import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src/domain/completeness.ts';
@@ -44,7 +44,7 @@ function idAt(minute: number): string {
 }
 
 async function open(environment: Readonly<Record<string, string>> = {}): Promise<World> {
-  const sandbox = await startSandbox();
+  const sandbox = await startSandbox({ accountId: 'o-1' });
   closers.push(() => sandbox.close());
   const { path, remove } = await temporaryDirectory();
   closers.push(remove);
@@ -140,6 +140,10 @@ describe('a completeness run', () => {
   });
 });
 
+function hashOf(number: string, key: string): string {
+  return `hmac-sha256:${createHmac('sha256', key).update(number).digest('hex')}`;
+}
+
 describe('call metadata', () => {
   it('of a listing is read under the names that Kore has for it', () => {
     const row = {
@@ -177,6 +181,18 @@ describe('call metadata', () => {
       queue: 'Claims',
     });
     expect(keep({ from: '+15550100' })?.from).toBe(kept?.from);
+    for (const written of ['+1 555-0100', 'tel:+15550100', 'sip:+15550100@gateway.example']) {
+      expect(keep({ from: written })?.from).toBe(kept?.from);
+    }
+    // Members of a webhook may be numbers as well.
+    expect(
+      keep({ meta: { caller: '+1 (555) 0100', id: 'c-7', list: [{ ani: 15550100 }], code: 42 } })?.meta,
+    ).toEqual({
+      caller: kept?.from,
+      id: 'c-7',
+      list: [{ ani: hashOf('15550100', 'the key') }],
+      code: 42,
+    });
     expect(createCallFilter('off', 'the key')({ from: '+15550100' })).toBeUndefined();
   });
 
@@ -193,27 +209,63 @@ describe('call metadata', () => {
     },
   );
 
-  it.each([
-    ['on', { startedAt: new Date(Date.parse(DAY) + 40 * 60_000).toISOString() }],
-    ['off', undefined],
-  ])(
-    'of the listing goes into the manifest, and out of the queue: CALL_METADATA=%s',
-    {
-      timeout: TIMEOUT_MS,
-    },
-    async (mode, call) => {
-      const { sandbox, runtime, directory, compute, ended } = await open({ CALL_METADATA: mode });
-      const sessionId = sandbox.addSession({ sessionId: idAt(40), transcription: 'Hello.' });
-      const session = { botId: sandbox.botId, sessionId };
-      await compute();
-      await ended(sessionId);
+  describe.each(['calls', 'sessions'] as const)('of the listing %s', (source) => {
+    const number = '+1 (555) 010-0100';
+    const endedAt = new Date(Date.parse(DAY) + 41 * 60_000);
+    const told = { from: number, queue: 'Claims', direction: 'inbound', endedAt, tags: ['vip'] };
+    const times = {
+      startedAt: new Date(Date.parse(DAY) + 40 * 60_000).toISOString(),
+      endedAt: endedAt.toISOString(),
+    };
+    const shared = { ...times, tags: ['vip'] };
+    const rest = source === 'calls' ? { ...shared, queue: 'Claims', direction: 'inbound' } : shared;
 
-      const store = await openStore({ kind: 'file', directory });
-      const manifest = await readManifest(session, store, signal);
-      await store.close();
-      expect(manifest?.call).toEqual(call);
-      const job = await runtime.queue.bullmq.sessions.getJob(`${session.botId}.${sessionId}`);
-      expect(job?.data).not.toHaveProperty('call');
-    },
-  );
+    it.each(['on', 'hashed', 'off'] as const)(
+      'goes into the manifest, and out of the queue, by backfill and by completeness: CALL_METADATA=%s',
+      { timeout: TIMEOUT_MS },
+      async (mode) => {
+        const { sandbox, runtime, directory, compute } = await open({
+          CALL_METADATA: mode,
+          KORE_ACCOUNT_ID: 'o-1',
+        });
+        const kept =
+          mode === 'off'
+            ? undefined
+            : { ...rest, from: mode === 'on' ? number : hashOf('+15550100100', sandbox.clientSecret) };
+        const store = await openStore({ kind: 'file', directory });
+        onTestFinished(() => store.close());
+        const check = async (sessionId: string) => {
+          const session = { botId: sandbox.botId, sessionId };
+          await vi.waitUntil(async () => (await runtime.operations.view(session))?.state === 'archived', {
+            timeout: TIMEOUT_MS,
+            interval: 50,
+          });
+          expect((await readManifest(session, store, signal))?.call).toEqual(kept);
+          const job = await runtime.queue.bullmq.sessions.getJob(`${session.botId}.${sessionId}`);
+          expect(job?.data).not.toHaveProperty('call');
+          // One look for the voicemail, and none for what the listing told.
+          const looks = sandbox.calls.filter(
+            (call) => call.route === 'voicemail' && call.sessionId === sessionId,
+          );
+          expect(looks).toHaveLength(1);
+        };
+        const add = () =>
+          sandbox.addSession({ sessionId: idAt(40), transcription: 'Hello.', listing: { call: told } });
+
+        const byCompleteness = add();
+        await compute({ source });
+        await check(byCompleteness);
+
+        const byBackfill = add();
+        await runtime.backfills.start({
+          botId: sandbox.botId,
+          from: `${DAY}T00:00:00Z`,
+          to: `${DAY}T23:00:00Z`,
+          source,
+        });
+        await check(byBackfill);
+        expect(sandbox.violations).toEqual([]);
+      },
+    );
+  });
 });

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import type { WebhookConfig } from '../../config/config.ts';
-import { boundedCall } from '../../domain/call.ts';
+import { boundedCall, createCallFilter } from '../../domain/call.ts';
 import type { EnqueueOutcome, EnqueueRequest } from '../../domain/requests.ts';
 import type { WebhookMetrics } from '../../observability/metrics/work.ts';
 import type { Operations } from '../../operations/operations.ts';
@@ -127,7 +127,8 @@ function createIntake({
     return session.maybe ? 'already-queued' : undefined;
   }
 
-  return async ({ body, contentType, proof }, { sessionIdPaths: paths, metaPaths = [] }) => {
+  return async ({ body, contentType, proof }, config) => {
+    const { sessionIdPaths: paths, metaPaths = [], callMetadata = 'on', app } = config;
     const received = parse(decodeBody(body), contentType, log);
     const notification = readNotification(received, paths);
     if (notification.kind === 'other-event') {
@@ -144,7 +145,8 @@ function createIntake({
     }
     const { sessionId, botId = defaultBot(defaultBotId), isMaybe } = notification;
     const meta = readMeta(received, metaPaths);
-    const call = meta && boundedCall({ meta });
+    const keepCall = createCallFilter(callMetadata, app?.clientSecret ?? '');
+    const call = meta && keepCall(boundedCall({ meta }));
     const session = { sessionId, botId, ...(isMaybe && { maybe: true }), ...(call && { call }) };
     if (proof === 'signed' && signedBodies.has(body)) {
       const outcome = await lookUp(session);

@@ -2,8 +2,9 @@ import { boundedCall, type CallMetadata } from '../../domain/call.ts';
 import { isObject, readPointer } from '../../util/json.ts';
 
 /**
- * Where rows have what, the likeliest first. Kore documents samples and no list of fields, and both listings have had
- * several names for the same.
+ * Where rows have what, the likeliest first. Kore documents samples and no list of fields: of these names,
+ * `sessionTags.callerNumber`, `tags`, `queues`, `direction` and the times are in them; the others are what other versions
+ * and gateways may have. A row that has none of them says nothing of the call, which harms nobody.
  *
  * @see https://docs.kore.ai/ai-for-service/apis/automation/get-sessions-history
  */
@@ -15,6 +16,7 @@ const PLACES = {
     '/caller',
     '/ani',
     '/customerInfo/phoneNumber',
+    '/customerinfo/phoneNumber',
   ],
   to: ['/sessionTags/dialedNumber', '/dialedNumber', '/calledNumber', '/to', '/dnis', '/phoneNumber'],
   queue: ['/queues/0/name', '/queues/0', '/queueName', '/queue'],
