@@ -62,11 +62,14 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
   let inserted = 0;
   let started = start();
   let killed = false;
+  const accepted = Promise.withResolvers<void>();
   sandbox.configure({
-    beforeListing(pages) {
+    async beforeListing(pages) {
       // The newest ones come while the listing goes on, and shift its pages.
       if (pages % 2 === 1 && inserted < LIVE_INSERTS) add(to - 1_000 * (1 + inserted), inserted++);
       if (pages === 15) {
+        // Who asked for it is answered first, however soon the listing began.
+        await accepted.promise;
         killed = true;
         started.kill('SIGKILL');
       }
@@ -75,6 +78,7 @@ it('archives every voicemail of 60 days once, though it is killed half-way', {
   const call = await callerOf(started);
   const request = { from: new Date(to - DAYS * DAY_MS).toISOString(), to: new Date(to).toISOString() };
   const { id } = await call('POST', '/v1/backfills', request);
+  accepted.resolve();
   await started.ended;
   expect(killed).toBe(true);
 
