@@ -1,5 +1,5 @@
 import type { Rate, WorkConfig } from '../config/config.ts';
-import { type ErrorCode, VoicemailError } from '../domain/errors.ts';
+import { type ErrorCode, isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { SessionOutcome } from '../domain/notifications.ts';
 import { beganAt, type SessionRef } from '../domain/session.ts';
 import type { BreakerView, TranscriptState, TransferProgress } from '../domain/views.ts';
@@ -232,7 +232,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
         handle(job, { ...deps, ...parts }, inner, settleDoubt),
       );
     } catch (thrown) {
-      if (isQueueAway(thrown)) throw thrown;
+      if (queueFault(thrown)) throw thrown;
       return onFailure(about, job, { thrown, settledDoubt: settleDoubt }, signal);
     }
   };
@@ -242,11 +242,12 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       try {
         return await attempt(about, handle, job, signal);
       } catch (error) {
-        if (!isQueueAway(error)) throw error;
+        const fault = queueFault(error);
+        if (!fault) throw error;
         // Neither the session's fault nor this program's: it is taken again once the queue has heard of this.
-        dependencies.queueFailed(error);
+        dependencies.queueFailed(fault);
         const { sessionId: session, botId: bot } = job.data;
-        log.info({ session, bot, err: error }, 'session waits: the queue could not be reached for it');
+        log.info({ session, bot, err: fault }, 'session waits: the queue could not be reached for it');
         return { kind: 'wait', until: Date.now() + withJitter(work.retryDelayMs) };
       }
     };
@@ -516,8 +517,12 @@ class RefusedBots {
   }
 }
 
-function isQueueAway(thrown: unknown): thrown is Error {
-  return !(thrown instanceof VoicemailError) && asQueueError(thrown) instanceof QueueUnavailableError;
+/** Why the queue could not be reached, be it while one of several recordings was saved; `undefined` if that is not it. */
+function queueFault(thrown: unknown): QueueUnavailableError | undefined {
+  const cause = isVoicemailError(thrown, 'INTERNAL') ? thrown.cause : thrown;
+  if (cause instanceof VoicemailError) return undefined;
+  const error = asQueueError(cause);
+  return error instanceof QueueUnavailableError ? error : undefined;
 }
 
 function report(
