@@ -188,6 +188,9 @@ const PATHS = [
   '/v1/sessions/67aa38026e199c8f470e0001/recordings/1?botId=st-1',
   '/v1/events?botId=st-1&after=1-0',
   '/openapi.json',
+  '/sessions/67aa38026e199c8f470e0001?botId=st-1',
+  '/login?next=%2Fsessions%3Fstate%3Dfailed',
+  '/page/0123456789ab/parts/action.js',
 ];
 const BODIES = [
   JSON.stringify({ sessionIds: ['67aa38026e199c8f470e0001'], botId: 'st-1', priority: 'live', force: false }),

@@ -53,9 +53,7 @@ export function addDashboard(app: ZodServer, { queue, login, log }: DashboardOpt
         return refuse(reply, error);
       }
     });
-    dashboard.get(DASHBOARD_PATH, { exposeHeadRoute: false }, async (_request, reply) =>
-      reply.redirect(BOARD_PATH, 303),
-    );
+    dashboard.get(DASHBOARD_PATH, async (_request, reply) => reply.redirect(BOARD_PATH, 303));
     dashboard.register(bullBoard(queue, log), { prefix: BOARD_PATH });
   });
 }

@@ -29,13 +29,13 @@ export function addPage(app: ZodServer, login: LoginOptions): void {
       if (reply.sent) return reply;
     });
     for (const view of VIEWS) {
-      page.get(view, { exposeHeadRoute: false }, async (_request, reply) =>
+      page.get(view, async (_request, reply) =>
         reply.type('text/html; charset=utf-8').send(document(await readAssets(), isOpen)),
       );
     }
   });
 
-  app.get(`${ASSETS_PATH}/:version/*`, { exposeHeadRoute: false }, async (request, reply) => {
+  app.get(`${ASSETS_PATH}/:version/*`, async (request, reply) => {
     const { version, '*': path } = request.params as { version: string; '*': string };
     const assets = await readAssets();
     const asset = version === assets.version ? assets.files.get(path) : undefined;
