@@ -4,6 +4,7 @@ import type { Logger } from '../util/log.ts';
 import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
 import { JobLock, type Moment, now } from './job-lock.ts';
+import { JOB_VERSION, NEWER_JOB_PAUSE_MS, newerVersion } from './job-version.ts';
 import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 
 /** A job in hand: a session's, unless it says otherwise. */
@@ -301,10 +302,13 @@ export class Consumer<
     const cancelling = new AbortController();
     const signal = AbortSignal.any([lock.lost, cancelling.signal]);
     // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
+    const newer = newerVersion(job.data);
     const decision: Promise<JobDecision<Result>> =
       earlier || this.#stopping || this.heldUntil !== undefined
         ? Promise.resolve({ kind: 'give-back' })
-        : options.handle(this.#takenJob(job, token, lock), signal);
+        : newer === undefined
+          ? options.handle(this.#takenJob(job, token, lock), signal)
+          : Promise.resolve(this.#leave(id, newer));
     const inHand = { lock, cancelling, decision, ended: Promise.withResolvers<void>() };
     this.#inHand.set(id, inHand);
     try {
@@ -316,6 +320,15 @@ export class Consumer<
       if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
       inHand.ended.resolve();
     }
+  }
+
+  /** What nobody here understands is neither worked on nor lost: a newer worker takes it. */
+  #leave(id: string, version: number): JobDecision<Result> {
+    this.#log.error(
+      { job: id, version, known: JOB_VERSION },
+      'a job was queued by a newer version of this program: leaving it to newer workers; update this one',
+    );
+    return { kind: 'wait', until: Date.now() + NEWER_JOB_PAUSE_MS };
   }
 
   #takenJob(
