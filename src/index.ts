@@ -1,5 +1,6 @@
 /** The package as other programs import it; see the README, "From your own service". */
 export { ConfigError, type Fault } from './config/settings.ts';
+export type { EraseResult, HoldResult, HoldView, ReleaseResult } from './domain/custody.ts';
 export type { ErrorCode } from './domain/errors.ts';
 export type {
   ArchiverStats,
@@ -27,7 +28,9 @@ export type {
   ArchiverOptions,
   BotOptions,
   EnqueueOptions,
+  EraseSessionOptions,
   EventsOptions,
+  HoldOptions,
   ListOptions,
 } from './library/archiver.ts';
 export { createArchiver } from './library/create-archiver.ts';

@@ -1,14 +1,12 @@
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
-import { SessionParams } from '../operations/input.ts';
+import { EraseBody, HoldBody, SessionParams } from '../operations/input.ts';
 import { ApiError } from './problem.ts';
 import {
   EraseAnswer,
-  EraseBody,
   Erasure,
   Hold,
   HoldAnswer,
-  HoldBody,
   HoldList,
   HoldsQuery,
   ReleaseAnswer,

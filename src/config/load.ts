@@ -338,7 +338,7 @@ function loadWebhook(settings: Settings, app: KoreApp | undefined): WebhookConfi
       'needs KORE_CLIENT_SECRET with CALL_METADATA=hashed: it is the key of the hashes',
     );
   }
-  return { secrets, sessionIdPaths, app, callMetadata, ...(metaPaths && { metaPaths }) };
+  return { secrets, sessionIdPaths, app, ...(metaPaths && { metaPaths, callMetadata }) };
 }
 
 function deepFreeze<Value>(value: Value): Value {

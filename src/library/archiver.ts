@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
+import type { EraseResult, HoldResult, HoldView, ReleaseResult } from '../domain/custody.ts';
 import type { ErrorCode } from '../domain/errors.ts';
 import type {
   ArchiverStats,
@@ -26,7 +27,7 @@ export interface ArchiverOptions {
   readonly botId?: string | undefined;
   /**
    * The workers' `ARCHIVE_URL`: `s3://bucket/prefix`, to which credentials, region and endpoint come by the AWS SDK's
-   * standard chain, or `file:DIR`. It is only read, and may be left out, as by a service that has no rights on the
+   * standard chain, or `file:DIR`. It is only read, but for erasures and holds, and may be left out, as by a service that has no rights on the
    * bucket. Then nothing is known of sessions that the queue has forgotten, which it does seven days after they were
    * archived: {@link Archiver.get} does not find them, and {@link Archiver.enqueue} queues them again, which does no
    * harm, as the worker finds them archived.
@@ -67,6 +68,20 @@ export interface EnqueueOptions extends BotOptions {
   readonly force?: boolean | undefined;
   /** Nobody knows whether they have a voicemail: having none is counted and is no failure; default `false`. */
   readonly maybe?: boolean | undefined;
+}
+
+/** How to erase a session. */
+export interface EraseSessionOptions extends BotOptions {
+  /** For the record that stays, 500 characters at most; not to name persons. */
+  readonly reason?: string | undefined;
+  /** Only say what would be deleted; default `false`. */
+  readonly dryRun?: boolean | undefined;
+}
+
+/** How to hold a session. */
+export interface HoldOptions extends BotOptions {
+  /** Kept beside the session, 500 characters at most; not to name persons. */
+  readonly reason?: string | undefined;
 }
 
 /** Which sessions to list. */
@@ -141,6 +156,23 @@ export interface Archiver {
   list(options?: ListOptions): Promise<SessionPage>;
   /** Runs a failed session again from the start. @returns `requeued`; `not-failed`; `unknown` to the queue. */
   retry(sessionId: string, options?: BotOptions): Promise<RetryOutcome>;
+  /**
+   * Deletes a session with every version of its objects and what the queue has of it, and leaves a record that keeps it
+   * from being archived again. Needs {@link ArchiverOptions.archiveUrl}, and the right to delete there. Neither the
+   * audit log nor a signature (`MANIFEST_KEY_FILE`) tells of it: where one is wanted, erase through the HTTP API.
+   *
+   * @returns `refused` under a hold or a lock, with a `message` that says until when; nothing is deleted then.
+   * @example
+   * const result = await archiver.erase('67ab573f3685d1ba99541234', { reason: 'request 2026-114' });
+   * if (result.outcome === 'refused') console.log(result.message);
+   */
+  erase(sessionId: string, options?: EraseSessionOptions): Promise<EraseResult>;
+  /** Keeps a session from being erased until the hold is released; in a bucket with Object Lock by S3's own as well. */
+  setHold(sessionId: string, options?: HoldOptions): Promise<HoldResult>;
+  /** Takes a hold off. */
+  releaseHold(sessionId: string, options?: BotOptions): Promise<ReleaseResult>;
+  /** The hold on a session; `undefined` when there is none. */
+  hold(sessionId: string, options?: BotOptions): Promise<HoldView | undefined>;
   /** How many sessions are in which state, how long the oldest has waited, throughput, failures by code. */
   stats(): Promise<ArchiverStats>;
   /**

@@ -3,8 +3,18 @@ import type { SessionRef } from '../domain/session.ts';
 import type { SessionEvent } from '../domain/views.ts';
 import { openBackend } from '../jobs/backends/open.ts';
 import { EventFeed } from '../jobs/event-feed.ts';
+import { forgetNotifications } from '../jobs/notification-queue.ts';
 import { SessionQueue } from '../jobs/session-queue.ts';
-import { EnqueueBody, ListQuery, listQueryOf, SessionParams, sayFaults } from '../operations/input.ts';
+import { type CustodyOperations, createCustodyOperations } from '../operations/custody.ts';
+import {
+  EnqueueBody,
+  EraseBody,
+  HoldBody,
+  ListQuery,
+  listQueryOf,
+  SessionParams,
+  sayFaults,
+} from '../operations/input.ts';
 import { LARGE_LIST } from '../operations/large-list.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
@@ -160,6 +170,29 @@ export function createArchiver(options: ArchiverOptions): Archiver {
       const session = refOf(sessionId, options);
       return call(({ operations }) => operations.retry(session));
     },
+    async erase(sessionId, { botId, ...rest } = {}) {
+      const session = refOf(sessionId, { botId });
+      const { reason, dryRun } = check(EraseBody, rest);
+      return call(({ custody }) =>
+        required(custody).erase(session, {
+          ...(reason !== undefined && { reason }),
+          ...(dryRun && { dryRun }),
+        }),
+      );
+    },
+    async setHold(sessionId, { botId, ...rest } = {}) {
+      const session = refOf(sessionId, { botId });
+      const { reason } = check(HoldBody, rest);
+      return call(({ custody }) => required(custody).setHold(session, reason));
+    },
+    async releaseHold(sessionId, options = {}) {
+      const session = refOf(sessionId, options);
+      return call(({ custody }) => required(custody).releaseHold(session));
+    },
+    async hold(sessionId, options = {}) {
+      const session = refOf(sessionId, options);
+      return call(({ custody }) => required(custody).hold(session));
+    },
     stats: () => call(({ operations }) => operations.stats()),
     events: (options = {}) => events(options),
     check: () => call((connection) => connection.check()),
@@ -170,6 +203,12 @@ export function createArchiver(options: ArchiverOptions): Archiver {
     [Symbol.asyncDispose]: () => archiver.close(),
   };
   return archiver;
+}
+
+/** @throws ArchiverError with `INVALID_REQUEST` */
+function required(custody: CustodyOperations | undefined): CustodyOperations {
+  if (custody) return custody;
+  throw invalid('what is erased and held lies in the archive: give archiveUrl to createArchiver');
 }
 
 /** @throws ArchiverError with `INVALID_REQUEST` */
@@ -194,6 +233,8 @@ async function within<T>(milliseconds: number, answer: Promise<T>): Promise<T> {
 /** The queue, and the archive where there is one, as this process has them open. */
 interface Connection {
   readonly operations: Operations;
+  /** Where there is an archive. */
+  readonly custody: CustodyOperations | undefined;
   readonly feed: EventFeed;
   /** The id of the newest event, or one before all others. */
   lastEventId(): Promise<string>;
@@ -218,6 +259,14 @@ async function openConnection(
   const feed = new EventFeed(backend, name, log);
   return {
     operations: createOperations(queue, store, log),
+    custody:
+      store &&
+      createCustodyOperations({
+        queue,
+        store,
+        log,
+        forgetNotifications: (session) => forgetNotifications(session, backend, name, log),
+      }),
     feed,
     lastEventId: () => backend.lastEventId(name),
     async check() {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MAX_REASON_CHARACTERS } from '../domain/custody.ts';
 import { ERROR_CODES } from '../domain/errors.ts';
 import { LISTED_STATES, type ListQuery as ListedQuery } from '../domain/requests.ts';
 import { ID_PATTERN, MIN_SEARCH_CHARACTERS } from '../domain/session.ts';
@@ -25,6 +26,22 @@ export const Code = z.enum(ERROR_CODES);
 
 /** `{id}` in a path. */
 export const SessionParams = z.strictObject({ id: SessionId });
+
+/** Why a session is erased or held. */
+const Reason = z
+  .string()
+  .max(MAX_REASON_CHARACTERS)
+  .optional()
+  .describe('kept beside the session, so it is not to name persons');
+
+/** `POST /v1/sessions/{id}/erase` */
+export const EraseBody = z.strictObject({
+  reason: Reason,
+  dryRun: z.boolean().optional().describe('only say what would be deleted'),
+});
+
+/** `PUT /v1/sessions/{id}/hold` */
+export const HoldBody = z.strictObject({ reason: Reason });
 
 /** `POST /v1/sessions` */
 export const EnqueueBody = z

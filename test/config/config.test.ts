@@ -649,6 +649,12 @@ describe('bad values', () => {
     expect(told).not.toContain('hunter22');
   });
 
+  test('numbers of webhooks are hashed under a secret that has to be there', () => {
+    const hashed = { WEBHOOK_SECRET: 'a-long-secret', WEBHOOK_META: '/caller', CALL_METADATA: 'hashed' };
+    expect(faults(hashed)).toMatchObject([{ variable: 'WEBHOOK_META' }]);
+    expect(faults({ ...hashed, KORE_CLIENT_ID: 'cs-1', KORE_CLIENT_SECRET: 'a-secret' })).toEqual([]);
+  });
+
   test('a prefix without braces does not go with a cluster', () => {
     const cluster = { QUEUE_URL: 'redis://r.example?cluster=true' };
     expect(faults({ ...cluster, QUEUE_PREFIX: 'archive' })).toMatchObject([{ variable: 'QUEUE_PREFIX' }]);

@@ -190,6 +190,45 @@ describe('an archiver', () => {
     await expect(archiver.list({ cursor: 'elsewhere' })).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
   });
 
+  it('erases and holds sessions, where it knows the archive', async () => {
+    const archive = await openTestArchive('file');
+    if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
+    const archiver = create({ archiveUrl: `file:${archive.target.directory}` });
+    const sessionId = '67ab573f3685d1ba99540002';
+    const session = { botId: BOT, sessionId };
+    const manifest = buildManifest({
+      session,
+      archivedAt: new Date(),
+      recordings: [],
+      transcript: { state: 'absent' },
+    });
+    await archive.store.write(
+      manifestKey(session),
+      serialize(manifest),
+      { contentType: 'application/json' },
+      'absent',
+      new AbortController().signal,
+    );
+
+    expect(await archiver.setHold(sessionId, { reason: 'case 7' })).toMatchObject({ outcome: 'held' });
+    expect(await archiver.hold(sessionId)).toMatchObject({ ...session, reason: 'case 7' });
+    expect(await archiver.erase(sessionId)).toMatchObject({ outcome: 'refused', why: 'held' });
+    expect(await archiver.releaseHold(sessionId)).toEqual({ ...session, outcome: 'released' });
+    expect(await archiver.erase(sessionId, { dryRun: true })).toMatchObject({ outcome: 'would-erase' });
+    expect(await archiver.erase(sessionId, { reason: 'asked' })).toMatchObject({
+      outcome: 'erased',
+      objects: 1,
+    });
+    expect(await archive.list()).toEqual([expect.stringMatching(/tombstone\.json$/)]);
+    expect(await archiver.enqueue(sessionId, { force: true })).toMatchObject([{ erased: true }]);
+
+    await expect(archiver.erase(sessionId, { reason: 'x'.repeat(501) })).rejects.toMatchObject({
+      code: 'INVALID_REQUEST',
+    });
+    await expect(create().erase(sessionId)).rejects.toThrow(/archiveUrl/);
+    await archive.close();
+  });
+
   it('knows what the queue has forgotten only if it may read the archive', async () => {
     const archive = await openTestArchive('file');
     const session = { botId: BOT, sessionId: '67ab573f3685d1ba99541234' };

@@ -1,25 +1,12 @@
 /** The shapes of erasing and holding sessions. */
 
 import { z } from 'zod';
-import { MAX_REASON_CHARACTERS } from '../../domain/custody.ts';
 import { BotId, SessionId } from '../../operations/input.ts';
 
 const SESSION = '67ab573f3685d1ba99541234';
 const BOT = 'st-2b1ff1c6-5b5c-5a2c-9d3e-0f4a5b6c7d8e';
 const Count = z.int().nonnegative();
 const Time = z.iso.datetime();
-
-const Reason = z
-  .string()
-  .max(MAX_REASON_CHARACTERS)
-  .optional()
-  .describe('kept beside the session, so it is not to name persons');
-
-/** `POST /v1/sessions/{id}/erase` */
-export const EraseBody = z.strictObject({
-  reason: Reason,
-  dryRun: z.boolean().optional().describe('only say what would be deleted'),
-});
 
 /** The answer of `POST /v1/sessions/{id}/erase`. */
 export const EraseAnswer = z
@@ -55,9 +42,6 @@ export const Erasure = z
     reason: z.string().exactOptional(),
   })
   .meta({ id: 'Erasure' });
-
-/** `PUT /v1/sessions/{id}/hold` */
-export const HoldBody = z.strictObject({ reason: Reason });
 
 /** A legal hold. */
 export const Hold = z
