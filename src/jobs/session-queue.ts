@@ -1,9 +1,7 @@
-import { isDeepStrictEqual } from 'node:util';
-import { type JobsOptions, Queue } from 'bullmq';
+import { Queue } from 'bullmq';
 import type {
   CancelOutcome,
   CancelQuery,
-  EnqueueOutcome,
   EnqueueRequest,
   EnqueueResult,
   ListQuery,
@@ -14,25 +12,20 @@ import type {
 } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionState, SessionView, TranscriptState } from '../domain/views.ts';
-import { forEachLimit, KeyedMutex } from '../util/async.ts';
+import { forEachLimit } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, CallUsage, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import { answered, errorListener } from './backends/connection-errors.ts';
 import { Noticeboard } from './noticeboard.ts';
-import { historyBefore, noteEvent } from './session-history.ts';
+import { noteEvent } from './session-history.ts';
+import { SessionIntake } from './session-intake.ts';
 import {
   BULLMQ_STATES,
-  dataOf,
   ids,
-  isMaybe,
   JOB_OPTIONS,
   jobId,
   jobProgress,
-  newJob,
-  OWN_TRACE,
-  priorityOf,
   type SessionJob,
-  type SessionJobData,
   type SessionJobProgress,
   sessionState,
 } from './session-job.ts';
@@ -51,27 +44,13 @@ export function isSharedDependency(dependency: string): dependency is SharedDepe
 /** A worker that ends during an outage leaves its word behind for so long. */
 const AWAY_BELIEVED_MS = 6_000;
 
-/**
- * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
- * what receives traces drops those of tens of thousands of spans.
- */
-const MAX_IN_ONE_TRACE = 100;
-
 /** The states in which a session can be taken out of the queue. */
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
-/** So many sessions are added in one go. */
-const ADDED_AT_ONCE = 1_000;
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
 const LANES = 10;
 /** After an outage all that waited is to go on at once: the commands go out together, whatever each takes. */
 const MADE_DUE_AT_ONCE = 1_000;
-
-/**
- * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
- * queued as a maybe; in larger requests only those that a backfill queued are.
- */
-const MAX_CERTAINTY_LOOKUPS = 100;
 
 /**
  * The sessions in the queue. A session has one job, whose id is made of its ids: so it can't be queued twice,
@@ -82,12 +61,7 @@ export class SessionQueue {
   readonly #name: string;
   readonly #sessions: JobQueue;
   readonly #transcripts: JobQueue;
-  readonly #isTraced: boolean;
-  /**
-   * Requests for the same session take turns, so that only the first of them says that it queued it, and none waits in
-   * PostgreSQL for what another one has inserted while that one waits for it.
-   */
-  readonly #turns = new KeyedMutex();
+  readonly #intake: SessionIntake;
   readonly #stats: SessionStats;
   /** What processes on this queue tell each other. */
   readonly board: Noticeboard;
@@ -99,9 +73,10 @@ export class SessionQueue {
   constructor(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry) {
     this.#backend = backend;
     this.#name = name;
-    this.#isTraced = telemetry !== undefined;
     this.#sessions = openQueue(backend, name, log, telemetry);
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
+    const isTraced = telemetry !== undefined;
+    this.#intake = new SessionIntake({ backend, name, sessions: this.#sessions, isTraced });
     this.board = new Noticeboard(backend, name);
     this.#stats = new SessionStats({ backend, sessions: this.#sessions, transcripts: this.#transcripts });
   }
@@ -125,17 +100,9 @@ export class SessionQueue {
    */
   async enqueue(
     requests: readonly EnqueueRequest[],
-    isDone: (request: EnqueueRequest) => Promise<boolean> = async () => false,
+    isDone?: (request: EnqueueRequest) => Promise<boolean>,
   ): Promise<EnqueueResult[]> {
-    const unique = new Map(requests.map((request) => [jobId(request), request]));
-    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isDone));
-    return requests.map((request) => {
-      const id = jobId(request);
-      const outcome = outcomes.get(id) ?? 'queued';
-      // The same session once more in the same request finds it queued.
-      if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
-      return { sessionId: request.sessionId, botId: request.botId, outcome };
-    });
+    return this.#intake.enqueue(requests, isDone);
   }
 
   /** Tells everybody on this queue that none of its sessions can be archived just now; to be told again and again. */
@@ -223,7 +190,7 @@ export class SessionQueue {
       // A finished look belongs to an earlier archiving of this session.
       await this.#transcripts.remove(id);
       await add();
-    } else if (status !== undefined) await this.#bringForward(id, delayMs);
+    } else if (status !== undefined) await bringForward(this.#transcripts, id, delayMs);
   }
 
   /**
@@ -281,7 +248,9 @@ export class SessionQueue {
     const status = (await this.#backend.statuses(this.#sessions, [id])).get(id);
     if (status === undefined) return 'unknown';
     if (status !== 'failed') return 'not-failed';
-    return (await this.#runAgain(id, 'failed', undefined, by)) === 'requeued' ? 'requeued' : 'not-failed';
+    return (await this.#intake.runAgain(id, 'failed', undefined, by)) === 'requeued'
+      ? 'requeued'
+      : 'not-failed';
   }
 
   /** Runs all failed sessions again, or those with a code. @returns how many. */
@@ -398,156 +367,27 @@ export class SessionQueue {
   async #job(session: SessionRef): Promise<SessionJob | undefined> {
     return (await this.#sessions.getJob(jobId(session))) as SessionJob | undefined;
   }
-
-  /** The outcome for each session, by its job's id. */
-  async #enqueue(
-    requests: ReadonlyMap<string, EnqueueRequest>,
-    isDone: (request: EnqueueRequest) => Promise<boolean>,
-  ): Promise<Map<string, EnqueueOutcome>> {
-    const statuses = await answered(this.#backend.statuses(this.#sessions, [...requests.keys()]));
-    const outcomes = new Map<string, EnqueueOutcome>();
-    const fresh: { id: string; request: EnqueueRequest }[] = [];
-    const changes: (() => Promise<void>)[] = [];
-    for (const [id, request] of requests) {
-      const status = statuses.get(id);
-      if (status === 'failed' || (status === 'completed' && (request.force || request.missing))) {
-        changes.push(async () => {
-          outcomes.set(id, await this.#runAgain(id, status, request));
-        });
-      } else if (status === 'completed') {
-        outcomes.set(id, 'already-archived');
-      } else if (status === 'live' || status === 'backfill') {
-        const isUrgent = status === 'backfill' && request.priority !== 'backfill';
-        // Whether a job is a maybe is not in its status, so of many sessions nobody looks.
-        const mayBecomeCertain = !request.maybe && requests.size <= MAX_CERTAINTY_LOOKUPS;
-        if (isUrgent || request.force || mayBecomeCertain) changes.push(() => this.#adjust(id, request));
-        outcomes.set(id, 'already-queued');
-      } else if (await isDone(request)) {
-        outcomes.set(id, 'already-archived');
-      } else {
-        fresh.push({ id, request });
-        outcomes.set(id, 'queued');
-      }
-    }
-    await forEachLimit(changes, LANES, (change) => answered(change()));
-    // An id that somebody else added in the meantime is left as it is by BullMQ.
-    if (fresh.length > 0) {
-      const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
-      // In parts, so that the time that a part may take tells a server that hangs from one that has much to do.
-      for (let from = 0; from < fresh.length; from += ADDED_AT_ONCE) {
-        await this.#add(fresh.slice(from, from + ADDED_AT_ONCE), trace);
-      }
-    }
-    return outcomes;
-  }
-
-  /** Adds jobs. The index has them first, in the same breath: it may know jobs that are not there, and misses none. */
-  async #add(
-    sessions: readonly { readonly id: string; readonly request: EnqueueRequest }[],
-    trace: Pick<JobsOptions, 'telemetry'> = {},
-  ): Promise<void> {
-    const at = Date.now();
-    const jobs = sessions.map(({ id, request }) => newJob(id, request, at, trace));
-    const indexing = this.#backend.index.adding(
-      this.#name,
-      jobs.map(({ opts }) => opts.jobId),
-      at,
-    );
-    await answered(Promise.all([indexing, this.#sessions.addBulk(jobs)]));
-  }
-
-  /** Puts a finished session back into the queue, with a clean slate. */
-  async #runAgain(
-    id: string,
-    status: 'completed' | 'failed',
-    request: EnqueueRequest | undefined,
-    by: string | undefined = request?.by,
-  ): Promise<EnqueueOutcome> {
-    const job = await this.#sessions.getJob(id);
-    // Removed by hand in this very moment: then it is a new one.
-    if (!job) {
-      if (request) await this.#add([{ id, request }]);
-      return 'queued';
-    }
-    if (request) {
-      // Who knew that it has a voicemail knew more.
-      const staysCertain = request.maybe === true && !isMaybe(job.data);
-      // Its history begins with whoever queued it first.
-      const { by: _, ...data } = dataOf(request);
-      await job.updateData({
-        ...data,
-        ...(job.data.by !== undefined && { by: job.data.by }),
-        ...(staysCertain && { maybe: false }),
-        ...callOf(request, job.data),
-      });
-      // A finished job is in no line; this is its place in the one it is put back into.
-      await job.changePriority({ priority: priorityOf(request) });
-    }
-    const history = historyBefore(job as SessionJob, status === 'completed' ? 'archived' : 'failed', {
-      at: new Date().toISOString(),
-      event: request ? 'enqueued' : 'retried',
-      ...(by !== undefined && { by }),
-      ...(request && { detail: request.force ? 'again, by force' : 'again' }),
-    });
-    await job.updateProgress({ history });
-    await this.#backend.forgetStalls(this.#name, id);
-    try {
-      await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });
-    } catch (error) {
-      // Somebody else put it back first.
-      const now = (await this.#backend.statuses(this.#sessions, [id])).get(id);
-      if (now === 'live' || now === 'backfill') return 'already-queued';
-      throw error;
-    }
-    return 'requeued';
-  }
-
-  /** Makes a look that waits for longer than that wait for no longer. */
-  async #bringForward(id: string, delayMs: number): Promise<void> {
-    const job = await this.#transcripts.getJob(id);
-    if (!job || !(await job.isDelayed())) return;
-    // BullMQ tells the delay of a job that waits again, and not from when on.
-    const { nextAttemptAt } = jobProgress(job as SessionJob);
-    const due = nextAttemptAt ? Date.parse(nextAttemptAt) : job.timestamp + job.delay;
-    if (due <= Date.now() + delayMs) return;
-    try {
-      await job.changeDelay(delayMs);
-    } catch (error) {
-      // It is being made at this moment.
-      if (await job.isDelayed()) throw error;
-    }
-  }
-
-  /** What is asked for again may be asked for with more urgency, by force, or by somebody who knows more. */
-  async #adjust(id: string, request: EnqueueRequest): Promise<void> {
-    const job = await this.#sessions.getJob(id);
-    if (!job) return;
-    const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
-    const isForced = request.force === true && job.data.force !== true;
-    const isCertain = !request.maybe && isMaybe(job.data);
-    const isTold = !isDeepStrictEqual(callOf(request, job.data).call, job.data.call);
-    if (isUrgent || isForced || isCertain || isTold) {
-      await job.updateData({
-        ...job.data,
-        ...(isUrgent && { backfill: false }),
-        ...(isCertain && { maybe: false }),
-        ...(isForced && { force: true, forcedAt: Date.now() }),
-        ...callOf(request, job.data),
-      });
-    }
-    if (isUrgent && job.priority > 0) await job.changePriority({ priority: 0 });
-  }
-}
-
-/** What is known of a call: what listings and webhooks tell adds up, and of the same thing the latest counts. */
-function callOf(request: EnqueueRequest, before: Pick<SessionJobData, 'call'>): Pick<SessionJobData, 'call'> {
-  if (!request.call && !before.call) return {};
-  return { call: { ...before.call, ...request.call } };
 }
 
 /** Awaited transcripts have a queue of their own: they are no sessions, and never get in their way. */
 export function transcriptQueueName(name: string): string {
   return `${name}-transcripts`;
+}
+
+/** Makes a look that waits for longer than that wait for no longer. */
+async function bringForward(transcripts: JobQueue, id: string, delayMs: number): Promise<void> {
+  const job = await transcripts.getJob(id);
+  if (!job || !(await job.isDelayed())) return;
+  // BullMQ tells the delay of a job that waits again, and not from when on.
+  const { nextAttemptAt } = jobProgress(job as SessionJob);
+  const due = nextAttemptAt ? Date.parse(nextAttemptAt) : job.timestamp + job.delay;
+  if (due <= Date.now() + delayMs) return;
+  try {
+    await job.changeDelay(delayMs);
+  } catch (error) {
+    // It is being made at this moment.
+    if (await job.isDelayed()) throw error;
+  }
 }
 
 /** @returns whether it is gone. BullMQ removes no job that is locked, and tells so by an error or a number. */

@@ -1,0 +1,212 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { JobsOptions } from 'bullmq';
+import type { EnqueueOutcome, EnqueueRequest, EnqueueResult } from '../domain/requests.ts';
+import { forEachLimit, KeyedMutex } from '../util/async.ts';
+import type { Backend, JobQueue } from './backends/backend.ts';
+import { answered } from './backends/connection-errors.ts';
+import { historyBefore } from './session-history.ts';
+import {
+  dataOf,
+  isMaybe,
+  jobId,
+  newJob,
+  OWN_TRACE,
+  priorityOf,
+  type SessionJob,
+  type SessionJobData,
+} from './session-job.ts';
+
+/**
+ * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
+ * what receives traces drops those of tens of thousands of spans.
+ */
+const MAX_IN_ONE_TRACE = 100;
+
+/** So many sessions are added in one go. */
+const ADDED_AT_ONCE = 1_000;
+/** So many jobs are changed at a time, where BullMQ changes only one after the other. */
+const LANES = 10;
+
+/**
+ * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
+ * queued as a maybe; in larger requests only those that a backfill queued are.
+ */
+const MAX_CERTAINTY_LOOKUPS = 100;
+
+/** What {@link SessionIntake} works with. */
+interface IntakeOptions {
+  readonly backend: Backend;
+  /** `QUEUE_NAME` */
+  readonly name: string;
+  readonly sessions: JobQueue;
+  /** Whether sessions are followed from whoever queues them. */
+  readonly isTraced: boolean;
+}
+
+/** Puts sessions into the queue: new ones, those that have ended, and those that are asked for with more urgency. */
+export class SessionIntake {
+  readonly #backend: Backend;
+  readonly #name: string;
+  readonly #sessions: JobQueue;
+  readonly #isTraced: boolean;
+  /**
+   * Requests for the same session take turns, so that only the first of them says that it queued it, and none waits in
+   * PostgreSQL for what another one has inserted while that one waits for it.
+   */
+  readonly #turns = new KeyedMutex();
+
+  constructor({ backend, name, sessions, isTraced }: IntakeOptions) {
+    this.#backend = backend;
+    this.#name = name;
+    this.#sessions = sessions;
+    this.#isTraced = isTraced;
+  }
+
+  /**
+   * Queues sessions. @returns the outcome for each, in the order asked.
+   * @param isDone asked about sessions that the queue does not know: whether there is nothing to do.
+   */
+  async enqueue(
+    requests: readonly EnqueueRequest[],
+    isDone: (request: EnqueueRequest) => Promise<boolean> = async () => false,
+  ): Promise<EnqueueResult[]> {
+    const unique = new Map(requests.map((request) => [jobId(request), request]));
+    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isDone));
+    return requests.map((request) => {
+      const id = jobId(request);
+      const outcome = outcomes.get(id) ?? 'queued';
+      // The same session once more in the same request finds it queued.
+      if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
+      return { sessionId: request.sessionId, botId: request.botId, outcome };
+    });
+  }
+
+  /** The outcome for each session, by its job's id. */
+  async #enqueue(
+    requests: ReadonlyMap<string, EnqueueRequest>,
+    isDone: (request: EnqueueRequest) => Promise<boolean>,
+  ): Promise<Map<string, EnqueueOutcome>> {
+    const statuses = await answered(this.#backend.statuses(this.#sessions, [...requests.keys()]));
+    const outcomes = new Map<string, EnqueueOutcome>();
+    const fresh: { id: string; request: EnqueueRequest }[] = [];
+    const changes: (() => Promise<void>)[] = [];
+    for (const [id, request] of requests) {
+      const status = statuses.get(id);
+      if (status === 'failed' || (status === 'completed' && (request.force || request.missing))) {
+        changes.push(async () => {
+          outcomes.set(id, await this.runAgain(id, status, request));
+        });
+      } else if (status === 'completed') {
+        outcomes.set(id, 'already-archived');
+      } else if (status === 'live' || status === 'backfill') {
+        const isUrgent = status === 'backfill' && request.priority !== 'backfill';
+        // Whether a job is a maybe is not in its status, so of many sessions nobody looks.
+        const mayBecomeCertain = !request.maybe && requests.size <= MAX_CERTAINTY_LOOKUPS;
+        if (isUrgent || request.force || mayBecomeCertain) changes.push(() => this.#adjust(id, request));
+        outcomes.set(id, 'already-queued');
+      } else if (await isDone(request)) {
+        outcomes.set(id, 'already-archived');
+      } else {
+        fresh.push({ id, request });
+        outcomes.set(id, 'queued');
+      }
+    }
+    await forEachLimit(changes, LANES, (change) => answered(change()));
+    // An id that somebody else added in the meantime is left as it is by BullMQ.
+    if (fresh.length > 0) {
+      const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
+      // In parts, so that the time that a part may take tells a server that hangs from one that has much to do.
+      for (let from = 0; from < fresh.length; from += ADDED_AT_ONCE) {
+        await this.#add(fresh.slice(from, from + ADDED_AT_ONCE), trace);
+      }
+    }
+    return outcomes;
+  }
+
+  /** Adds jobs. The index has them first, in the same breath: it may know jobs that are not there, and misses none. */
+  async #add(
+    sessions: readonly { readonly id: string; readonly request: EnqueueRequest }[],
+    trace: Pick<JobsOptions, 'telemetry'> = {},
+  ): Promise<void> {
+    const at = Date.now();
+    const jobs = sessions.map(({ id, request }) => newJob(id, request, at, trace));
+    const indexing = this.#backend.index.adding(
+      this.#name,
+      jobs.map(({ opts }) => opts.jobId),
+      at,
+    );
+    await answered(Promise.all([indexing, this.#sessions.addBulk(jobs)]));
+  }
+
+  /** Puts a finished session back into the queue, with a clean slate. */
+  async runAgain(
+    id: string,
+    status: 'completed' | 'failed',
+    request: EnqueueRequest | undefined,
+    by: string | undefined = request?.by,
+  ): Promise<EnqueueOutcome> {
+    const job = await this.#sessions.getJob(id);
+    // Removed by hand in this very moment: then it is a new one.
+    if (!job) {
+      if (request) await this.#add([{ id, request }]);
+      return 'queued';
+    }
+    if (request) {
+      // Who knew that it has a voicemail knew more.
+      const staysCertain = request.maybe === true && !isMaybe(job.data);
+      // Its history begins with whoever queued it first.
+      const { by: _, ...data } = dataOf(request);
+      await job.updateData({
+        ...data,
+        ...(job.data.by !== undefined && { by: job.data.by }),
+        ...(staysCertain && { maybe: false }),
+        ...callOf(request, job.data),
+      });
+      // A finished job is in no line; this is its place in the one it is put back into.
+      await job.changePriority({ priority: priorityOf(request) });
+    }
+    const history = historyBefore(job as SessionJob, status === 'completed' ? 'archived' : 'failed', {
+      at: new Date().toISOString(),
+      event: request ? 'enqueued' : 'retried',
+      ...(by !== undefined && { by }),
+      ...(request && { detail: request.force ? 'again, by force' : 'again' }),
+    });
+    await job.updateProgress({ history });
+    await this.#backend.forgetStalls(this.#name, id);
+    try {
+      await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });
+    } catch (error) {
+      // Somebody else put it back first.
+      const now = (await this.#backend.statuses(this.#sessions, [id])).get(id);
+      if (now === 'live' || now === 'backfill') return 'already-queued';
+      throw error;
+    }
+    return 'requeued';
+  }
+
+  /** What is asked for again may be asked for with more urgency, by force, or by somebody who knows more. */
+  async #adjust(id: string, request: EnqueueRequest): Promise<void> {
+    const job = await this.#sessions.getJob(id);
+    if (!job) return;
+    const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
+    const isForced = request.force === true && job.data.force !== true;
+    const isCertain = !request.maybe && isMaybe(job.data);
+    const isTold = !isDeepStrictEqual(callOf(request, job.data).call, job.data.call);
+    if (isUrgent || isForced || isCertain || isTold) {
+      await job.updateData({
+        ...job.data,
+        ...(isUrgent && { backfill: false }),
+        ...(isCertain && { maybe: false }),
+        ...(isForced && { force: true, forcedAt: Date.now() }),
+        ...callOf(request, job.data),
+      });
+    }
+    if (isUrgent && job.priority > 0) await job.changePriority({ priority: 0 });
+  }
+}
+
+/** What is known of a call: what listings and webhooks tell adds up, and of the same thing the latest counts. */
+function callOf(request: EnqueueRequest, before: Pick<SessionJobData, 'call'>): Pick<SessionJobData, 'call'> {
+  if (!request.call && !before.call) return {};
+  return { call: { ...before.call, ...request.call } };
+}
