@@ -22,7 +22,7 @@ const result = await runChaos({
   queue: values.queue,
   sessions: Number(values.sessions),
   faultsMs: 1_000 * Number(values.seconds),
-  settleMs: 240_000,
+  settleMs: 360_000,
   mayBeSilent: true,
 });
 if (values.logs !== undefined) await writeFile(values.logs, result.logs);

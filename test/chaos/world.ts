@@ -119,8 +119,9 @@ export async function openWorld(
     POLL_DELAY: '200ms',
     RETRY_DELAY: '100ms',
     SETTLE_WAIT: '1s',
-    // Longer than a killed worker's lock lasts, and a look after that: a transcript given up for that is no loss.
-    TRANSCRIPT_WAIT: '60s',
+    // Longer than the lock of a killed worker and a limit of Kore's without a `Retry-After` (60 s) last together, with
+    // looks after them: a transcript given up for such a thing is no loss.
+    TRANSCRIPT_WAIT: '150s',
     UNAUTHORIZED_PAUSE: '500ms',
     DOWNLOAD_IDLE_TIMEOUT: '2s',
     SHUTDOWN_GRACE: '5s',
