@@ -4,6 +4,7 @@ import { useConnection } from './live.js';
 import { Messages } from './parts/action.js';
 import { Empty, Heading, Trouble } from './parts/common.js';
 import { Link, usePlace } from './router.js';
+import { dateAndTime } from './time.js';
 import { useData } from './use-data.js';
 import { BackfillsView } from './views/backfills.js';
 import { CompletenessView } from './views/completeness.js';
@@ -44,7 +45,7 @@ export function App({ canLogOut }) {
         <span class="connection ${connection}" role="status">
           ${connection === 'open' ? 'live' : connection === 'lost' ? 'connection lost, trying again' : 'connecting'}
         </span>
-        ${who ? html`<span title=${`May ${who.permissions.map((one) => ROLE_WORDS[one]).join('; ')}.`}>${who.name} (${who.role})</span>` : ''}
+        ${who ? html`<span title=${aboutWho(who)}>${who.name} (${who.role})</span>` : ''}
         ${canLogOut ? html`<form method="post" action="/logout"><button class="plain">Log out</button></form>` : ''}
       </div>
     </header>
@@ -62,6 +63,12 @@ export function App({ canLogOut }) {
       <a href="/dashboard/queues">Queue in Bull Board</a>
     </footer>
   <//>`;
+}
+
+/** @param {Who} who */
+function aboutWho({ permissions, expiresAt }) {
+  const may = `May ${permissions.map((one) => ROLE_WORDS[one]).join('; ')}.`;
+  return expiresAt === undefined ? may : `${may} The log-in ends at ${dateAndTime(expiresAt)}.`;
 }
 
 /** @param {{ path: string, query: URLSearchParams }} props */
