@@ -142,6 +142,12 @@ class Fleet {
     this.#dispatch();
   }
 
+  /** To the front of its line. */
+  #giveBack(job: Job): void {
+    this.#heads.live -= 1;
+    this.#live[this.#heads.live] = job;
+  }
+
   #dueAt(job: Job, time: number, happen: () => void): void {
     job.wait += 1;
     const { wait } = job;
@@ -313,6 +319,7 @@ class Fleet {
       this.#dueAt(job, now + verdict.delayMs, () => this.#queue(job));
     } else if (verdict.kind === 'forget') job.state = 'without';
     else if (verdict.kind === 'fail') job.state = 'failed';
+    else if (verdict.kind === 'give-back') this.#giveBack(job);
     else throw new Error(`no failed attempt ends with ${verdict.kind}`);
   }
 

@@ -87,7 +87,10 @@ export interface FailedAttempt {
 
 /** What becomes of a failed attempt. */
 export interface Outcome {
-  /** `forget` for a session of which nobody knew whether it has a voicemail, and which has none. */
+  /**
+   * `forget` for a session of which nobody knew whether it has a voicemail, and which has none; `give-back` where it is
+   * not its turn, which is no failure.
+   */
   readonly verdict: JobDecision;
   readonly error: VoicemailError;
   /** What the job is to remember. */
@@ -233,7 +236,10 @@ function decideRateLimited(
   const until = attempt.now + holdMs + withJitter(limits.retryDelayMs, random);
   // Our own limit says nothing about the session, so it never counts against it.
   if (error instanceof CallLimitReached) {
-    if (error.callClass === 'live') return { ...waits(attempt, error, until), holdMs };
+    // Back to the front of the line, where it came from: at the end of a long one it would wait for all the others.
+    if (error.callClass === 'live') {
+      return { error, verdict: { kind: 'give-back' }, progress: attempt.progress, holdMs };
+    }
     // Live sessions go on. The others come back spread out over a time that grows with their number.
     const polls = nextPoll(attempt, 'CALL_LIMIT');
     const spread = random() * growingPause(holdMs, polls.count);

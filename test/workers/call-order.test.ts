@@ -1,0 +1,39 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { wavOf } from '../support/audio.ts';
+import { openSetup, type Setup } from '../support/pipeline.ts';
+
+let setup: Setup;
+beforeAll(async () => {
+  setup = await openSetup('redis', 'file');
+});
+afterAll(() => setup.close());
+
+/** Longer than a session in hand waits for a call, so that sessions are given back. */
+const RATE = { calls: 4, windowMs: 3_500 };
+const CONCURRENCY = 3;
+const SESSIONS = 11;
+
+it('sessions that are given back since the limit on calls is reached keep their place', async () => {
+  const pipeline = await setup.start({
+    work: { concurrency: CONCURRENCY },
+    kore: { rateLimit: RATE },
+    startWorker: false,
+  });
+  const content = wavOf(500);
+  const ids = Array.from({ length: SESSIONS }, () =>
+    pipeline.sandbox.addSession({ recordings: [{ content }], transcription: 'Please call me back.' }),
+  );
+  await pipeline.enqueue(...ids);
+  await pipeline.startWorker();
+  for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
+  const asked = pipeline.sandbox.calls.flatMap(({ route, sessionId }) =>
+    route === 'voicemail' && sessionId !== undefined ? [sessionId] : [],
+  );
+  expect(pipeline.log.some((line) => line.includes('"code":"KORE_RATE_LIMITED"'))).toBe(true);
+  await pipeline.stop();
+  expect(asked).toHaveLength(SESSIONS);
+  // Those in hand at the same time may overtake each other.
+  for (const [place, id] of asked.entries()) {
+    expect(Math.abs(place - ids.indexOf(id))).toBeLessThan(CONCURRENCY);
+  }
+});
