@@ -24,6 +24,7 @@ const COMMANDS: ReadonlyMap<string, CommandLoader> = new Map<string, CommandLoad
   ['digest', async (context) => (await import('./digest.ts')).digestCommand(context)],
   ['doctor', async (context) => (await import('./doctor.ts')).doctorCommand(context)],
   ['sandbox', async (context) => (await import('./sandbox.ts')).sandboxCommand(context)],
+  ['completion', async (context) => (await import('./completion.ts')).completionCommand(context)],
 ]);
 
 /**
@@ -39,7 +40,8 @@ export async function addCommands(
 ): Promise<void> {
   const [first = ''] = args;
   if (first === '-V' || first === '--version') return;
-  const named = COMMANDS.get(first);
+  // Which tells of all of them.
+  const named = first === 'completion' ? undefined : COMMANDS.get(first);
   const loaders = named ? [named] : [...COMMANDS.values()];
   for (const command of await Promise.all(loaders.map((load) => load(context)))) {
     program.addCommand(command.copyInheritedSettings(program));
