@@ -174,7 +174,6 @@ describe('the traces of a run', () => {
         intake,
         added,
         'process sessions',
-        'read manifest',
         'kore voicemail',
         'transfer recording',
         'write transcript',

@@ -139,6 +139,7 @@ describeOnEachSetup('a session', (start, setup) => {
           },
         ],
         manifestKey: fullKey('manifest.json'),
+        history: expect.arrayContaining([expect.objectContaining({ event: 'archived' })]),
       });
       await expectQueue(pipeline, { archived: 1 }, 0);
     });
@@ -447,7 +448,7 @@ describeOnEachSetup(
         ],
       ];
       it.each(staying)('%s, fails and leaves nothing behind', async (_, spec, expected) => {
-        const pipeline = await start({ work: { retryWaitMs: 100 } });
+        const pipeline = await start({ work: { retryWaitMs: 1 } });
         const sessionId = pipeline.sandbox.addSession({ ...spec, transcription: SPOKEN });
         await pipeline.enqueue(sessionId);
         await expectFailed(pipeline, sessionId, expected);
