@@ -15,6 +15,9 @@ const ROUTES: readonly [method: string, path: string, roles: readonly Role[]][] 
   ['GET', `/v1/sessions/${SESSION}`, ['read', 'listen', 'operate', 'erase']],
   ['GET', '/v1/backfills', ['read', 'listen', 'operate', 'erase']],
   ['GET', '/v1/backfills/1', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/completeness', ['read', 'listen', 'operate', 'erase']],
+  ['GET', '/v1/completeness/1', ['read', 'listen', 'operate', 'erase']],
+  ['POST', '/v1/completeness', ['operate', 'erase']],
   ['GET', '/v1/schedules', ['read', 'listen', 'operate', 'erase']],
   ['GET', '/v1/events?lastEventId=no-such-id', ['read', 'listen', 'operate', 'erase']],
   ['GET', `/v1/sessions/${SESSION}/recordings/0`, ['listen', 'operate', 'erase']],
@@ -48,7 +51,8 @@ let url: string;
 beforeAll(async () => {
   [setup, issuer] = await Promise.all([openApiSetup(), startIssuer()]);
   const tokens = ROLES.map((role) => ({ name: `the-${role}`, role, token: `token-that-may-${role}` }));
-  url = await setup.serve({ tokens, jwt: issuer.jwt });
+  const { completeness } = setup.runtime;
+  url = await setup.serve({ tokens, jwt: issuer.jwt }, { completeness });
 });
 afterAll(async () => {
   await setup.close();
