@@ -7,8 +7,8 @@ const HOUR_MS = 60 * 60 * 1000;
 
 /** How looks at archived sessions are spread over time. Simulations and documents take these numbers from here. */
 export const LOOK_RULES = {
-  /** The audio is safe, and a transcript that has not come within hours seldom comes: pauses grow up to this, */
-  longestPauseMs: 6 * HOUR_MS,
+  /** Pauses grow up to this: Kore may forget within a day, so hours without a look could cost the transcript, */
+  longestPauseMs: HOUR_MS,
   /** and so many doublings with each look. */
   doublings: 2,
   /** A look that would come within this part of its pause before one that has its time is that one. */
