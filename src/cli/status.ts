@@ -98,15 +98,14 @@ function statsTable({
   breakers,
 }: ArchiverStats): string[] {
   const number = (value: number) => value.toLocaleString('en');
-  const lines = [health.text];
-  const counts = table(
+  const lines = table(
     [
       ...SESSION_STATES.map((state) => [state, number(states[state])]),
       ['looked at again', number(transcriptsPending)],
     ],
     [1],
   );
-  lines.push(...counts);
+  lines.push(health.text);
   if (paused) lines.push('the queue is paused: no session is taken until "voicemail-archiver resume"');
   if (oldestQueuedAt !== undefined) {
     const age = timeSpan(Date.now() - Date.parse(oldestQueuedAt));

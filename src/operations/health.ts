@@ -15,6 +15,8 @@ const STILL_MINUTES = 10;
 /** So many minutes tell whether most sessions fail, and so many sessions at least. */
 const FAILING_MINUTES = 5;
 const FAILING_SESSIONS = 5;
+/** Minutes that are told of when all is well. */
+const LATEST_MINUTES = 2;
 
 /**
  * How it all stands, in one sentence; of several things that are wrong, the first that has to be mended.
@@ -68,14 +70,14 @@ function paceOf({ throughput, oldestQueuedAt, backlog }: HealthFacts, queued: nu
       text: `Nothing was archived in the last ${STILL_MINUTES} minutes, though ${some} queued.`,
     };
   }
-  const last = sum(throughput.slice(-2));
+  const last = sum(throughput.slice(-LATEST_MINUTES));
   const ended = [
     `${last.archived.toLocaleString('en')} archived`,
     ...(last.failed > 0 ? [`${last.failed.toLocaleString('en')} failed`] : []),
   ].join(' and ');
   if (last.archived + last.failed > 0) {
     const left = backlog.sessions > 0 ? `, ${backlog.sessions.toLocaleString('en')} to go` : '';
-    return { level: 'ok', text: `All is well: ${ended} in the last minutes${left}.` };
+    return { level: 'ok', text: `All is well: ${ended} in the last ${LATEST_MINUTES} minutes${left}.` };
   }
   return backlog.sessions === 0
     ? { level: 'ok', text: 'All is well: there is nothing to do.' }

@@ -55,7 +55,7 @@ describe('health', () => {
       'sessions that are archived',
       { ...BUSY, throughput: minutes([10, 0], [2, 1]) },
       'ok',
-      'All is well: 12 archived and 1 failed in the last minutes, 214 to go.',
+      'All is well: 12 archived and 1 failed in the last 2 minutes, 214 to go.',
     ],
     ['sessions that were queued just now', BUSY, 'ok', 'All is well: 214 sessions wait.'],
     [
