@@ -42,7 +42,11 @@ export async function openPostgresBackend(
   pool.setMaxListeners(0);
   const connectionLog = createConnectionLog(location, log);
   pool.on('error', (error) => connectionLog.failed(error));
-  pool.on('connect', () => connectionLog.works());
+  pool.on('connect', (client) => {
+    // The pool listens for errors of those that lie idle only; without a listener, Node ends the program.
+    client.on('error', (error) => connectionLog.failed(error));
+    connectionLog.works();
+  });
   try {
     await prepareDatabase(bullmqPool);
   } catch (error) {

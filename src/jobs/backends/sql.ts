@@ -169,8 +169,8 @@ export async function prepareDatabase(pool: PgPool): Promise<void> {
   const client = await pool.connect();
   try {
     await runMigrations(client, QUEUE_SCHEMA, {});
-    await client.query(SETUP);
-    await client.query(indexSetup(QUEUE_SCHEMA));
+    // One message, so one transaction: the lock holds until all of it is there.
+    await client.query(`${SETUP}${indexSetup(QUEUE_SCHEMA)}`);
   } finally {
     client.release();
   }
