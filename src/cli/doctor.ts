@@ -19,8 +19,8 @@ export function doctorCommand(context: CliContext): Command {
       'after',
       `
 Each line is ok, warning, failed or skipped; what has to be done follows as "fix". It makes a call or two to Kore
-(for a session that nobody has), writes a key or a schema to the queue's server and a small object to the archive
-(in a directory _doctor-...), and takes all of it back. Nothing that is queued or archived is touched, and no secret is written.
+(for a session that nobody has), writes a key or a schema to the queue's server and small objects to the archive
+(in directories _doctor-... and _doctor_erase-...), and takes all of it back. Nothing that is queued or archived is touched, and no secret is written.
 
 The exit code is 1 when a check failed, a fault of the configuration included; warnings do not count.
 

@@ -35,9 +35,9 @@ import { createS3Store, type S3Target } from '../storage/s3/store.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 
 /** A person waits: what does not answer twice is told. */
-const MAX_ATTEMPTS = 2;
+export const MAX_ATTEMPTS = 2;
 /** How long removing the probe may take after the time for everything else is up. */
-const CLEAN_UP_MS = 5_000;
+export const CLEAN_UP_MS = 5_000;
 /** More versions of the probe than it is ever written. */
 const MAX_VERSIONS = 5;
 
@@ -142,15 +142,15 @@ async function tryObject(client: S3Client, store: ArchiveStore, target: S3Target
   const address = { Bucket: target.bucket, Key: store.fullKey(key), ...ownerParameters(target.s3) };
   let leftover: Leftover | undefined;
   // Not `absent`, which reads before it writes: what is missing then would not be clear.
-  const writeFault = await faultOf(() => store.write(key, PROBE_BODY, PROBE_INFO, 'replace', signal));
+  const writeFault = await thrownBy(() => store.write(key, PROBE_BODY, PROBE_INFO, 'replace', signal));
   const isWritten = writeFault === undefined;
   let readFault: unknown;
   let listFault: unknown;
   let keepsCondition: boolean | undefined;
   try {
     if (isWritten || isForbidden(writeFault)) {
-      readFault = await faultOf(() => assertReadable(store, key, isWritten, signal));
-      listFault = await faultOf(() => assertListed(store, directory, isWritten, signal));
+      readFault = await thrownBy(() => assertReadable(store, key, isWritten, signal));
+      listFault = await thrownBy(() => assertListed(store, directory, isWritten, signal));
     }
     if (isWritten) keepsCondition = await tryCondition(client, address, target, signal);
   } finally {
@@ -199,13 +199,13 @@ async function tryCondition(
     ContentType: PROBE_INFO.contentType,
     IfNoneMatch: '*',
   });
-  const fault = await faultOf(() => client.send(again, { abortSignal }));
+  const fault = await thrownBy(() => client.send(again, { abortSignal }));
   if (fault === undefined || isNotImplemented(fault)) return false;
   return isPreconditionFailed(fault) ? true : undefined;
 }
 
 /** Deletes every version of the probe that can be seen. */
-async function removeProbe(
+export async function removeProbe(
   client: S3Client,
   address: ObjectAddress,
   isWritten: boolean,
@@ -216,9 +216,9 @@ async function removeProbe(
   for (let attempt = 1; attempt <= MAX_VERSIONS; attempt += 1) {
     const version = await findVersion(client, address, abortSignal);
     if (version === 'nothing') return undefined;
-    const versionFault = version.id === undefined ? undefined : await faultOf(() => remove(version.id));
+    const versionFault = version.id === undefined ? undefined : await thrownBy(() => remove(version.id));
     if (version.id !== undefined && versionFault === undefined) continue;
-    const fault = await faultOf(() => remove());
+    const fault = await thrownBy(() => remove());
     if (fault !== undefined) return isWritten ? { kind: 'object', key: address.Key, fault } : undefined;
     if (versionFault !== undefined) return { kind: 'version', key: address.Key, fault: versionFault };
     return undefined;
@@ -251,7 +251,7 @@ async function tryParts(
   let UploadId: string | undefined;
   let listFault: unknown;
   let abortFault: unknown;
-  const uploadFault = await faultOf(async () => {
+  const uploadFault = await thrownBy(async () => {
     const checksums = await sendsChecksums(client, s3);
     const create = new CreateMultipartUploadCommand({
       ...where,
@@ -274,11 +274,11 @@ async function tryParts(
   });
   if (UploadId !== undefined) {
     const upload = { ...where, Key, UploadId };
-    listFault = await faultOf(async () => {
+    listFault = await thrownBy(async () => {
       await client.send(new ListPartsCommand(upload), { abortSignal });
       await client.send(new ListMultipartUploadsCommand({ ...where, Prefix: Key }), { abortSignal });
     });
-    abortFault = await faultOf(() =>
+    abortFault = await thrownBy(() =>
       client.send(new AbortMultipartUploadCommand(upload), { abortSignal: AbortSignal.timeout(CLEAN_UP_MS) }),
     );
   }
@@ -301,7 +301,7 @@ async function readLifecycle(
 }
 
 /** What `work` throws, if it does. */
-async function faultOf(work: () => Promise<unknown>): Promise<unknown> {
+export async function thrownBy(work: () => Promise<unknown>): Promise<unknown> {
   try {
     await work();
     return undefined;

@@ -5,6 +5,7 @@ import { PROBE_PATTERN } from '../storage/keys.ts';
 import type { S3Connection } from '../storage/s3/client.ts';
 import { isNotImplemented, nameOf, toArchiveS3Error } from '../storage/s3/errors.ts';
 import type { S3Target } from '../storage/s3/store.ts';
+import { checkCustody, ERASE, HOLD } from './bucket-custody.ts';
 import { type BucketFindings, inspectBucket, isForbidden } from './bucket-probe.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';
 import type { ClockComparison } from './clock.ts';
@@ -16,7 +17,10 @@ const LIFECYCLE = 'archive lifecycle';
 
 const NETWORK_FIX = 'check the network between here and the bucket, and AWS_ENDPOINT_URL_S3 if it is set';
 
-/** Four results: written, read and deleted; never overwritten; large objects; what clears unfinished ones. */
+/**
+ * Six results: written, read and deleted; never overwritten; large objects; what clears unfinished ones; erasing sessions;
+ * holding them.
+ */
 export async function checkBucket(
   target: S3Target,
   clock: ClockComparison,
@@ -28,10 +32,18 @@ export async function checkBucket(
   const { writeFault } = found.object;
   const use = judgeUse(found, target);
   if (writeFault !== undefined && !isForbidden(writeFault)) {
-    const rest = [OVERWRITES, PARTS, LIFECYCLE].map((name) => skipped(name, 'the bucket is of no use'));
+    const rest = [OVERWRITES, PARTS, LIFECYCLE, ERASE, HOLD].map((name) =>
+      skipped(name, 'the bucket is of no use'),
+    );
     return [use, ...rest];
   }
-  return [use, judgeOverwrites(found), judgeParts(found, target), judgeLifecycle(found, target)];
+  return [
+    use,
+    judgeOverwrites(found),
+    judgeParts(found, target),
+    judgeLifecycle(found, target),
+    ...(await checkCustody(target, connection, signal)),
+  ];
 }
 
 function judgeUse({ object }: BucketFindings, target: S3Target): CheckResult {

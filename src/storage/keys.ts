@@ -44,6 +44,9 @@ const PROBE_START = '_doctor-';
 /** For policies: all of them. */
 export const PROBE_PATTERN = `${PROBE_START}*`;
 
+/** Not within {@link PROBE_PATTERN}, whose objects may be deleted also by those who may not erase sessions. */
+const ERASE_PROBE_START = '_doctor_erase-';
+
 /** What is written there, the same each time. */
 export const PROBE_BODY = Buffer.from('Written by the doctor of the voicemail archiver. Safe to delete.\n');
 export const PROBE_INFO = { contentType: 'text/plain' } as const;
@@ -53,12 +56,17 @@ export function newProbeDirectory(): string {
   return `${PROBE_START}${randomUUID()}/`;
 }
 
+/** The same, for trying what erasing a session takes. */
+export function newEraseProbeDirectory(): string {
+  return `${ERASE_PROBE_START}${randomUUID()}/`;
+}
+
 /** What a worker writes when the archive failed, to find out whether it takes objects. It stays there, and is replaced. */
 export const BREAKER_PROBE_KEY = `${PROBE_START}breaker/probe.txt`;
 
 /** Whether a relative key or directory is that of a probe: one being tried, or that could not be deleted. */
 export function isProbeKey(key: string): boolean {
-  return key.startsWith(PROBE_START);
+  return key.startsWith(PROBE_START) || key.startsWith(ERASE_PROBE_START);
 }
 
 /** What `read` takes into memory unless told otherwise. */

@@ -448,11 +448,11 @@ describe('doctor on an archive in a bucket', () => {
   /** The same through a proxy that spoils some requests. */
   async function examineThrough(
     decide: (request: SeenRequest) => Fate | undefined,
-    signal: AbortSignal = never,
+    { signal = never, bucket = server }: { signal?: AbortSignal; bucket?: TestBucket } = {},
   ) {
-    const proxy = await startS3Proxy(server.endpoint, decide);
+    const proxy = await startS3Proxy(bucket.endpoint, decide);
     try {
-      return await examineBucket({ connection: { endpoint: proxy.endpoint }, signal });
+      return await examineBucket({ bucket, connection: { endpoint: proxy.endpoint }, signal });
     } finally {
       await proxy.close();
     }
@@ -519,6 +519,18 @@ describe('doctor on an archive in a bucket', () => {
     expect(await leftBehind()).toEqual([]);
   });
 
+  it('warns that sessions may not be erased, before it writes what would stay', async () => {
+    const results = await examineThrough(({ method, path }) =>
+      method === 'DELETE' && !path.includes('/_doctor-') ? DENIED : undefined,
+    );
+
+    expect(results.archive?.status).toBe('ok');
+    expect(text(results['archive erase'])).toMatch(
+      /^warning: sessions can not be erased.* allow s3:DeleteObject, s3:DeleteObjectVersion.*\/voice\/mail\/\*/,
+    );
+    expect(await leftBehind()).toEqual([]);
+  });
+
   it('tells what it could not delete, and which right that takes', async () => {
     const { archive } = await examineThrough((request) =>
       request.method === 'DELETE' && isProbe(request) && !request.query.includes('uploadId')
@@ -541,7 +553,7 @@ describe('doctor on an archive in a bucket', () => {
       if (!request.query.includes('list-type')) return undefined;
       stop.abort(new Error('stopped by the test'));
       return 'hang';
-    }, stop.signal);
+    }, stop);
 
     await expect(checks).rejects.toThrow('stopped by the test');
     expect(await leftBehind()).toEqual([]);
@@ -551,7 +563,13 @@ describe('doctor on an archive in a bucket', () => {
     const results = await examineBucket({ env: { ARCHIVE_URL: 's3://no-such-bucket-at-all' } });
 
     expect(text(results.archive)).toMatch(/^failed: .*does not exist.* -> create it/);
-    for (const name of ['archive overwrites', 'archive parts', 'archive lifecycle']) {
+    for (const name of [
+      'archive overwrites',
+      'archive parts',
+      'archive lifecycle',
+      'archive erase',
+      'archive hold',
+    ]) {
       expect(results[name]?.status).toBe('skipped');
     }
   });
@@ -591,7 +609,9 @@ describe('doctor on an archive in a bucket', () => {
       }),
     );
 
-    expect((await examineBucket()).archive?.status).toBe('ok');
+    const { archive, 'archive erase': erase, 'archive hold': hold } = await examineBucket();
+    expect([archive?.status, erase?.status]).toEqual(['ok', 'ok']);
+    expect(text(hold)).toMatch(/^ok: the bucket has no Object Lock: holds are kept by the archive alone/);
     const { Versions = [], DeleteMarkers = [] } = await server.client.send(
       new ListObjectVersionsCommand({ Bucket: server.bucket }),
     );
@@ -605,14 +625,45 @@ describe('doctor on an archive in a bucket', () => {
       const results = await examineBucket({ bucket: lockable, env });
       expect(text(results['archive parts'])).toMatch(/^ok: .*with object lock/);
       expect(results.archive?.status).toBe('ok');
-      const { Versions = [] } = await lockable.client.send(
+      expect(results['archive erase']?.status).toBe('ok');
+      expect(text(results['archive hold'])).toMatch(/^ok: .* was looked at and set to off; nothing was held/);
+      const { Versions = [], DeleteMarkers = [] } = await lockable.client.send(
         new ListObjectVersionsCommand({ Bucket: lockable.bucket }),
       );
-      expect(Versions).toEqual([]);
+      expect([...Versions, ...DeleteMarkers]).toEqual([]);
     } finally {
       await lockable.close();
     }
     expect((await examineBucket({ env }))['archive parts']?.status).toBe('failed');
+  });
+
+  it.skipIf(!REAL_S3)(`names each right that holds and erasures lack (${NEEDS_REAL_S3})`, async () => {
+    const bucket = await openTestBucket({ objectLock: true });
+    const without = (lacks: (request: SeenRequest) => boolean) =>
+      examineThrough((request) => (lacks(request) ? DENIED : undefined), { bucket });
+    try {
+      const [listing, reading, setting] = await Promise.all([
+        without(({ query }) => query.includes('versions')),
+        without(({ method, query }) => method === 'GET' && query.includes('legal-hold')),
+        without(({ method, query }) => method === 'PUT' && query.includes('legal-hold')),
+      ]);
+      expect(text(listing['archive erase'])).toMatch(
+        /^warning: .* allow s3:ListBucketVersions \(on the bucket/,
+      );
+      expect(text(reading['archive erase'])).toMatch(
+        /^warning: .* allow s3:GetObjectRetention, s3:GetObjectLegalHold on/,
+      );
+      expect(setting['archive erase']?.status).toBe('ok');
+      expect(text(setting['archive hold'])).toMatch(
+        /^warning: .*can not be held.* allow s3:PutObjectLegalHold on/,
+      );
+      const { Versions = [], DeleteMarkers = [] } = await bucket.client.send(
+        new ListObjectVersionsCommand({ Bucket: bucket.bucket }),
+      );
+      expect([...Versions, ...DeleteMarkers]).toEqual([]);
+    } finally {
+      await bucket.close();
+    }
   });
 });
 
