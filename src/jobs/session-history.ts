@@ -118,6 +118,6 @@ export function failureEvent(
 ): NotedEvent {
   if (end === undefined) return { at, event: 'failed', code, message };
   if ('until' in end) return { at, event: 'waiting', code, message, until: end.until };
-  const detail = `${end.saved} recordings archived, ${end.missing} missing`;
+  const detail = `${end.saved} ${end.saved === 1 ? 'recording' : 'recordings'} archived, ${end.missing} missing`;
   return { at, event: 'partial', code, message, detail };
 }

@@ -1,5 +1,7 @@
 /** The public API, as any program uses it; the browser adds the cookie of the log-in. */
 
+import { tellLogInEnded } from './log-in.js';
+
 /** A refusal or a failure, in words. */
 export class Refusal extends Error {
   /**
@@ -43,6 +45,7 @@ export async function ask(path, { method = 'GET', json, signal } = {}) {
   const text = await response.text();
   const body = parse(text);
   if (response.ok) return body;
+  if (response.status === 401) tellLogInEnded();
   const problem = /** @type {{ code?: unknown, detail?: unknown, hint?: unknown }} */ (body ?? {});
   throw new Refusal(
     response.status,

@@ -1,8 +1,9 @@
 import { useErrorBoundary, useMemo } from 'preact/hooks';
 import { html } from './html.js';
 import { useConnection } from './live.js';
+import { tellLogInEnded, useLogInEnded } from './log-in.js';
 import { Messages } from './parts/action.js';
-import { Empty, Heading, Trouble } from './parts/common.js';
+import { Empty, Heading, LogInAgain } from './parts/common.js';
 import { Link, usePlace } from './router.js';
 import { dateAndTime } from './time.js';
 import { useData } from './use-data.js';
@@ -17,6 +18,7 @@ import { ROLE_WORDS } from './words.js';
 
 /** @import { Permission, Who } from './who.js' */
 
+const WHO_MS = 60_000;
 const VIEWS = [
   { path: '/', name: 'Now' },
   { path: '/sessions', name: 'Sessions' },
@@ -25,10 +27,14 @@ const VIEWS = [
   { path: '/backfills', name: 'Backfills' },
 ];
 
-/** @param {{ canLogOut: boolean }} props */
-export function App({ canLogOut }) {
+/** @param {{ canLogOut: boolean, apiDescription: string }} props */
+export function App({ canLogOut, apiDescription }) {
   const place = usePlace();
-  const { data: who, error } = /** @type {import('./use-data.js').Loaded<Who>} */ (useData('/v1/whoami'));
+  const { data: who } = /** @type {import('./use-data.js').Loaded<Who>} */ (
+    // A log-in ends by itself, too.
+    useData('/v1/whoami', { everyMs: WHO_MS })
+  );
+  const isOver = useLogInEnded();
   const connection = useConnection();
   const first = `/${place.path.split('/')[1] ?? ''}`;
   return html`<${WhoContext.Provider} value=${who}>
@@ -46,20 +52,21 @@ export function App({ canLogOut }) {
           ${connection === 'open' ? 'live' : connection === 'lost' ? 'connection lost, trying again' : 'connecting'}
         </span>
         ${who ? html`<span title=${aboutWho(who)}>${who.name} (${who.role})</span>` : ''}
-        ${canLogOut ? html`<form method="post" action="/logout"><button class="plain">Log out</button></form>` : ''}
+        ${canLogOut ? html`<form method="post" action="/logout" onSubmit=${tellLogInEnded}><button class="plain">Log out</button></form>` : ''}
       </div>
     </header>
     <main id="content" tabindex="-1">
-      ${error?.status === 401 ? html`<${Trouble} error=${error} what="You are not logged in" />` : ''}
       ${
-        who && !who.permissions.includes('read')
-          ? html`<${Forbidden} who=${who} />`
-          : html`<${Guarded} key=${place.path}><${View} path=${place.path} query=${place.query} /><//>`
+        isOver
+          ? html`<${LogInAgain} />`
+          : who && !who.permissions.includes('read')
+            ? html`<${Forbidden} who=${who} />`
+            : html`<${Guarded} key=${place.path}><${View} path=${place.path} query=${place.query} /><//>`
       }
     </main>
     <${Messages} />
     <footer>
-      <a href="/docs">API</a>
+      <a href=${apiDescription}>API</a>
       <a href="/dashboard/queues">Queue in Bull Board</a>
     </footer>
   <//>`;

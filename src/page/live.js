@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'preact/hooks';
+import { onLogInEnded } from './log-in.js';
 
 /** The event stream, one for the page, while somebody looks at it. */
 
@@ -25,6 +26,7 @@ let source;
 let connection = 'connecting';
 let lastEventId = '';
 let reopening = 0;
+let hasEnded = false;
 
 /** @param {Connection} now */
 function setConnection(now) {
@@ -62,6 +64,8 @@ function close() {
   clearTimeout(reopening);
   source?.close();
   source = undefined;
+  // So that what has happened until it is open again is asked for then.
+  setConnection('connecting');
 }
 
 /** Opens the stream. A hidden page closes it: browsers allow few connections to one server, for all tabs together. */
@@ -69,11 +73,15 @@ export function startEvents() {
   open();
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) close();
-    else open();
+    else if (!hasEnded) open();
+  });
+  onLogInEnded(() => {
+    hasEnded = true;
+    close();
   });
   // Sooner than a stream tells it.
   addEventListener('offline', () => setConnection('lost'));
-  addEventListener('online', open);
+  addEventListener('online', () => hasEnded || open());
 }
 
 /** How the connection to the events stands. */

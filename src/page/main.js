@@ -7,5 +7,6 @@ const page = document.getElementById('page');
 if (page) {
   page.textContent = '';
   startEvents();
-  render(html`<${App} canLogOut=${page.dataset.logOut === 'yes'} />`, page);
+  const { logOut, apiDescription } = page.dataset;
+  render(html`<${App} canLogOut=${logOut === 'yes'} apiDescription=${apiDescription} />`, page);
 }

@@ -16,11 +16,10 @@ function here() {
  * Goes somewhere on this page without loading it again.
  *
  * @param {string} address a path of this page, with its query.
- * @param {{ replace?: boolean }} [options] `replace`: not a step that "back" returns to.
  */
-export function go(address, { replace = false } = {}) {
-  if (replace) history.replaceState(null, '', address);
-  else history.pushState(null, '', address);
+export function go(address) {
+  // "Back" never leads to what is shown already.
+  if (address !== location.pathname + location.search) history.pushState(null, '', address);
   dispatchEvent(new PopStateEvent('popstate'));
 }
 

@@ -93,7 +93,7 @@ describeOnEachQueue('the history of a session', (kind) => {
           event: 'partial',
           code: 'RECORDING_EMPTY',
           message: 'it is RECORDING_EMPTY',
-          detail: '1 recordings archived, 2 missing',
+          detail: '1 recording archived, 2 missing',
         },
       ];
       expect(await told()).toEqual(failed);

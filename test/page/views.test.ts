@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
 import { auditEntries } from '../support/page-audit.ts';
-import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
+import { PAGE_TIMEOUT_MS, type PageService, startPageService, TOKENS } from '../support/page-service.ts';
 
 const SPOKEN = 'pineapple umbrella';
 const MAX_SCRIPT_BYTES = 150_000;
@@ -196,6 +196,25 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.locator('.connection.open').waitFor();
   });
 
+  it('ends a log-in in all tabs, and shows nothing more', async () => {
+    const other = await service.open(`/sessions/${archived}`);
+    await other.getByRole('button', { name: 'Show transcript' }).click();
+    await other.getByText(SPOKEN).waitFor();
+    const tab = await at('/', await other.context().newPage());
+    await tab.getByText(/^All is well/).waitFor();
+    await tab.getByRole('button', { name: 'Log out' }).click();
+    await tab.getByLabel('API token').waitFor();
+    await other.getByText('Your log-in has ended.').waitFor();
+    expect(await other.content()).not.toContain(SPOKEN);
+    expect(await other.evaluate("fetch('/v1/stats').then(({ status }) => status)")).toBe(401);
+    // It leads back to where somebody was.
+    await other.getByRole('link', { name: 'Log in again' }).click();
+    await other.getByLabel('API token').fill(TOKENS.read);
+    await other.getByRole('button', { name: 'Log in' }).click();
+    await other.getByRole('heading', { name: `Session ${archived}` }).waitFor();
+    await other.context().close();
+  });
+
   it('can be used by the keyboard alone', async () => {
     await at('/');
     await page.keyboard.press('Tab');
@@ -252,6 +271,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.setViewportSize({ width: 375, height: 700 });
     for (const path of [...VIEWS, `/sessions/${archived}`]) {
       await at(path);
+      await page.locator('.loading').first().waitFor({ state: 'detached' });
       const width = await page.evaluate('document.documentElement.scrollWidth');
       expect([path, width]).toEqual([path, 375]);
     }
@@ -280,15 +300,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await fresh.close();
   });
 
-  it('lets somebody log out, then shows nothing, and has noted the listen once', async () => {
-    const other = await service.open('/');
-    await other.getByText(/^All is well/).waitFor();
-    await other.getByRole('button', { name: 'Log out' }).click();
-    await other.getByLabel('API token').waitFor();
-    await other.goto(`${service.url}/sessions`);
-    expect(new URL(other.url()).pathname).toBe('/login');
-    const status = await other.evaluate("fetch('/v1/stats').then(({ status }) => status)");
-    expect(status).toBe(401);
+  it('has noted the listen once, and the log-out', async () => {
     const noted = await vi.waitUntil(async () => {
       const entries = await auditEntries(service.archive);
       return entries.some(({ action }) => action === 'log-out') && entries;
@@ -297,6 +309,5 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     expect(noted.filter(({ details }) => details?.object === 'recording')).toMatchObject([
       { action: 'download', actor: { name: 'ada', via: 'dashboard' }, details: { n: 0 } },
     ]);
-    await other.close();
   });
 });

@@ -30,7 +30,13 @@ export function addPage(app: ZodServer, login: LoginOptions): void {
     });
     for (const view of VIEWS) {
       page.get(view, async (_request, reply) =>
-        reply.type('text/html; charset=utf-8').send(document(await readAssets(), isOpen)),
+        reply.type('text/html; charset=utf-8').send(
+          document(await readAssets(), {
+            isOpen,
+            // Where the package of that page is left out, what it would show.
+            apiDescription: app.hasRoute({ method: 'GET', url: '/docs/json' }) ? '/docs' : '/openapi.json',
+          }),
+        ),
       );
     }
   });
@@ -53,8 +59,14 @@ function takesGzip({ headers }: Pick<FastifyRequest, 'headers'>): boolean {
   return /\bgzip\b(?!\s*;\s*q=0(?:\.0+)?(?:\s|,|$))/.test(String(headers['accept-encoding'] ?? ''));
 }
 
-/** @param isOpen whether nobody has to log in, so that nobody can log out. */
-function document({ version, files }: Assets, isOpen: boolean): string {
+interface DocumentOptions {
+  /** Whether nobody has to log in, so that nobody can log out. */
+  readonly isOpen: boolean;
+  /** Where the API is described. */
+  readonly apiDescription: string;
+}
+
+function document({ version, files }: Assets, { isOpen, apiDescription }: DocumentOptions): string {
   const address = (path: string) => pageAddress(version, path);
   const modules = [...files.keys()].filter((path) => path.endsWith('.js') && path !== 'main.js');
   return `<!DOCTYPE html>
@@ -71,7 +83,7 @@ ${modules.map((path) => `<link rel="modulepreload" href="${address(path)}">`).jo
 <script type="module" src="${address('main.js')}"></script>
 </head>
 <body>
-<div id="page" data-log-out="${isOpen ? 'no' : 'yes'}">
+<div id="page" data-log-out="${isOpen ? 'no' : 'yes'}" data-api-description="${apiDescription}">
 <p class="starting">Loading. If nothing comes, reload the page in a browser with scripts.</p>
 </div>
 </body>

@@ -92,11 +92,16 @@ function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
   const [given, setGiven] = useState('');
   useEffect(() => {
     const before = document.activeElement;
-    dialog.current?.showModal();
-    return () => before instanceof HTMLElement && before.focus();
+    const box = dialog.current;
+    box?.showModal();
+    return () => {
+      // While it is open, nothing outside of it takes the focus.
+      box?.close();
+      if (before instanceof HTMLElement) before.focus();
+    };
   }, []);
   const isReady = !isBusy && (typed === undefined || given.trim() === typed);
-  return html`<dialog ref=${dialog} aria-labelledby="question" onCancel=${onNo}>
+  return html`<dialog ref=${dialog} aria-labelledby="question" onClose=${onNo}>
     <form
       onSubmit=${(/** @type {SubmitEvent} */ event) => {
         event.preventDefault();

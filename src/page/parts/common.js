@@ -51,6 +51,15 @@ export function Empty({ children }) {
   return html`<p class="empty">${children}</p>`;
 }
 
+/** In place of a view whose data the browser may no longer have. */
+export function LogInAgain() {
+  const next = encodeURIComponent(location.pathname + location.search);
+  return html`<${Heading} title="Logged out" />
+    <div class="notice trouble" role="alert">
+      <p><strong>Your log-in has ended.</strong> <a href=${`/login?next=${next}`}>Log in again</a></p>
+    </div>`;
+}
+
 /**
  * A failure or a refusal of the API, in words.
  *
@@ -59,12 +68,6 @@ export function Empty({ children }) {
  */
 export function Trouble({ error, what, hasOldData = false, onRetry }) {
   const { status, code, message, hint } = error;
-  if (status === 401) {
-    const next = encodeURIComponent(location.pathname + location.search);
-    return html`<div class="notice trouble" role="alert">
-      <p><strong>Your log-in has ended.</strong> <a href=${`/login?next=${next}`}>Log in again</a></p>
-    </div>`;
-  }
   if (status === 403) {
     return html`<div class="notice forbidden" role="alert">
       <p><strong>You may not see this.</strong> ${sentence(message)}</p>

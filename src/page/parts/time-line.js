@@ -1,4 +1,5 @@
 import { html } from '../html.js';
+import { dateAndTime } from '../time.js';
 import { EVENT_WORDS } from '../words.js';
 import { sentence, Time } from './common.js';
 import { Manifest } from './manifest.js';
@@ -34,13 +35,18 @@ export function TimeLine({ session }) {
             ${entry.code ? html` <code>${entry.code}</code>` : ''}
           </p>
           ${entry.message ? html`<p>${sentence(entry.message)}</p>` : ''}
-          ${entry.detail ? html`<p class="hint">${entry.detail}</p>` : ''}
+          ${entry.detail ? html`<p class="hint">${withTimes(entry.detail)}</p>` : ''}
           <p class="hint"><${Time} at=${entry.at} /></p>
         </li>`,
       )}
     </ol>
     ${session.manifestKey ? html`<${Manifest} session=${session} />` : ''}
   `;
+}
+
+/** Times of the API in a text, as the rest of the page tells them. @param {string} text */
+function withTimes(text) {
+  return text.replace(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, dateAndTime);
 }
 
 /**

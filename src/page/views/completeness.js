@@ -48,7 +48,7 @@ export function CompletenessView({ query }) {
             <${Calendar}
               days=${data.days}
               chosen=${chosen}
-              onChoose=${(/** @type {string} */ date) => go(`/completeness?day=${date}`, { replace: true })}
+              onChoose=${(/** @type {string} */ date) => go(`/completeness?day=${date}`)}
             />
           </section>
           ${

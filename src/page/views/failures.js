@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import { ask } from '../api.js';
 import { html } from '../html.js';
 import { Action } from '../parts/action.js';
@@ -8,8 +9,9 @@ import { useData } from '../use-data.js';
 
 /** @import { CodeMeaning, Stats } from '../shapes.js' */
 
-/** The API counts anew every 5 seconds. */
 const REFRESH_MS = 3_000;
+/** The API counts anew every 5 seconds: for so long it may count what was retried (milliseconds). */
+const COUNTED_MS = 6_000;
 /** The API counts the codes of so many failed sessions. */
 const MAX_COUNTED = 10_000;
 
@@ -51,7 +53,11 @@ export function FailuresView() {
 /** @param {{ stats: Stats, meanings: readonly CodeMeaning[], reload: () => void }} props */
 function Codes({ stats, meanings, reload }) {
   const { failuresByCode, states } = stats;
-  const counts = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
+  const [retriedAt, setRetriedAt] = useState(/** @type {Readonly<Record<string, number>>} */ ({}));
+  const isOutdated = (/** @type {string} */ code) => Date.now() - (retriedAt[code] ?? 0) < COUNTED_MS;
+  const counts = Object.entries(failuresByCode)
+    .filter(([code]) => !isOutdated(code))
+    .sort(([, a], [, b]) => b - a);
   if (counts.length === 0) {
     return html`<section><${Empty}>No session has failed. What waits is looked at again by itself.<//></section>`;
   }
@@ -67,19 +73,22 @@ function Codes({ stats, meanings, reload }) {
         code=${code}
         count=${count}
         meaning=${meanings.find((one) => one.code === code)}
-        reload=${reload}
+        onRetried=${() => {
+          setRetriedAt((before) => ({ ...before, [code]: Date.now() }));
+          reload();
+        }}
       />`,
     )}
   `;
 }
 
-/** @param {{ code: string, count: number, meaning: CodeMeaning | undefined, reload: () => void }} props */
-function Code({ code, count, meaning, reload }) {
+/** @param {{ code: string, count: number, meaning: CodeMeaning | undefined, onRetried: () => void }} props */
+function Code({ code, count, meaning, onRetried }) {
   const retry = async () => {
     const { retried } = /** @type {{ retried: number }} */ (
       await ask('/v1/sessions/retry', { method: 'POST', json: { code } })
     );
-    reload();
+    onRetried();
     return `${plural(retried, 'session')} ${retried === 1 ? 'is' : 'are'} queued again.`;
   };
   const name = `code-${code}`;

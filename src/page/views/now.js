@@ -91,10 +91,10 @@ function Overview({ stats }) {
           <//>
           <${Fact} name="Done in">
             ${
-              backlog.secondsUntilDone === undefined
-                ? html`<span class="none">not known yet</span>`
-                : backlog.secondsUntilDone === 0
-                  ? 'nothing to do'
+              backlog.sessions === 0
+                ? html`<span class="none">nothing to do</span>`
+                : backlog.secondsUntilDone === undefined
+                  ? html`<span class="none">not known yet</span>`
                   : `about ${duration(backlog.secondsUntilDone)}`
             }
           <//>

@@ -122,7 +122,7 @@ function Search({ filter }) {
     setGiven(next);
     return next;
   };
-  const search = (/** @type {Filter} */ next) => go(`/sessions${queryOf({ ...next })}`, { replace: true });
+  const search = (/** @type {Filter} */ next) => go(`/sessions${queryOf({ ...next })}`);
   const textOf = (/** @type {Event} */ event) =>
     /** @type {HTMLInputElement | HTMLSelectElement} */ (event.target).value.trim();
   return html`<form
