@@ -2,16 +2,9 @@ import type { ListQuery, SessionPage } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionState, SessionView } from '../domain/views.ts';
 import type { JobQueue } from './backends/backend.ts';
-import type { JobFilter, JobIndex, JobPlace } from './backends/job-index.ts';
+import type { FoundJob, JobFilter, JobIndex, JobPlace } from './backends/job-index.ts';
 import { historyOf } from './session-history.ts';
-import {
-  BULLMQ_STATES,
-  jobId,
-  type SessionJob,
-  sessionOfJob,
-  sessionState,
-  viewOfJob,
-} from './session-job.ts';
+import { jobId, type SessionJob, sessionOfJob, sessionState, viewOfJob } from './session-job.ts';
 
 /** A cursor that no list has given out. */
 export class InvalidCursorError extends Error {
@@ -69,26 +62,27 @@ export async function listSessions(
   return { sessions, ...(last && { nextCursor: `${last.at}.${last.id}` }) };
 }
 
-/** All sessions in some states that a predicate accepts; each of them once, even if jobs move meanwhile. */
+/**
+ * All sessions in some states, or those of them with an error code, that a predicate accepts; each of them once, even if
+ * jobs move meanwhile.
+ */
 export async function findSessions(
-  queue: JobQueue,
-  states: readonly SessionState[],
-  accepts: (view: SessionView, job: SessionJob) => boolean,
+  index: JobIndex,
+  name: string,
+  { states, code }: { readonly states: readonly SessionState[]; readonly code: string | undefined },
+  accepts: (job: SessionJob) => boolean = () => true,
 ): Promise<SessionRef[]> {
   const found = new Map<string, SessionRef>();
   for (const state of states) {
-    for (const kind of BULLMQ_STATES[state]) {
-      for (let offset = 0; ; ) {
-        const end = offset + MAX_PAGE_SIZE - 1;
-        const jobs = (await queue.getJobs([kind], offset, end, false)) as SessionJob[];
-        if (jobs.length === 0) break;
-        for (const job of jobs) {
-          const { sessionId, botId } = job.data;
-          if (accepts(viewOfJob(job, state), job)) found.set(jobId(job.data), { sessionId, botId });
-        }
-        offset += jobs.length;
+    const filter: JobFilter = { state, ...(code !== undefined && { code }) };
+    let page: readonly FoundJob[] = [];
+    do {
+      page = await index.find(name, filter, page.at(-1), MAX_PAGE_SIZE);
+      for (const { id, job } of page) {
+        const { sessionId, botId } = job.data;
+        if (accepts(job)) found.set(id, { sessionId, botId });
       }
-    }
+    } while (page.length === MAX_PAGE_SIZE);
   }
   return [...found.values()];
 }

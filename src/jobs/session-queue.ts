@@ -255,11 +255,8 @@ export class SessionQueue {
 
   /** Runs all failed sessions again, or those with a code. @returns how many. */
   async retryAll(code?: string, by?: string): Promise<number> {
-    const failed = await findSessions(
-      this.#sessions,
-      ['failed'],
-      ({ error }) => code === undefined || error?.code === code,
-    );
+    const which = { states: ['failed'], code } as const;
+    const failed = await findSessions(this.#backend.index, this.#name, which);
     let requeued = 0;
     await forEachLimit(failed, LANES, async (session) => {
       if ((await this.retry(session, by)) === 'requeued') requeued += 1;
@@ -300,10 +297,10 @@ export class SessionQueue {
   /** Takes all queued and waiting sessions out of the queue, or those that the query names. @returns how many. */
   async cancelAll({ code, backfills, dryRun }: CancelQuery = {}): Promise<number> {
     const found = await findSessions(
-      this.#sessions,
-      CANCELLABLE,
-      ({ error }, { data }) =>
-        (code === undefined || error?.code === code) && (!backfills || data.backfill === true),
+      this.#backend.index,
+      this.#name,
+      { states: CANCELLABLE, code },
+      ({ data }) => !backfills || data.backfill === true,
     );
     if (dryRun) return found.length;
     let cancelled = 0;
