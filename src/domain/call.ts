@@ -63,6 +63,11 @@ const HASH_MARK = 'hmac-sha256:';
 /** Seven digits or more, and nothing but what numbers are written with; also as an address (`tel:`, `sip:`). */
 const NUMBER = /^\s*(?:(?:tel|sips?):)?\+?(?:[\s()./-]*\d){7,20}[\s)]*(?:@[^\s]{1,200})?$/i;
 
+/** Whether a text is the number of a telephone, as far as its looks tell. */
+export function isTelephoneNumber(text: string): boolean {
+  return NUMBER.test(text);
+}
+
 /** A number without what it is decorated with. */
 function plainNumber(number: string): string {
   return number

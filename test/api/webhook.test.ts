@@ -80,6 +80,33 @@ describe('what of a notification goes into the manifest', () => {
   });
 });
 
+describe('the caller of an event of Kore’s', () => {
+  it.each<[string, object, object | undefined]>([
+    ['is kept as the call tells it', { callerNumber: '+1 555 0100 222' }, { from: '+1 555 0100 222' }],
+    ['is kept from its tags', { sessionTags: { callerNumber: '+15550100222' } }, { from: '+15550100222' }],
+    ['is nobody whose name is no number', { from: 'user-7', callerNumber: { token: 'x' } }, undefined],
+  ])('%s', async (_title, told, call) => {
+    const sessionId = newId();
+    const CCAIMetaInfo = { sessionId, ...told };
+    expect((await notify({ event: 'conversation_terminated', CCAIMetaInfo })).status).toBe(202);
+
+    const job = await setup.runtime.queue.bullmq.sessions.getJob(`${setup.sandbox.botId}.${sessionId}`);
+    expect(job?.data.call).toEqual(call);
+  });
+
+  it('is hashed, or left out where there is no key for that', async () => {
+    const callOf = async (changes: Partial<WebhookConfig>) => {
+      const at = await setup.serve({ webhook: { ...WEBHOOK, callMetadata: 'hashed', ...changes } });
+      const sessionId = newId();
+      await notify({ CCAIMetaInfo: { sessionId, callerNumber: '+15550100222' } }, at);
+      const job = await setup.runtime.queue.bullmq.sessions.getJob(`${setup.sandbox.botId}.${sessionId}`);
+      return job?.data.call;
+    };
+    expect(await callOf({})).toEqual({ from: expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/) });
+    expect(await callOf({ app: undefined })).toBeUndefined();
+  });
+});
+
 describe('CALL_METADATA', () => {
   it.each([
     ['hashed', { caller: expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/), department: 'Claims' }],
@@ -406,6 +433,34 @@ describe('a notification that names no session', () => {
     expect(line.length).toBeLessThan(2_000);
     expect(line).not.toContain('pineapple');
   });
+});
+
+it('what a notification tells of the call comes into the manifest', { timeout: 60_000 }, async () => {
+  const own = await openApiSetup();
+  try {
+    const at = await own.serve({
+      tokens: apiTokens('a-token-of-the-api'),
+      webhook: { ...WEBHOOK, metaPaths: ['/metaInfo/department'] },
+    });
+    await own.startWorker();
+    const sessionId = own.sandbox.addSession({ transcription: 'Hello.' });
+    const metaInfo = JSON.stringify({ department: 'Claims', auth_token: 'must-not-be-kept' });
+    await notify({ CCAIMetaInfo: { sessionId, callerNumber: '+15550100222' }, metaInfo }, at);
+
+    const manifest = await vi.waitUntil(
+      async () => {
+        const answer = await ask(at, `/v1/sessions/${sessionId}/manifest`, {
+          headers: { authorization: 'Bearer a-token-of-the-api' },
+        });
+        return answer.status === 200 && answer;
+      },
+      { timeout: 50_000, interval: 50 },
+    );
+    expect(manifest.body.call).toEqual({ from: '+15550100222', meta: { department: 'Claims' } });
+    expect(manifest.text).not.toContain('must-not-be-kept');
+  } finally {
+    await own.close();
+  }
 });
 
 describe('a signed body that comes twice', () => {

@@ -1,4 +1,4 @@
-import { type CallMetadata, isSecretName } from '../../domain/call.ts';
+import { type CallMetadata, isSecretName, isTelephoneNumber } from '../../domain/call.ts';
 import { isValidId } from '../../domain/session.ts';
 import { isObject, parseJson, readPointer } from '../../util/json.ts';
 import { printable } from '../../util/text.ts';
@@ -41,6 +41,8 @@ const MAX_PLACE_LEVELS = 5;
 const MAX_OBJECTS = 500;
 const MAX_PLACES = 16;
 const BOT_ID_PATHS = ['/botId', '/metaInfo/botId'];
+/** Where an event of Kore's may have the caller's number, by the names that it has in listings. */
+const CALLER_PATHS = ['/callerNumber', '/sessionTags/callerNumber', '/caller', '/from', '/ani'];
 /** Members that may name an event, or hold an object that does. */
 const EVENT_NAME_PATHS = [
   '/event',
@@ -126,6 +128,18 @@ export function readMeta(received: unknown, pointers: readonly string[]): CallMe
     return isKept ? [[name, value] as const] : [];
   });
   return members.length === 0 ? undefined : Object.fromEntries(members);
+}
+
+/**
+ * The caller's number, where an event of Kore's tells one. Kore lists no members of such events, so that nothing is taken
+ * for a number but what looks like one.
+ */
+export function readCaller(received: unknown): string | undefined {
+  const body = readBody(received);
+  return placesOf(body)
+    .filter(({ isKoreEvent }) => isKoreEvent)
+    .flatMap(({ pointer }) => CALLER_PATHS.map((path) => readPointer(body, pointer + path)))
+    .find((value) => typeof value === 'string' && isTelephoneNumber(value)) as string | undefined;
 }
 
 function withoutSecrets(value: unknown, levels: number): unknown {

@@ -12,7 +12,7 @@ import { ApiError } from '../problem.ts';
 import { EnqueueAnswer } from '../schemas/sessions.ts';
 import { defaultBot } from '../sessions.ts';
 import { acceptRaw, decodeBody, type ZodServer } from '../validation.ts';
-import { memberNames, readMeta, readNotification } from './notification.ts';
+import { memberNames, readCaller, readMeta, readNotification } from './notification.ts';
 import { createKoreTokenCheck, SignedBodies } from './tokens.ts';
 
 /** What the webhook works with. */
@@ -146,7 +146,9 @@ function createIntake({
     const { sessionId, botId = defaultBot(defaultBotId), isMaybe } = notification;
     const meta = readMeta(received, metaPaths);
     const keepCall = createCallFilter(callMetadata, app?.clientSecret ?? '');
-    const call = meta && keepCall(boundedCall({ meta }));
+    // Without the key of their hashes, numbers can be found out by trying all there are.
+    const from = callMetadata === 'hashed' && !app ? undefined : readCaller(received);
+    const call = keepCall(boundedCall({ ...(from !== undefined && { from }), ...(meta && { meta }) }));
     const session = { sessionId, botId, ...(isMaybe && { maybe: true }), ...(call && { call }) };
     if (proof === 'signed' && signedBodies.has(body)) {
       const outcome = await lookUp(session);
