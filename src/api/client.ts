@@ -35,7 +35,7 @@ export interface RemoteOperations extends Operations {
 }
 
 /** The API refused a request or answered something unforeseen. */
-export class RemoteError extends Error {
+class RemoteError extends Error {
   /** The problem's code, where there is one. */
   readonly code: string | undefined;
 

@@ -9,7 +9,7 @@ import { REQUEST_ID_HEADER, requestId, SECURITY_HEADERS } from './request-contex
  *
  * @param code Node's code of the fault: `HPE_HEADER_OVERFLOW`, `ERR_HTTP_REQUEST_TIMEOUT`, ...
  */
-export function answerToMalformed(code: string | undefined): string {
+function answerToMalformed(code: string | undefined): string {
   const error = errorOf(code);
   const body = JSON.stringify(problemOf(error));
   const headers = {

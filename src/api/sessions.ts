@@ -294,14 +294,14 @@ export async function absentSession(
 }
 
 /** The problem of a session that was erased. */
-export function erasedSession({ sessionId, erasedAt, reason, state }: ErasureView): ApiError {
+function erasedSession({ sessionId, erasedAt, reason, state }: ErasureView): ApiError {
   const why = reason === undefined ? '' : ` (${reason})`;
   const done = state === 'erased' ? `was erased at ${erasedAt}` : `is being erased since ${erasedAt}`;
   return new ApiError(410, 'ERASED', `session ${sessionId} ${done}${why}: it is not archived again`);
 }
 
 /** The problem of a session that nobody knows. */
-export function unknownSession({ sessionId, botId }: SessionRef): ApiError {
+function unknownSession({ sessionId, botId }: SessionRef): ApiError {
   return new ApiError(
     404,
     'SESSION_NOT_FOUND',

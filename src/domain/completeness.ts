@@ -111,7 +111,7 @@ export interface CompletenessRun {
 /** Days of one run at most. */
 export const MAX_RUN_DAYS = 93;
 /** Days that the daily run looks at, at most, and that metrics show. */
-export const MAX_KEPT_DAYS = 31;
+const MAX_KEPT_DAYS = 31;
 /** And those it looks at where `KORE_RETENTION` is not known. */
 const DAYS_WITHOUT_RETENTION = 7;
 

@@ -119,7 +119,7 @@ export interface BreakerView {
 }
 
 /** What happens to sessions, in the order of their life. */
-export const SESSION_EVENTS = ['queued', 'active', 'progress', 'waiting', 'archived', 'failed'] as const;
+const SESSION_EVENTS = ['queued', 'active', 'progress', 'waiting', 'archived', 'failed'] as const;
 export type SessionEventName = (typeof SESSION_EVENTS)[number];
 
 /** What is known of a session from an event alone: parts of its view. */

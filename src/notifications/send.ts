@@ -41,9 +41,9 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 const CONNECTIONS = 8;
 
 /** Names the notification, as `id` in its body does. */
-export const ID_HEADER = 'x-notification-id';
+const ID_HEADER = 'x-notification-id';
 /** `sha256=<hex>`: the HMAC-SHA256 of the body's bytes. */
-export const SIGNATURE_HEADER = 'x-signature';
+const SIGNATURE_HEADER = 'x-signature';
 
 /**
  * Creates a sender with its own connections, through a proxy where the configuration names one. The rules are those of

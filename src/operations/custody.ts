@@ -177,7 +177,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
 }
 
 /** A reason as it is kept: on one line, without control characters and secrets, and bounded. */
-export function cleanReason(reason: string): string | undefined {
+function cleanReason(reason: string): string | undefined {
   return printable(reason, MAX_REASON_CHARACTERS) || undefined;
 }
 

@@ -135,7 +135,7 @@ export function limitAnswer(envelope: Envelope, form: LimitAnswer, waitMs: numbe
 }
 
 /** The HTTP date so many milliseconds from now, rounded up to its whole second. */
-export function httpDateIn(milliseconds: number): string {
+function httpDateIn(milliseconds: number): string {
   return new Date(Math.ceil((Date.now() + milliseconds) / 1000) * 1000).toUTCString();
 }
 

@@ -1,7 +1,7 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose';
 
 /** Kore's texts; all of them come with status 401. */
-export const INVALID_TOKEN = 'Invalid JWT token';
+const INVALID_TOKEN = 'Invalid JWT token';
 export const WRONG_SCOPE = 'Permission denied. Scope is incorrect!';
 export const INVALID_CREDENTIALS = 'Invalid SDK credentials';
 

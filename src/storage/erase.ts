@@ -20,7 +20,7 @@ export interface ErasedObjects {
 }
 
 /** All versions of a session's objects, but for the record that it was erased. */
-export async function* sessionVersions(
+async function* sessionVersions(
   session: SessionRef,
   store: ArchiveStore,
   signal: AbortSignal,

@@ -221,7 +221,7 @@ function decoded(text: string): string {
 }
 
 /** Host and path, which stay the same when the URL is signed anew. */
-export function urlWithoutQuery(url: string): string {
+function urlWithoutQuery(url: string): string {
   return url.replace(/[?#].*$/s, '').replace(/^[a-z][a-z0-9+.-]*:\/\//i, '');
 }
 

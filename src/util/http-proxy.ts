@@ -139,7 +139,7 @@ const REFUSALS = [
  * Whether this Node's `http` and `https` know proxies: from 22.21 and 24.5 on. An older one would ignore them and
  * connect directly.
  */
-export const HAS_PROXY_AGENTS = process.allowedNodeEnvironmentFlags.has('--use-env-proxy');
+const HAS_PROXY_AGENTS = process.allowedNodeEnvironmentFlags.has('--use-env-proxy');
 
 /**
  * Agents of Node's `http` and `https` through a proxy: https through a tunnel, http as it is. A refused tunnel fails

@@ -4,7 +4,7 @@
 export const MAX_PAUSE_MS = 60 * 60 * 1000;
 
 /** The last moment of the year 9999 (unix milliseconds): what lies behind it is no date. */
-export const MAX_UNIX_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+const MAX_UNIX_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
 /** The pause that was asked for, between nothing and an hour; `undefined` for what is no number. */
 export function clampMs(milliseconds: number, maxMs = MAX_PAUSE_MS): number | undefined {

@@ -104,7 +104,7 @@ test('the query of missed calls counts them by number and day', async () => {
   ]);
 });
 
-test('it finds everything across bots and dates, also where the id tells no date', async () => {
+test('the queries of docs/archive.md find everything across bots and dates, also where the id tells no date', async () => {
   const query = (await readmeQuery(BOT)).replace(/^WHERE .* AND said/m, 'WHERE said');
   const found = (await ask(query)).map(({ session_id, date }) => `${date} ${session_id}`);
 
@@ -117,7 +117,7 @@ test('it finds everything across bots and dates, also where the id tells no date
   ]);
 });
 
-test('it reads nothing but the partitions that bot and dates allow', async () => {
+test('the queries of docs/archive.md read nothing but the partitions that bot and dates allow', async () => {
   // Whoever reads this one as well fails on it.
   const sessionId = idOf('2026-03-01T00:00:00Z', 'b1');
   if (setup.archive.target.kind !== 'file') throw new Error('an archive in a directory was asked for');

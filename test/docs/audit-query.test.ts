@@ -12,7 +12,7 @@ import { silent } from '../support/queues.ts';
 const GUIDE = readFileSync(join(import.meta.dirname, '../../docs/archive.md'), 'utf8');
 const SHOWN = 's3://my-bucket/voicemail';
 
-test('who downloaded recordings this month', async () => {
+test('the query of the audit log finds who downloaded recordings this month', async () => {
   const query = [...GUIDE.matchAll(/```sql\n(.*?)```/gs)]
     .map(([, sql = '']) => sql)
     .find((sql) => sql.includes('audit/'));

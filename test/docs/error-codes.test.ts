@@ -24,7 +24,7 @@ test('docs/operations.md has each error code as the program explains it', () => 
   );
 });
 
-test('each code waits as long as it is said to', () => {
+test('each error code waits as long as docs/operations.md says', () => {
   const said = Object.fromEntries(ERROR_CODES.map((code) => [code, ERROR_GUIDE[code].waits]));
   const done = Object.fromEntries(ERROR_CODES.map((code) => [code, WAITS[FAILURE_RULES[code].waits]]));
   expect(said).toEqual(done);

@@ -1,8 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { findChromium } from '../support/browser.ts';
+import { leftovers } from './leftovers.ts';
 import { startPostgres } from './postgres.ts';
 import { findProgram, searchPath } from './process.ts';
 import { startRedis } from './redis.ts';
@@ -18,16 +20,28 @@ declare module 'vitest' {
   }
 }
 
-/** Starts the servers that the tests need, once per run, and stops them at its end. */
+/**
+ * Starts the servers that the tests need, once per run, and stops them at its end. A run that leaves processes, files
+ * or buckets behind fails.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const runDirectory = await mkdtemp(join(tmpdir(), 'voicemail-archiver-tests-'));
   const [redis, postgres] = await Promise.all([startRedis(), startPostgres()]);
   project.provide('redisUrl', redis.url);
   project.provide('postgresUrl', postgres?.url);
   project.provide('runDirectory', runDirectory);
+  // From here on, since the servers' own directories go with the servers. Tests inherit both.
+  const temporaryDirectory = join(runDirectory, 'tmp');
+  await mkdir(temporaryDirectory);
+  // A server that refuses to run as root has to get into its own directory there.
+  await Promise.all([runDirectory, temporaryDirectory].map((directory) => chmod(directory, 0o711)));
+  const bucketPrefix = `test-${randomBytes(4).toString('hex')}-`;
+  Object.assign(process.env, { TMPDIR: temporaryDirectory, TEST_BUCKET_PREFIX: bucketPrefix });
   for (const line of leftOut(postgres !== undefined)) console.log(line);
   return async () => {
+    const left = await leftovers({ root: project.config.root, temporaryDirectory, bucketPrefix });
     await Promise.all([redis.stop(), postgres?.stop(), rm(runDirectory, { recursive: true })]);
+    if (left.length > 0) throw new Error(`the tests left behind:\n${left.join('\n')}`);
   };
 }
 

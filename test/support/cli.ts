@@ -2,6 +2,7 @@
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 
@@ -52,7 +53,7 @@ export async function runCli(args: readonly string[], options: CliOptions = {}):
 /** Starts the program. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const child = spawn(process.execPath, [ENTRY, ...args], {
-    env: { ...COMPILE_CACHE, ...options.env },
+    env: { ...COMPILE_CACHE, TMPDIR: tmpdir(), ...options.env },
     cwd: options.cwd ?? import.meta.dirname,
   });
   // A test run that ends early leaves nothing running.

@@ -64,7 +64,8 @@ export async function openTestBucket(options: { objectLock?: boolean } = {}): Pr
     ? { accessKeyId: 'test', secretAccessKey: 'test' }
     : { accessKeyId: required('AWS_ACCESS_KEY_ID'), secretAccessKey: required('AWS_SECRET_ACCESS_KEY') };
   const client = new S3Client({ endpoint, region, credentials, forcePathStyle: true });
-  const bucket = `test-${randomUUID()}`;
+  // A run of the tests looks for its own at its end.
+  const bucket = `${process.env.TEST_BUCKET_PREFIX ?? 'test-'}${randomUUID()}`;
   await client.send(
     new CreateBucketCommand({
       Bucket: bucket,

@@ -298,7 +298,7 @@ export const Health = z
   .meta({ id: 'Health' });
 
 /** Codes of the API's own faults; faults of the archive keep the codes of `errors.ts`. */
-export const API_CODES = [
+const API_CODES = [
   'INVALID_REQUEST',
   'UNAUTHORIZED',
   'FORBIDDEN',

@@ -84,7 +84,10 @@ export const Stats = z
     id: 'Stats',
     examples: [
       {
-        health: { level: 'ok', text: 'All is well: 12 archived and 1 failed in the last 2 minutes, 3 to go.' },
+        health: {
+          level: 'ok',
+          text: 'All is well: 12 archived and 1 failed in the last 2 minutes, 3 to go.',
+        },
         states: { queued: 2, active: 1, waiting: 0, archived: 40, failed: 1 },
         paused: false,
         transcriptsPending: 3,

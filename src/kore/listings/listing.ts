@@ -95,7 +95,7 @@ const VOICE_CHANNEL = /voice|call|phone|ivr|sip|pstn/;
 const MAX_CHANNEL_CHARACTERS = 64;
 
 /** Whether a channel is one of plain text, where nobody leaves a voicemail. */
-export function isTextChannel(channel: unknown): boolean {
+function isTextChannel(channel: unknown): boolean {
   if (typeof channel !== 'string' || channel.length > MAX_CHANNEL_CHARACTERS) return false;
   const name = channel.toLowerCase().replace(/[\s_-]+/g, '');
   return TEXT_CHANNELS.has(name) || (TEXT_CHANNEL.test(name) && !VOICE_CHANNEL.test(name));

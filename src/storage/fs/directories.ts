@@ -20,7 +20,7 @@ import { basename, dirname, join, sep } from 'node:path';
 import { systemCode, VoicemailError } from '../../domain/errors.ts';
 
 /** Before the process's umask is applied. */
-export const DIRECTORY_MODE = 0o750;
+const DIRECTORY_MODE = 0o750;
 
 /** A directory held open. */
 export interface HeldDirectory extends AsyncDisposable {
