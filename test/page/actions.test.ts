@@ -127,6 +127,8 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await confirm.click();
     await told('The session is erased.');
     await page.getByRole('alert').getByText('Erased.').waitFor();
+    // Its button is gone, and who uses the keyboard is not sent to the beginning of the page.
+    expect(await page.evaluate('document.activeElement.tagName')).toBe('H1');
     expect((await service.ask('GET', `/v1/sessions/${sessionId}`)).status).toBe(410);
   });
 

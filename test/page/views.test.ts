@@ -187,11 +187,11 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
 
     await at('/');
     await page.locator('.connection.open').waitFor();
-    await page.context().setOffline(true);
+    await service.stop();
     await page.locator('.connection.lost').waitFor();
     await page.getByRole('alert').getByText('The archiver cannot be reached.').waitFor();
     await page.getByText('What is shown below is from before.').waitFor();
-    await page.context().setOffline(false);
+    await service.startAgain();
     await page.getByRole('alert').waitFor({ state: 'detached' });
     await page.locator('.connection.open').waitFor();
   });
@@ -238,7 +238,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
   ] as const)('has no serious fault that axe finds, in %s', async (colorScheme, options) => {
     const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
     const today = new Date().toISOString().slice(0, 10);
-    const paths: readonly (readonly [path: string, shown: string])[] = [
+    const paths: readonly (readonly [path: string, shown: string, asks?: string])[] = [
       ['/', '.health'],
       ['/sessions', 'table.sessions'],
       ['/failures', '.row code'],
@@ -247,10 +247,12 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
       [`/completeness?day=${today}`, '#the-day'],
       [`/sessions/${archived}`, 'audio'],
       [`/sessions/${failed}`, '.notice.trouble'],
+      [`/sessions/${archived}`, 'audio', 'Erase'],
+      ['/backfills', '#schedules', 'Start a backfill'],
     ];
     const other = await service.open('/');
     await other.emulateMedia({ colorScheme });
-    for (const [index, [path, shown]] of paths.entries()) {
+    for (const [index, [path, shown, asks]] of paths.entries()) {
       // Without loading the page again, as axe takes longest to be read.
       if (index === 0) await other.evaluate(axe);
       else
@@ -259,6 +261,10 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
         );
       await other.locator(shown).first().waitFor();
       await other.locator('.loading').first().waitFor({ state: 'detached' });
+      if (asks !== undefined) {
+        await other.getByRole('button', { name: asks, exact: true }).click();
+        await other.getByRole('dialog').waitFor();
+      }
       const faults = await other.evaluate(`axe.run(${JSON.stringify(options)}).then(({ violations }) =>
         violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
           .map(({ id, nodes }) => id + ': ' + nodes.map(({ html }) => html).join(' ')))`);

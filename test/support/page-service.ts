@@ -30,6 +30,7 @@ export const PAGE_TIMEOUT_MS = 60_000;
 export interface PageService {
   readonly url: string;
   readonly sandbox: Sandbox;
+  /** The one that runs now. */
   readonly program: RunningCli;
   /** Below it lie the archive and its audit log. */
   readonly archive: string;
@@ -40,6 +41,10 @@ export interface PageService {
   enqueue(...sessionIds: string[]): Promise<void>;
   /** Resolves when a session has archived or failed. */
   ended(sessionId: string): Promise<void>;
+  /** Stops the service as an operator does. */
+  stop(): Promise<void>;
+  /** Starts it again at the same address. */
+  startAgain(): Promise<void>;
   /** A page with cookies of its own, logged in and at a path. */
   open(path: string, role?: TokenRole): Promise<Page>;
   close(): Promise<void>;
@@ -66,24 +71,28 @@ export async function startPageService({
     openBrowser(executable),
   ]);
   const queueName = `page-${sandbox.botId}`;
-  const program = startCli(['start'], {
-    cwd: directory.path,
-    env: {
-      ...sandboxEnvironment(sandbox),
-      KORE_ACCOUNT_ID: sandbox.accountId,
-      QUEUE_URL: queueUrl,
-      QUEUE_NAME: queueName,
-      ARCHIVE_URL: 'file:archive',
-      SETTLE_WAIT: '0',
-      API_TOKEN: Object.entries(TOKENS)
-        .map(([role, token]) => `${NAMES[role as TokenRole]}:${role}:${token}`)
-        .join(','),
-      ...env,
-    },
-  });
+  const start = (more: Readonly<Record<string, string>> = {}) =>
+    startCli(['start'], {
+      cwd: directory.path,
+      env: {
+        ...sandboxEnvironment(sandbox),
+        KORE_ACCOUNT_ID: sandbox.accountId,
+        QUEUE_URL: queueUrl,
+        QUEUE_NAME: queueName,
+        ARCHIVE_URL: 'file:archive',
+        SETTLE_WAIT: '0',
+        API_TOKEN: Object.entries(TOKENS)
+          .map(([role, token]) => `${NAMES[role as TokenRole]}:${role}:${token}`)
+          .join(','),
+        ...env,
+        ...more,
+      },
+    });
+  let program = start();
   await program.waitFor(hasLogged('taking sessions'));
   const listening = program.log.find(({ msg }) => msg === 'listening');
-  const url = `http://127.0.0.1:${String(listening?.port)}`;
+  const port = String(listening?.port);
+  const url = `http://127.0.0.1:${port}`;
 
   const ask: PageService['ask'] = async (method, path, json) => {
     const response = await fetch(`${url}${path}`, {
@@ -100,7 +109,9 @@ export async function startPageService({
   return {
     url,
     sandbox,
-    program,
+    get program() {
+      return program;
+    },
     archive: `${directory.path}/archive`,
     queueName,
     ask,
@@ -115,6 +126,14 @@ export async function startPageService({
         if (state === 'archived' || state === 'failed') return;
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
+    },
+    async stop() {
+      program.kill('SIGTERM');
+      await program.ended;
+    },
+    async startAgain() {
+      program = start({ HTTP_PORT: port });
+      await program.waitFor(hasLogged('taking sessions'));
     },
     async open(path, role = 'erase') {
       const context = await browser.browser.newContext({ viewport: { width: 1280, height: 720 } });

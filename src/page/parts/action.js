@@ -1,8 +1,8 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Refusal } from '../api.js';
 import { html } from '../html.js';
 import { useRefusal } from '../who.js';
-import { sentence } from './common.js';
+import { focusHeading, sentence } from './common.js';
 
 /** @import { ComponentChildren } from 'preact' */
 /** @import { Permission } from '../who.js' */
@@ -41,8 +41,18 @@ export function Action({ label, permission, act, question, children, typed, kind
     }
   };
   const isAsked = question !== undefined;
+  /** @type {{ current: HTMLButtonElement | null }} */
+  const button = useRef(null);
+  useLayoutEffect(() => {
+    const own = button.current;
+    return () => {
+      // What it did has removed it: who uses the keyboard goes on at the heading, not before the page's beginning.
+      if (own !== null && own === document.activeElement) focusHeading();
+    };
+  }, []);
   return html`<span class="action">
     <button
+      ref=${button}
       class=${kind ?? ''}
       aria-disabled=${why === undefined && !isBusy ? undefined : 'true'}
       title=${why}
@@ -90,7 +100,8 @@ function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
   /** @type {{ current: HTMLDialogElement | null }} */
   const dialog = useRef(null);
   const [given, setGiven] = useState('');
-  useEffect(() => {
+  // With the markup, not after the next paint: what somebody types until then would go nowhere.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     const box = dialog.current;
     box?.showModal();

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Refusal } from '../api.js';
 import { html } from '../html.js';
 import { dateAndTime, relative } from '../time.js';
@@ -34,11 +34,16 @@ export function Heading({ title, children }) {
   useEffect(() => {
     document.title = `${title} · Voicemail Archiver`;
   }, [title]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     // Not on the first view: there the browser's own order holds.
-    if (history.state !== null || document.activeElement !== document.body) heading.current?.focus();
+    if (document.activeElement !== document.body) heading.current?.focus();
   }, []);
   return html`<div class="heading"><h1 tabindex="-1" ref=${heading}>${title}</h1>${children}</div>`;
+}
+
+/** Gives the focus to the heading of the view. */
+export function focusHeading() {
+  document.querySelector('h1')?.focus();
 }
 
 /** @param {{ what?: string }} props */

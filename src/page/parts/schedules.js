@@ -68,7 +68,7 @@ function List({ schedules, reload }) {
     reload();
     return `The schedule ${name} is removed.`;
   };
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="schedules"><table>
+  return html`<div class="scroll" tabindex="0" role="group" aria-labelledby="schedules"><table>
     <thead>
       <tr>
         <th scope="col">Name</th><th scope="col">Cron (UTC)</th><th scope="col">Goes back</th>

@@ -107,7 +107,7 @@ function localInput(time) {
 /** @param {{ backfills: readonly Backfill[], reload: () => void }} props */
 function List({ backfills, reload }) {
   if (backfills.length === 0) return html`<${Empty}>No backfill is known.<//>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="backfills"><table>
+  return html`<div class="scroll" tabindex="0" role="group" aria-labelledby="backfills"><table>
     <thead>
       <tr>
         <th scope="col">Stretch of time</th><th scope="col">State</th><th scope="col">Looked through</th>

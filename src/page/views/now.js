@@ -157,7 +157,7 @@ function Breakers({ breakers = [] }) {
 /** @param {{ workers: readonly WorkerView[] }} props */
 function Workers({ workers }) {
   if (workers.length === 0) return html`<${Empty}>No worker is alive: start one, or nothing is archived.<//>`;
-  return html`<div class="scroll" tabindex="0" role="region" aria-labelledby="workers"><table>
+  return html`<div class="scroll" tabindex="0" role="group" aria-labelledby="workers"><table>
     <thead>
       <tr>
         <th scope="col">Host</th><th scope="col">Process</th><th scope="col">Version</th>

@@ -178,7 +178,7 @@ function Search({ filter }) {
 
 /** @param {{ sessions: readonly SessionView[] }} props */
 function Table({ sessions }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label="Sessions"><table class="sessions">
+  return html`<div class="scroll" tabindex="0" role="group" aria-label="Sessions"><table class="sessions">
     <thead>
       <tr>
         <th scope="col">Session</th><th scope="col">State</th><th scope="col">Last error, next attempt</th>
