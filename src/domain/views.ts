@@ -64,6 +64,8 @@ export const HISTORY_EVENTS = [
   'partial',
   'failed',
   'retried',
+  'held',
+  'released',
 ] as const;
 export type HistoryEvent = (typeof HISTORY_EVENTS)[number];
 
@@ -72,7 +74,7 @@ export interface HistoryEntry {
   /** ISO 8601 */
   readonly at: string;
   readonly event: HistoryEvent;
-  /** Who did it: the name of a token, `webhook`, a backfill's id, or a command's user. */
+  /** Who did it: the name of a token, `webhook`, a backfill's id, or the user of a command or a program with the npm package. */
   readonly by?: string;
   /** Of a failure. */
   readonly code?: ErrorCode;

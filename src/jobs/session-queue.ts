@@ -227,6 +227,26 @@ export class SessionQueue {
     });
   }
 
+  /**
+   * Notes in the history of an archived session that a hold was set or released. Of any other, and of one that the queue
+   * has forgotten, only the audit log tells it.
+   * @param by who did it.
+   * @returns whether it was noted.
+   */
+  async noteHold(session: SessionRef, event: 'held' | 'released', by?: string): Promise<boolean> {
+    const job = await this.#job(session);
+    if (!job) return false;
+    const { transcript, recordings, history = [], ...before } = jobProgress(job);
+    const revision = before.revision ?? job.returnvalue?.revision;
+    const at = new Date().toISOString();
+    return this.#backend.noteCompleted(this.#name, jobId(session), {
+      ...(transcript && { transcript }),
+      ...(recordings && { recordings }),
+      ...(revision !== undefined && { revision }),
+      history: noteEvent(history, { at, event, ...(by !== undefined && { by }) }),
+    });
+  }
+
   /** The view of a session, or `undefined` when the queue does not know it. */
   async view(session: SessionRef): Promise<SessionView | undefined> {
     return readView(this.#sessions, session);

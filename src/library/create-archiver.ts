@@ -19,6 +19,7 @@ import { LARGE_LIST } from '../operations/large-list.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
 import { createLogger, type Logger } from '../util/log.ts';
+import { osUser } from '../util/os-user.ts';
 import type {
   Archiver,
   ArchiverLogger,
@@ -151,6 +152,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
           ids.map((sessionId) => ({
             sessionId,
             botId: bot,
+            by: osUser(),
             ...(priority && { priority }),
             ...(force && { force }),
             ...(maybe && { maybe }),
@@ -168,7 +170,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
     },
     async retry(sessionId, options = {}) {
       const session = refOf(sessionId, options);
-      return call(({ operations }) => operations.retry(session));
+      return call(({ operations }) => operations.retry(session, osUser()));
     },
     async erase(sessionId, { botId, ...rest } = {}) {
       const session = refOf(sessionId, { botId });
@@ -183,11 +185,11 @@ export function createArchiver(options: ArchiverOptions): Archiver {
     async setHold(sessionId, { botId, ...rest } = {}) {
       const session = refOf(sessionId, { botId });
       const { reason } = check(HoldBody, rest);
-      return call(({ custody }) => required(custody).setHold(session, reason));
+      return call(({ custody }) => required(custody).setHold(session, reason, osUser()));
     },
     async releaseHold(sessionId, options = {}) {
       const session = refOf(sessionId, options);
-      return call(({ custody }) => required(custody).releaseHold(session));
+      return call(({ custody }) => required(custody).releaseHold(session, osUser()));
     },
     async hold(sessionId, options = {}) {
       const session = refOf(sessionId, options);

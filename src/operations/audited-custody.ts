@@ -19,7 +19,7 @@ export function auditedCustody(
     },
     erasure: (session) => custody.erasure(session),
     async setHold(session, reason) {
-      const result = await custody.setHold(session, reason);
+      const result = await custody.setHold(session, reason, actor.name);
       if (result.outcome !== 'erased') {
         const details = { ...(reason !== undefined && { reason }) };
         auditLog.record({ actor, action: 'hold.set', session, details });
@@ -27,7 +27,7 @@ export function auditedCustody(
       return result;
     },
     async releaseHold(session) {
-      const result = await custody.releaseHold(session);
+      const result = await custody.releaseHold(session, actor.name);
       if (result.outcome === 'released') auditLog.record({ actor, action: 'hold.release', session });
       return result;
     },

@@ -32,10 +32,13 @@ export interface CustodyOperations {
   erase(session: SessionRef, options?: EraseOptions): Promise<EraseResult>;
   /** That a session was erased; `undefined` when it was not. */
   erasure(session: SessionRef): Promise<ErasureView | undefined>;
-  /** Keeps a session from being erased, until the hold is released. Setting it again changes nothing but new objects. */
-  setHold(session: SessionRef, reason?: string): Promise<HoldResult>;
-  /** Takes the hold off, S3's own on its objects included. */
-  releaseHold(session: SessionRef): Promise<ReleaseResult>;
+  /**
+   * Keeps a session from being erased, until the hold is released. Setting it again changes nothing but new objects.
+   * @param by who wants it, for its history.
+   */
+  setHold(session: SessionRef, reason?: string, by?: string): Promise<HoldResult>;
+  /** Takes the hold off, S3's own on its objects included. @param by who wants it, for its history. */
+  releaseHold(session: SessionRef, by?: string): Promise<ReleaseResult>;
   /** The hold on a session; `undefined` when there is none. */
   hold(session: SessionRef): Promise<HoldView | undefined>;
   /** All holds, or those of a bot. Lists the whole archive. */
@@ -71,6 +74,18 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       await sleep(WORKER_POLL_MS);
     }
     return true;
+  }
+
+  async function noteHold(session: SessionRef, event: 'held' | 'released', by?: string): Promise<void> {
+    try {
+      await queue.noteHold(session, event, by);
+    } catch (error) {
+      // It is done, whatever becomes of the session's history.
+      log.warn(
+        { ...about(session), err: error },
+        `could not note in a session's history that it was ${event}`,
+      );
+    }
   }
 
   async function refusal(session: SessionRef): Promise<EraseResult | undefined> {
@@ -124,7 +139,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       return { ...ids(session), outcome: 'erased', objects, versions, erasedAt };
     },
     erasure: (session) => readTombstone(session, store, signal),
-    async setHold(session, reason) {
+    async setHold(session, reason, by) {
       if (await readTombstone(session, store, signal)) return { ...ids(session), outcome: 'erased' };
       const before = await readHold(session, store, signal);
       const hold = before ?? (await recordHold(session, reason));
@@ -134,14 +149,16 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       }
       const held = await setLegalHolds(session, true, store, signal);
       log.info({ ...about(session), versions: held }, 'a session is held');
+      if (!before) await noteHold(session, 'held', by);
       return { ...ids(session), outcome: before ? 'already-held' : 'held', hold, isLocked: held > 0 };
     },
-    async releaseHold(session) {
+    async releaseHold(session, by) {
       const hold = await readHold(session, store, signal);
       // First: a worker that finds no record puts no hold on what it writes.
       if (hold) await store.versions.hide(holdKey(session), signal);
       await setLegalHolds(session, false, store, signal);
       log.info(about(session), hold ? 'the hold on a session was released' : 'a session had no hold');
+      if (hold) await noteHold(session, 'released', by);
       return { ...ids(session), outcome: hold ? 'released' : 'not-held' };
     },
     hold: (session) => readHold(session, store, signal),

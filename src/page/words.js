@@ -79,6 +79,8 @@ export const EVENT_WORDS = {
   partial: 'Partly saved',
   failed: 'Failed',
   retried: 'Queued again',
+  held: 'Held',
+  released: 'Hold released',
 };
 
 /** @type {Readonly<Record<string, string>>} */

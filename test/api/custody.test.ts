@@ -116,6 +116,8 @@ describe('POST /v1/sessions/{id}/erase', () => {
 
     const released = await send(`sessions/${id}/hold`, OPERATOR, { method: 'DELETE' });
     expect([released.status, released.body.outcome]).toEqual([200, 'released']);
+    const { history } = (await send(`sessions/${id}`, OPERATOR)).body as { history: { event: string }[] };
+    expect(history.slice(-2).map(({ event }) => event)).toEqual(['held', 'released']);
     const again = await send(`sessions/${id}/hold`, OPERATOR, { method: 'DELETE' });
     expect([again.status, again.body.code]).toEqual([404, 'NOT_HELD']);
     expect((await send(`sessions/${id}/erase`, ERASER, { method: 'POST' })).status).toBe(200);

@@ -117,6 +117,11 @@ describeOnEachQueue('the history of a session', (kind) => {
         { event: 'rewritten', detail: 'revision 2; transcript archived' },
       ];
       expect(await told()).toEqual(archived);
+      expect(await queue.noteHold(SESSION, 'held', 'ann')).toBe(true);
+      expect(await queue.noteHold(SESSION, 'released')).toBe(true);
+      archived.push({ event: 'held', by: 'ann' }, { event: 'released' });
+      expect(await told()).toEqual(archived);
+      expect(await queue.view(SESSION)).toMatchObject({ state: 'archived', transcript: 'archived' });
 
       await queue.enqueue([{ ...SESSION, force: true, by: 'joe' }]);
       expect(await told()).toEqual([

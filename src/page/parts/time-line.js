@@ -18,6 +18,8 @@ const COLOURS = {
   failed: 'failed',
   archived: 'archived',
   rewritten: 'archived',
+  held: 'waiting',
+  released: 'archived',
 };
 
 /** @param {{ session: Session }} props */
