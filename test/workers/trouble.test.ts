@@ -147,7 +147,8 @@ describeOnEachSetup('a worker', (start, setup) => {
           recordings: recordings.map((fileName) => ({
             fileName,
             bytes: 300_000,
-            mediaFaults: [{ bytesPerSecond: 1_000_000, times: INFINITE }],
+            // So slowly that neither is done before the other one has begun.
+            mediaFaults: [{ bytesPerSecond: 150_000, times: INFINITE }],
           })),
           transcription: SPOKEN,
         });
