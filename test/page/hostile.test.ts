@@ -79,6 +79,11 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await page.getByRole('heading', { level: 1 }).waitFor();
     await page.locator('.loading').first().waitFor({ state: 'detached' });
   };
+  /** Without loading the page again. */
+  const goTo = (path: string) =>
+    page.evaluate(
+      `history.pushState(null, '', ${JSON.stringify(path)}); dispatchEvent(new PopStateEvent('popstate'))`,
+    );
   /** That a text is on the page as it is, and nothing was made of it. */
   const expectInert = async () => {
     const made = await page.evaluate(`document.querySelectorAll(
@@ -117,12 +122,32 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await service.enqueue(...failing);
     for (const sessionId of failing) {
       await service.ended(sessionId);
-      await at(`/sessions/${sessionId}`);
+      await goTo(`/sessions/${sessionId}`);
+      await page.getByRole('heading', { name: `Session ${sessionId}` }).waitFor();
       await page.locator('.missing li').waitFor();
     }
     await at('/sessions?state=failed');
     await page.locator('tbody tr').nth(7).waitFor();
     await at('/failures');
+    await expectInert();
+  });
+
+  it('does nothing in the words of Kore: of a status, and of a call', async () => {
+    const [text = '', other = ''] = [TRIES[4], TRIES[6]];
+    const waiting = service.sandbox.addSession({ statuses: [text] });
+    const called = service.sandbox.addSession({
+      listing: { call: { from: text, queue: other, tags: TRIES.slice(0, 8) } },
+    });
+    await service.enqueue(waiting);
+    const from = new Date(Date.now() - 3_600_000).toISOString();
+    await service.ask('POST', '/v1/backfills', { from, source: 'calls' });
+    await service.ended(called);
+    await goTo(`/sessions/${called}`);
+    await page.getByRole('button', { name: 'Show manifest' }).click();
+    await page.getByText('As it is in the archive').click();
+    await page.locator('pre').getByText(other).waitFor();
+    await goTo(`/sessions/${waiting}`);
+    await page.locator('.notice').getByText(text).waitFor();
     await expectInert();
   });
 
@@ -132,13 +157,15 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await service.ended(sessionId);
     for (const reasonText of TRIES.slice(0, 6)) {
       await service.ask('PUT', `/v1/sessions/${sessionId}/hold`, { reason: reasonText });
-      await at(`/sessions/${sessionId}`);
-      await page.locator('.notice.held').waitFor();
+      await goTo('/failures');
+      await goTo(`/sessions/${sessionId}`);
+      await page.locator('.notice.held').getByText(reasonText.slice(1)).waitFor();
       await service.ask('DELETE', `/v1/sessions/${sessionId}/hold`);
     }
     for (const text of TRIES.filter((_, index) => index % 4 === 0)) {
       const part = encodeURIComponent(text);
-      await page.goto(`${service.url}/sessions?q=${part}&state=${part}&code=${part}&bot=${part}&day=${part}`);
+      await goTo('/failures');
+      await goTo(`/sessions?q=${part}&state=${part}&code=${part}&bot=${part}&day=${part}`);
       await page.getByRole('alert').first().waitFor();
     }
     for (const text of ['<img src=x onerror=boom()>', 'javascript:boom()', '"><script>boom()<%2Fscript>']) {
