@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Dispatcher } from 'undici';
 import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
@@ -7,6 +6,7 @@ import { boundedNumber, parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/version.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type ContentCoding, contentCodings } from './content-coding.ts';
+import { type AnswerHead, MediaAnswer } from './media-answer.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
 
 /** Scheme and authority, path; query and fragment are of no use to what is resolved against it. */
@@ -182,32 +182,29 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
     { origin, target, host }: Destination,
     continuation: Continuation | undefined,
     signal: AbortSignal,
-  ): Promise<{ response: Dispatcher.ResponseData; exchange: MediaExchange }> {
+  ): Promise<MediaExchange> {
     signal.throwIfAborted();
-    const exchange = createExchange(host, idleTimeoutMs, signal);
-    try {
-      const response = await exchange.wait(
-        dispatcher.request({
-          method: 'GET',
-          origin,
-          path: target,
-          signal: exchange.signal,
-          headers: {
-            accept: '*/*',
-            'accept-encoding': 'identity',
-            'user-agent': `voicemail-archiver/${VERSION}`,
-            ...(continuation && {
-              range: `bytes=${continuation.from}-`,
-              'if-range': continuation.validator,
-            }),
-          },
+    const answer = new MediaAnswer();
+    const watch = watchAnswer(answer, host, idleTimeoutMs, signal);
+    const request = {
+      method: 'GET' as const,
+      origin,
+      path: target,
+      headers: {
+        accept: '*/*',
+        'accept-encoding': 'identity',
+        'user-agent': `voicemail-archiver/${VERSION}`,
+        ...(continuation && {
+          range: `bytes=${continuation.from}-`,
+          'if-range': continuation.validator,
         }),
-      );
-      // A body nobody reads at the moment may still break; reading or discarding it will tell.
-      response.body.on('error', () => undefined);
-      return { response, exchange };
+      },
+    };
+    try {
+      dispatcher.dispatch(request, answer);
+      return { answer, watch, head: await watch.wait(answer.head) };
     } catch (error) {
-      exchange.end();
+      watch.end();
       signal.throwIfAborted();
       if (isVoicemailError(error)) throw error;
       const reason = sayProxyFault(error) ?? reasonOf(error);
@@ -224,12 +221,12 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
       let address = url;
       let destination = source;
       for (let redirects = 0; ; redirects++) {
-        const { response, exchange } = await send(destination, continuation, signal);
-        const location = redirectTarget(response, address);
+        const exchange = await send(destination, continuation, signal);
+        const location = redirectTarget(exchange.head, address);
         if (location === undefined || redirects === MAX_REDIRECTS) {
-          return mediaResponse(response, exchange, destination, source);
+          return mediaResponse(exchange, destination, source, signal);
         }
-        await drain(response, exchange);
+        await drain(exchange);
         signal.throwIfAborted();
         address = location;
         destination = parseDestination(address, media);
@@ -239,15 +236,23 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
   };
 }
 
-/** One request's watchdog and abort signal. */
+/** A request whose answer has begun. */
 interface MediaExchange {
-  /** Aborted by the caller's signal, by the watchdog, or by `end`. */
-  readonly signal: AbortSignal;
+  readonly head: AnswerHead;
+  readonly answer: MediaAnswer;
+  readonly watch: AnswerWatch;
+}
+
+/** One answer's watchdog, which also breaks it off when the caller's signal is aborted. */
+interface AnswerWatch {
   /** Waits for the other side, at most for the idle timeout. */
   wait<T>(promise: Promise<T>): Promise<T>;
   /** Stops the watchdog and listens no longer. */
   end(): void;
 }
+
+/** Closes a connection; whoever waits is told the signal's own reason. */
+const BROKEN_OFF = new Error('broken off');
 
 /** In how many parts the idle timeout is counted. */
 const IDLE_TICKS = 4;
@@ -257,8 +262,12 @@ const IDLE_TICKS = 4;
  * not. It is counted in ticks of the event loop: a process that stood still (suspended, or busy) has not listened
  * either, and gets to read what has arrived meanwhile before it gives up.
  */
-function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal): MediaExchange {
-  const controller = new AbortController();
+function watchAnswer(
+  answer: MediaAnswer,
+  host: string,
+  idleTimeoutMs: number,
+  signal: AbortSignal,
+): AnswerWatch {
   let waiting = false;
   let idleTicks = 0;
   const timer = setInterval(() => {
@@ -267,12 +276,11 @@ function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal)
     // The first tick may come right after the waiting began.
     if (idleTicks <= IDLE_TICKS) return;
     const message = `${host} delivered nothing for ${Math.round(idleTimeoutMs / 100) / 10} s`;
-    controller.abort(new VoicemailError('DOWNLOAD_FAILED', message, { host }));
+    answer.abort(new VoicemailError('DOWNLOAD_FAILED', message, { host }));
   }, idleTimeoutMs / IDLE_TICKS);
-  const forward = (): void => controller.abort(outer.reason);
-  outer.addEventListener('abort', forward, { once: true });
+  const onAbort = (): void => answer.abort(BROKEN_OFF);
+  signal.addEventListener('abort', onAbort, { once: true });
   return {
-    signal: controller.signal,
     async wait(promise) {
       waiting = true;
       idleTicks = 0;
@@ -284,39 +292,43 @@ function createExchange(host: string, idleTimeoutMs: number, outer: AbortSignal)
     },
     end() {
       clearInterval(timer);
-      outer.removeEventListener('abort', forward);
+      signal.removeEventListener('abort', onAbort);
     },
   };
 }
 
 /** Reads the few bytes of a redirect, so that its connection can be used again. */
-async function drain(response: Dispatcher.ResponseData, exchange: MediaExchange): Promise<void> {
+async function drain({ answer, watch }: MediaExchange): Promise<void> {
   try {
-    await exchange.wait(response.body.dump({ limit: MAX_REDIRECT_BODY_BYTES, signal: exchange.signal }));
+    let bytes = 0;
+    for (let chunk = await watch.wait(answer.read()); chunk; chunk = await watch.wait(answer.read())) {
+      bytes += chunk.length;
+      if (bytes > MAX_REDIRECT_BODY_BYTES) break;
+    }
   } catch {
     // Only the connection is lost by this: where to go next is already known.
-    response.body.destroy();
   } finally {
-    exchange.end();
+    watch.end();
+    answer.abort(BROKEN_OFF);
   }
 }
 
-function redirectTarget(response: Dispatcher.ResponseData, from: string): string | undefined {
-  const location = headerOf(response.headers, 'location');
-  if (location === undefined || ![301, 302, 303, 307, 308].includes(response.statusCode)) return undefined;
+function redirectTarget({ status, headers }: AnswerHead, from: string): string | undefined {
+  const location = headerOf(headers, 'location');
+  if (location === undefined || ![301, 302, 303, 307, 308].includes(status)) return undefined;
   return resolveRedirect(location, from);
 }
 
 function mediaResponse(
-  response: Dispatcher.ResponseData,
   exchange: MediaExchange,
   { host }: Destination,
   source: Destination,
+  signal: AbortSignal,
 ): MediaResponse {
-  const { statusCode: status, headers, body } = response;
+  const { status, headers } = exchange.head;
   const discard = (): void => {
-    exchange.end();
-    body.destroy();
+    exchange.watch.end();
+    exchange.answer.abort(BROKEN_OFF);
   };
   const coding = [headers['transfer-encoding'] ?? []].flat().join(', ').trim().toLowerCase();
   const chunked = coding === 'chunked';
@@ -341,33 +353,28 @@ function mediaResponse(
     validator: validatorOf(headers),
     range: status === 206 ? rangeOf(headers) : undefined,
     retryAfterMs: parseRetryAfter(headerOf(headers, 'retry-after'), Date.now()),
-    read: bodyReader(body, exchange, host, discard),
+    read: bodyReader(exchange, host, signal, discard),
     discard,
   };
 }
 
 /** Hands on the body's pieces as they are; each is read only when it is asked for. */
 function bodyReader(
-  body: AsyncIterable<Buffer>,
-  exchange: MediaExchange,
+  { answer, watch }: MediaExchange,
   host: string,
+  signal: AbortSignal,
   discard: () => void,
 ): MediaResponse['read'] {
-  const iterator = body[Symbol.asyncIterator]();
   return async () => {
     try {
-      for (;;) {
-        const next = await exchange.wait(iterator.next());
-        if (next.done === true) {
-          discard();
-          return undefined;
-        }
-        if (next.value.length > 0) return next.value;
-      }
+      const chunk = await watch.wait(answer.read());
+      if (chunk === undefined) discard();
+      return chunk;
     } catch (error) {
       discard();
-      // The caller's own reason, or the watchdog's.
-      exchange.signal.throwIfAborted();
+      signal.throwIfAborted();
+      // The watchdog's.
+      if (isVoicemailError(error)) throw error;
       throw new VoicemailError(
         'RECORDING_TRUNCATED',
         `the connection to ${host} ended too early (${reasonOf(error)})`,
