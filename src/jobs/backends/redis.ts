@@ -16,6 +16,7 @@ import {
   redisLocation,
 } from './redis-client.ts';
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
+import { redisScript, runScript } from './redis-script.ts';
 
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;
@@ -24,7 +25,7 @@ const CHECK_TIMEOUT_MS = 5_000;
  * A sliding window as a sorted set of the times at which calls were taken, by the server's clock.
  * KEYS: calls, pause. ARGV: calls allowed, window in ms, unique member.
  */
-const TAKE_CALL = `
+const TAKE_CALL = redisScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -39,32 +40,32 @@ if taken < allowed then
 end
 local blocking = redis.call('ZRANGE', KEYS[1], taken - allowed, taken - allowed, 'WITHSCORES')
 return math.max(1, tonumber(blocking[2]) + window - now)
-`;
+`);
 
 /** Only ever prolongs a pause. KEYS: pause. ARGV: milliseconds. */
-const PAUSE_CALLS = `
+const PAUSE_CALLS = redisScript(`
 local time = redis.call('TIME')
 local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
 if until_ > tonumber(redis.call('GET', KEYS[1]) or '0') then
   redis.call('SET', KEYS[1], until_, 'PX', ARGV[1])
 end
 return 0
-`;
+`);
 
 /** Calls taken within the window, and the end of a pause (0 for none). KEYS: calls, pause. ARGV: window in ms. */
-const CALL_USAGE = `
+const CALL_USAGE = redisScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
 if pausedUntil <= now then pausedUntil = 0 end
 return {redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[1]), '+inf'), pausedUntil}
-`;
+`);
 
 /**
  * Puts a note on a board and takes those down that have had their time. Each is kept as its times and its text.
  * KEYS: board. ARGV: id, text, milliseconds.
  */
-const POST = `
+const POST = redisScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local longest = now + tonumber(ARGV[3])
@@ -77,20 +78,20 @@ for index = 1, #notes, 2 do
 end
 redis.call('PEXPIREAT', KEYS[1], longest)
 return 0
-`;
+`);
 
 /** What is on a board, and the server's time before it. KEYS: board. */
-const POSTS = `
+const POSTS = redisScript(`
 local time = redis.call('TIME')
 return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[1])}
-`;
+`);
 
 /**
  * Keeps a job's progress and tells of it, as BullMQ's `updateProgress` does, but only for whoever holds its lock. An
  * error in it goes into the index of its code.
  * KEYS: job, its lock, events, meta, index of jobs, index of the error's code. ARGV: token, job id, progress, code or ''.
  */
-const SAVE_PROGRESS = `
+const SAVE_PROGRESS = redisScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'progress', ARGV[3])
 local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
@@ -100,13 +101,13 @@ if ARGV[4] ~= '' then
   if addedAt then redis.call('ZADD', KEYS[6], addedAt, ARGV[2]) end
 end
 return 1
-`;
+`);
 
 /**
  * Keeps the progress of a completed job and tells of it, unless what it has is of a higher revision.
  * KEYS: job, completed jobs, events, meta. ARGV: job id, progress, revision (0 for none).
  */
-const NOTE_COMPLETED = `
+const NOTE_COMPLETED = redisScript(`
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local before = cjson.decode(redis.call('HGET', KEYS[1], 'progress') or '0')
 if type(before) == 'table' and tonumber(ARGV[3]) > 0 and (tonumber(before.revision) or 0) > tonumber(ARGV[3]) then
@@ -116,7 +117,7 @@ redis.call('HSET', KEYS[1], 'progress', ARGV[2])
 local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
 return 1
-`;
+`);
 
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
@@ -175,7 +176,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       const index = redisIndexKeys(`${keyPrefix}:${name}`);
       const keys = [job, `${job}:lock`, eventsKey(name), meta, index.jobs, index.errors(code)] as const;
       const client = connect('consumer');
-      return (await client.eval(SAVE_PROGRESS, keys.length, ...keys, token, jobId, text, code)) === 1;
+      return (await runScript(client, SAVE_PROGRESS, keys, [token, jobId, text, code])) === 1;
     },
     async noteCompleted(name, jobId, progress) {
       const queueKey = `${keyPrefix}:${name}`;
@@ -186,7 +187,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
         `${queueKey}:meta`,
       ] as const;
       const values = [jobId, JSON.stringify(progress), progress.revision ?? 0] as const;
-      return (await connect('producer').eval(NOTE_COMPLETED, keys.length, ...keys, ...values)) === 1;
+      return (await runScript(connect('producer'), NOTE_COMPLETED, keys, values)) === 1;
     },
     async forgetStalls(name, jobId) {
       await connect('producer').hdel(`${keyPrefix}:${name}:${jobId}`, ...STALL_FIELDS);
@@ -216,15 +217,14 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     }),
     failureCounts: (queue, limit) => countFailures(connect('producer'), queue, limit),
     async takeCall(name, calls, windowMs) {
-      const [taken, paused] = callKeys(name);
       return Number(
         // A session in hand waits out an outage of the queue; it is no fault of its own.
-        await connect('consumer').eval(TAKE_CALL, 2, taken, paused, calls, windowMs, randomUUID()),
+        await runScript(connect('consumer'), TAKE_CALL, callKeys(name), [calls, windowMs, randomUUID()]),
       );
     },
     async pauseCalls(name, milliseconds) {
       const [, paused] = callKeys(name);
-      await connect('consumer').eval(PAUSE_CALLS, 1, paused, Math.ceil(milliseconds));
+      await runScript(connect('consumer'), PAUSE_CALLS, [paused], [Math.ceil(milliseconds)]);
     },
     async remember(name, text, milliseconds) {
       await connect('producer').set(
@@ -238,15 +238,20 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       return (await connect('producer').exists(rememberedKey(name, text))) === 1;
     },
     async callUsage(name, windowMs) {
-      const usage = await connect('producer').eval(CALL_USAGE, 2, ...callKeys(name), windowMs);
+      const usage = await runScript(connect('producer'), CALL_USAGE, callKeys(name), [windowMs]);
       const [used = 0, pausedUntil = 0] = (usage as unknown[]).map(Number);
       return { used, pausedUntil: pausedUntil || undefined };
     },
     async post(name, board, { id, text }, milliseconds) {
-      await connect('producer').eval(POST, 1, boardKey(name, board), id, text, Math.ceil(milliseconds));
+      await runScript(
+        connect('producer'),
+        POST,
+        [boardKey(name, board)],
+        [id, text, Math.ceil(milliseconds)],
+      );
     },
     async posts(name, board) {
-      const [now, pairs] = (await connect('producer').eval(POSTS, 1, boardKey(name, board))) as [
+      const [now, pairs] = (await runScript(connect('producer'), POSTS, [boardKey(name, board)], [])) as [
         number,
         string[],
       ];
