@@ -1,4 +1,12 @@
-import { DelayedError, type IQueueBackend, type Job, WaitingError, Worker } from 'bullmq';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type BackendFactory,
+  DelayedError,
+  type IQueueBackend,
+  type Job,
+  WaitingError,
+  Worker,
+} from 'bullmq';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
@@ -57,6 +65,8 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   readonly telemetry?: QueueTelemetry | undefined;
   /** Told of every fault of the queue that BullMQ meets. */
   readonly onQueueError?: ((error: Error) => void) | undefined;
+  /** Jobs are for later and come often: see {@link gatherWakes}. Those that are due wait a moment longer for it. */
+  readonly gathersWakes?: boolean;
   /** How locks are kept; for tests, which cannot wait so long. */
   readonly locks?: LockTimes | undefined;
 }
@@ -176,7 +186,7 @@ export class Consumer<
             error instanceof AttemptFailed ? error.pauseMs : UNFORESEEN_PAUSE_MS,
         },
       },
-      backend.factory,
+      options.gathersWakes ? gatherWakes(backend.factory) : backend.factory,
     );
     this.#worker.onLocks = (renewed, lost, askedAt) => {
       for (const id of renewed) this.#inHand.get(id)?.lock.renewed(askedAt);
@@ -352,6 +362,28 @@ export class Consumer<
       assertOwned: () => lock.assertHeld(),
     };
   }
+}
+
+/** After being woken for a job that is for later, a worker that gathers such wakes listens again (milliseconds). */
+const WAKE_PAUSE_MS = 100;
+
+/**
+ * A backend whose idle worker is not woken by each job that is added for later. BullMQ wakes it for every one, to tell
+ * when the next is due, which costs a round trip each: those of a moment are told together.
+ */
+function gatherWakes<Client>(
+  factory: BackendFactory<IQueueBackend, Client>,
+): BackendFactory<IQueueBackend, Client> {
+  return (...args) => {
+    const backend = factory(...args);
+    const wait = backend.waitForJob.bind(backend);
+    backend.waitForJob = async (timeoutSeconds) => {
+      const woken = await wait(timeoutSeconds);
+      if (woken && woken.score > Date.now() + WAKE_PAUSE_MS) await sleep(WAKE_PAUSE_MS);
+      return woken;
+    };
+    return backend;
+  };
 }
 
 /** Tells BullMQ the verdict, in its own terms: a return value or the error it knows. */

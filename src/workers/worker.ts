@@ -259,6 +259,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       onQueueError: (error) => dependencies.queueFailed(error),
       log,
       telemetry,
+      gathersWakes: about === 'transcript',
       locks: tuning?.locks,
     });
 
