@@ -47,6 +47,8 @@ export interface Course {
   readonly sessions: readonly SessionRef[];
   /** For Node itself. */
   readonly nodeArgs: readonly string[];
+  /** Where the compiled programs are. */
+  readonly compiled: URL;
 }
 
 /** What one run of a contestant cost. */
@@ -90,6 +92,7 @@ async function measure(contestant: Contestant, name: string, course: Course): Pr
         S3_FORCE_PATH_STYLE: 'true',
       },
       nodeArgs: course.nodeArgs,
+      compiled: course.compiled,
     }),
     (running) => running.stop(),
   );

@@ -20,11 +20,15 @@ export interface ProgramOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** For Node itself. */
   readonly nodeArgs?: readonly string[];
+  /** Where the compiled programs are; without it, the source is run. */
+  readonly compiled?: URL;
 }
 
 /** Starts a program, named by its path from this directory. What it logs above `info` is passed on to stderr. */
 export function startProgram(path: string, options: ProgramOptions = {}): Program {
-  const child = fork(fileURLToPath(new URL(path, import.meta.url)), [...(options.args ?? [])], {
+  const { compiled } = options;
+  const file = compiled ? new URL(path.replace(/ts$/, 'js'), compiled) : new URL(path, import.meta.url);
+  const child = fork(fileURLToPath(file), [...(options.args ?? [])], {
     env: { ...options.env },
     execArgv: [...(options.nodeArgs ?? [])],
     stdio: ['ignore', 'inherit', 'pipe', 'ipc'],

@@ -10,6 +10,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { startRedis } from '../test/setup/redis.ts';
 import { openBenchStore } from './archive-store.ts';
+import { compilePrograms } from './compile.ts';
 import { CONTESTANTS, type Contestant, type Cost, type Course, run } from './contest.ts';
 import { startProgram } from './program.ts';
 import { openRedisCounter } from './redis-commands.ts';
@@ -44,6 +45,7 @@ else await bench(count(options.sessions), count(options.rounds), count(options['
 
 async function bench(sessions: number, rounds: number, warmUp: number): Promise<void> {
   await using servers = new AsyncDisposableStack();
+  const compiled = await compilePrograms();
   const redis = servers.adopt(await startRedis(), (server) => server.stop());
   const redisCounter = servers.adopt(openRedisCounter(redis.url), (counter) => counter.close());
   const store = servers.adopt(await openBenchStore(), (opened) => opened.close());
@@ -68,6 +70,7 @@ async function bench(sessions: number, rounds: number, warmUp: number): Promise<
     redisUrl: redis.url,
     redisCounter,
     recordingBytes: kore.recordingBytes,
+    compiled,
     warmUp: all.slice(0, warmUp),
     sessions: all.slice(warmUp),
     nodeArgs: [
