@@ -4,8 +4,12 @@ import { defineConfig } from 'vitest/config';
 const WITHOUT_SERVERS = [
   'audit/checkpoint',
   'config/*',
+  'deploy/kubernetes',
+  'deploy/systemd',
   'docs/configuration',
   'docs/dependency-rules',
+  'docs/error-codes',
+  'docs/notifications',
   'domain/*',
   'jobs/embedded-links',
   'kore/client',
@@ -20,7 +24,10 @@ const WITHOUT_SERVERS = [
   'cli/session-list',
   'observability/deploy',
   'observability/metrics',
+  'operations/health',
   'storage/documents',
+  'storage/buffer-pool',
+  'storage/s3-listing-answer',
   'storage/layout',
   'transfer/audio*',
   'transfer/destination',
@@ -30,11 +37,14 @@ const WITHOUT_SERVERS = [
   'transfer/redirect',
   'workers/breaker',
   'workers/failure-policy',
+  'workers/look-times',
 ];
 
 export default defineConfig({
   test: {
     include: WITHOUT_SERVERS.map((name) => `test/${name}.test.ts`),
+    // They share their processes, as all tests do: see vitest.config.ts.
+    isolate: false,
     testTimeout: 120_000,
     expect: { poll: { timeout: 60_000 } },
     reporters: ['default'],
