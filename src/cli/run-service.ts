@@ -7,6 +7,7 @@ import { createMetrics } from '../observability/metrics/metrics.ts';
 import type { MeasuredQueue } from '../observability/metrics/queue.ts';
 import type { Runtime } from '../runtime.ts';
 import { settleInOrder } from '../util/async.ts';
+import { collectSooner } from '../util/heap.ts';
 import type { Logger } from '../util/log.ts';
 import { VERSION } from '../util/version.ts';
 import { createLivenessCheck } from '../workers/liveness.ts';
@@ -73,6 +74,7 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
     const serve = roles.api ? serveApi : serveProbes;
     stops.unshift(await serve(runtime, config, vitals, log));
     if (roles.worker && config.kore) {
+      collectSooner();
       worker = await runtime.startWorker(config.kore, metrics);
       const { stop: stopWorker } = worker;
       stops.unshift(stopWorker);
