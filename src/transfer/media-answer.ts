@@ -11,8 +11,8 @@ export interface AnswerHead {
 const MAX_UNREAD_BYTES = 64 * 1024;
 
 /**
- * One answer as undici receives it: its head, then its body piece by piece at the pace of whoever takes it. Half the CPU
- * time of undici's own streams. What arrived before a break can still be read.
+ * One answer as undici receives it: its head, then its body piece by piece at the pace of whoever takes it. Without a
+ * stream in between. What arrived before a break can still be read.
  */
 export class MediaAnswer implements Dispatcher.DispatchHandler {
   readonly #head = Promise.withResolvers<AnswerHead>();
