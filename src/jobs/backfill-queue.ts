@@ -135,10 +135,12 @@ const DAILY_COMPLETENESS = '_completeness';
 
 /** The backfills that run, wait and have ended, and the schedules that make them. */
 export class BackfillQueue {
+  readonly #backend: Backend;
   readonly #queue: BackfillBullQueue;
 
   /** @param name of the queue of sessions (`QUEUE_NAME`). */
   constructor(backend: Backend, name: string, log: Logger) {
+    this.#backend = backend;
     this.#queue = new Queue(
       backend.queueName(backfillQueueName(name)),
       backend.options('producer'),
@@ -199,11 +201,7 @@ export class BackfillQueue {
       await job.updateData({ ...job.data, cancelledAt: new Date().toISOString() });
     }
     // A worker is to see it now, not when the pause is over.
-    if (state === 'delayed') {
-      await job.promote().catch(async (error: unknown) => {
-        if (await job.isDelayed()) throw error;
-      });
-    }
+    if (state === 'delayed') await this.#backend.promote(this.#queue, id);
     return 'cancelled';
   }
 

@@ -135,15 +135,7 @@ export class SessionQueue {
   async makeDue(sessions: readonly SessionRef[]): Promise<number> {
     let made = 0;
     await forEachLimit(sessions, MADE_DUE_AT_ONCE, async (session) => {
-      const job = await this.#sessions.getJob(jobId(session));
-      if (!job) return;
-      try {
-        await job.promote();
-        made += 1;
-      } catch (error) {
-        // It is not delayed, or no longer.
-        if (await job.isDelayed()) throw error;
-      }
+      if (await this.#backend.promote(this.#sessions, jobId(session))) made += 1;
     });
     return made;
   }

@@ -6,6 +6,12 @@ import type { JobIndex } from './job-index.ts';
 /** What follows jobs from whoever adds them to whoever works on them: BullMQ's interface to OpenTelemetry. */
 export type QueueTelemetry<Context = unknown> = Telemetry<Context>;
 
+/** A BullMQ queue, whatever its jobs are about. */
+export interface QueueOfAnyJob {
+  readonly name: string;
+  getJob(id: string): Promise<{ promote(): Promise<void>; isDelayed(): Promise<boolean> } | undefined>;
+}
+
 /** A BullMQ queue of sessions on whichever backend. */
 export type JobQueue = Queue<
   SessionJobData,
@@ -102,6 +108,8 @@ export interface Backend {
    * @returns whether it was replaced.
    */
   noteCompleted(name: string, jobId: string, progress: SessionJobProgress): Promise<boolean>;
+  /** Makes a job due now that waits for a time to come. @returns whether it did. */
+  promote(queue: QueueOfAnyJob, jobId: string): Promise<boolean>;
   /** Forgets how often a job's workers died: BullMQ's `retry` leaves that, and fails the job for it once more. */
   forgetStalls(name: string, jobId: string): Promise<void>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */

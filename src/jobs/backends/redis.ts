@@ -189,6 +189,17 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       const values = [jobId, JSON.stringify(progress), progress.revision ?? 0] as const;
       return (await runScript(connect('producer'), NOTE_COMPLETED, keys, values)) === 1;
     },
+    async promote(queue, jobId) {
+      const job = await queue.getJob(jobId);
+      try {
+        await job?.promote();
+        return job !== undefined;
+      } catch (error) {
+        // It is not delayed, or no longer.
+        if (await job?.isDelayed()) throw error;
+        return false;
+      }
+    },
     async forgetStalls(name, jobId) {
       await connect('producer').hdel(`${keyPrefix}:${name}:${jobId}`, ...STALL_FIELDS);
     },

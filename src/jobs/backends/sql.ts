@@ -114,6 +114,12 @@ with done as materialized (
   and ($4::bigint = 0 or coalesce((progress->>'revision')::bigint, 0) <= $4::bigint) for update
 )
 select ${QUEUE_SCHEMA}.update_progress($1, id, $3::jsonb) as updated from done`;
+/** BullMQ's own looks at the job first and changes it then: one that a worker has just taken would go back to the others. */
+const PROMOTE = `
+with delayed as materialized (
+  select id from ${QUEUE_SCHEMA}.job where queue = $1 and id = $2 and state = 'delayed' for update
+)
+select ${QUEUE_SCHEMA}.promote($1, id) as code from delayed`;
 const FORGET_STALLS = `
 update ${QUEUE_SCHEMA}.job set stalled_count = 0, deferred_failure = null where queue = $1 and id = $2`;
 
@@ -213,6 +219,10 @@ export function sqlBackend(
         progress.revision ?? 0,
       ]);
       return rows.length === 1;
+    },
+    async promote(queue, jobId) {
+      const { rows } = await pool.query<{ code: number }>(PROMOTE, [queue.name, jobId]);
+      return rows[0]?.code === 0;
     },
     async forgetStalls(name, jobId) {
       await pool.query(FORGET_STALLS, [queueName(name), jobId]);
