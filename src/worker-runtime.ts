@@ -20,7 +20,8 @@ import { createMemoryBudget } from './transfer/memory.ts';
 import { createTransfer, type TransferLimits } from './transfer/transfer.ts';
 import { settleAll } from './util/async.ts';
 import type { Logger } from './util/log.ts';
-import { type SessionWorker, startSessionWorker, type WorkerTuning } from './workers/worker.ts';
+import { type SessionWorker, startSessionWorker } from './workers/worker.ts';
+import type { WorkerTuning } from './workers/worker-deps.ts';
 
 /** What tests set otherwise. */
 export interface RuntimeTuning extends WorkerTuning {

@@ -1,5 +1,7 @@
 import type { VoicemailError } from '../domain/errors.ts';
+import type { TakenJob } from '../jobs/consumer.ts';
 import type { Logger } from '../util/log.ts';
+import { FAILURE_RULES, type Outcome } from './failure-policy.ts';
 
 /** How often a fault that lasts is said again. */
 const REPEAT_MS = 60_000;
@@ -41,5 +43,54 @@ export class Complaints {
     this.#causes.set(key, { saidAt: now, unsaid: 0 });
     const since = cause && cause.unsaid > 0 ? { alsoSinceTheLastLine: cause.unsaid } : {};
     this.#log.error({ ...about, code, ...(hint !== undefined && { hint }), err: error, ...since }, message);
+  }
+}
+
+/** Logs what becomes of a session whose attempt failed; what a person has to put right, by `complaints`. */
+export function reportFailure(
+  log: Logger,
+  complaints: Complaints,
+  data: TakenJob['data'],
+  { error, verdict, holdMs }: Outcome,
+  isOneBotsFault: boolean,
+): void {
+  const about = { session: data.sessionId, bot: data.botId, code: error.code, err: error };
+  const waiting = { session: data.sessionId, bot: data.botId, code: error.code };
+  if (error.code === 'KORE_UNAUTHORIZED') {
+    complaints.say(
+      error,
+      { ...waiting, pauseSeconds: Math.ceil((holdMs ?? 0) / 1000) },
+      isOneBotsFault
+        ? 'Kore refuses the credentials for this bot: NONE OF ITS SESSIONS IS BEING ARCHIVED until that is fixed; trying again after a pause'
+        : 'Kore refuses the credentials: NO SESSION IS BEING ARCHIVED until that is fixed; trying again after a pause',
+      isOneBotsFault ? data.botId : '',
+    );
+  } else if (verdict.kind === 'fail') {
+    log.error(about, 'session failed');
+  } else if (verdict.kind === 'retry') {
+    log.warn(
+      { ...about, pauseSeconds: Math.round(verdict.delayMs / 1000) },
+      'attempt failed, will try again',
+    );
+  } else if (verdict.kind === 'wait' && FAILURE_RULES[error.code].dependency !== undefined) {
+    const pauseSeconds = Math.round((verdict.until - Date.now()) / 1000);
+    if (error.code === 'ARCHIVE_DENIED') {
+      complaints.say(
+        error,
+        { ...waiting, pauseSeconds },
+        'the archive refuses sessions: they wait until that is fixed',
+      );
+    } else {
+      log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
+    }
+  } else {
+    if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {
+      complaints.say(
+        error,
+        waiting,
+        'recordings lie on a host that is not allowed: their sessions wait until it is',
+      );
+    }
+    log.info(waiting, 'session waits');
   }
 }

@@ -1,142 +1,29 @@
-import type { Rate, WorkConfig } from '../config/config.ts';
 import { type ErrorCode, isVoicemailError, VoicemailError } from '../domain/errors.ts';
-import type { SessionOutcome } from '../domain/notifications.ts';
 import { beganAt, type SessionRef } from '../domain/session.ts';
-import type { BreakerView, TranscriptState, TransferProgress } from '../domain/views.ts';
-import { type Backend, type QueueTelemetry, QueueUnavailableError } from '../jobs/backends/backend.ts';
+import type { BreakerView } from '../domain/views.ts';
+import { QueueUnavailableError } from '../jobs/backends/backend.ts';
 import { asQueueError } from '../jobs/backends/connection-errors.ts';
-import { Consumer, type JobDecision, type LockTimes, type TakenJob } from '../jobs/consumer.ts';
-import { LockLostError } from '../jobs/job-lock.ts';
-import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
-import { type SessionQueue, transcriptQueueName } from '../jobs/session-queue.ts';
-import { isErased } from '../storage/companions.ts';
+import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
+import { isMaybe } from '../jobs/session-job.ts';
+import { transcriptQueueName } from '../jobs/session-queue.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
-import { revisionOf } from '../storage/documents.ts';
-import { isTombstoneName, sessionPrefix } from '../storage/layout.ts';
 import { settleAll, settleInOrder } from '../util/async.ts';
-import type { Logger } from '../util/log.ts';
-import { type ArchiveDeps, archiveSession } from './archive-session.ts';
-import type { BreakerTimes } from './breaker.ts';
-import { Complaints } from './complaints.ts';
-import { unlessErased } from './custody.ts';
-import { Dependencies, type OutsideParts } from './dependencies.ts';
+import { Complaints, reportFailure } from './complaints.ts';
+import { Dependencies } from './dependencies.ts';
 import {
   decideOutcome,
-  FAILURE_RULES,
   type FailedAttempt,
   type Outcome,
   settlesDoubt,
   withJitter,
 } from './failure-policy.ts';
 import { startHeartbeat } from './heartbeat.ts';
+import { type Handle, handleSession, handleTranscript } from './job-handlers.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { nextLook } from './look-times.ts';
 import { OutageTeller } from './outage-teller.ts';
-import { isInDoubt } from './recheck-recordings.ts';
-import { archivedOutcome, asFirstTold, failedOutcome, withHistory } from './session-outcome.ts';
-import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
-
-/** A session's progress is written to the queue this often at most. */
-const PROGRESS_INTERVAL_MS = 1_000;
-
-/** Writes a session's progress to its job, not more often than makes sense: most are done before the first time. */
-class ProgressWriter {
-  readonly #job: TakenJob;
-  readonly #log: Logger;
-  #writing = Promise.resolve();
-  #wroteAt = Date.now();
-
-  constructor(job: TakenJob, log: Logger) {
-    this.#job = job;
-    this.#log = log;
-  }
-
-  update(transfer: TransferProgress): void {
-    if (Date.now() - this.#wroteAt < PROGRESS_INTERVAL_MS) return;
-    this.#wroteAt = Date.now();
-    const progress: SessionJobProgress = { ...this.#job.progress, transfer };
-    this.#writing = this.#writing
-      .then(() => this.#job.saveProgress(progress))
-      .catch((error: unknown) => {
-        // The job is broken off for that.
-        if (error instanceof LockLostError) return;
-        // Progress is for onlookers: the transfer goes on without it.
-        this.#log.warn({ err: error }, 'could not write the progress of a session');
-      });
-  }
-
-  /** Waits until nothing is being written, so that what is written next stays. */
-  async end(): Promise<void> {
-    await this.#writing;
-  }
-}
-
-/** A session that has been dealt with: its manifest is there. */
-export interface ArchivedWork {
-  /** From taking the job to its end. */
-  readonly seconds: number;
-  /** The archive had it before, so nothing was transferred. */
-  readonly alreadyArchived: boolean;
-  /** Recordings its manifest names. */
-  readonly recordings: number;
-  /** Their sizes added up. */
-  readonly bytes: number;
-  readonly transcript: TranscriptState;
-}
-
-/** An attempt that failed, and what becomes of the job. */
-export interface FailedWork {
-  /** Whether a session was to be archived, or a transcript awaited was looked for. */
-  readonly work: 'session' | 'transcript';
-  readonly code: ErrorCode;
-  /** `wait`: looked at again, no attempt used up; `retry`: tried again; `fail`: given up for good. */
-  readonly verdict: 'wait' | 'retry' | 'fail';
-}
-
-/** Told of how the work goes, for metrics. */
-export interface WorkerObserver {
-  /** A session is archived. */
-  onArchived?(session: ArchivedWork): void;
-  /** An attempt failed; jobs given back at a shutdown are no failures. */
-  onAttemptFailed?(failed: FailedWork): void;
-  /** A session failed of which some recordings are archived, and others are missing. */
-  onPartial?(): void;
-  /** A session of which nobody knew whether it has a voicemail has none: the queue forgets it. */
-  onWithoutVoicemail?(): void;
-  /** A transcript awaited has come, or has been given up. */
-  onTranscriptSettled?(state: Exclude<TranscriptState, 'pending'>): void;
-}
-
-/** What a worker works with. */
-export interface WorkerDeps
-  extends Pick<ArchiveDeps, 'fetchVoicemail' | 'hasVoicemail' | 'store' | 'transfer' | 'now'> {
-  readonly backend: Backend;
-  readonly queue: SessionQueue;
-  /** `QUEUE_NAME` */
-  readonly queueName: string;
-  /** The bot of the configuration (`KORE_BOT_ID`): if Kore refuses even that one, nothing can be archived. */
-  readonly defaultBotId: string;
-  /** `KORE_RATE_LIMIT`, told to those who ask how it goes. */
-  readonly rateLimit?: Rate | undefined;
-  readonly work: WorkConfig;
-  /** Told of how the work goes, for metrics. */
-  readonly observe?: WorkerObserver;
-  /**
-   * Told what became of a session, before its job ends: if it rejects, the job is worked on again. Told the same again
-   * after a crash, and after looks that found nothing new.
-   */
-  readonly onSettled?: ((outcome: SessionOutcome) => Promise<void>) | undefined;
-  /** Follows sessions through the queue, for traces. */
-  readonly telemetry?: QueueTelemetry | undefined;
-  readonly log: Logger;
-  readonly tuning?: WorkerTuning | undefined;
-}
-
-/** What tests set otherwise. */
-export interface WorkerTuning {
-  readonly locks?: LockTimes;
-  readonly breakers?: Partial<BreakerTimes>;
-}
+import { asFirstTold, failedOutcome, withHistory } from './session-outcome.ts';
+import type { WorkerDeps } from './worker-deps.ts';
 
 /** A running worker. */
 export interface SessionWorker {
@@ -202,7 +89,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     // Kore answers 401 for a bot it does not know as well. A session may name any bot, so a wrong one among them
     // must not keep the others waiting.
     const isOneBotsFault = error.code === 'KORE_UNAUTHORIZED' && data.botId !== deps.defaultBotId;
-    report(log, complaints, data, outcome, isOneBotsFault);
+    reportFailure(log, complaints, data, outcome, isOneBotsFault);
     if (verdict.kind === 'wait' || verdict.kind === 'retry' || verdict.kind === 'fail') {
       observe?.onAttemptFailed?.({ work: about, code: error.code, verdict: verdict.kind });
     }
@@ -308,14 +195,6 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   };
 }
 
-/** Works on a job of one kind. */
-type Handle = (
-  job: TakenJob,
-  deps: WorkerDeps & OutsideParts,
-  signal: AbortSignal,
-  settleDoubt: boolean,
-) => Promise<JobDecision>;
-
 const NOTE_INFO = { contentType: 'application/json' } as const;
 
 /**
@@ -358,115 +237,6 @@ async function remember(
   } catch (error) {
     if (signal.aborted) return { kind: 'give-back' };
     throw error;
-  }
-}
-
-async function handleSession(
-  job: TakenJob,
-  deps: WorkerDeps,
-  signal: AbortSignal,
-  settleDoubt: boolean,
-): Promise<JobDecision> {
-  const { data } = job;
-  const began = performance.now();
-  const progress = new ProgressWriter(job, deps.log);
-  const names = await deps.store.names(sessionPrefix(data), signal);
-  const task = {
-    ...data,
-    names,
-    force: data.force === true,
-    callClass: data.backfill ? ('background' as const) : ('live' as const),
-    isMaybe: isMaybe(data),
-    settleDoubt,
-  };
-  const wasErased = [...names].some(isTombstoneName);
-  const result = await unlessErased(data, wasErased, deps, signal, (store) =>
-    archiveSession(task, { ...deps, store, onProgress: (transfer) => progress.update(transfer) }, signal),
-  ).finally(() => progress.end());
-  if (result === 'erased') return { kind: 'forget' };
-  // In the manifest now, or not wanted any more: the queue is to hold nobody's number for longer than it has to.
-  const { call, ...rest } = data;
-  if (call) await job.replaceData(rest);
-  const { alreadyArchived, archivedAt, manifest, ...stored } = result;
-  const isDoubtful = manifest.recordings.some(isInDoubt);
-  const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };
-  const lookIn = firstLookIn(at, deps.work, deps.now());
-  // Before the job is done: if this fails, the session is looked at again and finds its manifest.
-  if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
-  await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
-  deps.observe?.onArchived?.({
-    seconds: (performance.now() - began) / 1000,
-    alreadyArchived,
-    recordings: stored.recordings.length,
-    bytes: stored.recordings.reduce((total, { bytes }) => total + bytes, 0),
-    transcript: stored.transcript,
-  });
-  deps.log.info(
-    {
-      session: data.sessionId,
-      bot: data.botId,
-      recordings: stored.recordings.length,
-      transcript: stored.transcript,
-    },
-    alreadyArchived ? 'already archived' : 'archived',
-  );
-  return { kind: 'done', result: { ...stored, revision: revisionOf(manifest) } };
-}
-
-async function handleTranscript(job: TakenJob, deps: WorkerDeps, signal: AbortSignal): Promise<JobDecision> {
-  const { data, progress } = job;
-  const { transcriptWaitMs, settleWaitMs, retryWaitMs, pollDelayMs } = deps.work;
-  const waits = { transcriptWaitMs, settleWaitMs, extraMs: retryWaitMs };
-  const wasErased = await isErased(data, deps.store, signal);
-  const look = await unlessErased(data, wasErased, deps, signal, (store) =>
-    settleSession(data, waits, { ...deps, store }, signal),
-  );
-  if (look === 'erased') return { kind: 'forget' };
-  await noteLook(job, look, deps);
-  if (look.isSettled) return { kind: 'done', result: null };
-  const now = deps.now().getTime();
-  const dueAt = look.nextLookAt?.getTime();
-  const next = nextLook(progress.polls?.RECORDING_NOT_READY, now, {
-    pollDelayMs,
-    ...(dueAt !== undefined && { dueAt }),
-  });
-  const until = look.isAwaiting ? next.at : (dueAt ?? next.at);
-  await job.saveProgress({
-    polls: { RECORDING_NOT_READY: next.polls },
-    nextAttemptAt: new Date(until).toISOString(),
-  });
-  return { kind: 'wait', until };
-}
-
-/** Tells the session's view, metrics and the log what a look has found. */
-async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps): Promise<void> {
-  const { transcript, added, failed, isSettled, result, manifest } = look;
-  const about = { session: data.sessionId, bot: data.botId };
-  const hasNewRecordings = added.recordings > 0 || added.better > 0;
-  if (transcript !== 'pending' || hasNewRecordings) {
-    await deps.queue.noteTranscript(data, transcript, {
-      ...(hasNewRecordings && result && { recordings: result.recordings }),
-      ...(manifest && { revision: revisionOf(manifest) }),
-    });
-  }
-  const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
-  if (manifest && isNews) await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
-  if (look.hasSettledTranscript && transcript !== 'pending') {
-    deps.observe?.onTranscriptSettled?.(transcript);
-    deps.log.info({ ...about, transcript }, 'transcript settled');
-  }
-  if (hasNewRecordings || added.messages > 0) deps.log.info({ ...about, added }, 'late parts archived');
-  for (const { fileName, error, isArchived } of failed) {
-    if (isArchived) {
-      const fault = { ...about, fileName, code: error.code, err: error };
-      deps.log.info(fault, 'a recording in doubt could not be downloaded again');
-      continue;
-    }
-    const level = isSettled ? 'error' : 'warn';
-    const message = isSettled
-      ? 'a late recording could not be saved'
-      : 'a late recording will be tried again';
-    deps.log[level]({ ...about, fileName, code: error.code, err: error }, message);
   }
 }
 
@@ -525,52 +295,4 @@ function queueFault(thrown: unknown): QueueUnavailableError | undefined {
   if (cause instanceof VoicemailError) return undefined;
   const error = asQueueError(cause);
   return error instanceof QueueUnavailableError ? error : undefined;
-}
-
-function report(
-  log: Logger,
-  complaints: Complaints,
-  data: TakenJob['data'],
-  { error, verdict, holdMs }: Outcome,
-  isOneBotsFault: boolean,
-): void {
-  const about = { session: data.sessionId, bot: data.botId, code: error.code, err: error };
-  const waiting = { session: data.sessionId, bot: data.botId, code: error.code };
-  if (error.code === 'KORE_UNAUTHORIZED') {
-    complaints.say(
-      error,
-      { ...waiting, pauseSeconds: Math.ceil((holdMs ?? 0) / 1000) },
-      isOneBotsFault
-        ? 'Kore refuses the credentials for this bot: NONE OF ITS SESSIONS IS BEING ARCHIVED until that is fixed; trying again after a pause'
-        : 'Kore refuses the credentials: NO SESSION IS BEING ARCHIVED until that is fixed; trying again after a pause',
-      isOneBotsFault ? data.botId : '',
-    );
-  } else if (verdict.kind === 'fail') {
-    log.error(about, 'session failed');
-  } else if (verdict.kind === 'retry') {
-    log.warn(
-      { ...about, pauseSeconds: Math.round(verdict.delayMs / 1000) },
-      'attempt failed, will try again',
-    );
-  } else if (verdict.kind === 'wait' && FAILURE_RULES[error.code].dependency !== undefined) {
-    const pauseSeconds = Math.round((verdict.until - Date.now()) / 1000);
-    if (error.code === 'ARCHIVE_DENIED') {
-      complaints.say(
-        error,
-        { ...waiting, pauseSeconds },
-        'the archive refuses sessions: they wait until that is fixed',
-      );
-    } else {
-      log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
-    }
-  } else {
-    if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {
-      complaints.say(
-        error,
-        waiting,
-        'recordings lie on a host that is not allowed: their sessions wait until it is',
-      );
-    }
-    log.info(waiting, 'session waits');
-  }
 }

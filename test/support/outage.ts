@@ -8,7 +8,7 @@ import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SandboxSettings } from '../../src/sandbox/spec.ts';
 import type { S3Connection, S3TimeLimits } from '../../src/storage/s3/client.ts';
 import type { Logger } from '../../src/util/log.ts';
-import type { WorkerTuning } from '../../src/workers/worker.ts';
+import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
 import { type Fate, type SeenRequest, startS3Proxy } from './s3-proxy.ts';
 import { sandboxEnvironment, testConfig } from './services.ts';
 

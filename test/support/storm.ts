@@ -1,6 +1,6 @@
 /** Judges from the sandbox's side how downloads and the lives of their URLs went together. */
 
-import type { Call } from '../../src/sandbox/sandbox.ts';
+import type { Call } from '../../src/sandbox/call-log.ts';
 
 /** What became of the URLs of many sessions of one recording each. */
 export interface StormReport {

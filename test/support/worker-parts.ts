@@ -12,7 +12,8 @@ import { createMemoryBudget } from '../../src/transfer/memory.ts';
 import { createTransfer } from '../../src/transfer/transfer.ts';
 import type { Logger } from '../../src/util/log.ts';
 import { guardStore } from '../../src/workers/guarded-store.ts';
-import { startSessionWorker, type WorkerTuning } from '../../src/workers/worker.ts';
+import { startSessionWorker } from '../../src/workers/worker.ts';
+import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
 
 /**
  * Where a worker can be held: Kore has answered (or refused), a recording is stored, the transcript is stored, or the

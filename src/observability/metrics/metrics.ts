@@ -2,7 +2,7 @@ import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { BreakerView } from '../../domain/views.ts';
 import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { Logger } from '../../util/log.ts';
-import type { WorkerObserver } from '../../workers/worker.ts';
+import type { WorkerObserver } from '../../workers/worker-deps.ts';
 import { createCompletenessMetrics, createDigestMetrics, type MeasuredCompleteness } from './completeness.ts';
 import { createQueueMetrics, createQueueSnapshot, type MeasuredQueue } from './queue.ts';
 import {

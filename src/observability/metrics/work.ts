@@ -4,7 +4,7 @@ import { NOTIFICATION_EVENTS } from '../../domain/notifications.ts';
 import type { CallOutcome } from '../../kore/client.ts';
 import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { TransferObserver } from '../../transfer/transfer.ts';
-import type { WorkerObserver } from '../../workers/worker.ts';
+import type { WorkerObserver } from '../../workers/worker-deps.ts';
 
 /** The `code` of what is no failure. A label without a value would be the same as no label. */
 const NO_CODE = 'none';

@@ -3,7 +3,7 @@ import type { QueueTelemetry } from '../../jobs/backends/backend.ts';
 import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { TransferObserver } from '../../transfer/transfer.ts';
 import type { ArchiveDeps } from '../../workers/archive-session.ts';
-import type { WorkerObserver } from '../../workers/worker.ts';
+import type { WorkerObserver } from '../../workers/worker-deps.ts';
 import type { ArchiveMetrics, KoreMetrics } from '../metrics/work.ts';
 
 /**

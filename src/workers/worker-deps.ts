@@ -1,0 +1,79 @@
+/** What a worker works with, and what it tells. */
+
+import type { Rate, WorkConfig } from '../config/config.ts';
+import type { ErrorCode } from '../domain/errors.ts';
+import type { SessionOutcome } from '../domain/notifications.ts';
+import type { TranscriptState } from '../domain/views.ts';
+import type { Backend, QueueTelemetry } from '../jobs/backends/backend.ts';
+import type { LockTimes } from '../jobs/consumer.ts';
+import type { SessionQueue } from '../jobs/session-queue.ts';
+import type { Logger } from '../util/log.ts';
+import type { ArchiveDeps } from './archive-session.ts';
+import type { BreakerTimes } from './breaker.ts';
+
+/** A session that has been dealt with: its manifest is there. */
+export interface ArchivedWork {
+  /** From taking the job to its end. */
+  readonly seconds: number;
+  /** The archive had it before, so nothing was transferred. */
+  readonly alreadyArchived: boolean;
+  /** Recordings its manifest names. */
+  readonly recordings: number;
+  /** Their sizes added up. */
+  readonly bytes: number;
+  readonly transcript: TranscriptState;
+}
+
+/** An attempt that failed, and what becomes of the job. */
+export interface FailedWork {
+  /** Whether a session was to be archived, or a transcript awaited was looked for. */
+  readonly work: 'session' | 'transcript';
+  readonly code: ErrorCode;
+  /** `wait`: looked at again, no attempt used up; `retry`: tried again; `fail`: given up for good. */
+  readonly verdict: 'wait' | 'retry' | 'fail';
+}
+
+/** Told of how the work goes, for metrics. */
+export interface WorkerObserver {
+  /** A session is archived. */
+  onArchived?(session: ArchivedWork): void;
+  /** An attempt failed; jobs given back at a shutdown are no failures. */
+  onAttemptFailed?(failed: FailedWork): void;
+  /** A session failed of which some recordings are archived, and others are missing. */
+  onPartial?(): void;
+  /** A session of which nobody knew whether it has a voicemail has none: the queue forgets it. */
+  onWithoutVoicemail?(): void;
+  /** A transcript awaited has come, or has been given up. */
+  onTranscriptSettled?(state: Exclude<TranscriptState, 'pending'>): void;
+}
+
+/** What a worker works with. */
+export interface WorkerDeps
+  extends Pick<ArchiveDeps, 'fetchVoicemail' | 'hasVoicemail' | 'store' | 'transfer' | 'now'> {
+  readonly backend: Backend;
+  readonly queue: SessionQueue;
+  /** `QUEUE_NAME` */
+  readonly queueName: string;
+  /** The bot of the configuration (`KORE_BOT_ID`): if Kore refuses even that one, nothing can be archived. */
+  readonly defaultBotId: string;
+  /** `KORE_RATE_LIMIT`, told to those who ask how it goes. */
+  readonly rateLimit?: Rate | undefined;
+  readonly work: WorkConfig;
+  /** Told of how the work goes, for metrics. */
+  readonly observe?: WorkerObserver;
+  /**
+   * Told what became of a session, before its job ends: if it rejects, the job is worked on again. Told the same again
+   * after a crash, and after looks that found nothing new.
+   */
+  readonly onSettled?: ((outcome: SessionOutcome) => Promise<void>) | undefined;
+  /** Follows sessions through the queue, for traces. */
+  readonly telemetry?: QueueTelemetry | undefined;
+  readonly log: Logger;
+  readonly tuning?: WorkerTuning | undefined;
+}
+
+/** What tests set otherwise. */
+export interface WorkerTuning {
+  readonly locks?: LockTimes;
+  readonly breakers?: Partial<BreakerTimes>;
+}
