@@ -386,7 +386,7 @@ export const VARIABLE_GROUPS = [
         standard: 'on',
         example: 'off',
         meaning:
-          'writes who did what (archiving by force, retry, cancel, pause, hold, erase, downloads, log-ins, backfills, schedules) below `audit/` in the archive; `off` turns it off',
+          'writes who did what (archiving by force, retry, cancel, pause, hold, erase, downloads, log-ins, log-outs, backfills, schedules) below `audit/` in the archive; `off` turns it off',
       },
     ],
   },
