@@ -447,12 +447,26 @@ describeOnEachSetup(
           { code: 'SESSION_NOT_FOUND', attempts: 1 },
         ],
       ];
-      it.each(staying)('%s, fails and leaves nothing behind', async (_, spec, expected) => {
-        const pipeline = await start({ work: { retryWaitMs: 1 } });
-        const sessionId = pipeline.sandbox.addSession({ ...spec, transcription: SPOKEN });
-        await pipeline.enqueue(sessionId);
-        await expectFailed(pipeline, sessionId, expected);
-      });
+      it.each(staying)(
+        '%s about one session, that one fails and leaves nothing behind',
+        async (_, spec, expected) => {
+          const pipeline = await start({ work: { retryWaitMs: 1 } });
+          // Kore answers for another one: it is not away, and the session does not wait for it.
+          const other = pipeline.sandbox.addSession({ transcription: SPOKEN });
+          await pipeline.enqueue(other);
+          expect(await pipeline.ends(other)).toMatchObject({ state: 'archived' });
+          const sessionId = pipeline.sandbox.addSession({ ...spec, transcription: SPOKEN });
+          await pipeline.enqueue(sessionId);
+
+          const view = await pipeline.ends(sessionId);
+
+          expect(view).toMatchObject({ state: 'failed', error: { code: expected.code } });
+          if (expected.attempts !== undefined) expect(view.attempts).toBe(expected.attempts);
+          const keys = await pipeline.archived();
+          expect(keys.filter((key) => key.includes(sessionId))).toEqual([]);
+          await expectQueue(pipeline, { archived: 1, failed: 1 }, 0);
+        },
+      );
 
       it('refuses the credentials once, is signed again and archived at the first attempt', async () => {
         const pipeline = await start();
