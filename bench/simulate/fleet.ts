@@ -313,13 +313,13 @@ class Fleet {
     if (error.code === 'KORE_UNAVAILABLE') this.#opens('kore', job);
     if (error.code === 'ARCHIVE_UNAVAILABLE') this.#opens('bucket', job);
     if (error.code === 'DOWNLOAD_FAILED') this.#opens('media', job);
-    if (verdict.kind === 'wait') this.#dueAt(job, verdict.until, () => this.#queue(job));
+    if (verdict.kind === 'wait' && verdict.keepsPlace) this.#giveBack(job);
+    else if (verdict.kind === 'wait') this.#dueAt(job, verdict.until, () => this.#queue(job));
     else if (verdict.kind === 'retry') {
       job.attemptsMade += 1;
       this.#dueAt(job, now + verdict.delayMs, () => this.#queue(job));
     } else if (verdict.kind === 'forget') job.state = 'without';
     else if (verdict.kind === 'fail') job.state = 'failed';
-    else if (verdict.kind === 'give-back') this.#giveBack(job);
     else throw new Error(`no failed attempt ends with ${verdict.kind}`);
   }
 

@@ -45,8 +45,11 @@ export type JobDecision<Result = JobResult> =
   | { readonly kind: 'done'; readonly result: Result }
   /** There was nothing to do: the queue is to forget it. */
   | { readonly kind: 'forget' }
-  /** Look again at that time (unix ms); no attempt is used up. */
-  | { readonly kind: 'wait'; readonly until: number }
+  /**
+   * Look again at that time (unix ms); no attempt is used up. With `keepsPlace` it is in front of all others then, or as
+   * soon as this consumer is held no longer; where its worker dies meanwhile, behind them.
+   */
+  | { readonly kind: 'wait'; readonly until: number; readonly keepsPlace?: true }
   /** An attempt is used up; try again after a pause. */
   | { readonly kind: 'retry'; readonly delayMs: number; readonly reason: string }
   /** It failed for good and stays listed. */
@@ -90,6 +93,9 @@ const DRAIN_DELAY_S = 5;
 const CONNECT_WAIT_MS = 5_000;
 /** How long the queue may take to hear what became of the last jobs. */
 const CLOSE_WAIT_MS = 5_000;
+
+/** What keeps its place is put in front by whoever waits with it; so much later (milliseconds) it is due by itself. */
+const IN_FRONT_GRACE_MS = 2_000;
 
 /** The pause after what is no verdict but a fault around it, such as a server that was away when it came. */
 const UNFORESEEN_PAUSE_MS = 5_000;
@@ -157,6 +163,9 @@ export class Consumer<
   readonly #locks: LockTimes;
   readonly #inHand = new Map<string, JobInHand<Result>>();
   readonly #holds = new Set<HoldReason>();
+  /** Jobs that wait and keep their place, by when they were taken: the lower, the earlier. */
+  readonly #keepPlace = new Map<string, number>();
+  #taken = 0;
   #stopping = false;
   #lastTakenAt = Date.now();
   #heldUntil = 0;
@@ -271,6 +280,7 @@ export class Consumer<
       this.#log.warn({ sessions: this.#inHand.size }, 'time is up: cancelling what is still running');
       for (const { cancelling } of this.#inHand.values()) cancelling.abort(new Error('shutting down'));
     }
+    await withinTime(this.#putInFront(), CLOSE_WAIT_MS);
     // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
     await withinTime(Promise.allSettled([this.#worker.waitUntilReady()]), CONNECT_WAIT_MS);
     // With the server away, BullMQ waits for it to come back. What it could not be told it finds out by itself:
@@ -283,7 +293,24 @@ export class Consumer<
   }
 
   #resume(): void {
-    if (!this.#stopping && this.heldUntil === undefined) void this.#worker.resume();
+    if (this.#stopping || this.heldUntil !== undefined) return;
+    if (this.#keepPlace.size === 0) void this.#worker.resume();
+    else void this.#putInFront().then(() => this.#resume());
+  }
+
+  /** Puts those that wait and keep their place in front of all others. They are due by themselves where that fails. */
+  async #putInFront(): Promise<void> {
+    const ids = [...this.#keepPlace].sort(([, a], [, b]) => a - b).map(([id]) => id);
+    this.#keepPlace.clear();
+    if (ids.length === 0) return;
+    try {
+      await this.#backend.putInFront(this.#queueName, ids);
+    } catch (error) {
+      this.#log.warn(
+        { jobs: ids.length, err: error },
+        'jobs that waited for their turn go behind the others',
+      );
+    }
   }
 
   async #process(
@@ -293,6 +320,8 @@ export class Consumer<
   ): Promise<Result | null> {
     const id = job.id ?? '';
     this.#lastTakenAt = Date.now();
+    this.#taken += 1;
+    const place = this.#taken;
     const earlier = this.#inHand.get(id);
     if (earlier) {
       // Lost to this very worker. BullMQ keeps one lock of a job alive: it is taken anew once the other has ended.
@@ -325,11 +354,26 @@ export class Consumer<
       const decided = await decision;
       // What BullMQ is told of a job that is lost it refuses; this makes it forget the job without being told.
       if (lock.lost.aborted) throw new DelayedError();
+      if (decided.kind === 'wait' && decided.keepsPlace) await this.#waitInPlace(job, token, decided, place);
       return await settle(job, token, decided);
     } finally {
       if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
       inHand.ended.resolve();
     }
+  }
+
+  /** @throws DelayedError once the queue knows, as BullMQ wants to be told. */
+  async #waitInPlace(
+    job: ConsumedJob<Data, Progress, Result>,
+    token: string,
+    { until }: { readonly until: number },
+    place: number,
+  ): Promise<void> {
+    await job.moveToDelayed(Math.ceil(until) + IN_FRONT_GRACE_MS, token);
+    this.#keepPlace.set(job.id ?? '', place);
+    // The hold has ended meanwhile, or there was none.
+    if (this.#stopping || this.heldUntil === undefined) await this.#putInFront();
+    throw new DelayedError();
   }
 
   /** What nobody here understands is neither worked on nor lost: a newer worker takes it. */

@@ -88,8 +88,7 @@ export interface FailedAttempt {
 /** What becomes of a failed attempt. */
 export interface Outcome {
   /**
-   * `forget` for a session of which nobody knew whether it has a voicemail, and which has none; `give-back` where it is
-   * not its turn, which is no failure.
+   * `forget` for a session of which nobody knew whether it has a voicemail, and which has none.
    */
   readonly verdict: JobDecision;
   readonly error: VoicemailError;
@@ -236,12 +235,14 @@ function decideRateLimited(
   const until = attempt.now + holdMs + withJitter(limits.retryDelayMs, random);
   // Our own limit says nothing about the session, so it never counts against it.
   if (error instanceof CallLimitReached) {
-    // Back to the front of the line, where it came from: at the end of a long one it would wait for all the others.
+    const polls = nextPoll(attempt, 'CALL_LIMIT');
+    // In front of the line again, where it came from: at the end of a long one it would wait for all the others.
     if (error.callClass === 'live') {
-      return { error, verdict: { kind: 'give-back' }, progress: attempt.progress, holdMs };
+      const turn = attempt.now + holdMs;
+      const outcome = waits(attempt, error, turn, { CALL_LIMIT: polls });
+      return { ...outcome, verdict: { kind: 'wait', until: turn, keepsPlace: true }, holdMs };
     }
     // Live sessions go on. The others come back spread out over a time that grows with their number.
-    const polls = nextPoll(attempt, 'CALL_LIMIT');
     const spread = random() * growingPause(holdMs, polls.count);
     return waits(attempt, error, until + spread, { CALL_LIMIT: polls });
   }

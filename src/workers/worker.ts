@@ -98,7 +98,6 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       heldFor = error.code;
       await Promise.all(consumers.map((consumer) => consumer.hold(holdMs)));
     }
-    if (verdict.kind === 'give-back') return verdict;
     if (about === 'session') dependencies.failed(data, error);
     if (about === 'transcript') return remember(job, outcome, signal);
     const settled =

@@ -320,6 +320,48 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(consumer.heldUntil).toBeGreaterThan(until ?? 0);
     });
 
+    it('keeps the place of sessions that wait for it meanwhile, and shows them as waiting', async () => {
+      await enqueue('a', 'b', 'c', 'd');
+      const taken: string[] = [];
+      const heldBack = Promise.withResolvers<void>();
+      const done = Promise.withResolvers<void>();
+      let looks = 0;
+      const consumer = start(async ({ data }) => {
+        looks += 1;
+        if (looks <= 2) {
+          // The first one taken is told last.
+          if (looks === 2) heldBack.resolve();
+          else await heldBack.promise;
+          await consumer.holdFor('the limit');
+          return { kind: 'wait', until: Date.now() + 3_600_000, keepsPlace: true };
+        }
+        taken.push(data.sessionId);
+        if (taken.length === 4) done.resolve();
+        return ARCHIVED;
+      }, 2);
+      await vi.waitFor(async () =>
+        expect((await queue.stats()).states).toMatchObject({ waiting: 2, queued: 2, active: 0 }),
+      );
+      const { sessions } = await queue.list({ state: 'waiting' });
+      expect(sessions.map(({ sessionId }) => sessionId).sort()).toEqual(['a', 'b']);
+      expect(await viewOf('a')).toMatchObject({ state: 'waiting' });
+      consumer.release('the limit');
+      await done.promise;
+      expect(taken.slice(0, 2).sort()).toEqual(['a', 'b']);
+      expect(taken.slice(2).sort()).toEqual(['c', 'd']);
+    });
+
+    it('leaves sessions that keep their place in front when it stops', async () => {
+      await enqueue('a', 'b');
+      const consumer = start(async () => {
+        await consumer.holdFor('the limit');
+        return { kind: 'wait', until: Date.now() + 3_600_000, keepsPlace: true };
+      });
+      await vi.waitFor(async () => expect(await viewOf('a')).toMatchObject({ state: 'waiting' }));
+      await stop(consumer, LONG_GRACE_MS);
+      expect(await workOff(backend, name, 2, () => ARCHIVED)).toEqual(['a', 'b']);
+    });
+
     it('can be stopped', async () => {
       const consumer = start(async () => ARCHIVED);
       await consumer.hold(60_000);

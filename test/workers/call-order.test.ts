@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { wavOf } from '../support/audio.ts';
 import { openSetup, type Setup } from '../support/pipeline.ts';
 
@@ -8,12 +8,12 @@ beforeAll(async () => {
 });
 afterAll(() => setup.close());
 
-/** Longer than a session in hand waits for a call, so that sessions are given back. */
+/** Longer than a session in hand waits for a call, so that sessions go back into the queue. */
 const RATE = { calls: 4, windowMs: 3_500 };
 const CONCURRENCY = 3;
 const SESSIONS = 11;
 
-it('sessions that are given back since the limit on calls is reached keep their place', async () => {
+it('sessions that find the limit on calls reached wait, and keep their place', async () => {
   const pipeline = await setup.start({
     work: { concurrency: CONCURRENCY },
     kore: { rateLimit: RATE },
@@ -25,6 +25,13 @@ it('sessions that are given back since the limit on calls is reached keep their 
   );
   await pipeline.enqueue(...ids);
   await pipeline.startWorker();
+  const { operations } = pipeline;
+  await vi.waitFor(async () => expect((await operations.stats()).states.waiting).toBeGreaterThan(0), 10_000);
+  const { sessions } = await operations.list({ state: 'waiting' });
+  for (const { nextAttemptAt, error } of sessions) {
+    expect(nextAttemptAt).toBeDefined();
+    expect(error?.code).toBe('KORE_RATE_LIMITED');
+  }
   for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
   const asked = pipeline.sandbox.calls.flatMap(({ route, sessionId }) =>
     route === 'voicemail' && sessionId !== undefined ? [sessionId] : [],

@@ -239,10 +239,14 @@ describe('a rate limit', () => {
     const { verdict, holdMs, progress } = decide(new CallLimitReached(4_000, 'live'), {
       progress: { polls },
     });
-    // To the front of its line: it is still the one that has waited longest.
-    expect(verdict).toEqual({ kind: 'give-back' });
+    // It keeps its place: it is still the one that has waited longest.
+    expect(verdict).toEqual({ kind: 'wait', until: NOW + 4_000, keepsPlace: true });
     expect(holdMs).toBe(4_000);
-    expect(progress).toEqual({ polls });
+    expect(progress).toMatchObject({
+      polls: { ...polls, CALL_LIMIT: { since: NOW, count: 0 } },
+      nextAttemptAt: new Date(NOW + 4_000).toISOString(),
+      error: { code: 'KORE_RATE_LIMITED', retryable: true },
+    });
   });
 
   it('of our own on background work lets live sessions go on, and spreads the others out', () => {

@@ -110,6 +110,13 @@ export interface Backend {
   noteCompleted(name: string, jobId: string, progress: SessionJobProgress): Promise<boolean>;
   /** Makes a job due now that waits for a time to come. @returns whether it did. */
   promote(queue: QueueOfAnyJob, jobId: string): Promise<boolean>;
+  /**
+   * Makes jobs due now that wait for a time to come, in front of all others and in this order. Those that wait no longer,
+   * or have a priority, are left as they are.
+   *
+   * @param name our name of the queue.
+   */
+  putInFront(name: string, jobIds: readonly string[]): Promise<void>;
   /** Forgets how often a job's workers died: BullMQ's `retry` leaves that, and fails the job for it once more. */
   forgetStalls(name: string, jobId: string): Promise<void>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */

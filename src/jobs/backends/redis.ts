@@ -119,6 +119,27 @@ redis.call('XADD', KEYS[3], 'MAXLEN', '~', kept, '*', 'event', 'progress', 'jobI
 return 1
 `);
 
+/**
+ * Puts delayed jobs without a priority at the end of the list from which workers take.
+ * KEYS: delayed, wait, meta, events, marker. ARGV: prefix of the jobs' keys, ids, the one that is taken first at last.
+ */
+const PUT_IN_FRONT = redisScript(`
+local kept = redis.call('HGET', KEYS[3], 'opts.maxLenEvents') or 10000
+local moved = 0
+for index = 2, #ARGV do
+  local id = ARGV[index]
+  local priority = tonumber(redis.call('HGET', ARGV[1] .. id, 'priority')) or 0
+  if priority == 0 and redis.call('ZREM', KEYS[1], id) == 1 then
+    redis.call('RPUSH', KEYS[2], id)
+    redis.call('HSET', ARGV[1] .. id, 'delay', 0)
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', kept, '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
+    moved = moved + 1
+  end
+end
+if moved > 0 and redis.call('HEXISTS', KEYS[3], 'paused') == 0 then redis.call('ZADD', KEYS[5], 0, '0') end
+return moved
+`);
+
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
 
@@ -199,6 +220,11 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
         if (await job?.isDelayed()) throw error;
         return false;
       }
+    },
+    async putInFront(name, jobIds) {
+      const base = `${keyPrefix}:${name}:`;
+      const keys = ['delayed', 'wait', 'meta', 'events', 'marker'].map((key) => `${base}${key}`);
+      await runScript(connect('consumer'), PUT_IN_FRONT, keys, [base, ...jobIds.toReversed()]);
     },
     async forgetStalls(name, jobId) {
       await connect('producer').hdel(`${keyPrefix}:${name}:${jobId}`, ...STALL_FIELDS);

@@ -120,6 +120,10 @@ with delayed as materialized (
   select id from ${QUEUE_SCHEMA}.job where queue = $1 and id = $2 and state = 'delayed' for update
 )
 select ${QUEUE_SCHEMA}.promote($1, id) as code from delayed`;
+/** What was delayed has its place in the line by when it was added; it takes it once somebody asks for a job. */
+const PUT_IN_FRONT = `
+update ${QUEUE_SCHEMA}.job set process_at_ms = 0
+where queue = $1 and id = any($2) and state = 'delayed' and priority = 0`;
 const FORGET_STALLS = `
 update ${QUEUE_SCHEMA}.job set stalled_count = 0, deferred_failure = null where queue = $1 and id = $2`;
 
@@ -223,6 +227,9 @@ export function sqlBackend(
     async promote(queue, jobId) {
       const { rows } = await pool.query<{ code: number }>(PROMOTE, [queue.name, jobId]);
       return rows[0]?.code === 0;
+    },
+    async putInFront(name, jobIds) {
+      await pool.query(PUT_IN_FRONT, [queueName(name), jobIds]);
     },
     async forgetStalls(name, jobId) {
       await pool.query(FORGET_STALLS, [queueName(name), jobId]);
