@@ -85,7 +85,7 @@ export async function openRuntime(
     logger: log,
     onFallback: () => archiveMetrics?.onFallback(),
   });
-  const store = key ? (await import('./signing/signing-store.ts')).signingStore(opened, key) : opened;
+  const store = key ? (await import('./signing/signatures.ts')).signingStore(opened, key) : opened;
   // Loaded only where it is wanted: it takes time and memory.
   const tracing =
     config.traces && (await import('./observability/tracing/start.ts')).startTracing(config.traces, log);
@@ -131,7 +131,9 @@ export async function openRuntime(
     completeness: createCompletenessOperations(backfills, store, Date.now),
     notifier,
     auditLog,
-    ...(key && { digestsDue: (await import('./signing/digest-look.ts')).createDigestLook(store, Date.now) }),
+    ...(key && {
+      digestsDue: (await import('./signing/write-digests.ts')).createDigestLook(store, Date.now),
+    }),
     notificationCounts: async () => notifications?.counts(),
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,

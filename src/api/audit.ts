@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import { type AuditEntry, type AuditedAction, type AuditLog, namedSessions } from '../domain/audit-log.ts';
 import { isValidId } from '../domain/session.ts';
-import { osUser } from '../util/os-user.ts';
+import { osUser } from '../util/process.ts';
 import { createListens } from './listens.ts';
 import type { Identity } from './roles.ts';
 import type { ZodServer } from './validation.ts';

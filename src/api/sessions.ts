@@ -1,12 +1,11 @@
 import type { z } from 'zod';
 import type { ErasureView } from '../domain/custody.ts';
-import type { CancelQuery, EnqueueResult } from '../domain/requests.ts';
+import { type CancelQuery, type EnqueueResult, LARGE_LIST, secondsAtRateLimit } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import { EnqueueBody, ListQuery, listQueryOf, SessionParams } from '../operations/input.ts';
-import { LARGE_LIST, secondsAtRateLimit } from '../operations/large-list.ts';
 import type { Operations } from '../operations/operations.ts';
-import { osUser } from '../util/os-user.ts';
+import { osUser } from '../util/process.ts';
 import { ApiError } from './problem.ts';
 import type { Identity } from './roles.ts';
 import {

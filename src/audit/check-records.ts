@@ -2,8 +2,7 @@
 
 import type { SessionRef } from '../domain/session.ts';
 import type { Known } from '../signing/entry-spool.ts';
-import { judge, SLACK_MS } from '../signing/judge.ts';
-import { describeManifest, isTombstoneOf } from '../signing/records.ts';
+import { describeManifest, isTombstoneOf, judge, SLACK_MS } from '../signing/judge.ts';
 import { checkSignature, type PublicKeys, type SignatureCheck } from '../signing/signatures.ts';
 import { isTombstoneName, MANIFEST_NAME, PARTIAL_MANIFEST_NAME } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';

@@ -4,10 +4,9 @@
  */
 
 import { digestKey } from '../signing/digest.ts';
-import { OVERDUE_MS } from '../signing/digest-look.ts';
-import { createEntrySpool, type EntrySpool, type Known } from '../signing/entry-spool.ts';
-import { openLineFiles } from '../signing/line-files.ts';
+import { createEntrySpool, type EntrySpool, type Known, openLineFiles } from '../signing/entry-spool.ts';
 import type { PublicKeys } from '../signing/signatures.ts';
+import { OVERDUE_MS } from '../signing/write-digests.ts';
 import { datePrefix, readSessionKey, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { fullKeyOf } from './check-object.ts';

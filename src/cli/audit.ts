@@ -1,8 +1,7 @@
 import type { BackfillOperations } from '../backfills/operations.ts';
-import { auditedCustody } from '../operations/audited-custody.ts';
-import { auditedOperations } from '../operations/audited-operations.ts';
+import { auditedCustody, auditedOperations } from '../operations/audited.ts';
 import type { Runtime } from '../runtime.ts';
-import { osUser } from '../util/os-user.ts';
+import { osUser } from '../util/process.ts';
 
 /** What a command works with that has opened the queue itself: what it changes is noted in the audit log. */
 export function auditedRuntime({

@@ -1,8 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { EnqueueOutcome, EnqueueResult } from '../domain/requests.ts';
+import {
+  type EnqueueOutcome,
+  type EnqueueResult,
+  LARGE_LIST,
+  secondsAtRateLimit,
+} from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionView } from '../domain/views.ts';
-import { LARGE_LIST, secondsAtRateLimit } from '../operations/large-list.ts';
 import type { Operations } from '../operations/operations.ts';
 import { redact } from '../util/redact.ts';
 import { type CliContext, CommandFailed } from './context.ts';

@@ -1,8 +1,7 @@
 import { open } from 'node:fs/promises';
 import { Argument, Command } from 'commander';
-import type { EnqueueRequest } from '../domain/requests.ts';
+import { type EnqueueRequest, LARGE_LIST } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
-import { LARGE_LIST } from '../operations/large-list.ts';
 import type { Connection } from './connect.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { EnqueueReport, waitForEnd } from './enqueue-report.ts';

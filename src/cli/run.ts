@@ -3,9 +3,9 @@ import { passSdkSettings, readEnvironment } from '../config/environment.ts';
 import { ConfigError, sayFault } from '../config/settings.ts';
 import { isVoicemailError } from '../domain/errors.ts';
 import { createLogger } from '../util/log.ts';
+import { VERSION } from '../util/process.ts';
 import { redact } from '../util/redact.ts';
 import { forTerminal } from '../util/text.ts';
-import { VERSION } from '../util/version.ts';
 import { addCommands } from './commands.ts';
 import {
   type CliContext,

@@ -3,7 +3,7 @@ import { creationTime, type SessionRef } from '../domain/session.ts';
 import type { JobStatus } from '../jobs/backends/backend.ts';
 import { jobId } from '../jobs/session-job.ts';
 import type { ListedSession } from '../kore/listings/listing.ts';
-import type { ArchivedState } from './archived-day.ts';
+import type { ArchivedState } from './documents.ts';
 
 /** All that is known of a day. Maps are by session id, but for `statuses`, which is by job id. */
 export interface DayFacts {

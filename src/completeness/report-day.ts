@@ -12,8 +12,13 @@ import { UNDATED } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { forEachLimit } from '../util/async.ts';
 import { redact } from '../util/redact.ts';
-import { type ArchivedState, readArchivedDay, readWithoutVoicemail } from './archived-day.ts';
-import { readListed, writeListed } from './documents.ts';
+import {
+  type ArchivedState,
+  readArchivedDay,
+  readListed,
+  readWithoutVoicemail,
+  writeListed,
+} from './documents.ts';
 import { coveredTo, type DayVerdict, judgeDay } from './judge-day.ts';
 import { type DayLister, type DayListing, listDay } from './list-day.ts';
 

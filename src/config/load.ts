@@ -17,11 +17,12 @@ import type {
   WebhookConfig,
   WorkConfig,
 } from './config.ts';
-import { loadManifestKey } from './manifest-key.ts';
+import { findUnknownVariables } from './environment.ts';
 import { loadNotify, loadProxy, loadTraces } from './outgoing.ts';
 import {
   between,
   isLoopback,
+  loadManifestKey,
   oneOf,
   parseApiTokens,
   parseAwsAccount,
@@ -49,7 +50,6 @@ import {
 } from './parsers.ts';
 import { parseSchedules } from './schedules.ts';
 import { type Environment, Settings } from './settings.ts';
-import { findUnknownVariables } from './unknown-variables.ts';
 import { parseArchiveUrl, parseJwksUrl, parseKoreHost, parseQueueUrl, passwordsIn } from './urls.ts';
 import { type VariableName, variableOf } from './variables.ts';
 

@@ -1,10 +1,12 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { CALL_METADATA_MODES, type CallMetadataMode, isSecretName } from '../domain/call.ts';
 import { DEFAULT_ROLE, isRole, ROLES } from '../domain/roles.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
 import type { ApiToken, ObjectLock, Rate, S3Config } from './config.ts';
-import { InvalidValue, quote } from './settings.ts';
+import { InvalidValue, quote, type Settings, sayCode } from './settings.ts';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -325,4 +327,40 @@ export function parseObjectLock(text: string): ObjectLock {
     throw new InvalidValue(`${quote(text)} retains for less than 1d or more than 100y`);
   }
   return { mode, retainMs };
+}
+
+const HOW_TO_MAKE_ONE = 'make one: openssl genpkey -algorithm ed25519 -out key.pem';
+
+/** The key that `MANIFEST_KEY_FILE` names; `undefined` where it is unset or wrong. */
+export function loadManifestKey(settings: Settings): KeyObject | undefined {
+  const variable = 'MANIFEST_KEY_FILE';
+  const path = settings.optional(variable, (text) => text);
+  if (path === undefined) return undefined;
+  let pem: string;
+  try {
+    pem = readFileSync(path, 'utf8');
+  } catch (error) {
+    // The path is not told: it is where a key is pasted by mistake.
+    settings.addFault(variable, `the file can't be read (${sayCode(error)})`, {
+      hint: 'give the path of a readable file',
+    });
+    return undefined;
+  }
+  const key = privateKeyOf(pem);
+  if (key?.asymmetricKeyType === 'ed25519') return key;
+  const found = key
+    ? `holds a key of type ${key.asymmetricKeyType}`
+    : 'holds no private key in PEM without a passphrase';
+  settings.addFault(variable, `the file ${found}, where an Ed25519 private key is needed`, {
+    hint: HOW_TO_MAKE_ONE,
+  });
+  return undefined;
+}
+
+function privateKeyOf(pem: string): KeyObject | undefined {
+  try {
+    return createPrivateKey(pem);
+  } catch {
+    return undefined; // OpenSSL's reasons help nobody, and may quote the text
+  }
 }

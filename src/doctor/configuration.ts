@@ -1,10 +1,10 @@
 /** The configuration: all that is wrong with it, and the parts of it that the other checks can go by. */
 
 import type { ArchiveTarget, Config, KoreConfig, QueueConfig } from '../config/config.ts';
+import { findUnknownVariables } from '../config/environment.ts';
 import { loadConfig, type Need } from '../config/load.ts';
 import { isLoopback } from '../config/parsers.ts';
 import { ConfigError, type Environment, type Fault } from '../config/settings.ts';
-import { findUnknownVariables } from '../config/unknown-variables.ts';
 import { type CheckResult, failed, ok, warning } from './check.ts';
 
 const NAME = 'configuration';

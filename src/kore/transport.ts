@@ -2,7 +2,7 @@ import { errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
 import { AnswerTooLarge, AnswerTooLate, exchange } from '../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings, sayProxyFault } from '../util/http-proxy.ts';
-import { VERSION } from '../util/version.ts';
+import { VERSION } from '../util/process.ts';
 
 /** One request to Kore's API: a GET, or a POST where it has a body. */
 export interface KoreRequest {

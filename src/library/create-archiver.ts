@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { LARGE_LIST } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionEvent } from '../domain/views.ts';
 import { openBackend } from '../jobs/backends/open.ts';
@@ -15,11 +16,10 @@ import {
   SessionParams,
   sayFaults,
 } from '../operations/input.ts';
-import { LARGE_LIST } from '../operations/large-list.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
 import { createLogger, type Logger } from '../util/log.ts';
-import { osUser } from '../util/os-user.ts';
+import { osUser } from '../util/process.ts';
 import type {
   Archiver,
   ArchiverLogger,

@@ -6,7 +6,7 @@ import type { Notification } from '../domain/notifications.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from '../transfer/ssrf.ts';
 import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
 import { parseRetryAfter } from '../util/numbers.ts';
-import { VERSION } from '../util/version.ts';
+import { VERSION } from '../util/process.ts';
 
 /** What came of sending a notification once. */
 export type SendOutcome =

@@ -1,7 +1,6 @@
 import { creationTime } from '../domain/session.ts';
-import type { SandboxContext } from './context.ts';
+import { credentialsRefusal, limitRefusal, type SandboxContext } from './context.ts';
 import { type Answer, errorAnswer, type HttpExchange, headerOf, jsonAnswer, sendAnswer } from './http.ts';
-import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import type { SandboxSession } from './session-state.ts';
 import type { ListedCall } from './spec.ts';
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { creationTime, isValidId } from '../domain/session.ts';
 import type { AudioSource } from './audio/source.ts';
-import type { SandboxContext } from './context.ts';
+import { credentialsRefusal, limitRefusal, type SandboxContext } from './context.ts';
 import {
   type Answer,
   dropConnection,
@@ -15,7 +15,6 @@ import {
   sendAnswer,
   untilGone,
 } from './http.ts';
-import { credentialsRefusal, limitRefusal } from './refusals.ts';
 import { seededUuid } from './seeded.ts';
 import type { SandboxRecording, SandboxSession } from './session-state.ts';
 import type { MetadataFault } from './spec.ts';

@@ -1,9 +1,14 @@
 /** Whether what lies in the archive agrees with the digests. Those who write digests and who verify them ask here. */
 
+import { hash } from 'node:crypto';
+import { isVoicemailError } from '../domain/errors.ts';
+import { type Manifest, parseManifest, revisionOf } from '../storage/documents.ts';
+import { readSessionKey } from '../storage/layout.ts';
+import { isObject, parseJson } from '../util/json.ts';
 import type { DigestEntry } from './digest.ts';
 
 /** A manifest as it is found. */
-export interface FoundManifest {
+interface FoundManifest {
   /** Lowercase hex, of its bytes. */
   readonly sha256: string;
   readonly revision: number;
@@ -54,4 +59,31 @@ function isLater(found: FoundManifest, known: DigestEntry): boolean {
 /** What says no time is older than anything. */
 function timeOf({ archivedAt }: Pick<FoundManifest, 'archivedAt'>): number {
   return Date.parse(archivedAt) || 0;
+}
+
+/** What the bytes of a manifest say of it. What is no manifest is told by its hash alone. */
+export function describeManifest(bytes: Buffer, key: string, isSigned: boolean): FoundManifest {
+  const manifest = parsed(bytes, key);
+  return {
+    sha256: hash('sha256', bytes),
+    revision: manifest ? revisionOf(manifest) : 1,
+    archivedAt: manifest?.archivedAt ?? '',
+    isSigned: isSigned && manifest !== undefined,
+  };
+}
+
+function parsed(bytes: Buffer, key: string): Manifest | undefined {
+  try {
+    return parseManifest(bytes, key);
+  } catch (error) {
+    if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
+    throw error;
+  }
+}
+
+/** Whether the record that a session was erased is of the session that it lies with. */
+export function isTombstoneOf(bytes: Buffer, key: string): boolean {
+  const session = readSessionKey(key)?.session;
+  const record = parseJson(bytes.toString('utf8'));
+  return isObject(record) && record.sessionId === session?.sessionId && record.botId === session?.botId;
 }

@@ -5,6 +5,8 @@
 
 import { createPublicKey, hash, type KeyObject, sign, verify } from 'node:crypto';
 import { z } from 'zod';
+import { isTombstoneName, MANIFEST_NAME, PARTIAL_MANIFEST_NAME, readSessionKey } from '../storage/layout.ts';
+import type { ArchiveStore } from '../storage/store.ts';
 import { isObject, type JsonObject, parseJson } from '../util/json.ts';
 import { canonicalJson, NotCanonical } from './canonical-json.ts';
 
@@ -111,4 +113,22 @@ function signedBytes(json: string): Buffer {
  */
 function withoutLoneSurrogates(json: string): string {
   return json.replace(/\\(?:ud[89a-f][0-9a-f]{2}|.)/g, (found) => (found.length === 2 ? found : '\ufffd'));
+}
+
+/**
+ * The same store, but what records a session is signed as it is written: manifests, partial manifests and the notes that
+ * a session was erased. So it is whoever writes them, and a new revision never carries the signature of the one before.
+ */
+export function signingStore(store: ArchiveStore, key: SigningKey): ArchiveStore {
+  return {
+    ...store,
+    write: (at, body, info, mode, signal) =>
+      store.write(at, isSigned(at) ? signDocument(body, key) : body, info, mode, signal),
+  };
+}
+
+function isSigned(key: string): boolean {
+  const name = readSessionKey(key)?.name;
+  if (name === undefined) return false;
+  return name === MANIFEST_NAME || name === PARTIAL_MANIFEST_NAME || isTombstoneName(name);
 }

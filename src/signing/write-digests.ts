@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
+import { shareResult } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import {
   DIGESTS_DIRECTORY,
@@ -17,10 +18,15 @@ import {
   sealPart,
 } from './digest.ts';
 import { type ChangeLine, type Changes, DueDays, readChanges, spoolChanges } from './digest-spool.ts';
-import { createEntrySpool, type EntrySpool, type Known, partitionOf } from './entry-spool.ts';
-import { judge, type Verdict } from './judge.ts';
-import { type LineFiles, openLineFiles } from './line-files.ts';
-import { describeManifest, isTombstoneOf } from './records.ts';
+import {
+  createEntrySpool,
+  type EntrySpool,
+  type Known,
+  type LineFiles,
+  openLineFiles,
+  partitionOf,
+} from './entry-spool.ts';
+import { describeManifest, isTombstoneOf, judge, type Verdict } from './judge.ts';
 import { checkSignature, publicKeys, type SigningKey } from './signatures.ts';
 
 /** What writing digests depends on. */
@@ -97,7 +103,7 @@ export async function digestDates(store: Pick<ArchiveStore, 'list'>, signal: Abo
 }
 
 /** The days behind `last` that are over; without a last one, yesterday. */
-export function dueDates(last: string | undefined, now: number): string[] {
+function dueDates(last: string | undefined, now: number): string[] {
   const today = now - (now % DAY_MS);
   const from = last === undefined ? today - DAY_MS : Date.parse(last) + DAY_MS;
   const dates: string[] = [];
@@ -339,4 +345,20 @@ async function wrote(key: string, bytes: Buffer, store: ArchiveStore, signal: Ab
     if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return false;
     throw error;
   }
+}
+
+/** Digests are written right after midnight; so long after it one should be there, whatever happened meanwhile. */
+export const OVERDUE_MS = 6 * 60 * 60 * 1000;
+/** For so long a look at the digests counts: they change once a day. */
+const FRESH_MS = 5 * 60 * 1000;
+
+/** A function that counts the days that should have a digest by now, and have none. It lists digests, and reads none. */
+export function createDigestLook(
+  store: Pick<ArchiveStore, 'list'>,
+  now: () => number,
+): () => Promise<number> {
+  return shareResult(async () => {
+    const dates = await digestDates(store, new AbortController().signal); // stores have timeouts of their own
+    return dueDates(dates.at(-1), now() - OVERDUE_MS).length;
+  }, FRESH_MS);
 }

@@ -12,7 +12,7 @@ import type { MissingRecordingView, RecordingView, SessionResult } from '../doma
 import type { KoreRecording } from '../domain/voicemail.ts';
 import { presentableFileName } from '../util/file-name.ts';
 import { MAX_JSON_VALUES, parseJson } from '../util/json.ts';
-import { VERSION } from '../util/version.ts';
+import { VERSION } from '../util/process.ts';
 import { manifestKey, partialManifestKey } from './layout.ts';
 import type { ArchiveStore } from './store.ts';
 

@@ -3,7 +3,7 @@ import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
 import { boundedNumber, parseRetryAfter } from '../util/numbers.ts';
-import { VERSION } from '../util/version.ts';
+import { VERSION } from '../util/process.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type ContentCoding, contentCodings } from './content-coding.ts';
 import { type AnswerHead, MediaAnswer } from './media-answer.ts';

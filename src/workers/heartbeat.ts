@@ -6,7 +6,7 @@ import type { ErrorCode } from '../domain/errors.ts';
 import type { BreakerView } from '../domain/views.ts';
 import type { Noticeboard } from '../jobs/noticeboard.ts';
 import type { Logger } from '../util/log.ts';
-import { VERSION } from '../util/version.ts';
+import { VERSION } from '../util/process.ts';
 
 /** What is told of a worker, as it is at that moment. */
 export interface WorkerState {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { createRemoteOperations } from '../../src/api/client.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
-import { VERSION } from '../../src/util/version.ts';
+import { VERSION } from '../../src/util/process.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { runCli } from '../support/cli.ts';
 import { silent } from '../support/queues.ts';

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
-import { VERSION } from '../../src/util/version.ts';
+import { VERSION } from '../../src/util/process.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 

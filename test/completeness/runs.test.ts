@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, v
 import { parseMetaPointers } from '../../src/config/parsers.ts';
 import { boundedCall, createCallFilter } from '../../src/domain/call.ts';
 import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src/domain/completeness.ts';
-import { callOfRow } from '../../src/kore/listings/call-row.ts';
+import { callOfRow } from '../../src/kore/listings/listing.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';

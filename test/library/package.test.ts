@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openRuntime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { VERSION } from '../../src/util/version.ts';
+import { VERSION } from '../../src/util/process.ts';
 import {
   createOutsideProject,
   filesWith,

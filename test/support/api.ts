@@ -7,7 +7,7 @@ import type { ApiToken, Config, HttpConfig, KoreConfig } from '../../src/config/
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { VERSION } from '../../src/util/version.ts';
+import { VERSION } from '../../src/util/process.ts';
 import { createTestQueue, silent } from './queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from './services.ts';
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import type { SessionSpec } from '../../src/sandbox/spec.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
-import { VERSION } from '../../src/util/version.ts';
+import { VERSION } from '../../src/util/process.ts';
 import { wav } from '../support/audio.ts';
 import {
   describeOnEachSetup,

@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
-import { callOfRow } from './call-row.ts';
-import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
+import {
+  callOfRow,
+  type Listing,
+  PAGE_SIZE,
+  readListing,
+  readRows,
+  rowSchema,
+  rowsSchema,
+} from './listing.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** `offset` is the number of a page, of at most 10. */

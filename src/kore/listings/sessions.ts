@@ -1,7 +1,14 @@
 import { z } from 'zod';
 import type { Asked } from '../errors.ts';
-import { callOfRow } from './call-row.ts';
-import { type Listing, PAGE_SIZE, readListing, readRows, rowSchema, rowsSchema } from './listing.ts';
+import {
+  callOfRow,
+  type Listing,
+  PAGE_SIZE,
+  readListing,
+  readRows,
+  rowSchema,
+  rowsSchema,
+} from './listing.ts';
 
 const MINUTE_MS = 60 * 1000;
 const DAY_MS = 24 * 60 * MINUTE_MS;

@@ -27,7 +27,7 @@ import type { TracesConfig } from '../../config/config.ts';
 import { withinTime } from '../../util/async.ts';
 import { createProxyAgents, proxyFor } from '../../util/http-proxy.ts';
 import type { Logger } from '../../util/log.ts';
-import { VERSION } from '../../util/version.ts';
+import { VERSION } from '../../util/process.ts';
 import { traceObservers, traceParts } from './observers.ts';
 import { createQueueTelemetry, createRequestTracer } from './spans.ts';
 import type { Tracing } from './tracing.ts';

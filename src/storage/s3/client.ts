@@ -15,7 +15,7 @@ import type { HttpHandler, HttpRequest } from '@smithy/core/protocols';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { S3Config } from '../../config/config.ts';
 import { createProxyAgents, type ProxySettings, proxyFor } from '../../util/http-proxy.ts';
-import { VERSION } from '../../util/version.ts';
+import { VERSION } from '../../util/process.ts';
 import { isDamaged } from './errors.ts';
 import { boundTime } from './slow-answers.ts';
 

@@ -1,4 +1,20 @@
+import { readFileSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
+
+/** The version in package.json: what manifests, logs and `--version` tell. */
+export const VERSION: string = (
+  JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
+
+/** The user of the operating system that this process runs as. Containers may run as one without a name. */
+export function osUser(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid-${process.getuid?.() ?? 'unknown'}`;
+  }
+}
 
 /** How much V8's heap may grow from one collection to the next (percent); V8 itself lets it double and more. */
 const GROWTH_PERCENT = 75;
