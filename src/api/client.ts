@@ -18,8 +18,8 @@ import {
   EnqueueAnswer,
   PauseAnswer,
   Problem,
-  RetryAllAnswer,
   RetryAnswer,
+  RetrySessionsAnswer,
   SessionPage,
   SessionView,
 } from './schemas/sessions.ts';
@@ -158,8 +158,9 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       return answer.code === 'NOT_FAILED' ? 'not-failed' : 'unknown';
     },
     async retryAll(code) {
-      const body = { ...(code && { code }) };
-      return succeed(await call({ method: 'POST', path: '/v1/retries', body }, RetryAllAnswer)).requeued;
+      const body = code === undefined ? { all: true } : { code };
+      return succeed(await call({ method: 'POST', path: '/v1/sessions/retry', body }, RetrySessionsAnswer))
+        .retried;
     },
     async cancel({ sessionId, botId }: SessionRef) {
       const answer = await call(
@@ -171,7 +172,8 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
       return answer.code === 'NOT_WAITING' ? 'not-waiting' : 'unknown';
     },
     async cancelAll(query) {
-      return succeed(await call({ method: 'POST', path: '/v1/cancellations', body: query }, CancelAllAnswer))
+      const body = { ...query, ...(!query.code && !query.backfills && { all: true }) };
+      return succeed(await call({ method: 'POST', path: '/v1/sessions/cancel', body }, CancelAllAnswer))
         .cancelled;
     },
     async pause() {

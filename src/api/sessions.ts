@@ -141,22 +141,8 @@ export function addSessionRoutes(
     },
   );
 
-  app.post(
-    '/retries',
-    {
-      schema: {
-        tags: ['sessions'],
-        summary: 'Run all failed sessions again, or those with a code',
-        body: RetryAllBody.nullish(),
-        response: { 202: RetryAllAnswer },
-      },
-    },
-    async (request, reply) =>
-      reply
-        .code(202)
-        .send({ requeued: await operations.retryAll(request.body?.code, nameOf(request.identity)) }),
-  );
-
+  const retryMany = (code: string | undefined, by: Identity | undefined) =>
+    operations.retryAll(code, nameOf(by));
   app.post(
     '/sessions/retry',
     {
@@ -168,9 +154,21 @@ export function addSessionRoutes(
       },
     },
     async (request, reply) =>
-      reply
-        .code(202)
-        .send({ retried: await operations.retryAll(request.body.code, nameOf(request.identity)) }),
+      reply.code(202).send({ retried: await retryMany(request.body.code, request.identity) }),
+  );
+  app.post(
+    '/retries',
+    {
+      schema: {
+        tags: ['sessions'],
+        summary: 'The same in older words, for whoever uses them: all failed sessions unless a code is given',
+        deprecated: true,
+        body: RetryAllBody.nullish(),
+        response: { 202: RetryAllAnswer },
+      },
+    },
+    async (request, reply) =>
+      reply.code(202).send({ requeued: await retryMany(request.body?.code, request.identity) }),
   );
 
   app.delete(
@@ -200,6 +198,9 @@ export function addSessionRoutes(
     },
   );
 
+  const cancelMany = async (which: z.output<typeof CancelAllBody>) => ({
+    cancelled: await operations.cancelAll(cancelQuery(which)),
+  });
   app.post(
     '/sessions/cancel',
     {
@@ -210,23 +211,20 @@ export function addSessionRoutes(
         response: { 200: CancelAllAnswer },
       },
     },
-    async (request) => {
-      const { all: _, ...which } = request.body;
-      return { cancelled: await operations.cancelAll(cancelQuery(which)) };
-    },
+    async (request) => cancelMany(request.body),
   );
-
   app.post(
     '/cancellations',
     {
       schema: {
         tags: ['sessions'],
-        summary: 'Take all queued and waiting sessions out of the queue, or some of them',
+        summary: 'The same in older words, for whoever uses them: all of them unless the body says which',
+        deprecated: true,
         body: CancelAllBody.nullish(),
         response: { 200: CancelAllAnswer },
       },
     },
-    async (request) => ({ cancelled: await operations.cancelAll(cancelQuery(request.body ?? {})) }),
+    async (request) => cancelMany(request.body ?? {}),
   );
 
   app.put(
