@@ -2,7 +2,7 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createRemoteJWKSet, errors, type JWTVerifyGetKey, jwtVerify } from 'jose';
 import type { ApiToken, JwtConfig } from '../config/config.ts';
-import { DEFAULT_ROLE, isRole, type Role } from '../domain/roles.ts';
+import { DEFAULT_ROLE, isRole, type Role } from '../domain/requests.ts';
 import { ApiError } from './problem.ts';
 import type { WrongCredentials } from './request-limits.ts';
 import { type Identity, type Permission, permits } from './roles.ts';

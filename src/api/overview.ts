@@ -1,6 +1,6 @@
 import { ERROR_GUIDE } from '../domain/error-guide.ts';
 import { ERROR_CODES, isRetryable } from '../domain/errors.ts';
-import { ROLES } from '../domain/roles.ts';
+import { ROLES } from '../domain/requests.ts';
 import type { Operations } from '../operations/operations.ts';
 import { type Identity, permits } from './roles.ts';
 import { ErrorCodes, Stats, WhoAmI } from './schemas/stats.ts';

@@ -1,15 +1,19 @@
 import { once } from 'node:events';
 import { z } from 'zod';
+import type { HttpConfig } from '../config/config.ts';
+import { isLoopback } from '../config/parsers.ts';
 import type { BreakerView } from '../domain/views.ts';
 import type { Metrics } from '../observability/metrics/metrics.ts';
 import { shareResult } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
+import { assertLocal } from './access.ts';
+import { type Api, createServer, servedBy } from './http-server.ts';
 import { ApiError } from './problem.ts';
 import { Health } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 /** What the health routes work with. */
-export interface HealthOptions {
+interface HealthOptions {
   /** Proves that queue and archive can be reached. */
   readonly check: (signal: AbortSignal) => Promise<void>;
   /** Whether the process does what it is there for; without it, answering is enough. */
@@ -36,7 +40,7 @@ const READY_FRESH_MS = 1_000;
  * reach queue and archive. They are open to all, so they tell nothing else; why something can't be reached is in
  * the log.
  */
-export function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: HealthOptions): void {
+function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: HealthOptions): void {
   const isReady = shareResult(async () => {
     const signal = AbortSignal.timeout(READY_TIMEOUT_MS);
     try {
@@ -74,13 +78,13 @@ function probeDocs(summary: string) {
 }
 
 /** What the route of metrics works with. */
-export interface MetricsOptions {
+interface MetricsOptions {
   /** Without them there is no such route. */
   readonly metrics?: Pick<Metrics, 'contentType' | 'render'> | undefined;
 }
 
 /** `GET /metrics`, for Prometheus; open like the health routes, as it tells counts and times alone. */
-export function addMetricsRoute(app: ZodServer, { metrics }: MetricsOptions): void {
+function addMetricsRoute(app: ZodServer, { metrics }: MetricsOptions): void {
   if (!metrics) return;
   const schema = {
     summary: "The process's metrics, and those of the queue, for Prometheus",
@@ -92,4 +96,49 @@ export function addMetricsRoute(app: ZodServer, { metrics }: MetricsOptions): vo
     reply.header('content-type', metrics.contentType);
     return reply.send(await metrics.render());
   });
+}
+
+/** What a process without an API serves. */
+export type ProbeOptions = HealthOptions &
+  MetricsOptions & {
+    readonly http: Pick<HttpConfig, 'host' | 'port' | 'isPortDefault'> &
+      Partial<Pick<HttpConfig, 'tokens' | 'jwt'>>;
+  };
+
+/**
+ * For whoever watches over a process: open to everybody, as they tell counts and times alone, and Kubernetes and
+ * Prometheus come without credentials.
+ */
+export const PROBE_ROUTES: readonly ((app: ZodServer, options: ProbeOptions) => void)[] = [
+  addHealthRoutes,
+  addMetricsRoute,
+];
+
+/**
+ * Of the open routes, those that tell something of this archiver: without credentials they are for programs on this
+ * machine, like the rest. A webhook comes from elsewhere by its nature, and probes by any name.
+ */
+export const NOT_FOR_FOREIGN_PAGES = /^\/(metrics$|openapi\.json$|docs(\/|$))/;
+
+/**
+ * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. They tell counts and times alone, so they may
+ * be served on any address without credentials; on this machine alone, `/metrics` is kept from web pages as the API
+ * keeps it. Where `HTTP_PORT` is not set and its default is taken (by
+ * an API on the same machine), any free port is taken instead.
+ *
+ * @example
+ * const probes = createProbes({ check, liveness, metrics, http: config.http, log });
+ * const { port } = await probes.listen();
+ */
+export function createProbes(options: ProbeOptions): Api {
+  const { http, log } = options;
+  const app = createServer(log);
+  const isOpenHere = isLoopback(http.host) && !http.tokens?.length && !http.jwt;
+  app.register(async (open: ZodServer) => {
+    open.addHook('onRequest', async ({ routeOptions: { url }, headers }) => {
+      if (isOpenHere && url !== undefined && NOT_FOR_FOREIGN_PAGES.test(url)) assertLocal(headers);
+    });
+    for (const addRoutes of PROBE_ROUTES) addRoutes(open, options);
+  });
+  return servedBy(app, { http, log, mayMove: http.isPortDefault === true });
 }

@@ -1,6 +1,6 @@
 /** Who may do what: the roles of tokens, what each of them permits, and what each route needs. */
 
-import type { Role } from '../domain/roles.ts';
+import type { Role } from '../domain/requests.ts';
 
 /** What a request does; `any` needs right credentials and no more. */
 export type Permission = 'any' | 'read' | 'listen' | 'enqueue' | 'operate' | 'erase';

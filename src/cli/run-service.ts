@@ -185,7 +185,7 @@ async function serveProbes(
   vitals: Vitals,
   log: Logger,
 ): Promise<() => Promise<void>> {
-  const { createProbes } = await import('../api/probe-server.ts');
+  const { createProbes } = await import('../api/probes.ts');
   const probes = createProbes({ check: (signal) => runtime.check(signal), ...vitals, http, log });
   await probes.listen();
   return () => probes.close();

@@ -3,7 +3,7 @@
 import type { KeyObject } from 'node:crypto';
 import type { CallMetadataMode } from '../domain/call.ts';
 import type { NotificationEvent } from '../domain/notifications.ts';
-import type { Role } from '../domain/roles.ts';
+import type { Role } from '../domain/requests.ts';
 import type { ProxySettings } from '../util/http-proxy.ts';
 import type { LogLevel } from '../util/log.ts';
 import type { Fault } from './settings.ts';

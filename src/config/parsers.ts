@@ -2,7 +2,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { CALL_METADATA_MODES, type CallMetadataMode, isSecretName } from '../domain/call.ts';
-import { DEFAULT_ROLE, isRole, ROLES } from '../domain/roles.ts';
+import { DEFAULT_ROLE, isRole, ROLES } from '../domain/requests.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
 import type { ApiToken, ObjectLock, Rate, S3Config } from './config.ts';

@@ -8,9 +8,8 @@ import { recordingKeys, sessionPrefix } from '../storage/layout.ts';
 import type { FoundRecording } from '../transfer/transfer.ts';
 import { forEachLimit } from '../util/async.ts';
 import { asVoicemailError } from './failure-policy.ts';
+import { followUrls, matchArchived, type UrlSource } from './listed-recordings.ts';
 import type { BetterRecording } from './manifest-recordings.ts';
-import { matchArchived } from './recording-match.ts';
-import { followUrls, type UrlSource } from './recording-urls.ts';
 import { type FailedRecording, type RecordingsDeps, relativeKey } from './save-recordings.ts';
 
 /** What there is to be downloaded again. */

@@ -14,8 +14,13 @@ import type { Transfer } from '../transfer/transfer.ts';
 import { forEachLimit } from '../util/async.ts';
 import { presentableFileName } from '../util/file-name.ts';
 import { asVoicemailError } from './failure-policy.ts';
-import { matchArchived, uniquePaths } from './recording-match.ts';
-import { followUrls, notListedYet, type RecordingUrls } from './recording-urls.ts';
+import {
+  followUrls,
+  matchArchived,
+  notListedYet,
+  type RecordingUrls,
+  uniquePaths,
+} from './listed-recordings.ts';
 
 /** What there is to be saved. */
 export interface RecordingsTask {

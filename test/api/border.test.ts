@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createProbes } from '../../src/api/probe-server.ts';
+import { createProbes } from '../../src/api/probes.ts';
 import { limitConnections, WrongCredentials } from '../../src/api/request-limits.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';

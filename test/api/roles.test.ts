@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { permissionOf, ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
-import { ROLES, type Role } from '../../src/domain/roles.ts';
+import { ROLES, type Role } from '../../src/domain/requests.ts';
 import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 

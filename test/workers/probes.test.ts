@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ListenError } from '../../src/api/http-server.ts';
-import { createProbes } from '../../src/api/probe-server.ts';
+import { createProbes } from '../../src/api/probes.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { ask } from '../support/api.ts';

@@ -4,8 +4,14 @@ import { type Guard, unauthorized } from '../access.ts';
 import { entryOf } from '../audit.ts';
 import { pageAddress, readAssets } from '../page/assets.ts';
 import type { ZodServer } from '../validation.ts';
-import { cookiesOf, loggedIn, refuseOtherPages, setCookie } from './cookie.ts';
-import { type LoginSessions, SESSION_SECONDS } from './sessions.ts';
+import {
+  cookiesOf,
+  type LoginSessions,
+  loggedIn,
+  refuseOtherPages,
+  SESSION_SECONDS,
+  setCookie,
+} from './sessions.ts';
 
 /** Headers of the pages around a log-in, and of those for who has logged in. */
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {

@@ -1,7 +1,7 @@
 /** The shapes of what the API tells of itself: counts and health, who is asking, what error codes mean. */
 
 import { z } from 'zod';
-import { ROLES } from '../../domain/roles.ts';
+import { ROLES } from '../../domain/requests.ts';
 import { Code } from '../../operations/input.ts';
 
 const Count = z.int().nonnegative();

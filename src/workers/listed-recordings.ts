@@ -1,7 +1,9 @@
-/** Telling whether a recording that Kore lists is one that is known already, whatever it is called by now. */
+/** The recordings that Kore lists: which ones they are, whatever they are called by now, and their newest URLs. */
 
+import { VoicemailError } from '../domain/errors.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ManifestRecording } from '../storage/documents.ts';
+import { shareResult } from '../util/async.ts';
 import { presentableFileName } from '../util/file-name.ts';
 
 /** What tells a recording: where it lies, and what it is called. */
@@ -58,7 +60,7 @@ function ownersOfPaths(archived: readonly ManifestRecording[]): ReadonlyMap<stri
  * paths change with each answer, the `fileName` has to do, and where there are as many as before and none can be told,
  * the position.
  */
-export function matchAnswers(
+function matchAnswers(
   earlier: readonly KoreRecording[],
   later: readonly KoreRecording[],
 ): (KoreRecording | undefined)[] {
@@ -121,4 +123,53 @@ function pathOf(fileUrl: string): string | undefined {
   const path = /^https?:\/\/[^/?#]+([^?#]*)/i.exec(fileUrl)?.[1];
   if (path === undefined) return undefined;
   return (path || '/').replace(/[^\x21-\x7e]+/g, (text) => encodeURIComponent(text.toWellFormed()));
+}
+
+/** A list of recordings, and how to get a later one. */
+export interface UrlSource {
+  readonly listed: readonly KoreRecording[];
+  /** Fetches the list anew, with fresh URLs. */
+  readonly relist: (signal: AbortSignal) => Promise<readonly KoreRecording[]>;
+}
+
+/** The newest URLs of listed recordings, which are told by their positions in the list. */
+export interface RecordingUrls {
+  of(index: number): KoreRecording;
+  /**
+   * Fetches new ones, once for all who ask at the same time.
+   * @throws VoicemailError `RECORDING_NOT_READY` when the recording is no longer listed.
+   */
+  renew(index: number): Promise<KoreRecording>;
+  /** What newer lists have that the first one had not. */
+  unseen(): readonly KoreRecording[];
+}
+
+/** Follows the URLs of listed recordings from list to list. */
+export function followUrls({ listed, relist }: UrlSource, signal: AbortSignal): RecordingUrls {
+  let latest: readonly (KoreRecording | undefined)[] = listed;
+  let unseen: readonly KoreRecording[] = [];
+  const relistOnce = shareResult(async () => {
+    const later = await relist(signal);
+    latest = matchAnswers(listed, later);
+    unseen = later.length > listed.length ? later.filter((recording) => !latest.includes(recording)) : [];
+  }, 0);
+  return {
+    of(index) {
+      const recording = latest[index] ?? listed[index];
+      if (!recording) throw new Error(`no recording is listed at position ${index}`);
+      return recording;
+    },
+    async renew(index) {
+      await relistOnce();
+      const fresh = latest[index];
+      if (!fresh) throw notListedYet('Kore no longer lists the recording: looking again');
+      return fresh;
+    },
+    unseen: () => unseen,
+  };
+}
+
+/** A recording that can't be had now, because of what Kore lists. */
+export function notListedYet(message: string): VoicemailError {
+  return new VoicemailError('RECORDING_NOT_READY', message);
 }
