@@ -1,68 +1,20 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { z } from 'zod';
 import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
+import { composeText, readCompose, serviceOf } from '../support/compose.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** Settings of the AWS SDK, which are no variables of ours. */
 const SDK = ['AWS_ENDPOINT_URL_S3', 'AWS_REGION', 'AWS_SHARED_CREDENTIALS_FILE'];
 
-const Duration = z.string().regex(/^\d+s$/);
-const Condition = z.enum(['service_started', 'service_healthy', 'service_completed_successfully']);
-/** What is used of the Compose specification: a name that is not in it is a misspelt one. */
-const Service = z.strictObject({
-  image: z.string().regex(/^(voicemail-archiver|[\w./-]+:[\w.-]*\d[\w.-]*)$/),
-  build: z.literal('.').optional(),
-  command: z.array(z.string()).optional(),
-  entrypoint: z.array(z.string()).optional(),
-  user: z.string().optional(),
-  environment: z.record(z.string(), z.string()).optional(),
-  secrets: z.array(z.string()).optional(),
-  ports: z.array(z.string().regex(/^127\.0\.0\.1:\d+:\d+$/)).optional(),
-  volumes: z.array(z.string()).optional(),
-  tmpfs: z.array(z.string()).optional(),
-  depends_on: z
-    .union([z.array(z.string()), z.record(z.string(), z.strictObject({ condition: Condition }))])
-    .optional(),
-  healthcheck: z
-    .strictObject({
-      test: z.array(z.string()),
-      interval: Duration,
-      timeout: Duration,
-      retries: z.int().positive(),
-    })
-    .optional(),
-  stop_grace_period: Duration.optional(),
-  read_only: z.literal(true),
-  cap_drop: z.tuple([z.literal('ALL')]),
-  security_opt: z.tuple([z.literal('no-new-privileges:true')]),
-  restart: z.enum(['unless-stopped', 'no']),
-  logging: z.strictObject({
-    driver: z.literal('json-file'),
-    options: z.strictObject({ 'max-size': z.string(), 'max-file': z.string() }),
-  }),
-  deploy: z.strictObject({
-    resources: z.strictObject({ limits: z.strictObject({ cpus: z.string(), memory: z.string() }) }),
-  }),
-});
-const Compose = z.strictObject({
-  name: z.string(),
-  'x-logging': z.unknown(),
-  'x-hardened': z.unknown(),
-  'x-archiver': z.unknown(),
-  services: z.record(z.string(), Service),
-  secrets: z.record(z.string(), z.strictObject({ file: z.string() })),
-  volumes: z.record(z.string(), z.null()),
-});
-
-const text = readFileSync(join(ROOT, 'compose.yaml'), 'utf8');
-const { services, secrets, volumes } = Compose.parse(parse(text, { merge: true }));
-const ours = ['api', 'worker'].flatMap((name) => services[name] ?? []);
+const { services, secrets, volumes } = readCompose();
+const ours = ['api', 'worker'].map((name) => serviceOf({ services }, name));
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 
@@ -73,15 +25,22 @@ beforeAll(async () => {
 
 afterAll(() => directory.remove());
 
-/** A value as Compose fills it in where no variable is set. */
-function filled(value: string): string {
-  return value.replaceAll(/\$\{\w+:?-([^}]*)\}/g, '$1');
-}
-
 describe('compose.yaml', () => {
+  it('is valid by the schema of the Compose specification', () => {
+    const schema = readFileSync(join(ROOT, 'test/fixtures/compose-spec/compose-spec.json'), 'utf8');
+    // Named by another address than the one that Ajv has it under; its formats are checked as patterns below.
+    const { $schema: _, ...draft7 } = JSON.parse(schema) as Record<string, unknown>;
+    const validate = new Ajv({ allErrors: true, strict: false, validateFormats: false }).compile(draft7);
+    const written = parse(composeText(), { merge: true }) as { services: Record<string, object> };
+
+    expect(validate(written) ? [] : validate.errors).toEqual([]);
+    const misspelt = { ...written, services: { redis: { ...written.services.redis, volums: [] } } };
+    expect(validate(misspelt)).toBe(false);
+  });
+
   it('has what it takes to click through it all', () => {
     expect(Object.keys(services).sort()).toEqual(
-      ['api', 'bucket', 'grafana', 'prometheus', 'redis', 's3', 'sandbox', 'worker'].sort(),
+      ['api', 'grafana', 'prometheus', 'redis', 's3', 'sandbox', 'worker'].sort(),
     );
   });
 
@@ -103,7 +62,7 @@ describe('compose.yaml', () => {
     for (const { environment = {} } of ours) {
       expect(Object.keys(environment).filter((name) => !known.has(name))).toEqual([]);
     }
-    const open = [...text.matchAll(/\$\{(\w+)/g)].map(([, name = '']) => name);
+    const open = [...composeText().matchAll(/\$\{(\w+)/g)].map(([, name = '']) => name);
     expect(open.length).toBeGreaterThan(5);
     expect(open.filter((name) => !known.has(name))).toEqual([]);
   });
@@ -112,7 +71,7 @@ describe('compose.yaml', () => {
     for (const [index, { environment = {}, secrets: mounted = [] }] of ours.entries()) {
       const values = Object.entries(environment).map(([name, value]) => [
         name,
-        filled(value).replace('/run/secrets', directory.path),
+        value.replace('/run/secrets', directory.path),
       ]);
       const config = loadConfig(Object.fromEntries(values), {
         needs: index === 0 ? ['api', 'shared-queue'] : ['kore', 'shared-queue'],
@@ -139,6 +98,24 @@ describe('compose.yaml', () => {
           true,
         );
       }
+    }
+  });
+
+  it('reaches servers by names and at ports that they have', () => {
+    const named = ours.flatMap(({ environment = {} }) =>
+      ['KORE_HOST', 'QUEUE_URL', 'AWS_ENDPOINT_URL_S3'].map((name) => new URL(environment[name] ?? '')),
+    );
+    const listening: Readonly<Record<string, string>> = {
+      sandbox: '8089',
+      redis: '6379',
+      s3: services.s3?.environment?.VGW_PORT?.slice(1) ?? '',
+    };
+
+    expect(named).toHaveLength(6);
+    for (const { hostname, port } of named) expect(listening[hostname]).toBe(port);
+    for (const { environment = {} } of ours) {
+      const [, bucket] = /^s3:\/\/([^/]+)\//.exec(environment.ARCHIVE_URL ?? '') ?? [];
+      expect(services.s3?.command?.join()).toContain(`mkdir -p /data/${bucket}\n`);
     }
   });
 
