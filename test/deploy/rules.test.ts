@@ -18,6 +18,8 @@ it.runIf(hasPromtool)('the alerts fire within five minutes, and are silent while
 
 it.each([
   'VoicemailProcessDown',
+  'VoicemailNoWorker',
+  'VoicemailWorkerGone',
   'VoicemailArchiverAbsent',
   'VoicemailBucketDenied',
   'VoicemailDependencyAway',

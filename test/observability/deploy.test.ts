@@ -32,6 +32,8 @@ const ALERTS = [
   'VoicemailNotificationsGivenUp',
   'VoicemailQueueUnreachable',
   'VoicemailProcessDown',
+  'VoicemailNoWorker',
+  'VoicemailWorkerGone',
   'VoicemailBucketDenied',
   'VoicemailDependencyAway',
   'VoicemailQueuePaused',
@@ -198,8 +200,10 @@ describe('the queries of the dashboard and the rules', () => {
   it('take rates of counters, never of gauges', () => {
     for (const { where, selector } of allSelectors()) {
       const isCounter = familyOf(selector).type !== 'gauge';
-      expect(selector.hasRange, `${where}: ${selector.metric}`).toBe(isCounter);
-      expect(['rate', 'increase'].includes(selector.within[0] ?? ''), where).toBe(isCounter);
+      const [applied = ''] = selector.within;
+      expect(['rate', 'increase'].includes(applied), where).toBe(isCounter);
+      const ranged = isCounter || applied.endsWith('_over_time');
+      expect(selector.hasRange, `${where}: ${selector.metric}`).toBe(ranged);
     }
   });
 
