@@ -132,7 +132,7 @@ export async function openRuntime(
     notifier,
     auditLog,
     ...(key && {
-      digestsDue: (await import('./signing/write-digests.ts')).createDigestLook(store, Date.now),
+      digestsDue: (await import('./signing/write-digests.ts')).createOverdueDigestCount(store, Date.now),
     }),
     notificationCounts: async () => notifications?.counts(),
     locations: { queue: backend.location, archive: store.location },

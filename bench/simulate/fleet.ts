@@ -10,8 +10,8 @@ import { CallLimitReached, callWindow, MAX_WAIT_MS } from '../../src/jobs/call-l
 import type { Polls, SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { BREAKER_TIMES } from '../../src/workers/breaker.ts';
 import { decideOutcome, isLongOver, withJitter } from '../../src/workers/failure-policy.ts';
-import { nextLook, transcriptDeadline } from '../../src/workers/look-times.ts';
-import { firstLookIn } from '../../src/workers/settle.ts';
+import { firstSettleDelay } from '../../src/workers/settle.ts';
+import { nextSettleAt, transcriptDeadline } from '../../src/workers/settle-times.ts';
 import { TRANSCRIPT_CONCURRENCY } from '../../src/workers/worker.ts';
 import { SimulatedCalls } from './call-window.ts';
 import { EventClock } from './clock.ts';
@@ -280,7 +280,7 @@ class Fleet {
     job.isTranscriptPending = EPOCH + plan.transcriptAt > now;
     this.#waits.push(now - EPOCH - plan.queuedAt);
     this.#delays.push(now - EPOCH - Math.max(plan.queuedAt, plan.recordingAt));
-    const lookIn = firstLookIn(
+    const lookIn = firstSettleDelay(
       {
         ...NO_ID,
         beganAt: EPOCH + plan.beganAt,
@@ -380,7 +380,7 @@ class Fleet {
         job.progress = outcome.progress;
         this.#lookAt(job, outcome.verdict.until);
       } else {
-        const next = nextLook(job.looks, now, limits, this.#random);
+        const next = nextSettleAt(job.looks, now, limits, this.#random);
         job.looks = next.polls;
         this.#lookAt(job, next.at);
       }
@@ -400,12 +400,16 @@ class Fleet {
     const isThere = EPOCH + job.plan.transcriptAt <= now;
     if (isThere || now >= transcriptUntil) job.isTranscriptPending = false;
     const archived = { ...NO_ID, beganAt, archivedAt: new Date(job.archivedAt), isInDoubt: false };
-    const untilSettled = firstLookIn({ ...archived, transcript: 'archived' }, this.#plan.work, new Date(now));
+    const untilSettled = firstSettleDelay(
+      { ...archived, transcript: 'archived' },
+      this.#plan.work,
+      new Date(now),
+    );
     const settleAt = untilSettled === undefined || settleWaitMs === 0 ? undefined : now + untilSettled;
     const due = [job.isTranscriptPending ? transcriptUntil : undefined, settleAt];
     const dueAt = Math.min(...due.filter((time) => time !== undefined && time > now).map(Number));
     if (job.isTranscriptPending) {
-      const next = nextLook(job.looks, now, { pollDelayMs, dueAt }, this.#random);
+      const next = nextSettleAt(job.looks, now, { pollDelayMs, dueAt }, this.#random);
       job.looks = next.polls;
       this.#lookAt(job, next.at);
     } else if (Number.isFinite(dueAt)) {

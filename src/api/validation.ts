@@ -8,7 +8,7 @@ import type {
   RawServerDefault,
 } from 'fastify';
 import type { z } from 'zod';
-import { sayFaults } from '../operations/input.ts';
+import { issuesText } from '../operations/input.ts';
 import { ApiError } from './problem.ts';
 
 /** Lets Fastify's handlers know the types of their zod schemas: parsed input, and what may be answered. */
@@ -41,7 +41,7 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, ht
     if (result.success) return { value: result.data };
     const place = PLACES[httpPart ?? ''] ?? 'the request';
     return {
-      error: new ApiError(400, 'INVALID_REQUEST', `${place} is not valid: ${sayFaults(result.error)}`),
+      error: new ApiError(400, 'INVALID_REQUEST', `${place} is not valid: ${issuesText(result.error)}`),
     };
   };
 };

@@ -50,7 +50,7 @@ export function isUnreadable(result: unknown): result is Unreadable {
 }
 
 /** What a manifest says of an object. */
-export interface Promised {
+export interface ExpectedObject {
   readonly bytes: number;
   /** Lowercase hex. */
   readonly sha256: string;
@@ -81,7 +81,7 @@ export type Comparison =
  */
 export async function checkObject(
   key: string,
-  promised: Promised,
+  promised: ExpectedObject,
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<Comparison> {
@@ -113,7 +113,7 @@ interface Actual {
   readonly container: string;
 }
 
-const WORDS: Readonly<Record<keyof Promised, (promised: Promised, actual: Actual) => string>> = {
+const WORDS: Readonly<Record<keyof ExpectedObject, (promised: ExpectedObject, actual: Actual) => string>> = {
   bytes: (promised, actual) => `size ${actual.bytes} instead of ${promised.bytes} bytes`,
   sha256: (promised, actual) => `SHA-256 ${actual.sha256} instead of ${promised.sha256}`,
   container: (promised, actual) => `container ${actual.container} instead of ${promised.container}`,
@@ -142,7 +142,7 @@ async function measure(key: string, store: ArchiveStore, signal: AbortSignal): P
  *
  * @returns whether it had to wait.
  */
-export async function settle(
+export async function waitUntilSettled(
   objects: readonly ListedObject[],
   settleMs: number,
   signal: AbortSignal,

@@ -1,8 +1,13 @@
 /** Whether the signed records of one session are as they were signed, and as the digests say. */
 
 import type { SessionRef } from '../domain/session.ts';
-import type { Known } from '../signing/entry-spool.ts';
-import { describeManifest, isTombstoneOf, judge, SLACK_MS } from '../signing/judge.ts';
+import {
+  compareWithDigest,
+  describeManifest,
+  isTombstoneOf,
+  SLACK_MS,
+} from '../signing/digest-comparison.ts';
+import type { LatestEntry } from '../signing/entry-spool.ts';
 import { checkSignature, type PublicKeys, type SignatureCheck } from '../signing/signatures.ts';
 import { isTombstoneName, MANIFEST_NAME, PARTIAL_MANIFEST_NAME } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
@@ -18,7 +23,7 @@ export interface SessionRecords {
   /** Relative key of its manifest. */
   readonly key: string;
   readonly objects: readonly ListedObject[];
-  readonly known: Known | undefined;
+  readonly known: LatestEntry | undefined;
 }
 
 /** What looking at the records of a session came to. */
@@ -89,7 +94,7 @@ async function checkManifest(
     return { findings: [find(kind, key, sayCheck(check) + digest, factsOf(live, found))] };
   }
   const signedAt = found.archivedAt;
-  const verdict = judge(known?.entry, found, chain.coversTo);
+  const verdict = compareWithDigest(known?.entry, found, chain.coversTo);
   if (verdict === 'changed') {
     const what = `it is an earlier revision than the digest of ${live?.date} names`;
     return { signedAt, findings: [find('changed', key, what, factsOf(live, found))] };
@@ -172,7 +177,7 @@ function sayCheck(check: SignatureCheck): string {
   }
 }
 
-function factsOf(live: Known | undefined, { sha256 }: { readonly sha256: string }) {
+function factsOf(live: LatestEntry | undefined, { sha256 }: { readonly sha256: string }) {
   return { ...(live && { expected: { sha256: live.entry.sha256 } }), found: { sha256 } };
 }
 

@@ -19,13 +19,13 @@ import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import {
   type Comparison,
   checkObject,
+  type ExpectedObject,
   fullKeyOf,
   isFolderMark,
   isUnreadable,
-  type Promised,
   readWithRetries,
-  settle,
   type Unreadable,
+  waitUntilSettled,
 } from './check-object.ts';
 import { type CheckOutcome, type Facts, type Finding, type FindingKind, NO_OUTCOME } from './findings.ts';
 
@@ -62,7 +62,7 @@ export async function checkSession(
   if (first.findings.length === 0) return first;
   const relist = async () => ({ ...listed, objects: await listAll(listed.directory, store, signal) });
   const now = await relist();
-  const waited = await settle(now.objects, settleMs, signal);
+  const waited = await waitUntilSettled(now.objects, settleMs, signal);
   return checkOnce(waited ? await relist() : now, store, signal);
 }
 
@@ -253,7 +253,7 @@ async function compareWith(
     });
   }
   const named = new Set<string>();
-  const compare = async (fullKey: string, promised: Promised) => {
+  const compare = async (fullKey: string, promised: ExpectedObject) => {
     const key = keyWithin(directory, fullKey, store);
     if (key === undefined) {
       notes.add('changed', own, `it names an object outside of its own directory: ${fullKey}`, true, {
@@ -351,7 +351,7 @@ class SessionNotes {
   }
 
   /** Notes how an object compares with its manifest. */
-  compared(key: string, { bytes, sha256 }: Promised, comparison: Comparison): void {
+  compared(key: string, { bytes, sha256 }: ExpectedObject, comparison: Comparison): void {
     switch (comparison.kind) {
       case 'same':
         this.read(comparison.bytes);

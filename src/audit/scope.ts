@@ -76,7 +76,7 @@ async function planBot(
   for (const prefix of directories) {
     const date = readDateDirectory(prefix);
     if (date === undefined && !isDated(scope)) units.push({ kind: 'foreign', prefix });
-    if (date !== undefined && mayHold(date, scope)) units.push({ kind: 'partition', prefix });
+    if (date !== undefined && mayContain(date, scope)) units.push({ kind: 'partition', prefix });
   }
   return units;
 }
@@ -96,7 +96,7 @@ function isDated({ from, to }: ArchiveScope): boolean {
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Whether sessions of a day may lie in the range. */
-export function mayHold(date: string, scope: ArchiveScope): boolean {
+export function mayContain(date: string, scope: ArchiveScope): boolean {
   if (date === UNDATED) return !isDated(scope);
   const begin = Date.parse(date);
   const { from, to } = scope;

@@ -4,7 +4,12 @@
  */
 
 import { digestKey } from '../signing/digest.ts';
-import { createEntrySpool, type EntrySpool, type Known, openLineFiles } from '../signing/entry-spool.ts';
+import {
+  createEntrySpool,
+  type EntrySpool,
+  type LatestEntry,
+  openLineFiles,
+} from '../signing/entry-spool.ts';
 import type { PublicKeys } from '../signing/signatures.ts';
 import { OVERDUE_MS } from '../signing/write-digests.ts';
 import { datePrefix, readSessionKey, sessionPrefix } from '../storage/layout.ts';
@@ -14,7 +19,7 @@ import { checkRecords, type RecordsOutcome, type SessionRecords } from './check-
 import { listAll } from './check-session.ts';
 import { type DigestChain, readDigestChain } from './digest-chain.ts';
 import type { Finding } from './findings.ts';
-import { isInScope, mayHold, planUnits, type Scope } from './scope.ts';
+import { isInScope, mayContain, planUnits, type Scope } from './scope.ts';
 import { inOrder } from './verify.ts';
 
 /** What this depends on. */
@@ -138,7 +143,7 @@ async function* recordsIn(
 /** Whether sessions of a partition that only the digests know may be in scope. */
 function isWanted(partition: string, scope: Extract<Scope, { kind: 'archive' }>): boolean {
   const [, bot, date = ''] = /^bot_id=([^/]+)\/date=([^/]+)\/$/.exec(partition) ?? [];
-  return (scope.botId === undefined || scope.botId === bot) && mayHold(date, scope);
+  return (scope.botId === undefined || scope.botId === bot) && mayContain(date, scope);
 }
 
 async function* directoriesIn(
@@ -163,7 +168,7 @@ async function* directoriesIn(
 function recordsOf(
   directory: string,
   objects: readonly ListedObject[],
-  known: ReadonlyMap<string, Known>,
+  known: ReadonlyMap<string, LatestEntry>,
 ): SessionRecords {
   const place = readSessionKey(`${directory}-`);
   if (!place) throw new Error(`${directory} is not the directory of a session`);

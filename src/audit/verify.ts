@@ -1,7 +1,7 @@
 import { isVoicemailError } from '../domain/errors.ts';
 import { readSessionKey } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
-import { fullKeyOf, settle } from './check-object.ts';
+import { fullKeyOf, waitUntilSettled } from './check-object.ts';
 import { checkSession } from './check-session.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import {
@@ -99,7 +99,7 @@ async function isStillThere(
   { store, settleMs }: { readonly store: ArchiveStore; readonly settleMs: number },
   signal: AbortSignal,
 ): Promise<boolean> {
-  if (!(await settle([object], settleMs, signal))) return true;
+  if (!(await waitUntilSettled([object], settleMs, signal))) return true;
   try {
     return (await store.head(object.key, signal)) !== undefined;
   } catch (error) {

@@ -256,7 +256,7 @@ async function work(
   };
   const story: BackfillDeps = {
     limits: listing.limits,
-    listPage: patiently(async (query, pageSignal) => {
+    listPage: retryWhileLimited(async (query, pageSignal) => {
       // Beside a call to Kore, this one costs nothing.
       if (await backfills.isCancelled(id)) throw new BackfillCancelled();
       return deps.listPage(listing, { botId, ...query }, pageSignal);
@@ -301,7 +301,7 @@ function tally(results: readonly EnqueueResult[]): Queued {
 }
 
 /** Waits for a call as long as that makes sense. */
-export function patiently(listPage: ListPage): ListPage {
+export function retryWhileLimited(listPage: ListPage): ListPage {
   return async (query, signal) => {
     for (let refusals = 0; ; ) {
       try {

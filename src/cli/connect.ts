@@ -13,12 +13,12 @@ import { CommandFailed } from './context.ts';
 import { type Owner, ownedDirectory, readOwner, removeOwner } from './owner.ts';
 
 /** The queue as this process got at it: opened by itself, or through the API of the process that holds it. */
-export type Access =
+export type QueueAccess =
   | { readonly kind: 'opened'; readonly runtime: Runtime }
   | { readonly kind: 'held'; readonly owner: Owner; readonly remote: RemoteOperations };
 
 /** How to get at the queue. */
-export interface AccessOptions {
+export interface QueueAccessOptions {
   readonly log: Logger;
   readonly signal: AbortSignal;
   /** Tells the person at the terminal what is being waited for. */
@@ -53,7 +53,7 @@ const HOLDER_ANSWER_MS = 15_000;
  * @throws CommandFailed when another process holds the queue and can't be talked to.
  * @throws QueueUnavailableError
  */
-export async function accessQueue(config: Config, options: AccessOptions): Promise<Access> {
+export async function accessQueue(config: Config, options: QueueAccessOptions): Promise<QueueAccess> {
   const { signal, say, holderWaitMs = DEFAULT_HOLDER_WAIT_MS } = options;
   const directory = ownedDirectory(config.queue);
   const giveUpAt = Date.now() + holderWaitMs;
@@ -76,7 +76,7 @@ export async function accessQueue(config: Config, options: AccessOptions): Promi
 /** Opens the connection, hands it to `use`, and closes it whatever happens. */
 export async function withConnection<T>(
   config: Config,
-  options: AccessOptions,
+  options: QueueAccessOptions,
   use: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const access = await accessQueue(config, options);
@@ -136,7 +136,7 @@ async function askHolder(directory: string): Promise<Holder | undefined> {
 /** The runtime, or in words that another process holds the queue. */
 async function openUnlessHeld(
   config: Config,
-  { log, signal, serverWaitMs = 0 }: AccessOptions,
+  { log, signal, serverWaitMs = 0 }: QueueAccessOptions,
 ): Promise<Runtime | string> {
   const [{ openRuntime }, { QueueHeldError }] = await Promise.all([
     import('../runtime.ts'),

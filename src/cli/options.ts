@@ -4,7 +4,7 @@ import { ERROR_CODES } from '../domain/errors.ts';
 import { isValidId, MIN_SEARCH_CHARACTERS } from '../domain/session.ts';
 
 /** A bot or session id. */
-export function parseId(text: string): string {
+export function parseIdArgument(text: string): string {
   if (isValidId(text)) return text;
   throw new InvalidArgumentError('An id has 1 to 128 letters, digits, "_" and "-".');
 }
@@ -17,7 +17,7 @@ export function parseSearch(text: string): string {
 
 /** A collector of ids for an argument that may be given several times. */
 export function parseIds(text: string, before: readonly string[] | undefined): readonly string[] {
-  return [...(before ?? []), parseId(text)];
+  return [...(before ?? []), parseIdArgument(text)];
 }
 
 /** A time or a day; without a zone it is UTC. */
@@ -63,7 +63,9 @@ export function codeOption(description: string): Option {
 
 /** `--bot ID` */
 export function botOption(): Option {
-  return new Option('--bot <id>', 'the bot that the ids belong to (default: KORE_BOT_ID)').argParser(parseId);
+  return new Option('--bot <id>', 'the bot that the ids belong to (default: KORE_BOT_ID)').argParser(
+    parseIdArgument,
+  );
 }
 
 /** `--json` */

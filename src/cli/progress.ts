@@ -2,7 +2,7 @@ import { Presets, SingleBar } from 'cli-progress';
 import type { CliContext } from './context.ts';
 
 /** How far something has come. */
-export interface Progress {
+export interface ProgressDisplay {
   update(done: number, note?: string): void;
   /** Makes room for a line of something else; the display comes back by itself. */
   clear(): void;
@@ -25,11 +25,11 @@ const CLEAR_LINE = '\r\x1b[K';
  * progress.update(3, '1 failed');
  * progress.stop();
  */
-export function showProgress(stderr: CliContext['stderr'], what: string, total?: number): Progress {
+export function showProgress(stderr: CliContext['stderr'], what: string, total?: number): ProgressDisplay {
   return stderr.isTTY && total !== undefined ? showBar(stderr, what, total) : showLines(stderr, what, total);
 }
 
-function showBar(stderr: CliContext['stderr'], what: string, total: number): Progress {
+function showBar(stderr: CliContext['stderr'], what: string, total: number): ProgressDisplay {
   const bar = new SingleBar(
     {
       stream: stderr as NodeJS.WriteStream,
@@ -48,7 +48,7 @@ function showBar(stderr: CliContext['stderr'], what: string, total: number): Pro
   };
 }
 
-function showLines(stderr: CliContext['stderr'], what: string, total: number | undefined): Progress {
+function showLines(stderr: CliContext['stderr'], what: string, total: number | undefined): ProgressDisplay {
   let saidAt = Date.now();
   let said = '';
   return {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { ApiOptions } from '../api/server.ts';
-import { createCompletenessLook } from '../completeness/operations.ts';
+import { createCompletenessSummary } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
 import type { Need } from '../config/load.ts';
 import { createMetrics } from '../observability/metrics/metrics.ts';
@@ -11,12 +11,12 @@ import type { Logger } from '../util/log.ts';
 import { collectSooner, VERSION } from '../util/process.ts';
 import { createLivenessCheck } from '../workers/liveness.ts';
 import type { SessionWorker } from '../workers/worker.ts';
-import { type AccessOptions, accessQueue } from './connect.ts';
+import { accessQueue, type QueueAccessOptions } from './connect.ts';
 import { type CliContext, CommandFailed, loadService } from './context.ts';
 import { createLoopbackToken, ownedDirectory, removeOwner, writeOwner } from './owner.ts';
 
 /** What a service does. */
-export interface Roles {
+export interface ServiceParts {
   readonly api: boolean;
   readonly worker: boolean;
   /** What it can't do without in the configuration. */
@@ -30,7 +30,7 @@ type Vitals = Pick<ApiOptions, 'metrics' | 'liveness' | 'breakers'>;
 const SERVER_WAIT_MS = 60_000;
 
 /** Runs until it is told to stop; then the worker stops first, and what it serves over HTTP last. */
-export async function runService(context: CliContext, roles: Roles): Promise<void> {
+export async function runService(context: CliContext, roles: ServiceParts): Promise<void> {
   const { config, log } = loadService(context, roles);
   const stop = context.stopSignal();
   const runtime = await openOwned(config, {
@@ -51,7 +51,12 @@ export async function runService(context: CliContext, roles: Roles): Promise<voi
     breakers,
     ...(config.completeness &&
       defaultBotId !== undefined && {
-        completeness: createCompletenessLook(defaultBotId, kore?.retentionMs, runtime.completeness, Date.now),
+        completeness: createCompletenessSummary(
+          defaultBotId,
+          kore?.retentionMs,
+          runtime.completeness,
+          Date.now,
+        ),
       }),
     digestsDue: runtime.digestsDue,
     version: VERSION,
@@ -113,7 +118,7 @@ async function unlessStopped(work: Promise<unknown>, stop: AbortSignal): Promise
  * Opens the queue; a second process of this kind on the same embedded queue is refused.
  * @returns `undefined` when it was stopped before.
  */
-async function openOwned(config: Config, options: AccessOptions): Promise<Runtime | undefined> {
+async function openOwned(config: Config, options: QueueAccessOptions): Promise<Runtime | undefined> {
   const opening = accessQueue(config, options);
   if (!(await unlessStopped(opening, options.signal))) {
     // A queue that does not answer fails by its own time limits; one that answers late is closed.

@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { passSdkSettings, readEnvironment } from '../config/environment.ts';
-import { ConfigError, sayFault } from '../config/settings.ts';
+import { ConfigError, faultText } from '../config/settings.ts';
 import { isVoicemailError } from '../domain/errors.ts';
 import { createLogger } from '../util/log.ts';
 import { VERSION } from '../util/process.ts';
@@ -97,7 +97,7 @@ function tell(thrown: unknown, isDebugging: boolean, writeRaw: (text: string) =>
   // Commander has said it already.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
   if (error instanceof ConfigError) {
-    const faults = error.faults.map((fault) => `  ${sayFault(fault)}\n`).join('');
+    const faults = error.faults.map((fault) => `  ${faultText(fault)}\n`).join('');
     write(redact(`error: the configuration is not right\n${faults}`));
     return EXIT_USAGE;
   }

@@ -5,7 +5,7 @@ import { parseDuration, parseRate } from '../config/parsers.ts';
 import type { Sandbox } from '../sandbox/sandbox.ts';
 import type { SessionSpec } from '../sandbox/spec.ts';
 import type { CliContext } from './context.ts';
-import { asArgument, jsonOption, parseId, wholeNumber } from './options.ts';
+import { asArgument, jsonOption, parseIdArgument, wholeNumber } from './options.ts';
 import { table } from './output.ts';
 
 interface SandboxOptions {
@@ -72,7 +72,7 @@ export function sandboxCommand(context: CliContext): Command {
         .default(DEFAULT_PORT),
     )
     .option('--host <address>', 'the address it listens on', '127.0.0.1')
-    .addOption(new Option('--bot-id <id>', 'the bot it has').argParser(parseId).default(BOT_ID))
+    .addOption(new Option('--bot-id <id>', 'the bot it has').argParser(parseIdArgument).default(BOT_ID))
     .option('--client-id <id>', 'the app it knows', CLIENT_ID)
     .option('--client-secret <secret>', "that app's secret", CLIENT_SECRET)
     .addOption(

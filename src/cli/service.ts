@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { CliContext } from './context.ts';
-import type { Roles } from './run-service.ts';
+import type { ServiceParts } from './run-service.ts';
 
 /** `start`: API and worker in one process. */
 export function startCommand(context: CliContext): Command {
@@ -50,7 +50,7 @@ export function apiCommand(context: CliContext): Command {
 }
 
 /** What services are made of takes long to load, which other commands need not wait for. */
-async function run(context: CliContext, roles: Roles): Promise<void> {
+async function run(context: CliContext, roles: ServiceParts): Promise<void> {
   const { runService } = await import('./run-service.ts');
   await runService(context, roles);
 }

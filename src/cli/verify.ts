@@ -12,9 +12,9 @@ import { toArchiveFileError } from '../storage/fs/errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
-import { jsonOption, parseId, parseIds, parseTime, wholeNumber } from './options.ts';
+import { jsonOption, parseIdArgument, parseIds, parseTime, wholeNumber } from './options.ts';
 import { count } from './output.ts';
-import { type Progress, showProgress } from './progress.ts';
+import { type ProgressDisplay, showProgress } from './progress.ts';
 import { BrokenSessions, type RepairCounts, VerifyReport } from './verify-report.ts';
 
 interface VerifyOptions {
@@ -49,7 +49,7 @@ export function verifyCommand(context: CliContext): Command {
       new Option(
         '--bot <id>',
         'the bot that the ids belong to (default: KORE_BOT_ID); without ids, only its sessions (default: all bots)',
-      ).argParser(parseId),
+      ).argParser(parseIdArgument),
     )
     .addOption(
       new Option('--concurrency <n>', 'sessions read at a time')
@@ -292,7 +292,7 @@ async function repair(
 class Display {
   readonly #context: CliContext;
   readonly #what: string;
-  #progress: Progress | undefined;
+  #progress: ProgressDisplay | undefined;
 
   constructor(context: CliContext, scope: Scope) {
     this.#context = context;

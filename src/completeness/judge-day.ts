@@ -32,7 +32,7 @@ export interface DayFacts {
 }
 
 /** What became of a session. */
-export type Fate =
+export type ReportedState =
   | 'archived'
   | 'partial'
   | 'erased'
@@ -50,7 +50,7 @@ export interface OpenSession extends SessionRef {
 }
 
 /** The verdict on a day. */
-export interface DayVerdict {
+export interface JudgedDay {
   readonly report: DayReport;
   /** Those that are missing, saved in part, or unknown, and not in the queue. */
   readonly open: readonly OpenSession[];
@@ -63,9 +63,9 @@ export const RISK_PART = 0.25;
 const HOUR_MS = 60 * 60 * 1000;
 
 /** Judges a day by what is known of it; asks nobody. */
-export function judgeDay(facts: DayFacts): DayVerdict {
+export function judgeDay(facts: DayFacts): JudgedDay {
   const { date, botId, now, retentionMs, listed } = facts;
-  const counts: Record<Fate, number> = {
+  const counts: Record<ReportedState, number> = {
     archived: 0,
     partial: 0,
     erased: 0,
@@ -134,7 +134,7 @@ export function coveredTo(
   return hasGap ? known : Math.max(known, Math.min(dayStart + DAY_MS, now - LATE_MS));
 }
 
-function fateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayFacts): Fate {
+function fateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayFacts): ReportedState {
   const state = facts.archived.get(sessionId);
   if (state !== undefined) return state;
   const status = facts.statuses?.get(jobId({ botId: facts.botId, sessionId }));
@@ -158,7 +158,7 @@ function hoursUntil(time: number, now: number): number {
   return Math.max(0, Math.floor((time - now) / (HOUR_MS / 10)) / 10);
 }
 
-function reasonsOf(facts: DayFacts, counts: Readonly<Record<Fate, number>>): IncompleteReason[] {
+function reasonsOf(facts: DayFacts, counts: Readonly<Record<ReportedState, number>>): IncompleteReason[] {
   const { date, now, retentionMs, statuses, doubts } = facts;
   const dayEnd = Date.parse(date) + DAY_MS;
   const reasons: IncompleteReason[] = [...doubts];

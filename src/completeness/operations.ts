@@ -46,7 +46,7 @@ export function createCompletenessOperations(
 }
 
 /** Days within retention of which something is missing or at risk, as far as they are computed. */
-export interface CompletenessLook {
+export interface CompletenessSummary {
   /** The latest days that have a report, at most 31. */
   readonly days: readonly Pick<DayReport, 'date' | 'missing' | 'atRisk'>[];
 }
@@ -55,12 +55,12 @@ export interface CompletenessLook {
 const FRESH_MS = 5 * 60 * 1000;
 
 /** A function that tells what the latest reports say, the same from every process. */
-export function createCompletenessLook(
+export function createCompletenessSummary(
   botId: string,
   retentionMs: number | undefined,
   operations: Pick<CompletenessOperations, 'reports'>,
   now: () => number,
-): () => Promise<CompletenessLook> {
+): () => Promise<CompletenessSummary> {
   return shareResult(async () => {
     const reports = await operations.reports(botId, daysWithinRetention(now(), retentionMs));
     return { days: reports.filter(({ reasons }) => !reasons.includes('not-computed')) };

@@ -19,7 +19,7 @@ import {
   readWithoutVoicemail,
   writeListed,
 } from './documents.ts';
-import { coveredTo, type DayVerdict, judgeDay } from './judge-day.ts';
+import { coveredTo, type JudgedDay, judgeDay } from './judge-day.ts';
 import { type DayLister, type DayListing, listDay } from './list-day.ts';
 
 /** What computing a day depends on. */
@@ -36,7 +36,7 @@ export interface DayReportDeps {
 }
 
 /** The verdict on a day, and what kept Kore from listing it. */
-export interface ComputedDay extends DayVerdict {
+export interface ComputedDay extends JudgedDay {
   readonly fault?: VoicemailError;
 }
 

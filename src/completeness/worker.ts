@@ -1,5 +1,5 @@
 import { backfillRequest } from '../backfills/list.ts';
-import { type CompletenessWorker, listingOf, patiently } from '../backfills/worker.ts';
+import { type CompletenessWorker, listingOf, retryWhileLimited } from '../backfills/worker.ts';
 import type { CompletenessConfig, KoreConfig } from '../config/config.ts';
 import type { createCallFilter } from '../domain/call.ts';
 import {
@@ -131,7 +131,7 @@ export function createCompletenessWorker(deps: CompletenessWorkerDeps): Complete
       const { botId, reportOnly = false, write = false } = order;
       const source = order.source ?? (kore.accountId === undefined ? 'sessions' : 'calls');
       const listing = listingOf(source, kore.accountId);
-      const listPage = patiently((query, pageSignal) =>
+      const listPage = retryWhileLimited((query, pageSignal) =>
         deps.listPage(listing, { botId, ...query }, pageSignal),
       );
       const task = { botId, days: daysOf(order, now(), retentionMs), reportOnly, write };

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseEnv, TextDecoder } from 'node:util';
-import { ConfigError, type Environment, type Fault, SECRETS, sayCode } from './settings.ts';
+import { ConfigError, type Environment, errorCodeOf, type Fault, SECRETS } from './settings.ts';
 import { VARIABLES } from './variables.ts';
 
 /** All names, for a regular expression. */
@@ -75,7 +75,7 @@ function readText(path: string): string | undefined {
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    const code = sayCode(error);
+    const code = errorCodeOf(error);
     if (code === 'ENOENT') return undefined;
     throw unreadable(`can't be read (${code})`, 'fix or remove it');
   }

@@ -6,7 +6,7 @@ import { DEFAULT_ROLE, isRole, ROLES } from '../domain/requests.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
 import type { ApiToken, ObjectLock, Rate, S3Config } from './config.ts';
-import { InvalidValue, quote, type Settings, sayCode } from './settings.ts';
+import { errorCodeOf, InvalidValue, quote, type Settings } from './settings.ts';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -341,7 +341,7 @@ export function loadManifestKey(settings: Settings): KeyObject | undefined {
     pem = readFileSync(path, 'utf8');
   } catch (error) {
     // The path is not told: it is where a key is pasted by mistake.
-    settings.addFault(variable, `the file can't be read (${sayCode(error)})`, {
+    settings.addFault(variable, `the file can't be read (${errorCodeOf(error)})`, {
       hint: 'give the path of a readable file',
     });
     return undefined;

@@ -117,7 +117,7 @@ export class Settings {
     try {
       text = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
     } catch (error) {
-      this.addFault(fileVariable, `the file can't be read (${sayCode(error)})`, {
+      this.addFault(fileVariable, `the file can't be read (${errorCodeOf(error)})`, {
         hint: 'give the path of a readable file',
       });
       return undefined;
@@ -129,7 +129,7 @@ export class Settings {
 }
 
 /** Node's code of an error, such as `ENOENT`. */
-export function sayCode(error: unknown): string {
+export function errorCodeOf(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 /** One thing that is wrong with the configuration. */
@@ -145,7 +145,7 @@ export interface Fault {
 }
 
 /** A fault on one line, for people: what is wrong, what to do and an example, as far as they are known. */
-export function sayFault({ variable, message, hint, example }: Fault): string {
+export function faultText({ variable, message, hint, example }: Fault): string {
   const parts = [message, hint, example === undefined ? undefined : `for example ${example}`];
   return `${variable}: ${parts.filter((part) => part !== undefined).join('; ')}`;
 }
@@ -155,7 +155,7 @@ export class ConfigError extends Error {
   readonly faults: readonly Fault[];
 
   constructor(faults: readonly Fault[]) {
-    super(faults.map(sayFault).join('\n'));
+    super(faults.map(faultText).join('\n'));
     this.name = 'ConfigError';
     this.faults = faults;
   }

@@ -8,18 +8,18 @@ import type { ObjectAddress } from '../storage/s3/lookup.ts';
 import { createS3Store, type S3Target } from '../storage/s3/store.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import {
-  CLEAN_UP_MS,
   isForbidden,
   type Leftover,
   MAX_ATTEMPTS,
+  PROBE_REMOVAL_MS,
   removeProbe,
   thrownBy,
 } from './bucket-probe.ts';
 import { type CheckResult, faultOf, ok, skipped, warning } from './check.ts';
 
 /** Names of the checks. */
-export const ERASE = 'archive erase';
-export const HOLD = 'archive hold';
+export const ERASE_CHECK = 'archive erase';
+export const HOLD_CHECK = 'archive hold';
 
 /** The version of an object that was written without versions; of a key that nobody has, it is never there. */
 const NO_VERSION = 'null';
@@ -48,7 +48,7 @@ export async function checkCustody(
   const found = await tryCustody(target, { maxAttempts: MAX_ATTEMPTS, ...connection }, signal);
   signal.throwIfAborted();
   if (found.writeFault !== undefined) {
-    return [ERASE, HOLD].map((name) => skipped(name, 'there is no object to try it with'));
+    return [ERASE_CHECK, HOLD_CHECK].map((name) => skipped(name, 'there is no object to try it with'));
   }
   return [judgeErase(found, target), judgeHold(found, target)];
 }
@@ -129,7 +129,7 @@ async function tryObject(
 
 /** Deletes what is gone already, which in a bucket with versions leaves a marker: that is deleted for good. */
 async function tryHiding(client: S3Client, address: ObjectAddress): Promise<void> {
-  const abortSignal = AbortSignal.timeout(CLEAN_UP_MS);
+  const abortSignal = AbortSignal.timeout(PROBE_REMOVAL_MS);
   const { VersionId, DeleteMarker } = await client.send(new DeleteObjectCommand(address), { abortSignal });
   if (!DeleteMarker || VersionId === undefined) return;
   await client.send(new DeleteObjectCommand({ ...address, VersionId }), { abortSignal });
@@ -141,16 +141,16 @@ function judgeErase(found: CustodyFindings, target: S3Target): CheckResult {
     { fault: found.lockFault, right: 's3:GetObjectRetention, s3:GetObjectLegalHold' },
     { fault: found.listFault, right: `s3:ListBucketVersions (on the bucket)` },
   ];
-  const problem = judgeRights(ERASE, 'sessions can not be erased from here', rights, target);
+  const problem = judgeRights(ERASE_CHECK, 'sessions can not be erased from here', rights, target);
   if (problem) return problem;
   if (found.leftover) {
     return warning(
-      ERASE,
+      ERASE_CHECK,
       `the rights are there, and the bucket keeps the probe all the same (${found.leftover.key}), as one with a default retention does`,
       'expect erase to refuse sessions until their retention has ended, and delete the probe then',
     );
   }
-  return ok(ERASE, 'versions were listed, their locks looked at, and all of them deleted');
+  return ok(ERASE_CHECK, 'versions were listed, their locks looked at, and all of them deleted');
 }
 
 function judgeHold(found: CustodyFindings, target: S3Target): CheckResult {
@@ -162,11 +162,11 @@ function judgeHold(found: CustodyFindings, target: S3Target): CheckResult {
   const what = 'the objects of held sessions can not be held by Object Lock from here';
   // Without Object Lock a hold is what the archive's own record says, which takes no other right.
   if (found.hasLock === false) {
-    return ok(HOLD, 'the bucket has no Object Lock: holds are kept by the archive alone (hold.json)');
+    return ok(HOLD_CHECK, 'the bucket has no Object Lock: holds are kept by the archive alone (hold.json)');
   }
   return (
-    judgeRights(HOLD, what, rights, target) ??
-    ok(HOLD, 'the legal hold of an object was looked at and set to off; nothing was held')
+    judgeRights(HOLD_CHECK, what, rights, target) ??
+    ok(HOLD_CHECK, 'the legal hold of an object was looked at and set to off; nothing was held')
   );
 }
 

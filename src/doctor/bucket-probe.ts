@@ -37,7 +37,7 @@ import type { ArchiveStore } from '../storage/store.ts';
 /** A person waits: what does not answer twice is told. */
 export const MAX_ATTEMPTS = 2;
 /** How long removing the probe may take after the time for everything else is up. */
-export const CLEAN_UP_MS = 5_000;
+export const PROBE_REMOVAL_MS = 5_000;
 /** More versions of the probe than it is ever written. */
 const MAX_VERSIONS = 5;
 
@@ -210,7 +210,7 @@ export async function removeProbe(
   address: ObjectAddress,
   isWritten: boolean,
 ): Promise<Leftover | undefined> {
-  const abortSignal = AbortSignal.timeout(CLEAN_UP_MS);
+  const abortSignal = AbortSignal.timeout(PROBE_REMOVAL_MS);
   const remove = (VersionId?: string) =>
     client.send(new DeleteObjectCommand({ ...address, ...(VersionId && { VersionId }) }), { abortSignal });
   for (let attempt = 1; attempt <= MAX_VERSIONS; attempt += 1) {
@@ -279,7 +279,9 @@ async function tryParts(
       await client.send(new ListMultipartUploadsCommand({ ...where, Prefix: Key }), { abortSignal });
     });
     abortFault = await thrownBy(() =>
-      client.send(new AbortMultipartUploadCommand(upload), { abortSignal: AbortSignal.timeout(CLEAN_UP_MS) }),
+      client.send(new AbortMultipartUploadCommand(upload), {
+        abortSignal: AbortSignal.timeout(PROBE_REMOVAL_MS),
+      }),
     );
   }
   return { uploadFault, listFault, abortFault };

@@ -5,7 +5,7 @@ import { PROBE_PATTERN } from '../storage/keys.ts';
 import type { S3Connection } from '../storage/s3/client.ts';
 import { isNotImplemented, nameOf, toArchiveS3Error } from '../storage/s3/errors.ts';
 import type { S3Target } from '../storage/s3/store.ts';
-import { checkCustody, ERASE, HOLD } from './bucket-custody.ts';
+import { checkCustody, ERASE_CHECK, HOLD_CHECK } from './bucket-custody.ts';
 import { type BucketFindings, inspectBucket, isForbidden } from './bucket-probe.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';
 import type { ClockComparison } from './clock.ts';
@@ -32,7 +32,7 @@ export async function checkBucket(
   const { writeFault } = found.object;
   const use = judgeUse(found, target);
   if (writeFault !== undefined && !isForbidden(writeFault)) {
-    const rest = [OVERWRITES, PARTS, LIFECYCLE, ERASE, HOLD].map((name) =>
+    const rest = [OVERWRITES, PARTS, LIFECYCLE, ERASE_CHECK, HOLD_CHECK].map((name) =>
       skipped(name, 'the bucket is of no use'),
     );
     return [use, ...rest];

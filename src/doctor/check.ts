@@ -40,7 +40,7 @@ export function skipped(name: string, message: string): CheckResult {
 }
 
 /** What went wrong, apart from what to do about it. */
-export interface Fault {
+export interface CheckFault {
   readonly message: string;
   readonly fix: string;
 }
@@ -49,7 +49,7 @@ export interface Fault {
  * What went wrong and what to do about it.
  * @param fix what to do where the error has no hint of its own.
  */
-export function faultOf(error: unknown, fix: string): Fault {
+export function faultOf(error: unknown, fix: string): CheckFault {
   const message = error instanceof Error ? error.message || error.name : String(error);
   const hint = isVoicemailError(error) ? error.hint : undefined;
   return { message, fix: hint ?? fix };

@@ -39,7 +39,7 @@ export function checkConfiguration(environment: Environment): {
   const unknown = findUnknownVariables(environment).warnings.map(({ variable, message }) =>
     warning(NAME, `${variable} ${message}`, `correct or remove ${variable}`),
   );
-  const results = [...sayFaults(environment), ...sayInsecure(kore), ...unknown];
+  const results = [...configFaults(environment), ...insecureResults(kore), ...unknown];
   const bot = kore ? ` for bot ${kore.botId}` : '';
   return { results: results.length > 0 ? results : [ok(NAME, `complete${bot}`)], parts };
 }
@@ -61,7 +61,7 @@ function load(
 }
 
 /** What only the API minds does not keep a worker from running. */
-function sayFaults(environment: Environment): CheckResult[] {
+function configFaults(environment: Environment): CheckResult[] {
   const { faults } = load(environment, ['kore']);
   const variables = new Set(faults.map(({ variable }) => variable));
   const ofApi = load(environment, ['kore', 'api']).faults.filter(({ variable }) => !variables.has(variable));
@@ -79,7 +79,7 @@ function inWords({ variable, message, hint, example }: Fault): [message: string,
   return [`${variable}: ${message}`, example === undefined ? fix : `${fix}, for example ${example}`];
 }
 
-function sayInsecure(kore: KoreConfig | undefined): CheckResult[] {
+function insecureResults(kore: KoreConfig | undefined): CheckResult[] {
   if (!kore || new URL(kore.baseUrl).protocol === 'https:') return [];
   if (isLoopback(new URL(kore.baseUrl).hostname.replace(/^\[(.*)\]$/, '$1'))) return [];
   return [

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { MINIMUM_POSTGRES_VERSION, RECOMMENDED_POSTGRES_VERSION } from 'bullmq';
 import { Client } from 'pg';
 import { unlessAborted } from '../util/async.ts';
-import { type CheckResult, type Fault, failed, ok, warning } from './check.ts';
+import { type CheckFault, type CheckResult, failed, ok, warning } from './check.ts';
 
 const NAME = 'queue';
 
@@ -49,7 +49,7 @@ function judge(found: PostgresFindings, location: string): CheckResult {
 const START = 'start the server, or correct host and port in QUEUE_URL';
 
 /** By the system's code, or the server's (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
-const MEANINGS: Readonly<Record<string, Fault>> = {
+const MEANINGS: Readonly<Record<string, CheckFault>> = {
   ECONNREFUSED: { message: 'nobody listens there', fix: START },
   ENOTFOUND: { message: 'there is no such host name', fix: START },
   EAI_AGAIN: { message: 'there is no such host name', fix: START },
@@ -64,7 +64,7 @@ const MEANINGS: Readonly<Record<string, Fault>> = {
   '57P03': { message: 'it is just starting or stopping', fix: 'wait until it has started' },
 };
 
-function connectionFault(error: Error): Fault {
+function connectionFault(error: Error): CheckFault {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   const meaning = MEANINGS[code];
   const detail = error.message || code || error.name;

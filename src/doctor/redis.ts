@@ -2,7 +2,7 @@
 
 import type { QueueConfig } from '../config/config.ts';
 import { type RedisTarget, redisLocation } from '../jobs/backends/redis-client.ts';
-import { type CheckResult, type Fault, failed, ok, skipped, warning } from './check.ts';
+import { type CheckFault, type CheckResult, failed, ok, skipped, warning } from './check.ts';
 import { inspectRedis, type RedisFindings, type RedisServer } from './redis-probe.ts';
 
 const QUEUE = 'queue';
@@ -176,7 +176,7 @@ function isBad(status: string | undefined): boolean {
   return status !== undefined && status !== 'ok';
 }
 
-interface Meaning extends Fault {
+interface Meaning extends CheckFault {
   /** What ioredis, Node or the server say: a code, a space and the text. */
   readonly pattern: RegExp;
 }
@@ -262,7 +262,7 @@ const MEANINGS: readonly Meaning[] = [
  * What an error of the connection or of a command means. The error itself is named in brackets; neither ioredis nor
  * Redis put passwords into theirs.
  */
-function redisFault(error: Error, target: RedisTarget): Fault {
+function redisFault(error: Error, target: RedisTarget): CheckFault {
   const code = 'code' in error && typeof error.code === 'string' ? `${error.code} ` : '';
   const said = `${code}${error.message}`;
   // A host with several addresses that all refuse makes an error without words.

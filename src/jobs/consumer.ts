@@ -11,7 +11,7 @@ import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
-import { JobLock, type Moment, now } from './job-lock.ts';
+import { type ClockReading, JobLock, readClocks } from './job-lock.ts';
 import { JOB_VERSION, NEWER_JOB_PAUSE_MS, newerVersion } from './job-version.ts';
 import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
 
@@ -137,12 +137,12 @@ class LockingWorker<Data, Progress extends object, Result> extends Worker<
   unknown
 > {
   /** Told which jobs' locks were prolonged, when that was asked for, and which are lost. */
-  onLocks: ((renewed: readonly string[], lost: readonly string[], askedAt: Moment) => void) | undefined;
+  onLocks: ((renewed: readonly string[], lost: readonly string[], askedAt: ClockReading) => void) | undefined;
 
   /** BullMQ's lock manager renews all locks by this. */
   override async extendJobLocks(ids: string[], tokens: string[], durationMs: number): Promise<string[]> {
     // An answer that is read late, as after a suspension, says nothing of now.
-    const askedAt = now();
+    const askedAt = readClocks();
     const lost = await super.extendJobLocks(ids, tokens, durationMs);
     const renewed = ids.filter((id) => !lost.includes(id));
     this.onLocks?.(renewed, lost, askedAt);

@@ -10,18 +10,18 @@ export class LockLostError extends Error {
  * A time by both clocks of the machine. The steady one stands still while the machine sleeps, the one of the wall may
  * be set back: so of the times that they say have passed, the longer one counts.
  */
-export interface Moment {
+export interface ClockReading {
   readonly steadyMs: number;
   readonly wallMs: number;
 }
 
 /** Now, by both clocks. */
-export function now(): Moment {
+export function readClocks(): ClockReading {
   return { steadyMs: performance.now(), wallMs: Date.now() };
 }
 
 /** Milliseconds since a moment, by the clock that says more. */
-function since({ steadyMs, wallMs }: Moment): number {
+function since({ steadyMs, wallMs }: ClockReading): number {
   return Math.max(performance.now() - steadyMs, Date.now() - wallMs);
 }
 
@@ -49,7 +49,7 @@ export interface JobLockOptions {
 export class JobLock {
   readonly #options: JobLockOptions;
   readonly #losing = new AbortController();
-  #renewedAt: Moment;
+  #renewedAt: ClockReading;
 
   constructor(options: JobLockOptions) {
     this.#options = options;
@@ -63,7 +63,7 @@ export class JobLock {
   }
 
   /** The queue prolonged the lock, as it was asked to at `askedAt`. */
-  renewed(askedAt: Moment): void {
+  renewed(askedAt: ClockReading): void {
     if (askedAt.steadyMs > this.#renewedAt.steadyMs) this.#renewedAt = askedAt;
   }
 
@@ -79,7 +79,7 @@ export class JobLock {
   async assertHeld(): Promise<void> {
     this.lost.throwIfAborted();
     if (since(this.#renewedAt) < this.#options.durationMs * TRUSTED_SHARE) return;
-    const askedAt = now();
+    const askedAt = readClocks();
     if (await this.#options.renew()) this.renewed(askedAt);
     else this.lose();
     this.lost.throwIfAborted();

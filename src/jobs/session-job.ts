@@ -258,7 +258,7 @@ export function priorityOf(request: EnqueueRequest): number {
 /** The data of a job: the ids of its session, how it is to be worked on, and what is known of the call. */
 export function dataOf(request: EnqueueRequest): SessionJobData {
   return {
-    ...ids(request),
+    ...sessionRefOf(request),
     ...(request.force && { force: true, forcedAt: Date.now() }),
     ...(request.priority === 'backfill' && { backfill: true }),
     ...(request.maybe && { maybe: true }),
@@ -269,6 +269,6 @@ export function dataOf(request: EnqueueRequest): SessionJobData {
 }
 
 /** The ids alone, of something that may have more. */
-export function ids({ sessionId, botId }: SessionRef): SessionRef {
+export function sessionRefOf({ sessionId, botId }: SessionRef): SessionRef {
   return { sessionId, botId };
 }

@@ -21,12 +21,12 @@ import { noteEvent } from './session-history.ts';
 import { SessionIntake } from './session-intake.ts';
 import {
   BULLMQ_STATES,
-  ids,
   JOB_OPTIONS,
   jobId,
   jobProgress,
   type SessionJob,
   type SessionJobProgress,
+  sessionRefOf,
   sessionState,
 } from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
@@ -143,7 +143,7 @@ export class SessionQueue {
   /** Some of the sessions that a worker could take next; none where there are none. */
   async next(limit: number): Promise<SessionRef[]> {
     const jobs = await this.#sessions.getJobs([...BULLMQ_STATES.queued], 0, limit - 1);
-    return jobs.map(({ data }) => ids(data));
+    return jobs.map(({ data }) => sessionRefOf(data));
   }
 
   /** The status of sessions' jobs, by their job ids; sessions without a job are left out. */
@@ -168,7 +168,7 @@ export class SessionQueue {
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
     const add = () =>
-      this.#transcripts.add('transcript', ids(session), {
+      this.#transcripts.add('transcript', sessionRefOf(session), {
         ...JOB_OPTIONS,
         jobId: id,
         delay: delayMs,

@@ -31,7 +31,7 @@ const BAD_ID_TEXT =
 const CREDENTIAL_TEXT = /invalid jwt token|permission denied|invalid sdk credentials/i;
 
 /** What was asked for, as far as it makes a difference to what a refusal means. */
-export interface Asked {
+export interface RequestContext {
   /** What the Kore app has to be allowed. */
   readonly scope: string;
   /** What a 404 says. */
@@ -41,7 +41,7 @@ export interface Asked {
 }
 
 /** A session's voicemail. */
-const VOICEMAIL: Asked = {
+const VOICEMAIL: RequestContext = {
   scope: 'SmartAssist Voicemail',
   notFound: { code: 'SESSION_NOT_FOUND', message: 'Kore knows no such session of this bot' },
   check: 'the session id and the bot id',
@@ -79,7 +79,7 @@ export function refusal(
   answer: KoreAnswer,
   body: unknown,
   now: number,
-  asked: Asked = VOICEMAIL,
+  asked: RequestContext = VOICEMAIL,
 ): VoicemailError | undefined {
   const envelope = readEnvelope(answer, body);
   const { text, code } = envelope;
@@ -138,12 +138,12 @@ function unavailable(message: string, answer: KoreAnswer, now: number): Voicemai
   );
 }
 
-function unauthorized({ scope }: Asked, text: string, said: string): VoicemailError {
+function unauthorized({ scope }: RequestContext, text: string, said: string): VoicemailError {
   const hint = credentialHint(text, scope);
   return new VoicemailError('KORE_UNAUTHORIZED', `Kore refused the credentials (${said})`, { hint });
 }
 
-function notFound({ notFound: { code, message } }: Asked, said: string): VoicemailError {
+function notFound({ notFound: { code, message } }: RequestContext, said: string): VoicemailError {
   // The notification may come before the session is known everywhere at Kore.
   return new VoicemailError(code, `${message} (${said})`, { retryable: code === 'SESSION_NOT_FOUND' });
 }

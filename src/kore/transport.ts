@@ -1,7 +1,7 @@
 import { errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
 import { AnswerTooLarge, AnswerTooLate, exchange } from '../util/http-exchange.ts';
-import { createDispatcher, type ProxySettings, sayProxyFault } from '../util/http-proxy.ts';
+import { createDispatcher, type ProxySettings, proxyFaultText } from '../util/http-proxy.ts';
 import { VERSION } from '../util/process.ts';
 
 /** One request to Kore's API: a GET, or a POST where it has a body. */
@@ -97,7 +97,7 @@ export function createKoreTransport(
       // Without a cause: this error carries the bytes it stumbled over, which may be a signed URL.
       return new VoicemailError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
     }
-    const message = `Kore could not be reached at ${host} (${sayProxyFault(error) ?? sayCode(error)})`;
+    const message = `Kore could not be reached at ${host} (${proxyFaultText(error) ?? errorCodeOf(error)})`;
     return new VoicemailError('KORE_UNAVAILABLE', message, { cause: error });
   }
 
@@ -111,7 +111,7 @@ export function createKoreTransport(
 }
 
 /** Node's or undici's code of an error (`ECONNREFUSED`, `UND_ERR_HEADERS_TIMEOUT`), or its class. */
-function sayCode(error: unknown): string {
+function errorCodeOf(error: unknown): string {
   if (!(error instanceof Error)) return 'unknown error';
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   const isAboutCertificate = /CERT|SELF_SIGNED|ISSUER/.test(code);

@@ -11,10 +11,10 @@ import {
   EnqueueBody,
   EraseBody,
   HoldBody,
+  issuesText,
   ListQuery,
   listQueryOf,
   SessionParams,
-  sayFaults,
 } from '../operations/input.ts';
 import { createOperations, type Operations } from '../operations/operations.ts';
 import { withinTime } from '../util/async.ts';
@@ -217,7 +217,7 @@ function required(custody: CustodyOperations | undefined): CustodyOperations {
 function check<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw invalid(`the call is not valid: ${sayFaults(parsed.error)}`);
+  throw invalid(`the call is not valid: ${issuesText(parsed.error)}`);
 }
 
 function invalid(message: string): ArchiverError {

@@ -4,7 +4,7 @@ import { ConfigError } from '../config/settings.ts';
 import { isVoicemailError, systemCode } from '../domain/errors.ts';
 import type { Notification } from '../domain/notifications.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from '../transfer/ssrf.ts';
-import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
+import { createDispatcher, proxyFaultText } from '../util/http-proxy.ts';
 import { parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/process.ts';
 
@@ -156,6 +156,6 @@ function reasonOf(error: unknown): string {
     return `resolves to a private address; ${ALLOW_HINT}`;
   }
   const code =
-    sayProxyFault(error) ?? systemCode(error) ?? (error instanceof Error ? error.name : 'no error');
+    proxyFaultText(error) ?? systemCode(error) ?? (error instanceof Error ? error.name : 'no error');
   return `could not be reached (${code})`;
 }

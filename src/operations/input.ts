@@ -106,7 +106,7 @@ function shortKey(key: PropertyKey): PropertyKey {
 }
 
 /** What is wrong with a value, each thing with the name of its field. */
-export function sayFaults({ issues }: z.ZodError): string {
+export function issuesText({ issues }: z.ZodError): string {
   const told = issues.slice(0, MAX_FAULTS_TOLD).map(({ path, message }) => {
     const told = printable(message, MAX_FAULT_CHARACTERS);
     return path.length > 0 ? `${z.core.toDotPath(path.map(shortKey))}: ${told}` : told;

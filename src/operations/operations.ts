@@ -28,7 +28,7 @@ import {
 import { manifestKey, partialManifestKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
-import { type OwnKnowledge, readStats } from './stats.ts';
+import { type ProcessFacts, readStats } from './stats.ts';
 
 /**
  * What people and programs may ask of the archiver. The commands and the HTTP API are two ways to say it;
@@ -75,7 +75,7 @@ export function createOperations(
   queue: SessionQueue,
   store: ArchiveStore | undefined,
   log: Logger,
-  own: OwnKnowledge = {},
+  own: ProcessFacts = {},
 ): Operations {
   /** What the archive knows of a session: by force, only whether it was erased matters. */
   const lookUp = async (

@@ -6,7 +6,7 @@ import type { SessionQueue } from '../jobs/session-queue.ts';
 import { healthOf } from './health.ts';
 
 /** What this process knows beside the queue. */
-export interface OwnKnowledge {
+export interface ProcessFacts {
   /** How those stand that this process's worker depends on, where it has one. */
   readonly breakers?: (() => readonly BreakerView[] | undefined) | undefined;
   /** `KORE_RATE_LIMIT`, for the time in which no worker is alive that tells its own. */
@@ -18,7 +18,7 @@ const PACE_MINUTES = 5;
 const MINUTE_MS = 60_000;
 
 /** Everything `stats` tells. */
-export async function readStats(queue: SessionQueue, own: OwnKnowledge): Promise<ArchiverStats> {
+export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise<ArchiverStats> {
   const [stats, activity, heard] = await Promise.all([
     queue.stats(),
     queue.activity(),
@@ -46,7 +46,7 @@ export async function readStats(queue: SessionQueue, own: OwnKnowledge): Promise
 }
 
 /** The limit that the latest worker keeps; they should all have the same. */
-function rateOf(heard: readonly HeardWorker[], own: OwnKnowledge): Rate | undefined {
+function rateOf(heard: readonly HeardWorker[], own: ProcessFacts): Rate | undefined {
   return heard.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;
 }
 

@@ -9,7 +9,7 @@ export const STORAGE_PREFIX = '/storage/';
  * What became of a URL: good; past its expiry; revoked or made up; changed on its way, if it is one of ours in
  * another spelling.
  */
-export type UrlVerdict = 'good' | 'expired' | 'refused' | 'changed';
+export type UrlStatus = 'good' | 'expired' | 'refused' | 'changed';
 
 /** How the `=` that ends a base64 signature is written, as in Kore's samples. */
 const PADDINGS = ['=', '$', '$$', ''] as const;
@@ -53,7 +53,7 @@ export class MediaUrls {
   }
 
   /** @param target path and query as they stood in the request. */
-  check(target: string): UrlVerdict {
+  check(target: string): UrlStatus {
     const kore = /^([^?]+)\?e=(\d+)&n=(\d+)&s=/.exec(target);
     if (kore !== null) {
       const [, path = '', expiry = '', nonce = ''] = kore;
@@ -68,7 +68,7 @@ export class MediaUrls {
     return 'refused';
   }
 
-  #verdict(target: string, issued: string, expiryMs: number): UrlVerdict {
+  #verdict(target: string, issued: string, expiryMs: number): UrlStatus {
     if (target === issued) return expiryMs > this.#now() ? 'good' : 'expired';
     return decoded(target) === decoded(issued) ? 'changed' : 'refused';
   }

@@ -1,6 +1,6 @@
 import { creationTime } from '../domain/session.ts';
 import { FILE_EXTENSIONS, makeAudio } from './audio/audio.ts';
-import { type AudioSource, bufferSource, sha256Of } from './audio/source.ts';
+import { type AudioSource, bufferSource, sha256OfSource } from './audio/source.ts';
 import { copyOf, MEDIA_PREFIX } from './media-urls.ts';
 import { seededRandom, seededUuid } from './seeded.ts';
 import type {
@@ -132,7 +132,7 @@ export class SandboxRecording {
 
   /** SHA-256 of these bytes, in lowercase hex. */
   sha256(): string {
-    return sha256Of(this.audio);
+    return sha256OfSource(this.audio);
   }
 
   get etag(): string | undefined {

@@ -3,8 +3,8 @@
 import { isTombstoneName, MANIFEST_NAME, readBotDirectory, readSessionKey } from '../storage/layout.ts';
 import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import type { DigestEntry } from './digest.ts';
+import { SLACK_MS } from './digest-comparison.ts';
 import { type LineFiles, partitionOf } from './entry-spool.ts';
-import { SLACK_MS } from './judge.ts';
 
 /** What happened on the days that get a digest, in a temporary file each. */
 export class DueDays {

@@ -10,7 +10,7 @@ import { datePrefix, readSessionKey } from '../storage/layout.ts';
 import type { DigestEntry } from './digest.ts';
 
 /** What the digests say last of a manifest. */
-export interface Known {
+export interface LatestEntry {
   readonly entry: DigestEntry;
   /** The day of the digest that says so. */
   readonly date: string;
@@ -23,7 +23,7 @@ export interface EntrySpool {
   /** The partitions (`bot_id=…/date=…/`) that digests name manifests of. */
   readonly partitions: ReadonlySet<string>;
   /** What is said last of each manifest of a partition, by its relative key. */
-  read(partition: string): Promise<Map<string, Known>>;
+  read(partition: string): Promise<Map<string, LatestEntry>>;
 }
 
 /** Lines read at once. */
@@ -39,7 +39,7 @@ export function createEntrySpool(
   return {
     partitions,
     async add(date, entries) {
-      const byPartition = new Map<string, Known[]>();
+      const byPartition = new Map<string, LatestEntry[]>();
       for (const entry of entries) {
         const partition = partitionOf(entry.key);
         if (partition === undefined || !isWanted(partition)) continue;
@@ -53,9 +53,9 @@ export function createEntrySpool(
       }
     },
     async read(partition) {
-      const known = new Map<string, Known>();
+      const known = new Map<string, LatestEntry>();
       if (!partitions.has(partition)) return known;
-      for await (const batch of files.read<Known>(fileOf(partition), BATCH)) {
+      for await (const batch of files.read<LatestEntry>(fileOf(partition), BATCH)) {
         for (const one of batch) known.set(one.entry.key, one);
       }
       return known;

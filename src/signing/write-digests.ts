@@ -17,16 +17,21 @@ import {
   sealDigest,
   sealPart,
 } from './digest.ts';
+import {
+  compareWithDigest,
+  type DigestComparison,
+  describeManifest,
+  isTombstoneOf,
+} from './digest-comparison.ts';
 import { type ChangeLine, type Changes, DueDays, readChanges, spoolChanges } from './digest-spool.ts';
 import {
   createEntrySpool,
   type EntrySpool,
-  type Known,
+  type LatestEntry,
   type LineFiles,
   openLineFiles,
   partitionOf,
 } from './entry-spool.ts';
-import { describeManifest, isTombstoneOf, judge, type Verdict } from './judge.ts';
 import { checkSignature, publicKeys, type SigningKey } from './signatures.ts';
 
 /** What writing digests depends on. */
@@ -126,7 +131,7 @@ async function describeAll(
 ): Promise<number> {
   const coversTo = last && Date.parse(last.digest.coversTo);
   let refused = 0;
-  let partition: { readonly name: string | undefined; readonly known: Map<string, Known> } | undefined;
+  let partition: { readonly name: string | undefined; readonly known: Map<string, LatestEntry> } | undefined;
   // Changes are in the order of their keys, so each partition is read once.
   for await (const batch of readChanges(changes, files, CONCURRENCY)) {
     const looked: Promise<Described>[] = [];
@@ -295,7 +300,7 @@ async function spoolDigests(
 
 type Described =
   | { readonly entry: DigestEntry }
-  | { readonly key: string; readonly verdict: Verdict }
+  | { readonly key: string; readonly verdict: DigestComparison }
   | undefined;
 
 /** What a digest is to say of a change; `undefined` for nothing. */
@@ -320,7 +325,7 @@ async function describe(
     return { entry: { ...entry, sha256: hash('sha256', bytes), previousSha256: sha256, at: written } };
   }
   const found = describeManifest(bytes, store.fullKey(at), isSigned);
-  const verdict = judge(known, found, coversTo);
+  const verdict = compareWithDigest(known, found, coversTo);
   if (verdict === 'same') return undefined;
   if (verdict !== 'added' && verdict !== 'replaced') return { key: store.fullKey(at), verdict };
   return {
@@ -353,7 +358,7 @@ export const OVERDUE_MS = 6 * 60 * 60 * 1000;
 const FRESH_MS = 5 * 60 * 1000;
 
 /** A function that counts the days that should have a digest by now, and have none. It lists digests, and reads none. */
-export function createDigestLook(
+export function createOverdueDigestCount(
   store: Pick<ArchiveStore, 'list'>,
   now: () => number,
 ): () => Promise<number> {

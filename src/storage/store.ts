@@ -35,7 +35,7 @@ export interface ListedDirectory {
 }
 
 /** What a listing may be told. */
-export interface ListOptions {
+export interface ListingOptions {
   /** Only keys behind this one; a directory that `onUnreadable` was told of is not looked into again. */
   readonly after?: string;
   /**
@@ -92,7 +92,7 @@ export interface StreamedBody {
   /** How many bytes there will be, where known; a hint, never a promise. */
   readonly expectedBytes?: number;
   /** Sends requests whose bytes are in memory; without it each is sent as often as the store's library does by itself. */
-  readonly persist?: Persist;
+  readonly persist?: RetryWrites;
 }
 
 /**
@@ -102,7 +102,7 @@ export interface StreamedBody {
  * @param errorOf a failure of the request in our codes.
  * @throws what the request throws.
  */
-export type Persist = <Result>(
+export type RetryWrites = <Result>(
   request: (signal: AbortSignal) => Promise<Result>,
   errorOf: Translate,
   signal: AbortSignal,
@@ -158,7 +158,7 @@ export interface ArchiveStore {
    *
    * @param prefix whole segments: it ends in `/`, or is empty for everything.
    */
-  list(prefix: string, signal: AbortSignal, options?: ListOptions): AsyncIterable<ListedObject>;
+  list(prefix: string, signal: AbortSignal, options?: ListingOptions): AsyncIterable<ListedObject>;
   /**
    * The names of all objects below a directory, one request where there are few: what follows `directory` in their keys.
    *

@@ -4,13 +4,13 @@ import type { Conclusion } from './audio/container.ts';
 import { type ContentCoding, decodingMemory } from './content-coding.ts';
 import { isDataUrl, openDataUrl } from './data-url.ts';
 import { type LeastRate, tooLargeError } from './limits.ts';
-import type { Continuation, MediaClient, MediaResponse } from './media-http.ts';
+import type { MediaClient, MediaResponse, RangeRequest } from './media-http.ts';
 import {
-  type Acceptance,
+  type BodyDecision,
+  type BodyFault,
   type ReceivedBody,
-  type Rest,
+  type RestRequest,
   ResumableBody,
-  type Setback,
 } from './resumable-body.ts';
 import type { RetryPauses } from './retry-pauses.ts';
 import type { SignedUrl } from './signed-url.ts';
@@ -89,7 +89,7 @@ export interface DownloadOptions {
 }
 
 /** An answer that holds the recording from its first byte, not read yet. */
-export interface Opened {
+export interface OpenedRecording {
   /** How long the recording will be, where the answer tells. */
   readonly expectedBytes: number | undefined;
   /** What decoding it takes of memory (bytes). */
@@ -115,13 +115,13 @@ export interface Download {
    * @param signal also breaks off what is received afterwards.
    * @throws VoicemailError once trying has been enough.
    */
-  open(signal: AbortSignal): Promise<Opened>;
+  open(signal: AbortSignal): Promise<OpenedRecording>;
   /**
    * What to do about a body that did not turn out whole: pauses, and fetches fresh metadata where that may help.
    * @returns `restart`: open the recording again.
    * @throws VoicemailError once trying has been enough.
    */
-  recover(setback: Setback, signal: AbortSignal): Promise<'restart'>;
+  recover(setback: BodyFault, signal: AbortSignal): Promise<'restart'>;
   /** Lets go of what was opened and never read. */
   close(): void;
 }
@@ -157,7 +157,7 @@ export function createDownload(options: DownloadOptions): Download {
   let ignoresCoding = false;
 
   async function send(
-    continuation: Continuation | undefined,
+    continuation: RangeRequest | undefined,
     signal: AbortSignal,
   ): Promise<MediaResponse | VoicemailError> {
     await signedUrl.renewIfExpired(signal);
@@ -176,7 +176,7 @@ export function createDownload(options: DownloadOptions): Download {
    * rest also 416. An expired or refused URL is replaced, passing faults are waited out.
    */
   async function request(
-    continuation: Continuation | undefined,
+    continuation: RangeRequest | undefined,
     signal: AbortSignal,
   ): Promise<MediaResponse> {
     for (;;) {
@@ -201,7 +201,7 @@ export function createDownload(options: DownloadOptions): Download {
   }
 
   async function resume(
-    { from, validator, codings, totalBytes }: Rest,
+    { from, validator, codings, totalBytes }: RestRequest,
     broken: VoicemailError,
     gainedBytes: number,
     signal: AbortSignal,
@@ -227,7 +227,7 @@ export function createDownload(options: DownloadOptions): Download {
   }
 
   /** Decides about a body that has come to its end. */
-  function accept(body: ReceivedBody, host: string, notes: readonly string[]): Acceptance {
+  function accept(body: ReceivedBody, host: string, notes: readonly string[]): BodyDecision {
     const { bytes, sha256, isLengthKnown, conclusion } = body;
     const isRepeated = longest?.bytes === bytes && longest.sha256 === sha256;
     const { integrity, doubt } = judgeIntegrity({ isLengthKnown, conclusion, isRepeated, notes });

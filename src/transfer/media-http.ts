@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { MediaConfig } from '../config/config.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
-import { createDispatcher, sayProxyFault } from '../util/http-proxy.ts';
+import { createDispatcher, proxyFaultText } from '../util/http-proxy.ts';
 import { boundedNumber, parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/process.ts';
 import type { ByteSource } from './byte-source.ts';
@@ -87,7 +87,7 @@ function rangeOf(headers: IncomingHttpHeaders): ContentRange | undefined {
 }
 
 /** Ask for the rest of a body, provided it is still the same one. */
-export interface Continuation {
+export interface RangeRequest {
   /** The first byte wanted. */
   readonly from: number;
   /** A strong ETag or a Last-Modified date, as the first answer gave it. */
@@ -132,7 +132,7 @@ export interface MediaClient {
    * @throws VoicemailError `RECORDING_HOST_NOT_ALLOWED`; `DOWNLOAD_FAILED` when no answer can be had, or one in a
    *   transfer coding other than `chunked`; the signal's reason when aborted.
    */
-  open(url: string, continuation: Continuation | undefined, signal: AbortSignal): Promise<MediaResponse>;
+  open(url: string, continuation: RangeRequest | undefined, signal: AbortSignal): Promise<MediaResponse>;
   /** Ends all connections. */
   close(): Promise<void>;
 }
@@ -180,7 +180,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
 
   async function send(
     { origin, target, host }: Destination,
-    continuation: Continuation | undefined,
+    continuation: RangeRequest | undefined,
     signal: AbortSignal,
   ): Promise<MediaExchange> {
     signal.throwIfAborted();
@@ -207,7 +207,7 @@ export function createMediaClient({ media, idleTimeoutMs, resolve }: MediaClient
       watch.end();
       signal.throwIfAborted();
       if (isVoicemailError(error)) throw error;
-      const reason = sayProxyFault(error) ?? reasonOf(error);
+      const reason = proxyFaultText(error) ?? reasonOf(error);
       throw new VoicemailError('DOWNLOAD_FAILED', `${host} could not be reached (${reason})`, {
         cause: error,
         host,

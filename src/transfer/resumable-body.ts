@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { isVoicemailError, systemCode, VoicemailError } from '../domain/errors.ts';
 import type { AudioFacts, Integrity } from '../domain/recording.ts';
 import type { Conclusion } from './audio/container.ts';
-import { createInspector, type Identity, type Inspector } from './audio/inspector.ts';
+import { type BodyFormat, createInspector, type Inspector } from './audio/inspector.ts';
 import type { ByteSource } from './byte-source.ts';
 import { type ContentCoding, decodeContent } from './content-coding.ts';
 import { type LeastRate, tooLargeError } from './limits.ts';
@@ -14,7 +14,7 @@ import type { Stopwatch } from './slow-source-guard.ts';
  * the rest can't be asked for; `replaced`: what came as the rest belongs to other bytes; `unusable`: it is empty or no
  * audio; `doubtful`: it came to its end and more may still come; `undecodable`: its content coding could not be undone.
  */
-export interface Setback {
+export interface BodyFault {
   readonly kind: 'broken' | 'replaced' | 'unusable' | 'doubtful' | 'undecodable';
   readonly error: VoicemailError;
   /** What was received since the failure before. */
@@ -33,12 +33,12 @@ export interface ReceivedBody {
 }
 
 /** What is to become of a body that has ended. */
-export type Acceptance =
+export type BodyDecision =
   | { readonly next: 'accept'; readonly integrity: Integrity }
   | { readonly next: 'restart' | 'fail'; readonly error: VoicemailError };
 
 /** Asked for the rest of a body that broke off. */
-export interface Rest {
+export interface RestRequest {
   /** The first byte that is missing. */
   readonly from: number;
   readonly validator: string;
@@ -70,8 +70,8 @@ export interface BodyOptions {
    * @returns `undefined` when what comes does not belong to the bytes that are there.
    * @throws VoicemailError once trying has been enough.
    */
-  resume(rest: Rest, broken: VoicemailError, gainedBytes: number): Promise<MediaResponse | undefined>;
-  accept(body: ReceivedBody): Acceptance;
+  resume(rest: RestRequest, broken: VoicemailError, gainedBytes: number): Promise<MediaResponse | undefined>;
+  accept(body: ReceivedBody): BodyDecision;
 }
 
 /**
@@ -95,7 +95,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   #wireBytes = 0;
   /** A failure that no other download can mend, thrown from within a decoder. */
   #fatal: VoicemailError | undefined;
-  #setback: Setback | undefined;
+  #setback: BodyFault | undefined;
   #integrity: Integrity | undefined;
 
   constructor(options: BodyOptions) {
@@ -111,7 +111,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   }
 
   /** Why it ended without being whole, where a new download may help. */
-  get setback(): Setback | undefined {
+  get setback(): BodyFault | undefined {
     return this.#setback;
   }
 
@@ -130,7 +130,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   }
 
   /** Reads the first bytes and tells what they are; they are handed on all the same. */
-  async identify(): Promise<Identity> {
+  async identify(): Promise<BodyFormat> {
     await this.#options.waiting.time(this.#readHead());
     const identity = this.#inspector.identify();
     if (identity.document === undefined) return identity;
@@ -305,7 +305,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
     return error;
   }
 
-  #fail(kind: Setback['kind'], error: VoicemailError): VoicemailError {
+  #fail(kind: BodyFault['kind'], error: VoicemailError): VoicemailError {
     this.#setback = { kind, error, gainedBytes: this.#receivedBytes - this.#receivedAtLastFailure };
     this.close();
     return error;

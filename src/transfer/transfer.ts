@@ -2,9 +2,9 @@ import { VoicemailError } from '../domain/errors.ts';
 import type { TransferredRecording } from '../domain/recording.ts';
 import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
-import type { ArchiveStore, Persist, WriteMode } from '../storage/store.ts';
+import type { ArchiveStore, RetryWrites, WriteMode } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
-import { createDownload, type Download, type DownloadEvents, type Opened } from './download.ts';
+import { createDownload, type Download, type DownloadEvents, type OpenedRecording } from './download.ts';
 import { createLeastRate } from './limits.ts';
 import type { MediaClient } from './media-http.ts';
 import { createReservation, type MemoryBudget, type Reservation } from './memory.ts';
@@ -44,7 +44,7 @@ interface TransferRequest {
   /** Asked last, with how sure one can be of them: `false` leaves the archive as it is. */
   isWanted?(found: FoundRecording): boolean | Promise<boolean>;
   /** Sends to the archive what is downloaded, while that is away as well. */
-  readonly persist?: Persist;
+  readonly persist?: RetryWrites;
   /** Called as bytes arrive with the count so far, which starts anew when a download does. */
   onProgress?(bytes: number): void;
 }
@@ -233,7 +233,7 @@ async function attempt(run: TransferRun): Promise<Next> {
  * Opens the recording and reserves the memory that its size needs. Where memory has to be waited for, the
  * connection is given up meanwhile: nobody keeps an idle one open for long, and the URL may expire.
  */
-async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promise<Opened> {
+async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promise<OpenedRecording> {
   const { deps, download, reservation, waiting, counts } = run;
   for (;;) {
     const opened = await waiting.time(download.open(guard.signal));
@@ -253,7 +253,7 @@ async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promi
 async function storeBody(
   run: TransferRun,
   body: ResumableBody,
-  opened: Opened,
+  opened: OpenedRecording,
   signal: AbortSignal,
 ): Promise<TransferredRecording> {
   const { deps, request, log, waiting } = run;
@@ -345,7 +345,7 @@ function downloadEvents(
   };
 }
 
-function secondsLeft({ expiresAt, openedAt }: Opened): number | undefined {
+function secondsLeft({ expiresAt, openedAt }: OpenedRecording): number | undefined {
   return expiresAt === undefined ? undefined : (expiresAt - openedAt) / 1000;
 }
 

@@ -84,7 +84,7 @@ export interface DispatcherOptions extends Agent.Options {
 
 /**
  * Connections for undici's requests, each through the proxy that {@link proxyFor} names, or directly. Requests have to
- * name their `origin`. That the proxy refuses is told by {@link sayProxyFault}.
+ * name their `origin`. That the proxy refuses is told by {@link proxyFaultText}.
  *
  * @example
  * const dispatcher = createDispatcher({ connect: { timeout: 10_000 } }, config.proxy);
@@ -115,7 +115,7 @@ function createTunnels(uri: string, options: DispatcherOptions): Dispatcher {
 }
 
 /** What a proxy's refusal is, where an error of a request is one: `the proxy answered 407`. */
-export function sayProxyFault(error: unknown): string | undefined {
+export function proxyFaultText(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   const code = 'code' in error ? error.code : undefined;
   if (code === 'UND_ERR_PRX_CONN' || code === 'UND_ERR_PRX_TLS')

@@ -7,7 +7,7 @@ import type { Consumer, TakenJob } from '../jobs/consumer.ts';
 import { jobId } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
-import type { Persist } from '../storage/store.ts';
+import type { RetryWrites } from '../storage/store.ts';
 import { unlessAborted, withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { ArchiveDeps } from './archive-session.ts';
@@ -22,11 +22,11 @@ import {
 import { guardStore } from './guarded-store.ts';
 
 /** The parts of a worker that need somebody outside. */
-export type OutsideParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
+export type DependentParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
 
 /** What {@link Dependencies} work with. */
 export interface DependenciesOptions {
-  readonly parts: OutsideParts;
+  readonly parts: DependentParts;
   readonly queue: SessionQueue;
   /** Those that take nothing while Kore or the bucket is away. */
   readonly consumers: () => readonly Pick<Consumer, 'holdFor' | 'release' | 'has' | 'ended'>[];
@@ -121,13 +121,13 @@ export class Dependencies {
   async run<T>(
     job: Pick<TakenJob, 'data' | 'assertOwned'>,
     signal: AbortSignal,
-    work: (parts: OutsideParts, signal: AbortSignal) => Promise<T>,
+    work: (parts: DependentParts, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { data: session, assertOwned } = job;
     const { fetchVoicemail, store, transfer } = this.#options.parts;
     let holdsBytes = false;
-    const persist: Persist = (request, errorOf, outer) => this.#persist(job, request, errorOf, outer);
-    const parts: OutsideParts = {
+    const persist: RetryWrites = (request, errorOf, outer) => this.#persist(job, request, errorOf, outer);
+    const parts: DependentParts = {
       store: guardStore(store, assertOwned, (request, outer) =>
         this.#noticingStillness(session, async () =>
           holdsBytes ? persist(request, asItIs, outer) : request(outer),

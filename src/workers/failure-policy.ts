@@ -76,7 +76,7 @@ export interface FailedAttempt {
   readonly progress: SessionJobProgress;
   /** Unix milliseconds. */
   readonly now: number;
-  /** The attempt would have archived a recording that looks cut: see {@link settlesDoubt}. */
+  /** The attempt would have archived a recording that looks cut: see {@link archivesUncertain}. */
   readonly settledDoubt?: boolean;
   /** Nobody knows whether the session has a voicemail. */
   readonly maybe?: {
@@ -172,7 +172,7 @@ export function decideOutcome(
  * Whether the next look is to archive a recording that looks cut, with the doubt written down: once it has looked so
  * for some minutes, and with the last look before the session fails.
  */
-export function settlesDoubt(
+export function archivesUncertain(
   { progress, now }: Pick<FailedAttempt, 'progress' | 'now'>,
   limits: WaitLimits,
 ): boolean {

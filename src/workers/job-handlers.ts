@@ -10,11 +10,11 @@ import { isTombstoneName, sessionPrefix } from '../storage/layout.ts';
 import type { Logger } from '../util/log.ts';
 import { archiveSession } from './archive-session.ts';
 import { unlessErased } from './custody.ts';
-import type { OutsideParts } from './dependencies.ts';
-import { nextLook } from './look-times.ts';
-import { isInDoubt } from './recheck-recordings.ts';
+import type { DependentParts } from './dependencies.ts';
+import { isUncertain } from './recheck-recordings.ts';
 import { archivedOutcome } from './session-outcome.ts';
-import { firstLookIn, type SettleLook, settleSession } from './settle.ts';
+import { firstSettleDelay, type SettleResult, settleSession } from './settle.ts';
+import { nextSettleAt } from './settle-times.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A session's progress is written to the queue this often at most. */
@@ -55,7 +55,7 @@ class ProgressWriter {
 /** Works on a job of one kind. */
 export type Handle = (
   job: TakenJob,
-  deps: WorkerDeps & OutsideParts,
+  deps: WorkerDeps & DependentParts,
   signal: AbortSignal,
   settleDoubt: boolean,
 ) => Promise<JobDecision>;
@@ -88,9 +88,9 @@ export async function handleSession(
   const { call, ...rest } = data;
   if (call) await job.replaceData(rest);
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
-  const isDoubtful = manifest.recordings.some(isInDoubt);
+  const isDoubtful = manifest.recordings.some(isUncertain);
   const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };
-  const lookIn = firstLookIn(at, deps.work, deps.now());
+  const lookIn = firstSettleDelay(at, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
   if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
   await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
@@ -131,7 +131,7 @@ export async function handleTranscript(
   if (look.isSettled) return { kind: 'done', result: null };
   const now = deps.now().getTime();
   const dueAt = look.nextLookAt?.getTime();
-  const next = nextLook(progress.polls?.RECORDING_NOT_READY, now, {
+  const next = nextSettleAt(progress.polls?.RECORDING_NOT_READY, now, {
     pollDelayMs,
     ...(dueAt !== undefined && { dueAt }),
   });
@@ -144,7 +144,7 @@ export async function handleTranscript(
 }
 
 /** Tells the session's view, metrics and the log what a look has found. */
-async function noteLook({ data }: TakenJob, look: SettleLook, deps: WorkerDeps): Promise<void> {
+async function noteLook({ data }: TakenJob, look: SettleResult, deps: WorkerDeps): Promise<void> {
   const { transcript, added, failed, isSettled, result, manifest } = look;
   const about = { session: data.sessionId, bot: data.botId };
   const hasNewRecordings = added.recordings > 0 || added.better > 0;

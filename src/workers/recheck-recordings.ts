@@ -35,7 +35,7 @@ const AT_ONCE = 2;
 const BYTES_A_LOOK = 128 * 1024 * 1024;
 
 /** Whether more of an archived recording may still be had. */
-export function isInDoubt({ integrity, supersededBy }: ManifestRecording): boolean {
+export function isUncertain({ integrity, supersededBy }: ManifestRecording): boolean {
   if (!integrity || supersededBy !== undefined) return false;
   return integrity.end !== undefined || integrity.state === 'unverified';
 }
@@ -107,7 +107,7 @@ function doubtfulParts({ listed, archived, isLast }: RecheckTask): DoubtfulPart[
   const matched = matchArchived(listed, archived);
   const parts = listed.flatMap((recording, index) => {
     const before = matched[index];
-    return before && isInDoubt(before) ? [{ index, recording, before }] : [];
+    return before && isUncertain(before) ? [{ index, recording, before }] : [];
   });
   // One that is listed at two places is downloaded from the first one.
   const distinct = parts.filter(({ before }, at) => parts.findIndex((part) => part.before === before) === at);

@@ -27,7 +27,7 @@ import { type RecordingChanges, withAdded, withReplaced } from './manifest-recor
 const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
 
 /** What has been found of a session. */
-export interface Found extends RecordingChanges {
+export interface ManifestChanges extends RecordingChanges {
   /** As received from Kore; empty where there are none (yet). */
   readonly messages: readonly unknown[];
   /** What is known of the call; what a manifest says of it stays unless it is written anew by force. */
@@ -64,7 +64,7 @@ const MAX_TRIES = 10;
  */
 export async function rewriteManifest(
   session: SessionRef,
-  found: Found,
+  found: ManifestChanges,
   options: RewriteOptions,
   store: ArchiveStore,
   signal: AbortSignal,
@@ -93,7 +93,7 @@ export async function rewriteManifest(
  */
 export async function rewritePartialManifest(
   session: SessionRef,
-  found: Found & { readonly missing: readonly MissingRecording[] },
+  found: ManifestChanges & { readonly missing: readonly MissingRecording[] },
   { mode, now }: Pick<RewriteOptions, 'mode' | 'now'>,
   store: ArchiveStore,
   signal: AbortSignal,

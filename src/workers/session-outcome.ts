@@ -41,7 +41,7 @@ export function archivedOutcome(
  * before it could tell the queue: it is the same failure. A job that goes on always has a time of its next attempt, and
  * one that is retried by hand begins without any error.
  */
-export function asFirstTold(outcome: Outcome, before: SessionJobProgress): Outcome {
+export function withFirstFailure(outcome: Outcome, before: SessionJobProgress): Outcome {
   const { error } = outcome.progress;
   if (outcome.verdict.kind !== 'fail' || !error || !before.error || before.nextAttemptAt) return outcome;
   return { ...outcome, progress: { ...outcome.progress, error: { ...error, at: before.error.at } } };

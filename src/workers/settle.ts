@@ -7,10 +7,10 @@ import type { Voicemail } from '../domain/voicemail.ts';
 import { CallLimitReached } from '../jobs/call-limit.ts';
 import { type Manifest, readManifest, resultOf } from '../storage/documents.ts';
 import type { ArchiveDeps } from './archive-session.ts';
-import { transcriptDeadline } from './look-times.ts';
-import { isInDoubt, recheckRecordings } from './recheck-recordings.ts';
+import { isUncertain, recheckRecordings } from './recheck-recordings.ts';
 import { rewriteManifest } from './rewrite-manifest.ts';
 import { type FailedRecording, type SavedRecordings, saveRecordings } from './save-recordings.ts';
+import { transcriptDeadline } from './settle-times.ts';
 
 /** What {@link settleSession} needs of {@link ArchiveDeps}. */
 export type SettleDeps = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer' | 'now'>;
@@ -26,7 +26,7 @@ export interface SettleWaits {
 }
 
 /** What a look came to. */
-export interface SettleLook {
+export interface SettleResult {
   readonly transcript: TranscriptState;
   /** It was awaited until this look, and is no longer. */
   readonly hasSettledTranscript: boolean;
@@ -61,7 +61,7 @@ export interface ArchivedAt extends SessionRef {
  * @param pollDelayMs the first pause of looks for a transcript.
  * @returns milliseconds from now; `undefined` where there is nothing to look for.
  */
-export function firstLookIn(
+export function firstSettleDelay(
   session: ArchivedAt,
   {
     settleWaitMs,
@@ -92,7 +92,7 @@ export async function settleSession(
   waits: SettleWaits,
   deps: SettleDeps,
   signal: AbortSignal,
-): Promise<SettleLook> {
+): Promise<SettleResult> {
   const { store } = deps;
   const before = await readManifest(session, store, signal);
   if (!before) return REMOVED;
@@ -160,7 +160,7 @@ export async function settleSession(
 }
 
 /** It was taken away from the archive: there is nothing to add to. */
-const REMOVED: SettleLook = {
+const REMOVED: SettleResult = {
   transcript: 'absent',
   hasSettledTranscript: false,
   isSettled: true,
@@ -185,7 +185,7 @@ interface SettleTimes {
 
 function timesOf(session: SessionRef, manifest: Manifest, waits: SettleWaits): SettleTimes {
   const archivedAt = new Date(manifest.archivedAt);
-  const doubt = manifest.recordings.some(isInDoubt);
+  const doubt = manifest.recordings.some(isUncertain);
   const settleAt = settleTime({ ...session, archivedAt, isInDoubt: doubt }, waits.settleWaitMs);
   const transcriptUntil = transcriptGivenUpAt(session, manifest, waits);
   const isPending = manifest.transcript.state === 'pending';
@@ -243,7 +243,7 @@ function lookOf(
   { downloaded, better, failed }: SavedLate,
   { settleAt, transcriptUntil }: SettleTimes,
   { session, waits, deps }: { session: SessionRef; waits: SettleWaits; deps: SettleDeps },
-): SettleLook {
+): SettleResult {
   const now = deps.now().getTime();
   const transcript = manifest.transcript.state;
   const isPending = transcript === 'pending';

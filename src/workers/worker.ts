@@ -8,21 +8,21 @@ import { isMaybe } from '../jobs/session-job.ts';
 import { transcriptQueueName } from '../jobs/session-queue.ts';
 import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
 import { settleAll, settleInOrder } from '../util/async.ts';
-import { Complaints, reportFailure } from './complaints.ts';
 import { Dependencies } from './dependencies.ts';
 import {
+  archivesUncertain,
   decideOutcome,
   type FailedAttempt,
   type Outcome,
-  settlesDoubt,
   withJitter,
 } from './failure-policy.ts';
 import { startHeartbeat } from './heartbeat.ts';
 import { type Handle, handleSession, handleTranscript } from './job-handlers.ts';
 import type { WorkerActivity } from './liveness.ts';
-import { nextLook } from './look-times.ts';
-import { OutageTeller } from './outage-teller.ts';
-import { asFirstTold, failedOutcome, withHistory } from './session-outcome.ts';
+import { OutageReporter } from './outage-reporter.ts';
+import { RepeatedErrors, reportFailure } from './repeated-errors.ts';
+import { failedOutcome, withFirstFailure, withHistory } from './session-outcome.ts';
+import { nextSettleAt } from './settle-times.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A running worker. */
@@ -49,7 +49,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   const refusedBots = new RefusedBots();
   /** Why sessions were last held for a time. */
   let heldFor: ErrorCode | undefined;
-  const complaints = new Complaints(log);
+  const complaints = new RepeatedErrors(log);
   const dependencies = new Dependencies({
     parts: deps,
     queue: deps.queue,
@@ -78,7 +78,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     const outcome =
       about === 'transcript'
         ? keepLooking(decided, attempt, work.pollDelayMs)
-        : asFirstTold(decided, progress);
+        : withFirstFailure(decided, progress);
     const { error, verdict, holdMs } = outcome;
     if (verdict.kind === 'forget') {
       log.info({ session: data.sessionId, bot: data.botId, code: error.code }, 'no voicemail');
@@ -112,7 +112,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     return decision;
   };
   const attempt = async (about: Work, handle: Handle, job: TakenJob, signal: AbortSignal) => {
-    const settleDoubt = settlesDoubt({ progress: job.progress, now: Date.now() }, work);
+    const settleDoubt = archivesUncertain({ progress: job.progress, now: Date.now() }, work);
     try {
       refusedBots.check(job.data.botId);
       return await dependencies.run(job, signal, (parts, inner) =>
@@ -157,7 +157,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     handleTranscript,
   );
   consumers.push(sessions, transcripts);
-  const teller = new OutageTeller(() => dependencies.views(), deps.queue, log);
+  const teller = new OutageReporter(() => dependencies.views(), deps.queue, log);
   const heartbeat = startHeartbeat({
     board: deps.queue.board,
     tidy: () => deps.queue.tidy(),
@@ -251,7 +251,9 @@ function keepLooking(
   const { verdict, error } = outcome;
   const goesOn = verdict.kind === 'retry' || (verdict.kind === 'fail' && error.code !== 'ARCHIVE_CONFLICT');
   if (!goesOn) return outcome;
-  const { at, polls } = nextLook(attempt.progress.polls?.RECORDING_NOT_READY, attempt.now, { pollDelayMs });
+  const { at, polls } = nextSettleAt(attempt.progress.polls?.RECORDING_NOT_READY, attempt.now, {
+    pollDelayMs,
+  });
   return {
     error,
     verdict: { kind: 'wait', until: at },

@@ -21,7 +21,7 @@ import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/arc
 import { type ArchivedSession, archiveDirectly, put } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';
 import { openTestBucket, PLAIN_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const never = new AbortController().signal;
@@ -592,7 +592,7 @@ describe('what can not be read', () => {
 
   describe('in a bucket', () => {
     let server: TestBucket;
-    let decide: (request: SeenRequest) => Fate | undefined;
+    let decide: (request: SeenRequest) => InjectedFault | undefined;
     let proxy: S3Proxy;
     let store: ArchiveStore;
 
@@ -630,7 +630,7 @@ describe('what can not be read', () => {
       const botId = `flaky-${randomUUID()}`;
       const { recordingKeys, manifestKey: manifest } = await archiveDirectly(store, newSession(3, botId));
       let faults = 0;
-      const fault = (): Fate => {
+      const fault = (): InjectedFault => {
         faults += 1;
         return { status: 503, code: 'ServiceUnavailable' };
       };

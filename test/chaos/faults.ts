@@ -2,7 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
-import type { Fate } from '../support/s3-proxy.ts';
+import type { InjectedFault } from '../support/s3-proxy.ts';
 import type { World } from './world.ts';
 
 /** Something that goes wrong. */
@@ -26,7 +26,7 @@ export async function causeFaults(world: World, random: Random, signal: AbortSig
   return caused;
 }
 
-const BUCKET_FATES: readonly Fate[] = [
+const BUCKET_FATES: readonly InjectedFault[] = [
   { status: 503, code: 'SlowDown' },
   { status: 500, code: 'InternalError' },
   { status: 403, code: 'AccessDenied' },

@@ -9,7 +9,7 @@ import { createLastingRedis } from '../setup/redis.ts';
 import { type RunningCli, startCli } from '../support/cli.ts';
 import type { Random } from '../support/random.ts';
 import { openTestBucket, type TestBucket } from '../support/s3.ts';
-import { type Fate, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 
 /** Which queue a run works on. */
 export type ChaosQueue = 'redis' | 'postgres';
@@ -39,7 +39,7 @@ export interface World {
   readonly truths: ReadonlyMap<string, Truth>;
   readonly workers: readonly ChaosWorker[];
   /** Decides what happens to requests to the bucket from now on. */
-  spoilBucket(decide: ((request: SeenRequest) => Fate | undefined) | undefined): void;
+  spoilBucket(decide: ((request: SeenRequest) => InjectedFault | undefined) | undefined): void;
   close(): Promise<void>;
 }
 
@@ -91,7 +91,7 @@ export async function openWorld(
 ): Promise<World> {
   const queue = await openQueue(options.queue);
   const bucket = await openTestBucket();
-  let decide: ((request: SeenRequest) => Fate | undefined) | undefined;
+  let decide: ((request: SeenRequest) => InjectedFault | undefined) | undefined;
   const proxy = await startS3Proxy(bucket.endpoint, (request) => decide?.(request));
   const sandbox = await startSandbox({ mediaHost: 'localhost', urlLifetimeSeconds: 20 });
   const truths = new Map<string, Truth>();

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { Config, S3Config } from '../../src/config/config.ts';
 import { passSdkSettings, readEnvironment } from '../../src/config/environment.ts';
 import { loadConfig, type Need } from '../../src/config/load.ts';
-import { ConfigError, type Environment, type Fault, sayFault } from '../../src/config/settings.ts';
+import { ConfigError, type Environment, type Fault, faultText } from '../../src/config/settings.ts';
 import { redact } from '../../src/util/redact.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-test-'));
@@ -644,7 +644,7 @@ describe('bad values', () => {
     const found = faults({ [variable]: value }, ...(variable === 'HTTP_HOST' ? (['api'] as const) : []));
     expect(found).toHaveLength(1);
     expect(found[0]?.variable).toBe(variable);
-    const told = found.map(sayFault).join('\n');
+    const told = found.map(faultText).join('\n');
     expect(told).toMatch(message);
     expect(told).not.toContain('hunter22');
   });

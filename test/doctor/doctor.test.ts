@@ -20,7 +20,7 @@ import { runCli, startCli } from '../support/cli.ts';
 import { whyMissing } from '../support/queues.ts';
 import { type OwnRedis, startOwnRedis, startOwnSentinel } from '../support/redis-server.ts';
 import { NEEDS_REAL_S3, openTestBucket, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 /** Nothing listens there. */
@@ -447,7 +447,7 @@ describe('doctor on an archive in a bucket', () => {
 
   /** The same through a proxy that spoils some requests. */
   async function examineThrough(
-    decide: (request: SeenRequest) => Fate | undefined,
+    decide: (request: SeenRequest) => InjectedFault | undefined,
     { signal = never, bucket = server }: { signal?: AbortSignal; bucket?: TestBucket } = {},
   ) {
     const proxy = await startS3Proxy(bucket.endpoint, decide);
@@ -458,7 +458,7 @@ describe('doctor on an archive in a bucket', () => {
     }
   }
 
-  const DENIED: Fate = { status: 403, code: 'AccessDenied' };
+  const DENIED: InjectedFault = { status: 403, code: 'AccessDenied' };
   const isProbe = ({ path }: SeenRequest) => path.includes('/_doctor-');
   const leftBehind = async () => [...(await server.listObjects()), ...(await server.listMultipartUploads())];
 

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VoicemailError } from '../../src/domain/errors.ts';
 import type { NotifiedSession } from '../../src/domain/notifications.ts';
 import { decideOutcome } from '../../src/workers/failure-policy.ts';
-import { asFirstTold } from '../../src/workers/session-outcome.ts';
+import { withFirstFailure } from '../../src/workers/session-outcome.ts';
 import { describeOnEachSetup } from '../support/main-setups.ts';
 import { SPOKEN } from '../support/pipeline.ts';
 import { isSigned, notifyConfig, type Received, type Receiver, startReceiver } from '../support/receiver.ts';
@@ -181,8 +181,8 @@ describe('a failure that was told before its worker died', () => {
     unauthorizedPauseMs: 1,
   };
   const error = new VoicemailError('RECORDING_TOO_LARGE', 'too large');
-  const outcomeAt = (now: number, progress: Parameters<typeof asFirstTold>[1]) =>
-    asFirstTold(decideOutcome({ error, attemptsMade: 0, progress, now }, limits), progress);
+  const outcomeAt = (now: number, progress: Parameters<typeof withFirstFailure>[1]) =>
+    withFirstFailure(decideOutcome({ error, attemptsMade: 0, progress, now }, limits), progress);
 
   it('is the same failure when it is told again', () => {
     const first = outcomeAt(1_000, {});

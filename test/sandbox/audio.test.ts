@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { creationTime, isValidId } from '../../src/domain/session.ts';
 import { type AudioFormat, makeAudio } from '../../src/sandbox/audio/audio.ts';
-import { type AudioSource, crc8, crc16, oggCrc, sha256Of } from '../../src/sandbox/audio/source.ts';
+import { type AudioSource, crc8, crc16, oggCrc, sha256OfSource } from '../../src/sandbox/audio/source.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 
 const FORMATS: readonly AudioFormat[] = ['wav', 'wav-mulaw', 'flac', 'ogg', 'mp3', 'bin'];
@@ -27,8 +27,8 @@ test('checksums match the published check values', () => {
 describe('every format', () => {
   test.each(FORMATS)('%s is the same for the same seed and another for another', (format) => {
     const make = (seed: string) => makeAudio(format, seed, { seconds: 2 });
-    expect(sha256Of(make('a'))).toBe(sha256Of(make('a')));
-    expect(sha256Of(make('a'))).not.toBe(sha256Of(make('b')));
+    expect(sha256OfSource(make('a'))).toBe(sha256OfSource(make('a')));
+    expect(sha256OfSource(make('a'))).not.toBe(sha256OfSource(make('b')));
     expect(whole(make('a')).length).toBe(make('a').bytes);
   });
 

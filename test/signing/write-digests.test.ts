@@ -3,7 +3,7 @@ import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
 import { publicKeys, signingStore } from '../../src/signing/signatures.ts';
-import { createDigestLook, writeDigests } from '../../src/signing/write-digests.ts';
+import { createOverdueDigestCount, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, parseManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { openTestArchive } from '../support/archive-stores.ts';
@@ -249,7 +249,7 @@ describe('daily digests', () => {
 
   it('are counted when they are late: six hours after a day', async () => {
     await archive.archive(june(1));
-    const late = (now: Date) => createDigestLook(archive.plain, () => now.getTime())();
+    const late = (now: Date) => createOverdueDigestCount(archive.plain, () => now.getTime())();
     expect(await late(june(2, 12))).toBe(1);
     await archive.digest(june(2, 0, 15));
     expect(await late(june(2, 12))).toBe(0);

@@ -5,7 +5,7 @@ import type { ArchiveStore } from '../../src/storage/store.ts';
 import type { KeptVersion } from '../../src/storage/versions.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 
 const INFO = { contentType: 'text/plain' };
 const never = new AbortController().signal;
@@ -69,7 +69,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
   });
   afterAll(() => server.close());
 
-  async function through(decide: (request: SeenRequest) => Fate | undefined = () => undefined) {
+  async function through(decide: (request: SeenRequest) => InjectedFault | undefined = () => undefined) {
     const { region, credentials, bucket } = server;
     const proxy = await startS3Proxy(server.endpoint, decide);
     const prefix = crypto.randomUUID();

@@ -5,7 +5,7 @@ import { toArchiveS3Error } from '../../src/storage/s3/errors.ts';
 import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { openTestBucket, PLAIN_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf } from '../support/storage-bodies.ts';
 
 const WAV = { contentType: 'audio/wav' };
@@ -97,7 +97,7 @@ describe('something else than a store that answers', () => {
   });
   afterAll(() => server.close());
 
-  async function through(stage: Stage, fate: Fate) {
+  async function through(stage: Stage, fate: InjectedFault) {
     const proxy = await startS3Proxy(server.endpoint, (request) => (request.stage === stage ? fate : 'pass'));
     const { region, credentials, bucket } = server;
     const store = createS3Store(

@@ -10,7 +10,13 @@ import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
+import {
+  type InjectedFault,
+  type S3Proxy,
+  type SeenRequest,
+  type Stage,
+  startS3Proxy,
+} from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';
 
 const WAV = { contentType: 'audio/wav' };
@@ -27,7 +33,7 @@ afterAll(() => server.close());
 
 /** A store that has read and written an object, so that it knows the way, and what it sends from now on. */
 async function openWarm(
-  decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+  decide: (request: SeenRequest) => InjectedFault | undefined = () => undefined,
   more: S3Connection = {},
 ): Promise<{
   store: ArchiveStore;
@@ -91,7 +97,7 @@ describe('a store that has sent its first requests', () => {
       expect(sha256(await server.getObject(`${prefix}/${key}`))).toBe(sha256(RECORDING));
   });
 
-  test.for<[string, Fate]>([
+  test.for<[string, InjectedFault]>([
     ['answers 500', { status: 500, code: 'InternalError' }],
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['finds the bytes damaged', { status: 400, code: 'XAmzContentSHA256Mismatch' }],
@@ -126,7 +132,7 @@ describe('a store that has sent its first requests', () => {
     expect(sent().map(bySdk)).toEqual([false, true]);
   });
 
-  test.for<[string, Fate]>([
+  test.for<[string, InjectedFault]>([
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['answers 404 for another reason', { status: 404, code: 'NoSuchThing' }],
     ['drops the answer', 'drop answer'],
@@ -136,7 +142,7 @@ describe('a store that has sent its first requests', () => {
     expect(sent().map(bySdk)).toEqual([false, true]);
   });
 
-  test.for<[string, Fate]>([
+  test.for<[string, InjectedFault]>([
     ['answers 500', { status: 500, code: 'InternalError' }],
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['drops requests', 'drop request'],
@@ -167,7 +173,7 @@ describe('a store that has sent its first requests', () => {
     expect(lines.filter((line) => line.includes('left to the SDK'))).toHaveLength(2);
   });
 
-  test.for<[string, Stage, Fate, (store: ArchiveStore, key: string) => Promise<unknown>]>([
+  test.for<[string, Stage, InjectedFault, (store: ArchiveStore, key: string) => Promise<unknown>]>([
     [
       'says in words of its own that there is no object',
       'get',
@@ -192,7 +198,7 @@ describe('a store that has sent its first requests', () => {
   test.skipIf(!REAL_S3)(
     `and knows no conditional writes costs one more, once (${NEEDS_REAL_S3})`,
     async () => {
-      const decide = ({ stage, headers }: SeenRequest): Fate =>
+      const decide = ({ stage, headers }: SeenRequest): InjectedFault =>
         stage === 'put' && headers['if-none-match'] !== undefined
           ? { status: 501, code: 'NotImplemented' }
           : 'pass';
@@ -223,7 +229,7 @@ describe('a store that has sent its first requests', () => {
     expect(fallbacks).toHaveLength(1);
   });
 
-  test.for<[string, Fate, string]>([
+  test.for<[string, InjectedFault, string]>([
     ['denies', { status: 403, code: 'AccessDenied' }, 'ARCHIVE_DENIED'],
     ['has lost its bucket', { status: 404, code: 'NoSuchBucket' }, 'ARCHIVE_DENIED'],
   ])('and %s from then on says so', async ([, fate, code]) => {
@@ -382,7 +388,7 @@ async function startListener(
 }
 
 /** Once at the first request of a kind. */
-function onceAt(at: Stage, fate: Fate): (request: SeenRequest) => Fate {
+function onceAt(at: Stage, fate: InjectedFault): (request: SeenRequest) => InjectedFault {
   let met = false;
   return ({ stage }) => {
     if (met || stage !== at) return 'pass';

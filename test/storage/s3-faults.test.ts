@@ -5,7 +5,13 @@ import { createS3Store, type S3StoreOptions } from '../../src/storage/s3/store.t
 import type { ArchiveStore, WriteMode } from '../../src/storage/store.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type S3Proxy, type SeenRequest, type Stage, startS3Proxy } from '../support/s3-proxy.ts';
+import {
+  type InjectedFault,
+  type S3Proxy,
+  type SeenRequest,
+  type Stage,
+  startS3Proxy,
+} from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';
 
 const PART = 5 * 1024 * 1024;
@@ -24,7 +30,7 @@ const newKey = () => `recording-${++number}.wav`;
 /** A store that reaches the server through a proxy of its own, both for as long as the test runs. */
 async function through(
   { onTestFinished }: Pick<TestContext, 'onTestFinished'>,
-  decide: (request: SeenRequest) => Fate | undefined,
+  decide: (request: SeenRequest) => InjectedFault | undefined,
   connection: S3Connection = {},
   options: S3StoreOptions = {},
 ): Promise<{ store: ArchiveStore; proxy: S3Proxy }> {
@@ -41,7 +47,7 @@ async function through(
   return { store, proxy };
 }
 
-const ERRORS: Record<string, Fate> = {
+const ERRORS: Record<string, InjectedFault> = {
   'answers 500': { status: 500, code: 'InternalError' },
   'answers 503 SlowDown': { status: 503, code: 'SlowDown' },
   'drops the connection': 'drop request',

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { S3Connection } from '../../src/storage/s3/client.ts';
 import { createS3Store } from '../../src/storage/s3/store.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';
 
 const PART = 5 * 1024 * 1024;
@@ -24,7 +24,7 @@ afterAll(async () => {
 });
 
 /** Writes an object of two parts over https; tells what was sent for them. */
-async function writeParts(connection: S3Connection, decide?: (request: SeenRequest) => Fate) {
+async function writeParts(connection: S3Connection, decide?: (request: SeenRequest) => InjectedFault) {
   const proxy = await startS3Proxy(server.endpoint, decide, tls);
   const { region, credentials, bucket } = server;
   const store = createS3Store(

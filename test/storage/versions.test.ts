@@ -10,7 +10,7 @@ import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore, ObjectVersion } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
-import { type Fate, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
+import { type InjectedFault, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
 
 const JSON_TYPE = { contentType: 'application/json' };
 const never = new AbortController().signal;
@@ -147,7 +147,7 @@ describe('in a bucket', () => {
   });
   afterAll(() => server.close());
 
-  async function through(decide: (request: SeenRequest) => Fate | undefined) {
+  async function through(decide: (request: SeenRequest) => InjectedFault | undefined) {
     const proxy: S3Proxy = await startS3Proxy(server.endpoint, decide);
     const { region, credentials, bucket } = server;
     const store = createS3Store(
@@ -176,7 +176,7 @@ describe('in a bucket', () => {
     expect(await store.read('manifest.json', never)).toEqual(TWO);
   });
 
-  test.for<[string, Fate]>([
+  test.for<[string, InjectedFault]>([
     ['412', { status: 412, code: 'PreconditionFailed' }],
     ['409 for as long as it is asked', { status: 409, code: 'ConditionalRequestConflict' }],
     ['404', { status: 404, code: 'NoSuchKey' }],

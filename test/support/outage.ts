@@ -9,25 +9,25 @@ import type { SandboxSettings } from '../../src/sandbox/spec.ts';
 import type { S3Connection, S3TimeLimits } from '../../src/storage/s3/client.ts';
 import type { Logger } from '../../src/util/log.ts';
 import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
-import { type Fate, type SeenRequest, startS3Proxy } from './s3-proxy.ts';
+import { type InjectedFault, type SeenRequest, startS3Proxy } from './s3-proxy.ts';
 import { sandboxEnvironment, testConfig } from './services.ts';
 
 /** Ways to be away, and what a request meets meanwhile. */
 const OUTAGES = {
   'Kore answers 503': { kore: { status: 503 } },
   'Kore drops connections': { kore: { dropConnection: true } },
-  'the bucket drops connections': { bucket: (): Fate => 'drop request' },
-  'the bucket answers 503': { bucket: (): Fate => ({ status: 503, code: 'ServiceUnavailable' }) },
-  'the bucket hangs': { bucket: (): Fate => 'hang' },
+  'the bucket drops connections': { bucket: (): InjectedFault => 'drop request' },
+  'the bucket answers 503': { bucket: (): InjectedFault => ({ status: 503, code: 'ServiceUnavailable' }) },
+  'the bucket hangs': { bucket: (): InjectedFault => 'hang' },
   'the bucket refuses puts alone': {
-    bucket: ({ method }: SeenRequest): Fate =>
+    bucket: ({ method }: SeenRequest): InjectedFault =>
       method === 'PUT' || method === 'POST' ? { status: 403, code: 'AccessDenied' } : 'pass',
   },
 } as const satisfies Record<string, Outage>;
 
 interface Outage {
   readonly kore?: SandboxSettings['outage'];
-  readonly bucket?: (request: SeenRequest) => Fate;
+  readonly bucket?: (request: SeenRequest) => InjectedFault;
 }
 
 export type OutageKind = keyof typeof OUTAGES;

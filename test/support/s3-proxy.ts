@@ -29,7 +29,7 @@ export interface SeenRequest {
  * never answered; passed on with one byte of its body changed; passed on and answered with a bare 200; passed on and
  * its answer broken off half-way; or answered with a page and status 200 by the proxy itself.
  */
-export type Fate =
+export type InjectedFault =
   | 'pass'
   | { readonly status: number; readonly code: string }
   | 'drop request'
@@ -58,7 +58,7 @@ export interface S3Proxy {
  */
 export async function startS3Proxy(
   target: string,
-  decide: (request: SeenRequest) => Fate | undefined = () => undefined,
+  decide: (request: SeenRequest) => InjectedFault | undefined = () => undefined,
   tls?: { readonly cert: string; readonly key: string },
 ): Promise<S3Proxy> {
   const seen: SeenRequest[] = [];
@@ -120,7 +120,7 @@ function forward(
   incoming: IncomingMessage,
   body: Buffer,
   outgoing: ServerResponse,
-  fate: Fate,
+  fate: InjectedFault,
 ): void {
   const { hostname, port } = new URL(target);
   // The Host header is signed, so it goes on as it came.

@@ -12,8 +12,8 @@ import {
   createDispatcher,
   createProxyAgents,
   type ProxySettings,
+  proxyFaultText,
   proxyFor,
-  sayProxyFault,
 } from '../../src/util/http-proxy.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { startProxy, type TestProxyOptions } from '../support/proxy.ts';
@@ -143,7 +143,7 @@ describe('undici’s requests', () => {
         () => undefined,
         (error: unknown) => error,
       );
-      expect(sayProxyFault(failure)).toBe('the proxy answered 407; give user and password in its URL');
+      expect(proxyFaultText(failure)).toBe('the proxy answered 407; give user and password in its URL');
     },
   );
 
@@ -195,7 +195,7 @@ describe('Node’s agents', () => {
     const sent = tlsRequest('https://a.proxied.test/', { agent: httpsAgent }).end();
     const [failure] = await once(sent, 'error');
     expect(failure).toMatchObject({ code: 'ERR_PROXY_TUNNEL' });
-    expect(sayProxyFault(failure)).toBe('the proxy answered 502');
+    expect(proxyFaultText(failure)).toBe('the proxy answered 502');
   });
 });
 

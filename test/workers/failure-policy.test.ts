@@ -4,13 +4,13 @@ import { CallLimitReached } from '../../src/jobs/call-limit.ts';
 import type { SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { registerSecret } from '../../src/util/redact.ts';
 import {
+  archivesUncertain,
   asVoicemailError,
   decideOutcome,
   FAILURE_RULES,
   growingPause,
   maxAttempts,
   nextPoll,
-  settlesDoubt,
   type WaitLimits,
   withJitter,
 } from '../../src/workers/failure-policy.ts';
@@ -289,7 +289,7 @@ describe('a recording that looks cut', () => {
       even,
     );
   const settles = (polls: SessionJobProgress['polls'], limits = PATIENCE) =>
-    settlesDoubt({ progress: polls ? { polls } : {}, now: NOW }, limits);
+    archivesUncertain({ progress: polls ? { polls } : {}, now: NOW }, limits);
 
   it('is downloaded again for forty seconds, and then taken as it comes', () => {
     const at = (since: number) => settles({ RECORDING_TRUNCATED: { since, count: 0 } });
@@ -304,7 +304,7 @@ describe('a recording that looks cut', () => {
       const limits = { ...PATIENCE, pollDelayMs };
       const looks: number[] = [];
       let progress: SessionJobProgress = {};
-      for (let now = NOW; !settlesDoubt({ progress, now }, limits); now = looks.at(-1) ?? now) {
+      for (let now = NOW; !archivesUncertain({ progress, now }, limits); now = looks.at(-1) ?? now) {
         const outcome = decideOutcome(
           { error: errorOf('RECORDING_TRUNCATED'), attemptsMade: 0, progress, now, settledDoubt: false },
           limits,
@@ -338,7 +338,7 @@ describe('a recording that looks cut', () => {
       even,
     );
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 30 * SECOND });
-    expect(settlesDoubt({ progress, now: NOW + 30 * SECOND }, { ...PATIENCE, recordingWaitMs: 0 })).toBe(
+    expect(archivesUncertain({ progress, now: NOW + 30 * SECOND }, { ...PATIENCE, recordingWaitMs: 0 })).toBe(
       true,
     );
   });

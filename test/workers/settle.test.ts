@@ -8,7 +8,7 @@ import { parseTranscript } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix, transcriptKey } from '../../src/storage/layout.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { archiveSession } from '../../src/workers/archive-session.ts';
-import { firstLookIn, settleSession } from '../../src/workers/settle.ts';
+import { firstSettleDelay, settleSession } from '../../src/workers/settle.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
 import { describeOnEachSetup, hashOf } from '../support/main-setups.ts';
@@ -514,7 +514,7 @@ describe('the first look at an archived session', () => {
     now = archivedAt,
     isInDoubt = false,
   ) =>
-    firstLookIn(
+    firstSettleDelay(
       { botId: 'b', sessionId, archivedAt, transcript, isInDoubt },
       { settleWaitMs, pollDelayMs: 30_000, transcriptWaitMs: 24 * HOUR_MS },
       now,
@@ -523,7 +523,7 @@ describe('the first look at an archived session', () => {
   it('is the settling look alone where TRANSCRIPT_WAIT is 0', () => {
     const session = { botId: 'b', sessionId: idOf(at(0)), archivedAt, isInDoubt: false };
     const waits = { settleWaitMs: HOUR_MS, pollDelayMs: 30_000, transcriptWaitMs: 0 };
-    expect(firstLookIn({ ...session, transcript: 'pending' }, waits, archivedAt)).toBe(HOUR_MS);
+    expect(firstSettleDelay({ ...session, transcript: 'pending' }, waits, archivedAt)).toBe(HOUR_MS);
   });
 
   it.each([

@@ -6,7 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
 import { jobProgress, parseFailureReason, type SessionJob } from '../../jobs/session-job.ts';
 import type { SessionQueue } from '../../jobs/session-queue.ts';
-import { sayFaults } from '../../operations/input.ts';
+import { issuesText } from '../../operations/input.ts';
 import type { Logger } from '../../util/log.ts';
 import { assertPermitted } from '../access.ts';
 import { addLoginRoutes, admitToPage, type LoginOptions, type LoginPlace } from '../login/login.ts';
@@ -127,7 +127,7 @@ function checkQuery({ query }: Pick<FastifyRequest, 'query'>): void {
   }
   const checked = BoardQuery.safeParse(query);
   if (checked.success) return;
-  throw new ApiError(400, 'INVALID_REQUEST', `the query is not valid: ${sayFaults(checked.error)}`);
+  throw new ApiError(400, 'INVALID_REQUEST', `the query is not valid: ${issuesText(checked.error)}`);
 }
 
 function refuse(reply: FastifyReply, error: unknown): FastifyReply {

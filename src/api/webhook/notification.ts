@@ -4,7 +4,7 @@ import { isObject, parseJson, readPointer } from '../../util/json.ts';
 import { printable } from '../../util/text.ts';
 
 /** What a notification says. */
-export type Notification =
+export type IncomingNotification =
   | {
       readonly kind: 'session';
       readonly sessionId: string;
@@ -87,7 +87,7 @@ const MAX_EVENT_CHARACTERS = 64;
  * @param received the body, parsed. Members of it that are JSON text are read as what they hold.
  * @param paths JSON pointers to where the session id may be, the likeliest first.
  */
-export function readNotification(received: unknown, paths: readonly string[]): Notification {
+export function readNotification(received: unknown, paths: readonly string[]): IncomingNotification {
   const body = readBody(received);
   const places = placesOf(body);
   const event = eventOf(body, places);

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Asked } from '../errors.ts';
+import type { RequestContext } from '../errors.ts';
 import {
   callOfRow,
   type Listing,
@@ -14,7 +14,7 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 /** `offset` is the number of a page, of at most 10. */
 const MAX_OFFSET = 10;
 
-const ASKED: Asked = {
+const ASKED: RequestContext = {
   scope: 'SmartAssist Analytics',
   notFound: {
     code: 'KORE_BAD_RESPONSE',

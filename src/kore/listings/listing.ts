@@ -8,7 +8,7 @@ import { boundedCall, type CallMetadata } from '../../domain/call.ts';
 import { VoicemailError } from '../../domain/errors.ts';
 import { isValidId } from '../../domain/session.ts';
 import { isObject, parseJson, readPointer } from '../../util/json.ts';
-import { type Asked, notJson, refusal } from '../errors.ts';
+import { notJson, type RequestContext, refusal } from '../errors.ts';
 import { isSuccess, type KoreAnswer, type KoreRequest } from '../transport.ts';
 
 /** A session as a listing shows it. */
@@ -117,7 +117,7 @@ export const rowSchema = z.object({
 export function readListing<Body>(
   answer: KoreAnswer,
   schema: z.ZodType<Body>,
-  asked: Asked,
+  asked: RequestContext,
   now: number = Date.now(),
 ): Body {
   const body = parseJson(answer.body);

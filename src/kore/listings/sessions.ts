@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { Asked } from '../errors.ts';
+import type { RequestContext } from '../errors.ts';
 import {
   callOfRow,
   type Listing,
@@ -13,7 +13,7 @@ import {
 const MINUTE_MS = 60 * 1000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-const ASKED: Asked = {
+const ASKED: RequestContext = {
   scope: 'Bot Sessions',
   notFound: {
     code: 'KORE_BAD_RESPONSE',

@@ -18,7 +18,7 @@ export function bufferSource(content: Buffer, contentType = 'application/octet-s
 }
 
 /** SHA-256 of the whole file in lowercase hex, read a megabyte at a time. */
-export function sha256Of(source: AudioSource): string {
+export function sha256OfSource(source: AudioSource): string {
   const hash = createHash('sha256');
   const step = 1024 * 1024;
   for (let start = 0; start < source.bytes; start += step) hash.update(source.slice(start, start + step));

@@ -37,7 +37,7 @@ export interface HeldDirectory extends AsyncDisposable {
 }
 
 /** How to hold a directory. */
-export interface HoldOptions {
+export interface DirectoryOptions {
   /** Refuse the directory if its own name is a symbolic link, wherever that leads. */
   readonly noLink?: boolean;
   /** `false` goes straight to the way that needs no paths by handle. */
@@ -58,7 +58,7 @@ export interface HoldOptions {
 export async function holdWithin(
   root: string,
   directory: string,
-  { noLink = false, byHandle = true }: HoldOptions = {},
+  { noLink = false, byHandle = true }: DirectoryOptions = {},
 ): Promise<HeldDirectory | undefined> {
   const flags =
     constants.O_RDONLY | (constants.O_DIRECTORY ?? 0) | (noLink ? (constants.O_NOFOLLOW ?? 0) : 0);

@@ -62,7 +62,7 @@ export async function scanFile(
 }
 
 /** Lowercase hex of what a file holds. */
-export async function sha256Of(handle: FileHandle): Promise<string> {
+export async function sha256OfFile(handle: FileHandle): Promise<string> {
   const hash = createHash('sha256');
   for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk);
   return hash.digest('hex');

@@ -8,7 +8,7 @@ import { type HeldDirectory, holdWithin } from './directories.ts';
 import { statIfThere } from './files.ts';
 
 /** What a listing comes upon at a key: a file, what lies in a directory, or by now nothing. */
-export type Found = ListedObject | { readonly names: readonly string[] } | undefined;
+export type ListedEntry = ListedObject | { readonly names: readonly string[] } | undefined;
 
 /**
  * Looks at keys one after the other. The directory of the last one stays open, as the next key mostly lies in it as
@@ -27,7 +27,7 @@ export class DirectoryReader implements AsyncDisposable {
    * What is at a key.
    * @param key of a file, or of a directory with a `/` at its end; empty for the archive's own.
    */
-  async look(key: string): Promise<Found> {
+  async look(key: string): Promise<ListedEntry> {
     const isDirectory = key === '' || key.endsWith('/');
     return isDirectory ? { names: await this.names(key) } : this.file(key);
   }

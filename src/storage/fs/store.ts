@@ -12,7 +12,7 @@ import {
   type ArchiveStore,
   guarded,
   type ListedObject,
-  type ListOptions,
+  type ListingOptions,
   type ObjectVersion,
   type OverVersion,
   type StreamedBody,
@@ -21,7 +21,7 @@ import {
 } from '../store.ts';
 import { type HeldDirectory, holdWithin, makeDirectories, makeWithin, syncDirectory } from './directories.ts';
 import { toArchiveFileError } from './errors.ts';
-import { openIfThere, scanFile, sha256Of, statIfThere, writeFully } from './files.ts';
+import { openIfThere, scanFile, sha256OfFile, statIfThere, writeFully } from './files.ts';
 import { DirectoryReader, isBefore } from './listing.ts';
 import { withLock } from './lock.ts';
 import { publishIfAbsent } from './publish.ts';
@@ -134,7 +134,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
   async function* list(
     prefix: string,
     signal: AbortSignal,
-    { after, onUnreadable, withOthers = false }: ListOptions = {},
+    { after, onUnreadable, withOthers = false }: ListingOptions = {},
   ): AsyncGenerator<ListedObject> {
     assertPrefix(prefix);
     await using reader = new DirectoryReader(root);
@@ -272,7 +272,8 @@ async function assertSameFile(path: string, key: string, content: Content): Prom
     throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was looked at`);
   }
   await using _closed = handle;
-  const same = (await handle.stat()).size === content.bytes && (await sha256Of(handle)) === content.sha256();
+  const same =
+    (await handle.stat()).size === content.bytes && (await sha256OfFile(handle)) === content.sha256();
   if (!same) {
     throw new VoicemailError('ARCHIVE_CONFLICT', `another file is already at ${key}; it was left as it is`);
   }
@@ -287,7 +288,7 @@ async function isVersion(path: string, version: ObjectVersion): Promise<boolean>
   const handle = await openIfThere(path);
   if (!handle) return false;
   await using _closed = handle;
-  return (await sha256Of(handle)) === version;
+  return (await sha256OfFile(handle)) === version;
 }
 
 /** Ends a write that did not find the version it was to replace. */

@@ -22,7 +22,7 @@ interface LeftUpload {
 }
 
 /** What has to be known of an upload to clean up after it. */
-export interface Trace {
+export interface UploadTrace {
   readonly startedAt: number;
   uploadId?: string;
   /** A request to create an upload went without an answer: there may be one whose id is unknown. */
@@ -33,7 +33,7 @@ export interface Trace {
 /** Removes what an upload leaves behind, unless `done`, within `timeoutMs` for all of it. What can't be is logged. */
 export async function cleanUp(
   upload: LeftUpload,
-  trace: Trace,
+  trace: UploadTrace,
   done: boolean,
   timeoutMs: number,
 ): Promise<void> {
@@ -77,7 +77,7 @@ async function removeUpload(
  */
 async function removeUnknownUploads(
   upload: LeftUpload,
-  trace: Trace,
+  trace: UploadTrace,
   abortSignal: AbortSignal,
 ): Promise<void> {
   const { client, address } = upload;

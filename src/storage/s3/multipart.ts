@@ -19,7 +19,7 @@ import { VoicemailError } from '../../domain/errors.ts';
 import { MAX_PARTS } from '../../domain/transfer-memory.ts';
 import type { Logger } from '../../util/log.ts';
 import type { BodyReader } from '../body.ts';
-import { cleanUp, type Trace } from './abandoned-uploads.ts';
+import { cleanUp, type UploadTrace } from './abandoned-uploads.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { withUnsignedPayload } from './client.ts';
 import { attemptsOf, isNotImplemented, notFromStore, statusOf, unconfirmed } from './errors.ts';
@@ -42,7 +42,7 @@ export interface PartsUpload {
   /** Complete it only if there is no such object yet: the condition counts when the upload is completed. */
   readonly ifAbsent: boolean;
   /** The first part; the others follow by `parts`. */
-  readonly first: Part;
+  readonly first: BodyPart;
   readonly parts: PartReader;
   /** Called when all parts are there; throws if the object shall not be completed. */
   beforeComplete(): Promise<void>;
@@ -59,7 +59,7 @@ export interface PartsUpload {
 }
 
 /** How far an upload came, told also when it failed. */
-export interface Progress {
+export interface UploadProgress {
   /** Completion was asked for: whether it happened may be unknown. */
   completing: boolean;
 }
@@ -72,10 +72,10 @@ export interface Progress {
  */
 export async function uploadInParts(
   upload: PartsUpload,
-  progress: Progress,
+  progress: UploadProgress,
   signal: AbortSignal,
 ): Promise<void> {
-  const trace: Trace = { startedAt: Date.now(), answerLost: false, partInFlight: false };
+  const trace: UploadTrace = { startedAt: Date.now(), answerLost: false, partInFlight: false };
   let cancelledAt: number | undefined;
   const onAbort = () => {
     cancelledAt = Date.now();
@@ -103,7 +103,7 @@ export async function uploadInParts(
 }
 
 /** Begins an upload and returns its id, for which also a cancelled request is waited for. */
-async function createUpload(upload: PartsUpload, trace: Trace, signal: AbortSignal): Promise<string> {
+async function createUpload(upload: PartsUpload, trace: UploadTrace, signal: AbortSignal): Promise<string> {
   const { client, address, parameters, withChecksums, cleanUpMs } = upload;
   signal.throwIfAborted();
   const command = new CreateMultipartUploadCommand({
@@ -133,8 +133,8 @@ async function uploadPart(
   { client, address, withChecksums }: PartsUpload,
   uploadId: string,
   number: number,
-  part: Part,
-  trace: Trace,
+  part: BodyPart,
+  trace: UploadTrace,
   signal: AbortSignal,
 ): Promise<CompletedPart> {
   signal.throwIfAborted();
@@ -207,7 +207,7 @@ async function withGrace<Result>(
 const INITIAL_BYTES = 256 * 1024;
 
 /** A part of a body. */
-export interface Part {
+export interface BodyPart {
   /** As many bytes as a part has, except in the last one. Good until the next part is asked for. */
   readonly bytes: Buffer;
   /** Whether the body ends with it. */
@@ -244,7 +244,7 @@ export class PartReader {
   }
 
   /** The next part, empty if the body is. Not to be called after the last one. */
-  async next(): Promise<Part> {
+  async next(): Promise<BodyPart> {
     let length = 0;
     for (;;) {
       const chunk = this.#pending ?? (await this.#source.next());

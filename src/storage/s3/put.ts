@@ -60,7 +60,7 @@ export async function putObject(
 
   if (conditional.mustLook) {
     const found = await findObject(bucket.client, address, false, signal);
-    if (found) return settle(bucket, address, written, preconditionFailed(), signal);
+    if (found) return resolveExisting(bucket, address, written, preconditionFailed(), signal);
   }
   const sendIfAbsent = () => send(conditional.send ? { IfNoneMatch: '*' } : {});
   try {
@@ -68,7 +68,7 @@ export async function putObject(
   } catch (error) {
     if (isPreconditionFailed(error)) conditional.works();
     if (isPreconditionFailed(error) || isConditionalConflict(error)) {
-      return settle(bucket, address, written, error, signal);
+      return resolveExisting(bucket, address, written, error, signal);
     }
     if (!conditional.send || !isNotImplemented(error)) throw error;
     conditional.missing();
@@ -138,7 +138,7 @@ export interface WrittenBody {
  * @param error thrown when nothing is there any more.
  * @throws VoicemailError `ARCHIVE_CONFLICT` when it is something else.
  */
-export async function settle(
+export async function resolveExisting(
   bucket: Bucket,
   address: ObjectAddress,
   written: WrittenBody,

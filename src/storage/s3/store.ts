@@ -35,8 +35,8 @@ import { isConditionalConflict, isPreconditionFailed, toArchiveS3Error } from '.
 import { createFallbacks, type Fallback } from './fallbacks.ts';
 import { createFastPath } from './fast-path.ts';
 import { findObject, type ListAddress, listObjects, type ObjectAddress, openObject } from './lookup.ts';
-import { CLEAN_UP_MS, type Part, PartReader, type Progress, uploadInParts } from './multipart.ts';
-import { type Bucket, compare, preconditionFailed, putObject, settle } from './put.ts';
+import { type BodyPart, CLEAN_UP_MS, PartReader, type UploadProgress, uploadInParts } from './multipart.ts';
+import { type Bucket, compare, preconditionFailed, putObject, resolveExisting } from './put.ts';
 import { steadily } from './slow-answers.ts';
 import { createBucketVersions } from './versions.ts';
 
@@ -145,12 +145,12 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
 
   async function putInParts(
     key: string,
-    body: Pick<StreamedBody, 'persist' | 'sha256'> & { readonly first: Part; readonly parts: PartReader },
+    body: Pick<StreamedBody, 'persist' | 'sha256'> & { readonly first: BodyPart; readonly parts: PartReader },
     info: ObjectInfo,
     mode: WriteMode,
     signal: AbortSignal,
   ): Promise<WriteOutcome> {
-    const progress: Progress = { completing: false };
+    const progress: UploadProgress = { completing: false };
     const absent = mode === 'absent';
     const written = () => ({ bytes: body.parts.bytesRead, sha256: body.sha256() });
     try {
@@ -177,7 +177,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return 'stored';
     } catch (error) {
       if (absent && (isPreconditionFailed(error) || (progress.completing && isConditionalConflict(error)))) {
-        return settle(archive, address(key), written(), error, signal);
+        return resolveExisting(archive, address(key), written(), error, signal);
       }
       // The answer may have been lost on its way: then the object is there, and whole.
       if (!progress.completing) throw error;

@@ -1,6 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import type { Container } from './container.ts';
-import { isChunkId, type Part, PartWalker, padded } from './part-walker.ts';
+import { isChunkId, type PartLength, PartWalker, padded } from './part-walker.ts';
 import { judgeSizes, known32, type SampleData } from './sizes.ts';
 
 const CHUNK_HEADER_BYTES = 8;
@@ -43,7 +43,7 @@ export function recogniseAiff(head: Buffer): Container | undefined {
   let facts: Facts = {};
   let data: SampleData | undefined;
 
-  function readChunk(header: Buffer, at: number): Part | undefined {
+  function readChunk(header: Buffer, at: number): PartLength | undefined {
     const id = header.toString('latin1', 0, 4);
     const bytes = header.readUInt32BE(4);
     if (id === 'SSND' && data === undefined) {

@@ -1,6 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import type { Container } from './container.ts';
-import { type Part, PartWalker } from './part-walker.ts';
+import { type PartLength, PartWalker } from './part-walker.ts';
 import { judgeSizes, known64, type SampleData } from './sizes.ts';
 import { readWaveFormat, WAVE_FORMAT_BYTES } from './wave-format.ts';
 
@@ -31,7 +31,7 @@ export function recogniseAsf(head: Buffer): Container | undefined {
   const { fileBytes, facts } = readHeader(head);
   let data: SampleData | undefined;
 
-  function readObject(header: Buffer, at: number): Part | undefined {
+  function readObject(header: Buffer, at: number): PartLength | undefined {
     const bytes = known64(header.readBigUInt64LE(16));
     if (header.toString('hex', 0, 16) === DATA_OBJECT && data === undefined) {
       data = { start: at + OBJECT_HEADER_BYTES, end: bytes === undefined ? undefined : at + bytes };

@@ -1,7 +1,7 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import { codecOf } from './aiff.ts';
 import type { Container } from './container.ts';
-import { isChunkId, type Part, PartWalker } from './part-walker.ts';
+import { isChunkId, type PartLength, PartWalker } from './part-walker.ts';
 import { judgeSizes, known64, type SampleData } from './sizes.ts';
 
 const CHUNK_HEADER_BYTES = 12;
@@ -17,7 +17,7 @@ export function recogniseCaf(head: Buffer): Container | undefined {
   let bytesPerSecond = 0;
   let data: SampleData | undefined;
 
-  function readChunk(header: Buffer, at: number): Part | undefined {
+  function readChunk(header: Buffer, at: number): PartLength | undefined {
     const id = header.toString('latin1', 0, 4);
     const size = header.readBigUInt64BE(4);
     const bytes = size === 0n ? 0 : known64(size);

@@ -13,7 +13,7 @@ import { recogniseOgg } from './ogg.ts';
 import { recogniseWav, recogniseWave64 } from './wav.ts';
 
 /** What a body is, judged by its first bytes; neither where it is some unknown binary. */
-export interface Identity {
+export interface BodyFormat {
   readonly container?: Container;
   readonly document?: DocumentKind;
 }
@@ -25,7 +25,7 @@ export interface Inspector {
   /** Whether enough has passed to tell what it is. */
   readonly headIsComplete: boolean;
   /** What the body is, judged by the bytes so far. */
-  identify(): Identity;
+  identify(): BodyFormat;
   /** What the bytes so far say, were they all. `undefined` where no container was recognised. */
   conclude(): Conclusion | undefined;
 }
@@ -35,13 +35,13 @@ export function createInspector(contentType: string | undefined): Inspector {
   let totalBytes = 0;
   let head: Buffer[] = [];
   /** Set for good once the head is complete. */
-  let identity: Identity | undefined;
+  let identity: BodyFormat | undefined;
   const tail: Buffer[] = [];
   /** Where in `tail` the chunks begin that are still wanted. */
   let tailStart = 0;
   let tailBytes = 0;
 
-  function identify(): Identity {
+  function identify(): BodyFormat {
     if (identity !== undefined) return identity;
     const first = Buffer.concat(head);
     // The same, however many of the bytes come at once.
@@ -96,7 +96,7 @@ export function createInspector(contentType: string | undefined): Inspector {
   };
 }
 
-function identifyHead(head: Buffer, contentType: string | undefined): Identity {
+function identifyHead(head: Buffer, contentType: string | undefined): BodyFormat {
   const container = recognise(head);
   if (container !== undefined) return { container };
   const document = recogniseDocument(head, contentType);

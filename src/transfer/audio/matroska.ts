@@ -1,6 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import type { Container } from './container.ts';
-import { type Part, PartWalker } from './part-walker.ts';
+import { type PartLength, PartWalker } from './part-walker.ts';
 import { judgeSizes, type SampleData } from './sizes.ts';
 
 const EBML_MAGIC = '1a45dfa3';
@@ -28,7 +28,7 @@ export function recogniseMatroska(head: Buffer): Container | undefined {
   const isWebm = head.subarray(0, 64).includes('webm');
   let data: SampleData | undefined;
 
-  function readElement(header: Buffer, at: number): Part | undefined {
+  function readElement(header: Buffer, at: number): PartLength | undefined {
     const idBytes = Math.clz32(header.readUInt8(0)) - 23;
     if (idBytes > 4) return undefined;
     if (header.length <= idBytes) return { need: idBytes + 1 };

@@ -1,6 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import { bytesText, type Container, type EndOfAudio } from './container.ts';
-import { isChunkId, MAX_HEADER_BYTES, type Part, PartWalker } from './part-walker.ts';
+import { isChunkId, MAX_HEADER_BYTES, type PartLength, PartWalker } from './part-walker.ts';
 import { known64 } from './sizes.ts';
 
 const BOX_HEADER_BYTES = 8;
@@ -35,7 +35,7 @@ export function recogniseMp4(head: Buffer): Container | undefined {
   const seen: Boxes = { moov: false, mdat: false, moof: false, mfra: false };
   let facts: Omit<AudioFacts, 'container'> = {};
 
-  function readBox(header: Buffer): Part | undefined {
+  function readBox(header: Buffer): PartLength | undefined {
     const type = header.toString('latin1', 4, 8);
     if (!isChunkId(header.subarray(4, 8))) return undefined;
     const size = header.readUInt32BE(0);

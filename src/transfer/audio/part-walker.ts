@@ -1,5 +1,5 @@
 /** What the beginning of a part tells: its whole length, or how many of its first bytes are needed to tell. */
-export type Part = { readonly bytes: number } | { readonly need: number };
+export type PartLength = { readonly bytes: number } | { readonly need: number };
 
 /**
  * Reads the beginning of the part at a position of the file.
@@ -7,7 +7,7 @@ export type Part = { readonly bytes: number } | { readonly need: number };
  * @param header at least as many of the part's bytes as were asked for.
  * @returns `undefined` where no part can begin so. A part of infinite length takes up all the rest.
  */
-export type ReadPart = (header: Buffer, at: number) => Part | undefined;
+export type ReadPartLength = (header: Buffer, at: number) => PartLength | undefined;
 
 /** More of a part's beginning is never looked at. */
 export const MAX_HEADER_BYTES = 64 * 1024;
@@ -17,7 +17,7 @@ export const MAX_HEADER_BYTES = 64 * 1024;
  * with their number and in memory for one part's beginning.
  */
 export class PartWalker {
-  readonly #read: ReadPart;
+  readonly #read: ReadPartLength;
   readonly #leastHeader: number;
   /** How many bytes have passed. */
   #position = 0;
@@ -32,7 +32,7 @@ export class PartWalker {
    * @param start where the first part begins.
    * @param leastHeader how many bytes `read` wants to see of any part, at least 1.
    */
-  constructor(start: number, leastHeader: number, read: ReadPart) {
+  constructor(start: number, leastHeader: number, read: ReadPartLength) {
     this.#nextAt = start;
     this.#leastHeader = leastHeader;
     this.#need = leastHeader;

@@ -1,5 +1,5 @@
 import type { Container } from './container.ts';
-import { isChunkId, type Part, PartWalker, padded } from './part-walker.ts';
+import { isChunkId, type PartLength, PartWalker, padded } from './part-walker.ts';
 import { judgeSizes, known32, known64, type SampleData } from './sizes.ts';
 import {
   readWaveFormat,
@@ -29,7 +29,7 @@ export function recogniseWav(head: Buffer): Container | undefined {
   let format: WaveFormat | undefined;
   let data: SampleData | undefined;
 
-  function readChunk(header: Buffer, at: number): Part | undefined {
+  function readChunk(header: Buffer, at: number): PartLength | undefined {
     const id = header.toString('latin1', 0, 4);
     const bytes = u32(header, 4);
     const content = header.subarray(CHUNK_HEADER_BYTES);
@@ -82,7 +82,7 @@ export function recogniseWave64(head: Buffer): Container | undefined {
   let format: WaveFormat | undefined;
   let data: SampleData | undefined;
 
-  function readChunk(header: Buffer, at: number): Part | undefined {
+  function readChunk(header: Buffer, at: number): PartLength | undefined {
     if (!GUID_ENDS.includes(header.toString('hex', 4, 16))) return undefined;
     const id = header.toString('latin1', 0, 4);
     const size = header.readBigUInt64LE(16);

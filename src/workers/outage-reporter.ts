@@ -9,7 +9,7 @@ const TELL_EVERY_MS = 2_000;
  * Tells the queue while Kore or the bucket is away, so that processes without a worker (`api`, `status`) can show it:
  * breakers are in the memory of the workers alone.
  */
-export class OutageTeller {
+export class OutageReporter {
   readonly #timer: NodeJS.Timeout;
   #telling: Promise<void> = Promise.resolve();
   #isTelling = false;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Polls } from '../../src/jobs/session-job.ts';
-import { LOOK_RULES, nextLook, transcriptDeadline } from '../../src/workers/look-times.ts';
+import { nextSettleAt, SETTLE_TIMES, transcriptDeadline } from '../../src/workers/settle-times.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -16,7 +16,7 @@ function looks(until: number, dueAt: number | undefined): number[] {
     ages.push((at - ARCHIVED_AT) / SECOND);
     if (at >= until) return ages;
     const due = dueAt !== undefined && dueAt > at ? dueAt : until;
-    const next = nextLook(polls, at, { pollDelayMs: 30 * SECOND, dueAt: due }, even);
+    const next = nextSettleAt(polls, at, { pollDelayMs: 30 * SECOND, dueAt: due }, even);
     ({ at, polls } = next);
   }
   return ages;
@@ -33,7 +33,7 @@ describe('looks for a transcript that never comes', () => {
   it('are shared with one that is due soon after', () => {
     const now = ARCHIVED_AT;
     const look = (dueIn: number) =>
-      nextLook({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at - now;
+      nextSettleAt({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at - now;
     const pause = 4 * MINUTE;
     expect(look(pause * 1.2)).toBe(pause * 1.2);
     expect(look(pause * 1.3)).toBe(pause);
@@ -52,7 +52,7 @@ describe('a transcript is given up', () => {
     ['after TRANSCRIPT_WAIT, of a new session', MINUTE, DAY, DAY],
     ['after TRANSCRIPT_WAIT, of one of which nobody knows when it began', undefined, DAY, DAY],
     ['after TRANSCRIPT_WAIT, of one that was archived late', 23 * HOUR, DAY, DAY],
-    ['after some minutes, of one that began long ago', 30 * DAY, DAY, LOOK_RULES.oldTranscriptWaitMs],
+    ['after some minutes, of one that began long ago', 30 * DAY, DAY, SETTLE_TIMES.oldTranscriptWaitMs],
     ['after TRANSCRIPT_WAIT where that is shorter', 30 * DAY, MINUTE, MINUTE],
     ['after TRANSCRIPT_WAIT, of one that began in the future', -HOUR, DAY, DAY],
   ] as const)('%s', (_, beganAgo, waitMs, expected) => {

@@ -23,7 +23,7 @@ interface FoundManifest {
  * `changed`: it is not what a digest says, and no later revision of it; `unlisted`: it was not there when the digests of
  * its time were written, or was erased since.
  */
-export type Verdict = 'same' | 'added' | 'replaced' | 'unsigned' | 'changed' | 'unlisted';
+export type DigestComparison = 'same' | 'added' | 'replaced' | 'unsigned' | 'changed' | 'unlisted';
 
 /**
  * A manifest says when it was archived some moments before it is written, longer when the store has to be asked again;
@@ -36,11 +36,11 @@ export const SLACK_MS = 60 * 60 * 1000;
  * @param coversTo up to when there are digests (unix milliseconds); `undefined` where there are none. Then whatever is
  * there is where custody begins.
  */
-export function judge(
+export function compareWithDigest(
   known: DigestEntry | undefined,
   found: FoundManifest,
   coversTo: number | undefined,
-): Verdict {
+): DigestComparison {
   const isErased = known?.event === 'erased';
   if (known && !isErased && known.sha256 === found.sha256) return 'same';
   if (known && !isErased && !isLater(found, known)) return 'changed';

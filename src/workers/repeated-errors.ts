@@ -18,7 +18,7 @@ interface Cause {
  * Says loudly what a person has to put right: once for each cause, and once a minute while it lasts, with how often it
  * came meanwhile. Said for each of thousands of sessions it would bury everything else.
  */
-export class Complaints {
+export class RepeatedErrors {
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #causes = new Map<string, Cause>();
@@ -49,7 +49,7 @@ export class Complaints {
 /** Logs what becomes of a session whose attempt failed; what a person has to put right, by `complaints`. */
 export function reportFailure(
   log: Logger,
-  complaints: Complaints,
+  complaints: RepeatedErrors,
   data: TakenJob['data'],
   { error, verdict, holdMs }: Outcome,
   isOneBotsFault: boolean,

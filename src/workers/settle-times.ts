@@ -6,7 +6,7 @@ import { growingPause, withJitter } from './failure-policy.ts';
 const HOUR_MS = 60 * 60 * 1000;
 
 /** How looks at archived sessions are spread over time. Simulations and documents take these numbers from here. */
-export const LOOK_RULES = {
+export const SETTLE_TIMES = {
   /** Pauses grow up to this: Kore may forget within a day, so hours without a look could cost the transcript, */
   longestPauseMs: HOUR_MS,
   /** and so many doublings with each look. */
@@ -29,11 +29,11 @@ export const LOOK_RULES = {
 export function transcriptDeadline(beganAt: number | undefined, archivedAt: number, waitMs: number): number {
   const sinceBegan = Math.min(beganAt ?? archivedAt, archivedAt) + waitMs;
   const isOld = sinceBegan <= archivedAt;
-  return archivedAt + (isOld ? Math.min(waitMs, LOOK_RULES.oldTranscriptWaitMs) : waitMs);
+  return archivedAt + (isOld ? Math.min(waitMs, SETTLE_TIMES.oldTranscriptWaitMs) : waitMs);
 }
 
 /** The next look for what is awaited. */
-export interface NextLook {
+export interface NextSettle {
   /** Unix milliseconds. */
   readonly at: number;
   readonly polls: Polls;
@@ -45,7 +45,7 @@ export interface NextLook {
  * @param before the looks so far.
  * @param dueAt when a look is to be made in any case (unix milliseconds): one that would come shortly before is that one.
  */
-export function nextLook(
+export function nextSettleAt(
   before: Polls | undefined,
   now: number,
   {
@@ -53,10 +53,10 @@ export function nextLook(
     dueAt = Number.POSITIVE_INFINITY,
   }: { readonly pollDelayMs: number; readonly dueAt?: number },
   random: () => number = Math.random,
-): NextLook {
+): NextSettle {
   const polls = before ? { ...before, count: before.count + 1 } : { since: now, count: 1 };
-  const { doublings, longestPauseMs } = LOOK_RULES;
+  const { doublings, longestPauseMs } = SETTLE_TIMES;
   const pause = withJitter(growingPause(pollDelayMs, doublings * polls.count, longestPauseMs), random);
-  const isShared = now + pause * (1 + LOOK_RULES.sharedPart) >= dueAt;
+  const isShared = now + pause * (1 + SETTLE_TIMES.sharedPart) >= dueAt;
   return { at: isShared ? Math.max(dueAt, now) : now + pause, polls };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { VoicemailError } from '../../src/domain/errors.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { Complaints } from '../../src/workers/complaints.ts';
+import { RepeatedErrors } from '../../src/workers/repeated-errors.ts';
 
 const MINUTE = 60_000;
 
@@ -9,7 +9,7 @@ function listen() {
   const lines: Record<string, unknown>[] = [];
   const log = createLogger('info', (line) => lines.push(JSON.parse(line) as Record<string, unknown>));
   let now = 0;
-  const complaints = new Complaints(log, () => now);
+  const complaints = new RepeatedErrors(log, () => now);
   return { lines, complaints, pass: (milliseconds: number) => (now += milliseconds) };
 }
 
