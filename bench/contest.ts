@@ -37,7 +37,7 @@ export const CONTESTANTS = {
 } as const satisfies Record<string, Contestant>;
 
 /** What all contestants work on. */
-export interface Course {
+export interface ContestSetup {
   readonly environment: Readonly<Record<string, string>>;
   readonly store: BenchStore;
   readonly redisUrl: string;
@@ -65,34 +65,34 @@ export interface Cost {
 }
 
 /**
- * Lets a contestant archive the course's sessions in a process of its own, into an archive and from a queue of
+ * Lets a contestant archive the setup's sessions in a process of its own, into an archive and from a queue of
  * their own, and measures from the first session after the warm-up to the last.
  *
  * @param name of the archive's prefix and the queue.
  * @throws when it fails at a session, or not everything is in the store afterwards.
  */
-export async function run(contestant: Contestant, name: string, course: Course): Promise<Cost> {
-  const cost = await measure(contestant, name, course);
-  await assertArchived(contestant, name, course);
-  await course.store.clear(name);
+export async function run(contestant: Contestant, name: string, setup: ContestSetup): Promise<Cost> {
+  const cost = await measure(contestant, name, setup);
+  await assertArchived(contestant, name, setup);
+  await setup.store.clear(name);
   return cost;
 }
 
-async function measure(contestant: Contestant, name: string, course: Course): Promise<Cost> {
-  const { store, redisUrl, redisCounter, sessions, warmUp } = course;
+async function measure(contestant: Contestant, name: string, setup: ContestSetup): Promise<Cost> {
+  const { store, redisUrl, redisCounter, sessions, warmUp } = setup;
   await using started = new AsyncDisposableStack();
   const program = started.adopt(
     startProgram(contestant.program, {
       env: {
-        ...course.environment,
+        ...setup.environment,
         ...store.environment,
         QUEUE_URL: redisUrl,
         QUEUE_NAME: name,
         ARCHIVE_URL: `s3://${store.bucket}/${name}`,
         S3_FORCE_PATH_STYLE: 'true',
       },
-      nodeArgs: course.nodeArgs,
-      compiled: course.compiled,
+      nodeArgs: setup.nodeArgs,
+      compiled: setup.compiled,
     }),
     (running) => running.stop(),
   );
@@ -137,10 +137,10 @@ function difference(
 }
 
 /** A contestant that is quick because it leaves something out shall not win. */
-async function assertArchived(contestant: Contestant, name: string, course: Course): Promise<void> {
-  const count = course.sessions.length + course.warmUp.length;
-  const { objects, bytes } = await course.store.measure(name);
-  if (objects !== count * contestant.objectsPerSession || bytes < count * course.recordingBytes) {
+async function assertArchived(contestant: Contestant, name: string, setup: ContestSetup): Promise<void> {
+  const count = setup.sessions.length + setup.warmUp.length;
+  const { objects, bytes } = await setup.store.measure(name);
+  if (objects !== count * contestant.objectsPerSession || bytes < count * setup.recordingBytes) {
     throw new Error(`${contestant.name} left ${objects} objects of ${bytes} bytes for ${count} sessions`);
   }
 }

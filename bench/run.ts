@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { startRedis } from '../test/setup/redis.ts';
 import { openBenchStore } from './archive-store.ts';
 import { compilePrograms } from './compile.ts';
-import { CONTESTANTS, type Contestant, type Cost, type Course, run } from './contest.ts';
+import { CONTESTANTS, type Contestant, type ContestSetup, type Cost, run } from './contest.ts';
 import { startProgram } from './program.ts';
 import { openRedisCounter } from './redis-commands.ts';
 import { plotOf, type Results, tableOf } from './report.ts';
@@ -55,7 +55,7 @@ async function bench(sessions: number, rounds: number, warmUp: number): Promise<
   );
   const kore = await sandbox.receive('kore');
   const all = kore.sessionIds.map((sessionId) => ({ sessionId, botId: kore.botId }));
-  const course: Course = {
+  const setup: ContestSetup = {
     environment: {
       KORE_HOST: kore.url,
       KORE_BOT_ID: kore.botId,
@@ -88,7 +88,7 @@ async function bench(sessions: number, rounds: number, warmUp: number): Promise<
   const costs = new Map<Contestant, Cost[]>(contestants.map(([, contestant]) => [contestant, []]));
   for (let round = 1; round <= rounds; round += 1) {
     for (const [id, contestant] of contestants) {
-      costs.get(contestant)?.push(await run(contestant, `${id}-${round}`, course));
+      costs.get(contestant)?.push(await run(contestant, `${id}-${round}`, setup));
     }
   }
   const results: Results = { setting, costs };

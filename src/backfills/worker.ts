@@ -325,12 +325,12 @@ async function whatNext(
   { id, data }: BackfillTaken,
   error: unknown,
   memory: Memory,
-  { work: patience, log }: BackfillWorkerDeps,
+  { work: limits, log }: BackfillWorkerDeps,
 ): Promise<JobDecision<null>> {
   const { failures = 0, trouble = {}, ...rest } = memory.progress;
   const now = Date.now();
   const attempt = { error, attemptsMade: failures, progress: trouble, now };
-  const { verdict, error: known, progress } = decideOutcome(attempt, patience);
+  const { verdict, error: known, progress } = decideOutcome(attempt, limits);
   log.warn(
     { backfill: id, kind: data.kind, code: known.code, err: known },
     'a backfill cannot go on for now',

@@ -80,18 +80,18 @@ export function judgeDay(facts: DayFacts): JudgedDay {
   let atRisk = 0;
   for (const session of listed) {
     const { sessionId, hasVoicemail, call } = session;
-    const fate = fateOf(session, facts);
-    counts[fate] += 1;
-    if (fate === 'failed') {
+    const state = reportedStateOf(session, facts);
+    counts[state] += 1;
+    if (state === 'failed') {
       const code = facts.codes.get(sessionId) ?? 'INTERNAL';
       failedByCode[code] = (failedByCode[code] ?? 0) + 1;
     }
-    if ((fate === 'missing' || fate === 'waiting') && isAtRisk(sessionId, facts)) atRisk += 1;
+    if ((state === 'missing' || state === 'waiting') && isAtRisk(sessionId, facts)) atRisk += 1;
     const status = facts.statuses?.get(jobId({ botId, sessionId }));
     const isIdle = status !== 'live' && status !== 'backfill' && facts.statuses !== undefined;
-    const isOpen = fate === 'missing' || fate === 'unknown' || (fate === 'partial' && status !== 'failed');
+    const isOpen = state === 'missing' || state === 'unknown' || (state === 'partial' && status !== 'failed');
     if (isOpen && isIdle) {
-      const isCertain = hasVoicemail === true || fate === 'partial';
+      const isCertain = hasVoicemail === true || state === 'partial';
       open.push({ botId, sessionId, isCertain, ...(call && { call }) });
     }
   }
@@ -134,7 +134,7 @@ export function coveredTo(
   return hasGap ? known : Math.max(known, Math.min(dayStart + DAY_MS, now - LATE_MS));
 }
 
-function fateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayFacts): ReportedState {
+function reportedStateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayFacts): ReportedState {
   const state = facts.archived.get(sessionId);
   if (state !== undefined) return state;
   const status = facts.statuses?.get(jobId({ botId: facts.botId, sessionId }));
@@ -167,8 +167,8 @@ function reasonsOf(facts: DayFacts, counts: Readonly<Record<ReportedState, numbe
   const isForgetting = retentionMs !== undefined && facts.coveredTo + retentionMs < now;
   if (isForgetting && facts.coveredTo < dayEnd) reasons.push('purged');
   if (statuses === undefined) reasons.push('queue-unreachable');
-  for (const fate of ['missing', 'partial', 'waiting', 'failed', 'unknown'] as const) {
-    if (counts[fate] > 0) reasons.push(fate);
+  for (const state of ['missing', 'partial', 'waiting', 'failed', 'unknown'] as const) {
+    if (counts[state] > 0) reasons.push(state);
   }
   return reasons;
 }

@@ -42,7 +42,7 @@ export interface ComputedDay extends JudgedDay {
 
 /** So many sessions' jobs are asked for in one go, and so many single looks are made at a time. */
 const BATCH = 1_000;
-const LANES = 8;
+const CONCURRENCY = 8;
 
 /**
  * Computes what became of a bot's sessions of a day: lists them at Kore page by page, lists the day in the archive, and
@@ -178,12 +178,12 @@ async function askQueue(
   }
   const codes = new Map<string, string>();
   const failed = refs.filter((session) => statuses.get(jobId(session)) === 'failed');
-  await forEachLimit(failed, LANES, async (session) => {
+  await forEachLimit(failed, CONCURRENCY, async (session) => {
     const code = (await queue.view(session))?.error?.code;
     if (code) codes.set(session.sessionId, code);
   });
   const transcriptPending = new Set<string>();
-  await forEachLimit(looking, LANES, async (session) => {
+  await forEachLimit(looking, CONCURRENCY, async (session) => {
     const transcript =
       (await queue.view(session))?.transcript ?? (await readTranscriptState(session, archive, signal));
     if (transcript === 'pending') transcriptPending.add(session.sessionId);

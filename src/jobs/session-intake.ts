@@ -25,7 +25,7 @@ const MAX_IN_ONE_TRACE = 100;
 /** So many sessions are added in one go. */
 const ADDED_AT_ONCE = 1_000;
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
-const LANES = 10;
+const CONCURRENCY = 10;
 
 /**
  * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
@@ -111,7 +111,7 @@ export class SessionIntake {
         outcomes.set(id, 'queued');
       }
     }
-    await forEachLimit(changes, LANES, (change) => answered(change()));
+    await forEachLimit(changes, CONCURRENCY, (change) => answered(change()));
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};

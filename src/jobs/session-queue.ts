@@ -48,7 +48,7 @@ const AWAY_BELIEVED_MS = 6_000;
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
 /** So many jobs are changed at a time, where BullMQ changes only one after the other. */
-const LANES = 10;
+const CONCURRENCY = 10;
 /** After an outage all that waited is to go on at once: the commands go out together, whatever each takes. */
 const MADE_DUE_AT_ONCE = 1_000;
 
@@ -270,7 +270,7 @@ export class SessionQueue {
     const which = { states: ['failed'], code } as const;
     const failed = await findSessions(this.#backend.index, this.#name, which);
     let requeued = 0;
-    await forEachLimit(failed, LANES, async (session) => {
+    await forEachLimit(failed, CONCURRENCY, async (session) => {
       if ((await this.retry(session, by)) === 'requeued') requeued += 1;
     });
     return requeued;
@@ -316,7 +316,7 @@ export class SessionQueue {
     );
     if (dryRun) return found.length;
     let cancelled = 0;
-    await forEachLimit(found, LANES, async (session) => {
+    await forEachLimit(found, CONCURRENCY, async (session) => {
       if ((await this.cancel(session)) === 'cancelled') cancelled += 1;
     });
     return cancelled;

@@ -19,7 +19,7 @@ const FAILING_SESSIONS = 5;
 const LATEST_MINUTES = 2;
 
 /**
- * How it all stands, in one sentence; of several things that are wrong, the first that has to be mended.
+ * How it all stands, in one sentence; of several things that are wrong, the first that has to be fixed.
  * @param now unix milliseconds.
  */
 export function healthOf(facts: HealthFacts, now: number): Health {

@@ -93,7 +93,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   #receivedAtLastFailure = 0;
   #totalBytes: number | undefined;
   #wireBytes = 0;
-  /** A failure that no other download can mend, thrown from within a decoder. */
+  /** A failure that no other download can fix, thrown from within a decoder. */
   #fatal: VoicemailError | undefined;
   #setback: BodyFault | undefined;
   #integrity: Integrity | undefined;

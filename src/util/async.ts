@@ -1,14 +1,14 @@
 /** Works on items in their order, so many of them at a time. */
 export async function forEachLimit<T>(
   items: readonly T[],
-  lanes: number,
+  limit: number,
   work: (item: T) => Promise<void>,
 ): Promise<void> {
   const rest = items.values();
-  const lane = async () => {
+  const worker = async () => {
     for (const item of rest) await work(item);
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  await Promise.all(Array.from({ length: limit }, worker));
 }
 /**
  * Hands the result of a look to everybody who asks during it and, unless it failed, for a while after it.

@@ -26,7 +26,7 @@ export async function causeFaults(world: World, random: Random, signal: AbortSig
   return caused;
 }
 
-const BUCKET_FATES: readonly InjectedFault[] = [
+const BUCKET_FAULTS: readonly InjectedFault[] = [
   { status: 503, code: 'SlowDown' },
   { status: 500, code: 'InternalError' },
   { status: 403, code: 'AccessDenied' },
@@ -68,11 +68,11 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'the bucket answers badly',
     async run(world, random) {
-      const fate = random.pick(BUCKET_FATES);
+      const fault = random.pick(BUCKET_FAULTS);
       const isPutsOnly = random.chance(0.3);
       world.spoilBucket(({ stage }) => {
         if (isPutsOnly && stage !== 'put' && stage !== 'part') return undefined;
-        return random.chance(0.6) ? fate : undefined;
+        return random.chance(0.6) ? fault : undefined;
       });
       await delay(random.below(SHORT_MS));
       world.spoilBucket(undefined);

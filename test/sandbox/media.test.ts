@@ -332,11 +332,11 @@ describe('faults', () => {
 
   test('stall a download until the caller gives up', async () => {
     const { url } = await faulty({ stallAfterBytes: 1000 });
-    const patience = new AbortController();
-    const response = await fetch(url, { signal: patience.signal });
+    const caller = new AbortController();
+    const response = await fetch(url, { signal: caller.signal });
     const body = response.arrayBuffer();
     await sandbox.waitFor((calls) => calls.at(-1)?.bytesSent === 1000);
-    patience.abort();
+    caller.abort();
     await expect(body).rejects.toThrow('aborted');
     await sandbox.waitFor((calls) => calls.at(-1)?.state === 'broken');
   });

@@ -344,10 +344,10 @@ describe('faults', () => {
 
   test('an answer never comes, until the caller gives up', async () => {
     const sessionId = sandbox.addSession({ metadataFaults: [{ stall: true }] });
-    const patience = new AbortController();
-    const answered = call(sandbox, sessionId, { signal: patience.signal });
+    const caller = new AbortController();
+    const answered = call(sandbox, sessionId, { signal: caller.signal });
     await sandbox.waitFor((calls) => calls.length === 1);
-    patience.abort();
+    caller.abort();
     await expect(answered).rejects.toThrow('aborted');
     await sandbox.waitFor((calls) => calls[0]?.state === 'broken');
   });
@@ -419,10 +419,10 @@ describe('the sandbox', () => {
     await expect(other.waitFor(() => false, AbortSignal.abort(new Error('enough')))).rejects.toThrow(
       'enough',
     );
-    const patience = new AbortController();
-    const impatient = expect(other.waitFor(() => false, patience.signal)).rejects.toThrow('enough');
-    patience.abort(new Error('enough'));
-    await impatient;
+    const caller = new AbortController();
+    const givingUp = expect(other.waitFor(() => false, caller.signal)).rejects.toThrow('enough');
+    caller.abort(new Error('enough'));
+    await givingUp;
     await other.close();
     await waiting;
     await other.close();

@@ -97,8 +97,10 @@ describe('something else than a store that answers', () => {
   });
   afterAll(() => server.close());
 
-  async function through(stage: Stage, fate: InjectedFault) {
-    const proxy = await startS3Proxy(server.endpoint, (request) => (request.stage === stage ? fate : 'pass'));
+  async function through(stage: Stage, fault: InjectedFault) {
+    const proxy = await startS3Proxy(server.endpoint, (request) =>
+      request.stage === stage ? fault : 'pass',
+    );
     const { region, credentials, bucket } = server;
     const store = createS3Store(
       { kind: 's3', bucket, prefix: crypto.randomUUID(), s3: PLAIN_S3 },

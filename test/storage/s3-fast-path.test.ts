@@ -105,8 +105,8 @@ describe('a store that has sent its first requests', () => {
     ['drops the answer', 'drop answer'],
     ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
     ['is answered for by something else', 'page'],
-  ])('and %s once has the object, once and whole', async ([, fate]) => {
-    const { store, sent, prefix } = await openWarm(onceAt('put', fate));
+  ])('and %s once has the object, once and whole', async ([, fault]) => {
+    const { store, sent, prefix } = await openWarm(onceAt('put', fault));
     expect(await store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never)).toMatch(
       /stored|exists/,
     );
@@ -136,8 +136,8 @@ describe('a store that has sent its first requests', () => {
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['answers 404 for another reason', { status: 404, code: 'NoSuchThing' }],
     ['drops the answer', 'drop answer'],
-  ])('and %s to a look once is looked at again', async ([, fate]) => {
-    const { store, sent } = await openWarm(onceAt('get', fate));
+  ])('and %s to a look once is looked at again', async ([, fault]) => {
+    const { store, sent } = await openWarm(onceAt('get', fault));
     expect(await store.read('first.json', never)).toEqual(FIRST);
     expect(sent().map(bySdk)).toEqual([false, true]);
   });
@@ -148,8 +148,8 @@ describe('a store that has sent its first requests', () => {
     ['drops requests', 'drop request'],
     ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
     ['is answered for by something else', 'page'],
-  ])('and %s to each write from then on is unavailable, and holds nothing', async ([, fate]) => {
-    const decide = ({ stage }: SeenRequest) => (stage === 'put' ? fate : 'pass');
+  ])('and %s to each write from then on is unavailable, and holds nothing', async ([, fault]) => {
+    const decide = ({ stage }: SeenRequest) => (stage === 'put' ? fault : 'pass');
     const { store, prefix } = await openWarm(decide, { maxAttempts: 2 });
     const written = store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never);
     await expect(written).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
@@ -186,8 +186,8 @@ describe('a store that has sent its first requests', () => {
       'blank answer',
       (store, key) => store.write(key, FIRST, WAV, 'replace', never),
     ],
-  ])('and %s is left to the SDK from the fourth time on', async ([, stage, fate, ask]) => {
-    const decide = (request: SeenRequest) => (request.stage === stage && !bySdk(request) ? fate : 'pass');
+  ])('and %s is left to the SDK from the fourth time on', async ([, stage, fault, ask]) => {
+    const decide = (request: SeenRequest) => (request.stage === stage && !bySdk(request) ? fault : 'pass');
     const { store, sent, fallbacks } = await openWarm(decide);
     for (let time = 1; time <= 6; time += 1) await ask(store, `${time}.json`);
     const asked = sent().filter((request) => request.stage === stage);
@@ -232,8 +232,8 @@ describe('a store that has sent its first requests', () => {
   test.for<[string, InjectedFault, string]>([
     ['denies', { status: 403, code: 'AccessDenied' }, 'ARCHIVE_DENIED'],
     ['has lost its bucket', { status: 404, code: 'NoSuchBucket' }, 'ARCHIVE_DENIED'],
-  ])('and %s from then on says so', async ([, fate, code]) => {
-    const { store } = await openWarm(() => fate);
+  ])('and %s from then on says so', async ([, fault, code]) => {
+    const { store } = await openWarm(() => fault);
     const body = bodyOf(RECORDING);
     await expect(store.writeStream('a.wav', body, WAV, 'absent', never)).rejects.toMatchObject({ code });
     await expect(store.read('a.wav', never)).rejects.toMatchObject({ code });
@@ -388,11 +388,11 @@ async function startListener(
 }
 
 /** Once at the first request of a kind. */
-function onceAt(at: Stage, fate: InjectedFault): (request: SeenRequest) => InjectedFault {
+function onceAt(at: Stage, fault: InjectedFault): (request: SeenRequest) => InjectedFault {
   let met = false;
   return ({ stage }) => {
     if (met || stage !== at) return 'pass';
     met = true;
-    return fate;
+    return fault;
   };
 }

@@ -61,7 +61,7 @@ const STAGES: { name: string; stage: Stage; part?: number; bytes: Buffer }[] = [
   { name: 'a single put', stage: 'put', bytes: bytesOf(100_000) },
 ];
 
-const CASES = STAGES.flatMap((at) => Object.entries(ERRORS).map(([what, fate]) => ({ ...at, what, fate })));
+const CASES = STAGES.flatMap((at) => Object.entries(ERRORS).map(([what, fault]) => ({ ...at, what, fault })));
 
 /** What a store says when it did not get the bytes that were sent. */
 const DAMAGE = [
@@ -91,7 +91,7 @@ async function uploadsAt(key: string): Promise<string[]> {
 describe.concurrent('a bucket that fails once', () => {
   test.for(CASES)('and $what at $name gets the object, from one download', async (at, context) => {
     const { store } = await through(context, (request) =>
-      hits(request, at) && request.count === 1 ? at.fate : 'pass',
+      hits(request, at) && request.count === 1 ? at.fault : 'pass',
     );
     const key = newKey();
     const body = bodyOf(at.bytes);
@@ -127,7 +127,7 @@ describe.concurrent('a bucket that fails once', () => {
 
 describe.concurrent('a bucket that keeps failing', () => {
   test.for(CASES)('and $what at $name is unavailable, and holds nothing', async (at, context) => {
-    const { store } = await through(context, (request) => (hits(request, at) ? at.fate : 'pass'), {
+    const { store } = await through(context, (request) => (hits(request, at) ? at.fault : 'pass'), {
       maxAttempts: 2,
     });
     const key = newKey();

@@ -180,8 +180,8 @@ describe('in a bucket', () => {
     ['412', { status: 412, code: 'PreconditionFailed' }],
     ['409 for as long as it is asked', { status: 409, code: 'ConditionalRequestConflict' }],
     ['404', { status: 404, code: 'NoSuchKey' }],
-  ])('that answers %s is a conflict', async ([, fate]) => {
-    const { store } = await through((request) => (isConditional(request) ? fate : 'pass'));
+  ])('that answers %s is a conflict', async ([, fault]) => {
+    const { store } = await through((request) => (isConditional(request) ? fault : 'pass'));
     const first = await firstVersion(store, 'manifest.json');
     await expect(over(store, 'manifest.json', TWO, first)).rejects.toMatchObject({
       code: 'ARCHIVE_CONFLICT',

@@ -53,7 +53,7 @@ export interface S3Proxy {
 }
 
 /**
- * Starts a proxy on a free port. `decide` tells each request's fate, `pass` by default.
+ * Starts a proxy on a free port. `decide` tells each request's fault, `pass` by default.
  * @param tls what to speak https with; plain http without.
  */
 export async function startS3Proxy(
@@ -69,8 +69,8 @@ export async function startS3Proxy(
     const { pathname: path, search: query } = new URL(incoming.url ?? '/', target);
     const request: SeenRequest = { stage, path, method, query, partNumber, headers, count };
     seen.push(request);
-    const fate = decide(request) ?? 'pass';
-    if (fate === 'drop request') {
+    const fault = decide(request) ?? 'pass';
+    if (fault === 'drop request') {
       incoming.socket.destroy();
       return;
     }
@@ -80,10 +80,11 @@ export async function startS3Proxy(
     } catch {
       return; // the client went away
     }
-    if (fate === 'hang') return;
-    if (fate === 'page') outgoing.writeHead(200, { 'content-type': 'text/html' }).end('<html>sign in</html>');
-    else if (typeof fate === 'object') answerError(outgoing, fate.status, fate.code);
-    else forward(target, incoming, damaged(Buffer.concat(chunks), fate === 'damage'), outgoing, fate);
+    if (fault === 'hang') return;
+    if (fault === 'page')
+      outgoing.writeHead(200, { 'content-type': 'text/html' }).end('<html>sign in</html>');
+    else if (typeof fault === 'object') answerError(outgoing, fault.status, fault.code);
+    else forward(target, incoming, damaged(Buffer.concat(chunks), fault === 'damage'), outgoing, fault);
   };
   const server = tls ? createTlsServer(tls, handle) : createServer(handle);
   server.listen(0, '127.0.0.1');
@@ -120,32 +121,32 @@ function forward(
   incoming: IncomingMessage,
   body: Buffer,
   outgoing: ServerResponse,
-  fate: InjectedFault,
+  fault: InjectedFault,
 ): void {
   const { hostname, port } = new URL(target);
   // The Host header is signed, so it goes on as it came.
   const onward = request(
     { hostname, port, method: incoming.method, path: incoming.url, headers: incoming.headers, agent: false },
     (answer) => {
-      if (fate === 'blank answer') {
+      if (fault === 'blank answer') {
         answer.resume();
         answer.on('end', () => outgoing.writeHead(200).end());
         return;
       }
-      if (fate === 'drop answer') {
+      if (fault === 'drop answer') {
         answer.resume();
         answer.on('end', () => incoming.socket.destroy());
         return;
       }
-      if (typeof fate === 'function') {
-        void forge(answer, fate).then(
+      if (typeof fault === 'function') {
+        void forge(answer, fault).then(
           (bytes) => incoming.socket.end(bytes),
           () => incoming.socket.destroy(),
         );
         return;
       }
       outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      if (fate === 'half answer') {
+      if (fault === 'half answer') {
         const half = Math.floor(Number(answer.headers['content-length']) / 2);
         answer.once('data', (chunk: Buffer) =>
           outgoing.write(chunk.subarray(0, half), () => incoming.socket.destroy()),

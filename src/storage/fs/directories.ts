@@ -118,7 +118,7 @@ export async function syncDirectory({ handle }: Pick<HeldDirectory, 'handle'>): 
   try {
     await handle.sync();
   } catch (error) {
-    // Windows and some network file systems can't sync a directory; there the name's fate is up to them.
+    // Windows and some network file systems can't sync a directory; there the name may be lost with a crash.
     if (!['EPERM', 'EISDIR', 'EINVAL', 'ENOTSUP'].includes(systemCode(error) ?? '')) throw error;
   }
 }
