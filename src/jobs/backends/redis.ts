@@ -140,6 +140,29 @@ if moved > 0 and redis.call('HEXISTS', KEYS[3], 'paused') == 0 then redis.call('
 return moved
 `);
 
+/**
+ * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome; a
+ * job in neither is still to be worked on.
+ * KEYS: completed, failed. ARGV: prefix of the jobs' keys, ids.
+ */
+const STATUSES = redisScript(`
+local statuses = {}
+for index = 2, #ARGV do
+  local id, status = ARGV[index], ''
+  local fields = redis.call('HMGET', ARGV[1] .. id, 'timestamp', 'priority')
+  if fields[1] then
+    if redis.call('ZSCORE', KEYS[2], id) then status = 'failed'
+    elseif redis.call('ZSCORE', KEYS[1], id) then status = 'completed'
+    elseif tonumber(fields[2] or '0') > 0 then status = 'backfill'
+    else status = 'live' end
+  end
+  statuses[index - 1] = status
+end
+return statuses
+`);
+/** Jobs that one script looks at: half a millisecond, in which the server does nothing else. */
+const STATUSES_AT_ONCE = 1_000;
+
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
 
@@ -172,6 +195,10 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   };
   const callKeys = (name: string) =>
     [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
+
+  /** Tells the calls of this process from those of others. */
+  const caller = randomUUID();
+  let calls = 0;
 
   const rememberedKey = (name: string, text: string) => `${keyPrefix}:${name}:remembered:${text}`;
   const boardKey = (name: string, board: string) => `${keyPrefix}:${name}:board:${board}`;
@@ -253,11 +280,11 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       codes: ERROR_CODES,
     }),
     failureCounts: (queue, limit) => countFailures(connect('producer'), queue, limit),
-    async takeCall(name, calls, windowMs) {
-      return Number(
-        // A session in hand waits out an outage of the queue; it is no fault of its own.
-        await runScript(connect('consumer'), TAKE_CALL, callKeys(name), [calls, windowMs, randomUUID()]),
-      );
+    async takeCall(name, allowed, windowMs) {
+      calls += 1;
+      const values = [allowed, windowMs, `${caller}:${calls}`];
+      // A session in hand waits out an outage of the queue; it is no fault of its own.
+      return Number(await runScript(connect('consumer'), TAKE_CALL, callKeys(name), values));
     },
     async pauseCalls(name, milliseconds) {
       const [, paused] = callKeys(name);
@@ -317,29 +344,21 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   };
 }
 
-/** BullMQ keeps finished jobs in one sorted set per outcome; a job in neither is still to be worked on. */
 async function readStatuses(
   client: Redis | Cluster,
   queue: JobQueue,
   ids: readonly string[],
 ): Promise<Map<string, JobStatus>> {
-  const pipeline = client.pipeline();
-  for (const id of ids) {
-    pipeline.hmget(queue.toKey(id), 'timestamp', 'priority');
-    pipeline.zscore(queue.toKey('completed'), id);
-    pipeline.zscore(queue.toKey('failed'), id);
+  const keys = [queue.toKey('completed'), queue.toKey('failed')];
+  const parts: Promise<unknown>[] = [];
+  for (let from = 0; from < ids.length; from += STATUSES_AT_ONCE) {
+    const values = [queue.toKey(''), ...ids.slice(from, from + STATUSES_AT_ONCE)];
+    parts.push(runScript(client, STATUSES, keys, values));
   }
-  const replies = (await pipeline.exec()) ?? [];
   const statuses = new Map<string, JobStatus>();
-  for (const [index, id] of ids.entries()) {
-    const [fields, completed, failed] = replies.slice(index * 3, index * 3 + 3).map(([error, value]) => {
-      if (error) throw error;
-      return value;
-    });
-    const [timestamp, priority] = fields as (string | null)[];
-    if (failed !== null) statuses.set(id, 'failed');
-    else if (completed !== null) statuses.set(id, 'completed');
-    else if (typeof timestamp === 'string') statuses.set(id, Number(priority) > 0 ? 'backfill' : 'live');
+  const read = (await Promise.all(parts)) as (JobStatus | '')[][];
+  for (const [index, status] of read.flat().entries()) {
+    if (status !== '') statuses.set(ids[index] ?? '', status);
   }
   return statuses;
 }
