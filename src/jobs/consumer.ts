@@ -121,7 +121,8 @@ class AttemptFailed extends Error {
 /** A job that is being worked on. */
 interface JobInHand<Result> {
   readonly lock: JobLock;
-  readonly cancelling: AbortController;
+  /** Breaks the work off. */
+  readonly ending: AbortController;
   readonly decision: Promise<JobDecision<Result>>;
   /** Resolves once the queue knows what became of it. */
   readonly ended: PromiseWithResolvers<void>;
@@ -278,7 +279,7 @@ export class Consumer<
     const decisions = [...this.#inHand.values()].map(({ decision }) => decision);
     if (!(await withinTime(Promise.allSettled(decisions), graceMs))) {
       this.#log.warn({ sessions: this.#inHand.size }, 'time is up: cancelling what is still running');
-      for (const { cancelling } of this.#inHand.values()) cancelling.abort(new Error('shutting down'));
+      for (const { ending } of this.#inHand.values()) ending.abort(new Error('shutting down'));
     }
     await withinTime(this.#putInFront(), CLOSE_WAIT_MS);
     // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
@@ -328,32 +329,32 @@ export class Consumer<
       earlier.lock.lose();
       await Promise.allSettled([earlier.decision]);
     }
+    const ending = new AbortController();
     const lock = new JobLock({
       jobId: id,
       durationMs: this.#locks.durationMs,
       takenAtMs: job.processedOn ?? Date.now(),
       renew: async () =>
         (await this.#worker.extendJobLocks([id], [token], this.#locks.durationMs)).length === 0,
+      onLost: (error) => {
+        this.#log.warn({ job: id }, 'the lock of a job is lost: leaving the job to whoever takes it');
+        ending.abort(error);
+      },
     });
-    lock.lost.addEventListener('abort', () =>
-      this.#log.warn({ job: id }, 'the lock of a job is lost: leaving the job to whoever takes it'),
-    );
-    const cancelling = new AbortController();
-    const signal = AbortSignal.any([lock.lost, cancelling.signal]);
     // A fetch that was under way when the stop or hold came may still bring a job: an idle worker's, for example.
     const newer = newerVersion(job.data);
     const decision: Promise<JobDecision<Result>> =
       earlier || this.#stopping || this.heldUntil !== undefined
         ? Promise.resolve({ kind: 'give-back' })
         : newer === undefined
-          ? options.handle(this.#takenJob(job, token, lock), signal)
+          ? options.handle(this.#takenJob(job, token, lock), ending.signal)
           : Promise.resolve(this.#leave(id, newer));
-    const inHand = { lock, cancelling, decision, ended: Promise.withResolvers<void>() };
+    const inHand = { lock, ending, decision, ended: Promise.withResolvers<void>() };
     this.#inHand.set(id, inHand);
     try {
       const decided = await decision;
       // What BullMQ is told of a job that is lost it refuses; this makes it forget the job without being told.
-      if (lock.lost.aborted) throw new DelayedError();
+      if (lock.isLost) throw new DelayedError();
       if (decided.kind === 'wait' && decided.keepsPlace) await this.#waitInPlace(job, token, decided, place);
       return await settle(job, token, decided);
     } finally {
@@ -398,9 +399,9 @@ export class Consumer<
       progress: jobProgress(job),
       scheduledAt: job.opts.prevMillis,
       saveProgress: async (progress) => {
-        lock.lost.throwIfAborted();
+        lock.throwIfLost();
         if (!(await this.#backend.saveProgress(this.#queueName, id, token, progress))) lock.lose();
-        lock.lost.throwIfAborted();
+        lock.throwIfLost();
       },
       replaceData: (data) => job.updateData(data),
       assertOwned: () => lock.assertHeld(),

@@ -40,6 +40,8 @@ export interface JobLockOptions {
   readonly takenAtMs: number;
   /** Asks the queue to prolong the lock. @returns whether it was still held. */
   readonly renew: () => Promise<boolean>;
+  /** Called once, when the lock is known to be lost. */
+  readonly onLost: (error: LockLostError) => void;
 }
 
 /**
@@ -48,7 +50,7 @@ export interface JobLockOptions {
  */
 export class JobLock {
   readonly #options: JobLockOptions;
-  readonly #losing = new AbortController();
+  #lost: LockLostError | undefined;
   #renewedAt: ClockReading;
 
   constructor(options: JobLockOptions) {
@@ -57,9 +59,9 @@ export class JobLock {
     this.#renewedAt = { steadyMs: performance.now() - ageMs, wallMs: options.takenAtMs };
   }
 
-  /** Aborted, with a {@link LockLostError}, once the lock is known to be lost. */
-  get lost(): AbortSignal {
-    return this.#losing.signal;
+  /** Whether the lock is known to be lost. */
+  get isLost(): boolean {
+    return this.#lost !== undefined;
   }
 
   /** The queue prolonged the lock, as it was asked to at `askedAt`. */
@@ -69,7 +71,14 @@ export class JobLock {
 
   /** The queue said that the lock is no longer held. */
   lose(): void {
-    if (!this.lost.aborted) this.#losing.abort(new LockLostError(this.#options.jobId));
+    if (this.#lost) return;
+    this.#lost = new LockLostError(this.#options.jobId);
+    this.#options.onLost(this.#lost);
+  }
+
+  /** @throws LockLostError when the lock is known to be lost; the queue is not asked. */
+  throwIfLost(): void {
+    if (this.#lost) throw this.#lost;
   }
 
   /**
@@ -77,11 +86,11 @@ export class JobLock {
    * @throws LockLostError
    */
   async assertHeld(): Promise<void> {
-    this.lost.throwIfAborted();
+    this.throwIfLost();
     if (since(this.#renewedAt) < this.#options.durationMs * TRUSTED_SHARE) return;
     const askedAt = readClocks();
     if (await this.#options.renew()) this.renewed(askedAt);
     else this.lose();
-    this.lost.throwIfAborted();
+    this.throwIfLost();
   }
 }

@@ -20,6 +20,7 @@ import {
   withJitter,
 } from './failure-policy.ts';
 import { guardStore } from './guarded-store.ts';
+import { WhileClosed, whileClosed } from './while-closed.ts';
 
 /** The parts of a worker that need somebody outside. */
 export type DependentParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
@@ -38,6 +39,8 @@ export interface DependenciesOptions {
 const MEDIA_FAILURES_TO_OPEN = 3;
 /** A transfer or write that gets no further for so long may hang in the bucket; a probe tells. */
 const STILL_MS = 10_000;
+/** How often they are looked at for that (milliseconds). */
+const STILL_CHECK_MS = 1_000;
 /**
  * What is downloaded is held for so long while the bucket is away. Then its session waits in the queue like the others,
  * and downloads again: memory and the recordings' URLs do not last for ever.
@@ -75,6 +78,10 @@ export class Dependencies {
   readonly #waiting = { kore: new Map<string, SessionRef>(), bucket: new Map<string, SessionRef>() };
   /** The last session that Kore answered for. */
   #known: SessionRef | undefined;
+  /** Transfers and requests to the bucket that are under way, and when they last got further (`performance.now()`). */
+  readonly #moving = new Set<{ readonly session: SessionRef; movedAt: number }>();
+  /** Looks at those: one timer for all of them. */
+  #watch: NodeJS.Timeout | undefined;
 
   constructor(options: DependenciesOptions) {
     this.#options = options;
@@ -126,7 +133,9 @@ export class Dependencies {
     const { data: session, assertOwned } = job;
     const { fetchVoicemail, store, transfer } = this.#options.parts;
     let holdsBytes = false;
-    const persist: RetryWrites = (request, errorOf, outer) => this.#persist(job, request, errorOf, outer);
+    const requests = new WhileClosed(this.#bucket);
+    const persist: RetryWrites = (request, errorOf, outer) =>
+      this.#persist(job, requests, request, errorOf, outer);
     const parts: DependentParts = {
       store: guardStore(store, assertOwned, (request, outer) =>
         this.#noticingStillness(session, async () =>
@@ -163,12 +172,13 @@ export class Dependencies {
         );
       },
     };
-    return whileClosed(
-      this.#bucket,
-      signal,
-      (inner) => work(parts, inner),
-      () => !holdsBytes,
-    );
+    const whole = new WhileClosed(this.#bucket, () => !holdsBytes);
+    try {
+      return await whole.run(signal, (inner) => work(parts, inner));
+    } finally {
+      whole.end();
+      requests.end();
+    }
   }
 
   /** A session failed: whoever may be away is looked at, and the session goes on as soon as that is over. */
@@ -184,15 +194,18 @@ export class Dependencies {
     this.#queue.suspect('', asVoicemailError(error));
   }
 
-  /** Ends all probing. */
+  /** Ends all probing and watching. */
   async stop(): Promise<void> {
     const hosts = [...this.#media.values()].map(({ breaker }) => breaker);
     await Promise.all([this.#kore, this.#bucket, this.#queue, ...hosts].map((breaker) => breaker.stop()));
+    clearInterval(this.#watch);
+    this.#watch = undefined;
   }
 
   /** Sends a request until it is answered: at once again where only it failed, and after an outage of the bucket. */
   async #persist<T>(
     { data: session, assertOwned }: Pick<TakenJob, 'data' | 'assertOwned'>,
+    requests: WhileClosed,
     request: (signal: AbortSignal) => Promise<T>,
     errorOf: (error: unknown) => unknown,
     signal: AbortSignal,
@@ -200,7 +213,7 @@ export class Dependencies {
     const heldUntil = performance.now() + HOLD_MS;
     for (let sends = 1; ; ) {
       try {
-        return await whileClosed(this.#bucket, signal, request);
+        return await requests.run(signal, request);
       } catch (error) {
         signal.throwIfAborted();
         const known = errorOf(error);
@@ -333,14 +346,30 @@ export class Dependencies {
 
   /** A transfer that gets no further makes the bucket a suspect: a request that hangs takes minutes to fail. */
   async #noticingStillness<T>(session: SessionRef, work: (onMove: () => void) => Promise<T>): Promise<T> {
-    const timer = setInterval(() => {
-      const error = new VoicemailError('ARCHIVE_UNAVAILABLE', 'the archive does not answer');
-      this.#bucket.suspect(jobId(session), error);
-    }, STILL_MS);
+    const moving = { session, movedAt: performance.now() };
+    this.#moving.add(moving);
+    this.#watch ??= setInterval(() => this.#lookForStillness(), STILL_CHECK_MS);
     try {
-      return await work(() => timer.refresh());
+      return await work(() => {
+        moving.movedAt = performance.now();
+      });
     } finally {
-      clearInterval(timer);
+      this.#moving.delete(moving);
+    }
+  }
+
+  #lookForStillness(): void {
+    if (this.#moving.size === 0) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+      return;
+    }
+    const now = performance.now();
+    for (const moving of this.#moving) {
+      if (now - moving.movedAt < STILL_MS) continue;
+      moving.movedAt = now;
+      const error = new VoicemailError('ARCHIVE_UNAVAILABLE', 'the archive does not answer');
+      this.#bucket.suspect(jobId(moving.session), error);
     }
   }
 }
@@ -449,35 +478,4 @@ class MediaHost {
 
 function asItIs(error: unknown): unknown {
   return error;
-}
-
-/**
- * Works while a breaker is closed: it is not begun, or broken off, with the reason why that is open.
- * @param isBrokenOff asked when it opens; by default it is.
- */
-async function whileClosed<T>(
-  breaker: Breaker,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => Promise<T>,
-  isBrokenOff: () => boolean = () => true,
-): Promise<T> {
-  if (breaker.reason) throw breaker.reason;
-  const { opened } = breaker;
-  const ending = new AbortController();
-  const onAbort = () => ending.abort(signal.reason);
-  const onOpen = () => {
-    if (isBrokenOff()) ending.abort(opened.reason);
-  };
-  signal.addEventListener('abort', onAbort, { once: true });
-  opened.addEventListener('abort', onOpen, { once: true });
-  try {
-    signal.throwIfAborted();
-    return await work(ending.signal);
-  } catch (error) {
-    if (!signal.aborted && ending.signal.aborted) throw opened.reason;
-    throw error;
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    opened.removeEventListener('abort', onOpen);
-  }
 }
