@@ -58,7 +58,7 @@ type WriteLine = (line: string, isUrgent: boolean) => void;
 const WARN = 40;
 
 /** Lines that say nothing urgent wait so long for others to be written with (milliseconds). */
-const GATHER_MS = 10;
+const GATHER_MS = 50;
 
 let gathered = '';
 let timer: NodeJS.Timeout | undefined;
