@@ -6,7 +6,7 @@ import { ERROR_CODES } from '../../domain/errors.ts';
 import { withinTime } from '../../util/async.ts';
 import type { Logger } from '../../util/log.ts';
 import type { StoredEvent } from '../job-events.ts';
-import { type Backend, type BoardNote, type JobQueue, type JobStatus, MINUTES_KEPT } from './backend.ts';
+import { type Backend, type BoardNote, type JobQueue, MINUTES_KEPT } from './backend.ts';
 import { createConnectionLog } from './connection-errors.ts';
 import {
   createRedisClient,
@@ -17,6 +17,7 @@ import {
 } from './redis-client.ts';
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 import { redisScript, runScript } from './redis-script.ts';
+import { readStatuses } from './redis-statuses.ts';
 
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;
@@ -139,29 +140,6 @@ end
 if moved > 0 and redis.call('HEXISTS', KEYS[3], 'paused') == 0 then redis.call('ZADD', KEYS[5], 0, '0') end
 return moved
 `);
-
-/**
- * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome; a
- * job in neither is still to be worked on.
- * KEYS: completed, failed. ARGV: prefix of the jobs' keys, ids.
- */
-const STATUSES = redisScript(`
-local statuses = {}
-for index = 2, #ARGV do
-  local id, status = ARGV[index], ''
-  local fields = redis.call('HMGET', ARGV[1] .. id, 'timestamp', 'priority')
-  if fields[1] then
-    if redis.call('ZSCORE', KEYS[2], id) then status = 'failed'
-    elseif redis.call('ZSCORE', KEYS[1], id) then status = 'completed'
-    elseif tonumber(fields[2] or '0') > 0 then status = 'backfill'
-    else status = 'live' end
-  end
-  statuses[index - 1] = status
-end
-return statuses
-`);
-/** Jobs that one script looks at: half a millisecond, in which the server does nothing else. */
-const STATUSES_AT_ONCE = 1_000;
 
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
@@ -342,25 +320,6 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       connections.clear();
     },
   };
-}
-
-async function readStatuses(
-  client: Redis | Cluster,
-  queue: JobQueue,
-  ids: readonly string[],
-): Promise<Map<string, JobStatus>> {
-  const keys = [queue.toKey('completed'), queue.toKey('failed')];
-  const parts: Promise<unknown>[] = [];
-  for (let from = 0; from < ids.length; from += STATUSES_AT_ONCE) {
-    const values = [queue.toKey(''), ...ids.slice(from, from + STATUSES_AT_ONCE)];
-    parts.push(runScript(client, STATUSES, keys, values));
-  }
-  const statuses = new Map<string, JobStatus>();
-  const read = (await Promise.all(parts)) as (JobStatus | '')[][];
-  for (const [index, status] of read.flat().entries()) {
-    if (status !== '') statuses.set(ids[index] ?? '', status);
-  }
-  return statuses;
 }
 
 /** BullMQ keeps failed jobs in a sorted set by when they failed, and each one's reason with it. */
