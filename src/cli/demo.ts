@@ -32,7 +32,7 @@ const SCENES: readonly Scene[] = [
       transcription: 'Hello, this is Ada. Please call me back about my order.',
     },
   },
-  { title: 'not ready the first two times', spec: { notReadyLooks: 2, transcription: 'It took a while.' } },
+  { title: 'not ready the first two times', spec: { notReadyPolls: 2, transcription: 'It took a while.' } },
   {
     title: 'asked for while the call was still going on',
     spec: { statuses: ['call_in_progress', 'media_in_progress', 'success'], transcription: 'Just a moment.' },
@@ -64,7 +64,7 @@ const SCENES: readonly Scene[] = [
   },
   {
     title: 'a transcript that comes late',
-    spec: { transcription: { texts: ['Transcribed a little later.'], afterLooks: 2 } },
+    spec: { transcription: { texts: ['Transcribed a little later.'], afterPolls: 2 } },
   },
   { title: 'no transcript at all', spec: { recordings: [{ seconds: 2 }] } },
   {

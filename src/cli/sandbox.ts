@@ -29,14 +29,14 @@ const CLIENT_SECRET = 'sandbox-client-secret';
 /** Sessions that behave in a way of their own, and what that is. */
 const SPECIAL_SESSIONS: readonly { readonly does: string; readonly spec: SessionSpec }[] = [
   { does: 'is ready', spec: { transcription: 'Hello, please call me back.' } },
-  { does: 'is not ready the first two times', spec: { notReadyLooks: 2, transcription: 'It took a while.' } },
+  { does: 'is not ready the first two times', spec: { notReadyPolls: 2, transcription: 'It took a while.' } },
   {
     does: 'is asked for while the call is still going on',
     spec: { statuses: ['call_in_progress', 'media_in_progress', 'success'], transcription: 'One moment.' },
   },
   {
     does: 'gets its transcript late',
-    spec: { transcription: { texts: ['Better late than never.'], afterLooks: 2 } },
+    spec: { transcription: { texts: ['Better late than never.'], afterPolls: 2 } },
   },
   { does: 'has no transcript', spec: {} },
   {

@@ -33,7 +33,7 @@ export class SandboxSession {
   readonly #addedTexts: string[] = [];
   readonly #createdAt: Date;
   readonly #owner: MediaOwner;
-  #looks = 0;
+  #polls = 0;
 
   constructor(sessionId: string, spec: SessionSpec, owner: MediaOwner, addedAtMs: number) {
     this.sessionId = sessionId;
@@ -51,7 +51,7 @@ export class SandboxSession {
     return this.#recordings;
   }
 
-  /** Adds a recording behind the others, from the next look on. */
+  /** Adds a recording behind the others, from the next call on. */
   addRecording(spec: RecordingSpec = {}): SandboxRecording {
     const index = this.#recordings.length;
     const recording = new SandboxRecording(this.sessionId, index, spec, this.#owner, this.#createdAt);
@@ -60,31 +60,31 @@ export class SandboxSession {
     return recording;
   }
 
-  /** Adds a message behind those of the transcript, from the next look on. */
+  /** Adds a message behind those of the transcript, from the next call on. */
   addMessage(text: string): void {
     this.#addedTexts.push(text);
   }
 
   /**
    * The texts of the transcript's messages.
-   * @param looks how many good looks there were before.
+   * @param polls how many good calls there were before.
    * @param now by the sandbox's clock.
    */
-  texts(looks: number, now: number): readonly string[] {
-    const { texts, afterLooks = 0, afterMs = 0, later = [] } = this.transcription;
-    const ready = looks >= afterLooks && now >= this.addedAtMs + afterMs;
-    const due = later.filter((message) => looks >= message.afterLooks);
+  texts(polls: number, now: number): readonly string[] {
+    const { texts, afterPolls = 0, afterMs = 0, later = [] } = this.transcription;
+    const ready = polls >= afterPolls && now >= this.addedAtMs + afterMs;
+    const due = later.filter((message) => polls >= message.afterPolls);
     return [...(ready ? texts : []), ...due.map(({ text }) => text), ...this.#addedTexts];
   }
 
-  /** How many looks went well so far. */
-  get looks(): number {
-    return this.#looks;
+  /** How many calls went well so far. */
+  get polls(): number {
+    return this.#polls;
   }
 
-  /** Counts a look that goes well; returns how many there were before it. */
-  look(): number {
-    return this.#looks++;
+  /** Counts a call that goes well; returns how many there were before it. */
+  countPoll(): number {
+    return this.#polls++;
   }
 }
 

@@ -19,7 +19,7 @@ import type { AudioSource } from './audio/source.ts';
  *   statuses: ['call_in_progress', 'success'],
  *   metadataFaults: [{ status: 503 }, { limit: '429-seconds' }],
  *   recordings: [{ bytes: 40_000_000, mediaFaults: [{ breakAfterBytes: 7_000_000, times: 5 }] }],
- *   transcription: { texts: ['Please call me back.'], afterLooks: 2 },
+ *   transcription: { texts: ['Please call me back.'], afterPolls: 2 },
  * });
  * await sandbox.waitFor((calls) => calls.some((call) => call.route === 'media' && call.bytesSent > 1_000_000));
  * sandbox.session(sessionId).addRecording({ content: readFileSync('late.m4a'), contentType: 'audio/mp4' });
@@ -124,12 +124,12 @@ export interface SessionSpec {
   /** Default: one recording with all its defaults. */
   readonly recordings?: readonly RecordingSpec[];
   /**
-   * The `status` of each look, one after the other; the last one stays. Recordings are listed with `success`
+   * The `status` of each call, one after the other; the last one stays. Recordings are listed with `success`
    * alone. Default `['success']`.
    */
   readonly statuses?: readonly string[];
-  /** So many of the first looks say `success` but have no recordings yet. Default 0. */
-  readonly notReadyLooks?: number;
+  /** So many of the first calls say `success` but have no recordings yet. Default 0. */
+  readonly notReadyPolls?: number;
   /** How recordings are missing then: an empty list (default), no such key, or `null`. */
   readonly notReadyAs?: 'empty' | 'absent' | 'null';
   /** Default `voicemail recording`. */
@@ -143,14 +143,14 @@ export interface SessionSpec {
   readonly transcription?: string | readonly string[] | TranscriptionSpec;
   /**
    * JSON text that stands at `transcriptions` byte for byte, for what no transcript should be: `{}`, `[null]`,
-   * numbers beyond 2^53, lists 5,000 deep. It is there from the first look on, instead of {@link transcription}.
+   * numbers beyond 2^53, lists 5,000 deep. It is there from the first call on, instead of {@link transcription}.
    */
   readonly transcriptionsJson?: string;
   /** How listings show it. */
   readonly listing?: ListingSpec;
   /**
    * Looks that go wrong, in this order, each used up by one call (or by `times`) before the next one; then all
-   * is well. A look that goes wrong counts neither for `statuses` nor for any of the other counts.
+   * is well. A call that goes wrong counts neither for `statuses` nor for any of the other counts.
    */
   readonly metadataFaults?: readonly MetadataFault[];
   /** Changes each good answer at the last moment, for shapes that nothing else here makes. */
@@ -187,12 +187,12 @@ export interface TranscriptionSpec {
   readonly texts: readonly string[];
   /** Default `en`. */
   readonly language?: string;
-  /** So many of the first good looks (any `status`) come without it. Default 0. */
-  readonly afterLooks?: number;
+  /** So many of the first good calls (any `status`) come without it. Default 0. */
+  readonly afterPolls?: number;
   /** It is missing for so long after the session was added. Default 0. */
   readonly afterMs?: number;
-  /** Messages that come later than the others: each only after so many good looks. */
-  readonly later?: readonly { readonly text: string; readonly afterLooks: number }[];
+  /** Messages that come later than the others: each only after so many good calls. */
+  readonly later?: readonly { readonly text: string; readonly afterPolls: number }[];
 }
 
 /**
@@ -204,8 +204,8 @@ export interface RecordingSpec extends AudioLength {
    * holds for one answer after the other, and its last one stays.
    */
   readonly fileName?: string | readonly string[];
-  /** It is listed only after so many good looks. Default 0. */
-  readonly afterLooks?: number;
+  /** It is listed only after so many good calls. Default 0. */
+  readonly afterPolls?: number;
   /** Its URLs have another path in each answer. Default false: always the same. */
   readonly changingPath?: boolean;
   /** Default `wav`. */
@@ -269,7 +269,7 @@ export type PageKind = 'html' | 'xml' | 'json';
 
 /** What goes wrong with a voicemail call. The fields can be combined where that makes sense. */
 export interface MetadataFault extends Repeated {
-  /** Waits first. Alone, the call is then answered as if nothing had been, and counts as a look. */
+  /** Waits first. Alone, the call is then answered as if nothing had been, and counts as a call. */
   readonly delayMs?: number;
   /** Answers so, with an error envelope. */
   readonly status?: number;

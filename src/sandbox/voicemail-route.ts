@@ -49,13 +49,13 @@ export async function answerVoicemail(
   const faulty =
     fault &&
     faultyAnswer(fault, context, (filling) => {
-      const built = voicemailAnswer(session, context, withTranscript, session.looks);
+      const built = voicemailAnswer(session, context, withTranscript, session.polls);
       return goodAnswer(session, filling === undefined ? built : { ...Object(built), filling });
     });
   if (faulty !== undefined) return sendAnswer(exchange, faulty, fault?.breakAfterBytes);
   sendAnswer(
     exchange,
-    goodAnswer(session, voicemailAnswer(session, context, withTranscript, session.look())),
+    goodAnswer(session, voicemailAnswer(session, context, withTranscript, session.countPoll())),
   );
 }
 
@@ -76,7 +76,7 @@ function invalidArgument(query: URLSearchParams): string | undefined {
   return undefined;
 }
 
-/** What the fault makes of a look, or `undefined` if it leaves it alone. */
+/** What the fault makes of a call, or `undefined` if it leaves it alone. */
 function faultyAnswer(
   fault: MetadataFault,
   { settings }: SandboxContext,
@@ -108,29 +108,29 @@ function voicemailAnswer(
   session: SandboxSession,
   context: SandboxContext,
   withTranscript: boolean,
-  looks: number,
+  polls: number,
 ): unknown {
   const { spec } = session;
   const statuses = spec.statuses ?? ['success'];
-  const status = statuses[Math.min(looks, statuses.length - 1)] ?? 'success';
+  const status = statuses[Math.min(polls, statuses.length - 1)] ?? 'success';
   const key = spec.recordingsKey ?? 'voicemail recording';
   const built: Record<string, unknown> = { status };
 
   if (status !== 'success') built[key] = [];
-  else if (looks >= (spec.notReadyLooks ?? 0)) built[key] = describeRecordings(session, context, looks);
+  else if (polls >= (spec.notReadyPolls ?? 0)) built[key] = describeRecordings(session, context, polls);
   else if (spec.notReadyAs !== 'absent') built[key] = spec.notReadyAs === 'null' ? null : [];
 
   if (withTranscript) {
     const createdAt = creationTime(session.sessionId) ?? new Date(session.addedAtMs);
-    const messages = transcriptionMessages(session, session.texts(looks, context.now()), createdAt);
+    const messages = transcriptionMessages(session, session.texts(polls, context.now()), createdAt);
     built.transcriptions = spec.transcriptionsJson === undefined ? messages : VERBATIM;
   }
   return spec.answer === undefined ? built : spec.answer(built);
 }
 
-/** The recordings that a look sees, in the form that the session wants. */
-function describeRecordings(session: SandboxSession, context: SandboxContext, looks: number): unknown {
-  const listed = session.recordings.filter(({ spec }) => looks >= (spec.afterLooks ?? 0));
+/** The recordings that a call sees, in the form that the session wants. */
+function describeRecordings(session: SandboxSession, context: SandboxContext, polls: number): unknown {
+  const listed = session.recordings.filter(({ spec }) => polls >= (spec.afterPolls ?? 0));
   const form = session.spec.recordingsAs ?? 'objects';
   if (form === 'data-uris') return listed.map(({ audio }) => dataUriOf(audio));
   if (form === 'urls') return listed.map((recording) => fileUrlOf(recording, context));

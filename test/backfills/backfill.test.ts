@@ -169,7 +169,7 @@ describe('a backfill', () => {
     const pipeline = await setup.start();
     const ongoing = add(pipeline, { statuses: ['call_in_progress', 'call_in_progress', 'success'] });
     const now = Date.now();
-    const recent = add(pipeline, { sessionId: makeSessionId(new Date(now - 60_000)), notReadyLooks: 2 });
+    const recent = add(pipeline, { sessionId: makeSessionId(new Date(now - 60_000)), notReadyPolls: 2 });
     await pipeline.backfills.start({
       botId: pipeline.sandbox.botId,
       from: new Date(now - 3_600_000).toISOString(),

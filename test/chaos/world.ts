@@ -187,7 +187,7 @@ function addSession(sandbox: Sandbox, random: Random, mayBeSilent: boolean): Tru
   const spec: SessionSpec = {
     recordings,
     ...sessionFaults(random),
-    transcription: { texts, afterLooks: random.below(3) },
+    transcription: { texts, afterPolls: random.below(3) },
   };
   return { sessionId: sandbox.addSession(spec), recordings: hashes, texts };
 }
@@ -213,7 +213,7 @@ function recordingFaults(random: Random): Pick<RecordingSpec, 'mediaFaults' | 'f
   };
 }
 
-function sessionFaults(random: Random): Pick<SessionSpec, 'metadataFaults' | 'statuses' | 'notReadyLooks'> {
+function sessionFaults(random: Random): Pick<SessionSpec, 'metadataFaults' | 'statuses' | 'notReadyPolls'> {
   const faults = [
     { status: 503 },
     { status: 404 },
@@ -227,7 +227,7 @@ function sessionFaults(random: Random): Pick<SessionSpec, 'metadataFaults' | 'st
   return {
     metadataFaults: Array.from({ length: random.below(3) }, () => random.pick(faults)),
     statuses: random.pick([['success'], ['call_in_progress', 'success'], ['media_unavailable', 'success']]),
-    notReadyLooks: random.below(2),
+    notReadyPolls: random.below(2),
   };
 }
 

@@ -102,7 +102,7 @@ describe('commands beside a start that holds the embedded queue', () => {
   it('enqueue and wait until everything is archived', async () => {
     const ids = [
       sandbox.addSession({ transcription: 'Hello.' }),
-      sandbox.addSession({ notReadyLooks: 2 }),
+      sandbox.addSession({ notReadyPolls: 2 }),
       sandbox.addSession({ recordings: [{ bytes: 400_000, mediaFaults: [{ breakAfterBytes: 100_000 }] }] }),
     ];
 

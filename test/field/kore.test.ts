@@ -187,7 +187,7 @@ describe('what comes after the session was archived', () => {
     const pipeline = await start({ settleWaitMs: 500 });
     const sessionId = await archives(pipeline, {
       recordings: [{ content: AUDIO, fileName: ['a.wav', 'b.wav', 'c.wav'] }],
-      transcription: { texts: ['late'], afterLooks: 2 },
+      transcription: { texts: ['late'], afterPolls: 2 },
     });
     await pipeline.transcriptSettled(sessionId);
     expect((await pipeline.manifest(sessionId)).recordings).toHaveLength(1);

@@ -127,9 +127,9 @@ describe('the traces of a run', () => {
     sessions.ordinary = sandbox.addSession({ transcription: SPOKEN });
     sessions.troubled = sandbox.addSession({
       metadataFaults: [{ status: 503 }],
-      notReadyLooks: 1,
+      notReadyPolls: 1,
       recordings: [{ bytes: 200_000, mediaFaults: [{ breakAfterBytes: 50_000 }] }],
-      transcription: { texts: [SPOKEN], afterLooks: 3 },
+      transcription: { texts: [SPOKEN], afterPolls: 3 },
     });
     const program = await start({
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,

@@ -39,7 +39,7 @@ describe('transcripts of odd forms', () => {
 
   test('have messages that come after so many looks, or when they are added', async () => {
     const sessionId = sandbox.addSession({
-      transcription: { texts: ['first'], later: [{ text: 'second', afterLooks: 1 }] },
+      transcription: { texts: ['first'], later: [{ text: 'second', afterPolls: 1 }] },
     });
     const texts = async () => {
       const { transcriptions = [] } = await look(sandbox, sessionId);
@@ -99,7 +99,7 @@ describe('recordings of odd forms', () => {
   });
 
   test('that come after so many looks, or when they are added', async () => {
-    const sessionId = sandbox.addSession({ recordings: [{}, { afterLooks: 2 }] });
+    const sessionId = sandbox.addSession({ recordings: [{}, { afterPolls: 2 }] });
     expect(await recordingsOf(sessionId)).toHaveLength(1);
     expect(await recordingsOf(sessionId)).toHaveLength(1);
     expect(await recordingsOf(sessionId)).toHaveLength(2);

@@ -50,7 +50,7 @@ describe('the token', () => {
   ])('is refused: %s', async (_, make, refusal) => {
     const sessionId = sandbox.addSession();
     expect(await error(await call(sandbox, sessionId, { auth: await make() }))).toEqual(refusal);
-    expect(sandbox.session(sessionId).looks).toBe(0);
+    expect(sandbox.session(sessionId).polls).toBe(0);
   });
 
   test('is refused unsigned, with alg none', async () => {
@@ -165,7 +165,7 @@ describe('the answer', () => {
     ['absent', undefined],
     ['null', null],
   ] as const)('has no recordings the first times (%s)', async (notReadyAs, expected) => {
-    const sessionId = sandbox.addSession({ notReadyLooks: 2, notReadyAs });
+    const sessionId = sandbox.addSession({ notReadyPolls: 2, notReadyAs });
     expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
     expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
     expect((await look(sandbox, sessionId))['voicemail recording']).toHaveLength(1);
@@ -173,7 +173,7 @@ describe('the answer', () => {
 
   test('has no transcript, or a late one by looks, or by time', async () => {
     const never = sandbox.addSession();
-    const byLooks = sandbox.addSession({ transcription: { texts: ['x'], afterLooks: 2, language: 'de' } });
+    const byLooks = sandbox.addSession({ transcription: { texts: ['x'], afterPolls: 2, language: 'de' } });
     const byTime = sandbox.addSession({ transcription: { texts: ['x'], afterMs: 60_000 } });
     const count = async (id: string) => (await look(sandbox, id)).transcriptions?.length;
     expect([await count(never), await count(never)]).toEqual([0, 0]);
@@ -238,7 +238,7 @@ describe('the rate limit', () => {
     const statuses = [];
     for (let i = 0; i < 3; i++) statuses.push((await call(sandbox, sessionId)).status);
     expect(statuses).toEqual([200, 200, 429]);
-    expect(sandbox.session(sessionId).looks).toBe(2);
+    expect(sandbox.session(sessionId).polls).toBe(2);
     const refused = await call(sandbox, sessionId);
     const seconds = Number(refused.headers.get('retry-after'));
     expect(seconds).toBeGreaterThan(0);
@@ -300,7 +300,7 @@ describe('faults', () => {
       [502, null],
       [200, null],
     ]);
-    expect(sandbox.session(sessionId).looks).toBe(1);
+    expect(sandbox.session(sessionId).polls).toBe(1);
   });
 
   test('can be added, go on for ever, and be cleared', async () => {

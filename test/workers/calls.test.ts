@@ -58,8 +58,8 @@ describe.each([
   it('a transcript and a recording that come late share a look', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({
-      recordings: [...RECORDINGS, { seconds: 0.2, afterLooks: 1 }],
-      transcription: { texts: [SPOKEN], afterLooks: 1 },
+      recordings: [...RECORDINGS, { seconds: 0.2, afterPolls: 1 }],
+      transcription: { texts: [SPOKEN], afterPolls: 1 },
     });
     await time.request([{ sessionId }]);
     await time.runUntil(began + 50 * MINUTE_MS);

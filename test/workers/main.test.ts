@@ -161,13 +161,13 @@ describeOnEachSetup('a session', (start, setup) => {
   describe('that is not ready', () => {
     it.each(['empty', 'absent', 'null'] as const)('twice (%s) is archived once it is', async (notReadyAs) => {
       const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({ notReadyLooks: 2, notReadyAs, transcription: SPOKEN });
+      const sessionId = pipeline.sandbox.addSession({ notReadyPolls: 2, notReadyAs, transcription: SPOKEN });
       await pipeline.enqueue(sessionId);
       await expectArchived(pipeline, sessionId, {
         names: [`voicemail_${sessionId}.wav`],
         transcript: 'archived',
       });
-      expect(pipeline.sandbox.session(sessionId).looks).toBe(3);
+      expect(pipeline.sandbox.session(sessionId).polls).toBe(3);
     });
 
     it('because the call is in progress is archived once it is', async () => {
@@ -188,7 +188,7 @@ describeOnEachSetup('a session', (start, setup) => {
       const sessionId = pipeline.sandbox.addSession({ statuses: ['media_in_progress'] });
       await pipeline.enqueue(sessionId);
       await expectFailed(pipeline, sessionId, { code: 'RECORDING_NOT_READY', attempts: 1 });
-      expect(pipeline.sandbox.session(sessionId).looks).toBeGreaterThan(1);
+      expect(pipeline.sandbox.session(sessionId).polls).toBeGreaterThan(1);
     });
 
     it('shows that it waits, why and until when', async () => {
@@ -205,7 +205,7 @@ describeOnEachSetup('a session', (start, setup) => {
   describe('whose transcript', () => {
     it('comes late has its audio archived at once and its manifest rewritten then', async () => {
       const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterLooks: 3 } });
+      const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterPolls: 3 } });
       await pipeline.enqueue(sessionId);
       await pipeline.ends(sessionId);
       const { archivedAt, recordings } = await pipeline.manifest(sessionId);

@@ -100,9 +100,9 @@ for (const kind of ['redis', 'postgres'] as const) {
                 slice: (start: number, end: number) => content.subarray(start, end),
               },
             },
-            { fileName: 'two.wav', afterLooks: 1 },
+            { fileName: 'two.wav', afterPolls: 1 },
           ],
-          transcription: { texts: ['pineapple'], afterLooks: 1 },
+          transcription: { texts: ['pineapple'], afterPolls: 1 },
         });
         // The first one is that of the archiving, the second one that of the look.
         const look = gates.hold(point, 2);

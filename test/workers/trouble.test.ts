@@ -90,7 +90,7 @@ describeOnEachSetup('a worker', (start, setup) => {
       await pipeline.stopWorker();
       await expectQueue(pipeline, { archived: 1, queued: 1 }, 0);
       expect((await pipeline.archived()).length).toBe(3);
-      expect(pipeline.sandbox.session(next).looks).toBe(0);
+      expect(pipeline.sandbox.session(next).polls).toBe(0);
     });
 
     it('cancels what needs longer, gives it back whole, and another worker archives it', async () => {
@@ -260,7 +260,7 @@ describeOnEachSetup(
       ])('goes on when Kore %s, and finds it', async (_, fault) => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
-          transcription: { texts: [SPOKEN], afterLooks: 2 },
+          transcription: { texts: [SPOKEN], afterPolls: 2 },
         });
         await pipeline.enqueue(sessionId);
         await pipeline.ends(sessionId);
@@ -274,14 +274,14 @@ describeOnEachSetup(
         ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
       ])('says in the end that there is none when Kore %s', async (_, fault) => {
         const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
-        const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterLooks: 1 } });
+        const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterPolls: 1 } });
         await pipeline.enqueue(sessionId);
         await pipeline.ends(sessionId);
         pipeline.sandbox.session(sessionId).faults.add(fault);
         const { transcript } = await pipeline.transcriptSettled(sessionId);
         // The look before the faults were switched on may have found it.
         expect((await pipeline.manifest(sessionId)).transcript.state).toBe(transcript);
-        if (pipeline.sandbox.session(sessionId).looks < 2) expect(transcript).toBe('absent');
+        if (pipeline.sandbox.session(sessionId).polls < 2) expect(transcript).toBe('absent');
       });
     });
   },

@@ -16,7 +16,7 @@ const TIMEOUT_MS = 3_000;
  */
 export function createCompletenessMetrics(
   registry: Registry,
-  look: (() => Promise<MeasuredCompleteness>) | undefined,
+  read: (() => Promise<MeasuredCompleteness>) | undefined,
   log: Logger,
 ): () => Promise<void> {
   const registers = [registry];
@@ -31,16 +31,16 @@ export function createCompletenessMetrics(
     help: 'Sessions that are missing or waiting, with less than a quarter of KORE_RETENTION left, by the last reports. The same from every process: aggregate with max.',
     registers,
   });
-  if (!look) atRisk.remove();
+  if (!read) atRisk.remove();
   let wasReadable = true;
 
   return async () => {
-    if (!look) return;
+    if (!read) return;
     missing.reset();
     atRisk.remove();
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
     try {
-      const { days } = await Promise.race([look(), aborted(timeout)]);
+      const { days } = await Promise.race([read(), aborted(timeout)]);
       for (const { date, missing: number } of days) missing.set({ day: date }, number);
       atRisk.set(days.reduce((sum, day) => sum + day.atRisk, 0));
       wasReadable = true;
@@ -58,7 +58,7 @@ export function createCompletenessMetrics(
  */
 export function createDigestMetrics(
   registry: Registry,
-  look: (() => Promise<number>) | undefined,
+  read: (() => Promise<number>) | undefined,
   log: Logger,
 ): () => Promise<void> {
   const due = new Gauge({
@@ -69,10 +69,10 @@ export function createDigestMetrics(
   due.remove();
   let wasReadable = true;
   return async () => {
-    if (!look) return;
+    if (!read) return;
     due.remove();
     try {
-      due.set(await Promise.race([look(), aborted(AbortSignal.timeout(TIMEOUT_MS))]));
+      due.set(await Promise.race([read(), aborted(AbortSignal.timeout(TIMEOUT_MS))]));
       wasReadable = true;
     } catch (error) {
       if (wasReadable)

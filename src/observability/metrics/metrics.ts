@@ -32,9 +32,9 @@ export interface MetricsOptions {
   readonly version: string;
   /** Told when the queue can't be reached, and when it can be again. */
   readonly log: Logger;
-  /** How long a look at the queue may take (milliseconds, default 3,000). */
+  /** How long a snapshot of the queue may take (milliseconds, default 3,000). */
   readonly queueTimeoutMs?: number;
-  /** How long a look at the queue counts (milliseconds, default 2,000). */
+  /** How long a snapshot of the queue counts (milliseconds, default 2,000). */
   readonly queueFreshMs?: number;
 }
 
@@ -63,7 +63,7 @@ export interface Metrics {
 
 /** Well within the ten seconds that Prometheus gives a scrape by default. */
 const QUEUE_TIMEOUT_MS = 3_000;
-/** Several Prometheus servers that scrape at about the same time share one look at the queue. */
+/** Several Prometheus servers that scrape at about the same time share one snapshot of the queue. */
 const QUEUE_FRESH_MS = 2_000;
 
 /**
@@ -77,7 +77,7 @@ const QUEUE_FRESH_MS = 2_000;
  */
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
-  const look = createQueueSnapshot(options.stats, {
+  const snapshot = createQueueSnapshot(options.stats, {
     timeoutMs: options.queueTimeoutMs ?? QUEUE_TIMEOUT_MS,
     freshMs: options.queueFreshMs ?? QUEUE_FRESH_MS,
   });
@@ -94,7 +94,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     notifications: createNotificationMetrics(registry),
     contentType: registry.contentType,
     async render() {
-      showQueue(await look());
+      showQueue(await snapshot());
       showBreakers(options.breakers?.() ?? []);
       await Promise.all([showCompleteness(), showDigests()]);
       return registry.metrics();

@@ -11,7 +11,7 @@ export type MeasuredQueue = QueueStats & {
   readonly workers?: readonly object[];
 };
 
-/** What a look at the queue came to. */
+/** What the queue said when it was asked. */
 type QueueSnapshot =
   | { readonly kind: 'reached'; readonly stats: MeasuredQueue }
   | { readonly kind: 'unreachable'; readonly error: unknown };
@@ -20,12 +20,12 @@ type QueueSnapshot =
 export interface SnapshotTimes {
   /** The queue has to answer within this time. */
   readonly timeoutMs: number;
-  /** So long a look counts for everybody who asks. */
+  /** So long a snapshot counts for everybody who asks. */
   readonly freshMs: number;
 }
 
 /**
- * A function that looks at the queue and never rejects. Whoever asks while a look is under way shares it, and a
+ * A function that asks the queue and never rejects. Whoever asks while a request is under way shares it, and a
  * queue that does not answer is not asked again before it has: so however often metrics are read, the queue is
  * asked one thing at a time.
  */
@@ -34,18 +34,18 @@ export function createQueueSnapshot(
   { timeoutMs, freshMs }: SnapshotTimes,
 ): () => Promise<QueueSnapshot> {
   let running: Promise<QueueSnapshot> | undefined;
-  let latest: { readonly look: QueueSnapshot; readonly staleAt: number } | undefined;
+  let latest: { readonly snapshot: QueueSnapshot; readonly staleAt: number } | undefined;
 
-  async function look(): Promise<QueueSnapshot> {
+  async function take(): Promise<QueueSnapshot> {
     const found = await reach(stats);
-    latest = { look: found, staleAt: performance.now() + freshMs };
+    latest = { snapshot: found, staleAt: performance.now() + freshMs };
     running = undefined;
     return found;
   }
 
   return async () => {
-    if (latest && performance.now() < latest.staleAt) return latest.look;
-    running ??= look();
+    if (latest && performance.now() < latest.staleAt) return latest.snapshot;
+    running ??= take();
     return await withinTime(running, timeoutMs);
   };
 }
@@ -58,7 +58,7 @@ async function reach(stats: () => Promise<MeasuredQueue>): Promise<QueueSnapshot
   }
 }
 
-async function withinTime(look: Promise<QueueSnapshot>, timeoutMs: number): Promise<QueueSnapshot> {
+async function withinTime(snapshot: Promise<QueueSnapshot>, timeoutMs: number): Promise<QueueSnapshot> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<QueueSnapshot>((resolve) => {
     timer = setTimeout(() => {
@@ -66,7 +66,7 @@ async function withinTime(look: Promise<QueueSnapshot>, timeoutMs: number): Prom
     }, timeoutMs);
   });
   try {
-    return await Promise.race([look, timeout]);
+    return await Promise.race([snapshot, timeout]);
   } finally {
     clearTimeout(timer);
   }
@@ -79,7 +79,7 @@ const SHARED = 'The same from every process of a queue: aggregate with max.';
  * Gauges of the queue, brought up to date by the function returned. When the queue can't be reached, that is
  * what they say; the numbers of a queue that nobody can see are left out, not repeated.
  */
-export function createQueueMetrics(registry: Registry, log: Logger): (look: QueueSnapshot) => void {
+export function createQueueMetrics(registry: Registry, log: Logger): (snapshot: QueueSnapshot) => void {
   const registers = [registry];
   const up = new Gauge({
     name: 'voicemail_queue_up',
@@ -132,28 +132,28 @@ export function createQueueMetrics(registry: Registry, log: Logger): (look: Queu
   }
 
   /** At every change only: metrics are read every few seconds. */
-  function logChange(look: QueueSnapshot): void {
-    const isUp = look.kind === 'reached';
-    if (look.kind === 'unreachable' && wasUp) {
-      log.warn({ err: look.error }, 'metrics: the queue cannot be reached, so its numbers are left out');
+  function logChange(snapshot: QueueSnapshot): void {
+    const isUp = snapshot.kind === 'reached';
+    if (snapshot.kind === 'unreachable' && wasUp) {
+      log.warn({ err: snapshot.error }, 'metrics: the queue cannot be reached, so its numbers are left out');
     } else if (isUp && !wasUp) {
       log.info('metrics: the queue can be reached again');
     }
     wasUp = isUp;
   }
 
-  return (look) => {
-    logChange(look);
-    up.set(look.kind === 'reached' ? 1 : 0);
-    if (look.kind === 'unreachable') {
+  return (snapshot) => {
+    logChange(snapshot);
+    up.set(snapshot.kind === 'reached' ? 1 : 0);
+    if (snapshot.kind === 'unreachable') {
       forget();
       return;
     }
-    for (const state of SESSION_STATES) sessions.set({ state }, look.stats.states[state]);
-    oldestAge.set(oldestAgeSeconds(look.stats));
-    transcriptsPending.set(look.stats.transcriptsPending);
-    paused.set(look.stats.paused ? 1 : 0);
-    const { notificationsPending: pending, workers: alive } = look.stats;
+    for (const state of SESSION_STATES) sessions.set({ state }, snapshot.stats.states[state]);
+    oldestAge.set(oldestAgeSeconds(snapshot.stats));
+    transcriptsPending.set(snapshot.stats.transcriptsPending);
+    paused.set(snapshot.stats.paused ? 1 : 0);
+    const { notificationsPending: pending, workers: alive } = snapshot.stats;
     if (alive !== undefined) workers.set(alive.length);
     if (pending !== undefined) notificationsPending.set(pending);
   };
