@@ -78,8 +78,11 @@ function fishLines(commands: readonly Command[]): string[] {
       ...command.commands.map(
         (part) => `complete -c ${NAME} ${after} -f -a ${part.name()} -d ${quote(part.description())}`,
       ),
-      ...optionsOf(command).map(({ long, argChoices, description }) => {
-        const values = argChoices ? ` -x -a ${quote(argChoices.join(' '))}` : '';
+      ...(command.registeredArguments[0]?.argChoices ?? []).map(
+        (choice) => `complete -c ${NAME} ${after} -f -a ${choice}`,
+      ),
+      ...optionsOf(command).map(({ long, argChoices, required, description }) => {
+        const values = argChoices ? ` -x -a ${quote(argChoices.join(' '))}` : required ? ' -r' : '';
         return `complete -c ${NAME} ${after} -l ${long?.slice(2)}${values} -d ${quote(description)}`;
       }),
     ];

@@ -1,37 +1,106 @@
-import { execFileSync } from 'node:child_process';
-import { expect, it } from 'vitest';
-import { runCli } from '../support/cli.ts';
+import { execFile, spawnSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runInProcess } from '../support/command.ts';
+import { temporaryDirectory } from '../support/services.ts';
 
-/** What a real bash offers for the words so far, the last of which is being typed. */
-function complete(script: string, words: readonly string[]): string[] {
-  const typed = words.map((word) => `'${word}'`).join(' ');
-  const ask = `COMP_WORDS=(${typed}); COMP_CWORD=${words.length - 1}; _voicemail_archiver; printf '%s\\n' "\${COMPREPLY[@]}"`;
-  return execFileSync('bash', ['--norc', '-c', `${script}\n${ask}`], { encoding: 'utf8' })
-    .trim()
-    .split('\n');
-}
+const SHELLS = ['bash', 'zsh', 'fish'] as const;
+type Shell = (typeof SHELLS)[number];
 
-it('completion bash lets bash complete commands, their parts, options and values', async () => {
-  const { code, stdout, stderr } = await runCli(['completion', 'bash']);
+/** What one has typed, and what the tabulator makes of its last word where only one thing fits. */
+const UNIQUE = [
+  ['voicemail-archiver stat', 'status'],
+  ['voicemail-archiver status --st', '--state'],
+  ['voicemail-archiver status --state fa', 'failed'],
+  ['voicemail-archiver hold rel', 'release'],
+  ['voicemail-archiver completion f', 'fish'],
+] as const;
 
-  expect([code, stderr]).toEqual([0, '']);
-  expect(complete(stdout, ['voicemail-archiver', 'st'])).toEqual(['start', 'status']);
-  expect(complete(stdout, ['voicemail-archiver', 'status', '--st'])).toEqual(['--state']);
-  expect(complete(stdout, ['voicemail-archiver', 'status', '--state', 'fa'])).toEqual(['failed']);
-  expect(complete(stdout, ['voicemail-archiver', 'hold', 'rel'])).toEqual(['release']);
-  expect(complete(stdout, ['voicemail-archiver', 'completion', 'f'])).toEqual(['fish']);
+/**
+ * Types into an interactive zsh on a terminal of its own, and prints the words that its tabulator has made. In place of
+ * the program is a function that says what it was given.
+ */
+const ZSH = `
+zmodload zsh/zpty || exit 3
+zpty terminal zsh -f -i
+zpty -w terminal 'autoload -U compinit && compinit -u -D; voicemail-archiver() print -r "WORDS" "<$*>"; source '$1
+for typed in "\${@:2}"; do
+  zpty -w -n terminal "$typed"$'\t\n'
+  zpty -r -m terminal seen '*WORDS <*>*' || exit 4
+  print -r -- "\${\${seen##*WORDS <}%%>*}"
+done
+zpty -d terminal
+`;
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  for (const shell of SHELLS) {
+    const { code, stdout, stderr } = await runInProcess(['completion', shell]);
+    expect([code, stderr]).toEqual([0, '']);
+    await writeFile(join(directory.path, shell), stdout);
+  }
 });
 
-it('completion fish names every command, and an unknown shell is refused', async () => {
-  const [{ stdout }, unknown, help] = await Promise.all([
-    runCli(['completion', 'fish']),
-    runCli(['completion', 'tcsh']),
-    runCli(['--help']),
-  ]);
+afterAll(() => directory.remove());
 
-  const named = [...stdout.matchAll(/use_subcommand -f -a (\S+)/g)].map(([, name]) => name);
-  const helped = [...help.stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name);
-  expect(named).toEqual(helped.filter((name) => name !== 'help'));
-  expect(named.length).toBeGreaterThan(15);
-  expect(unknown.code).toBe(2);
+function has(shell: Shell): boolean {
+  return spawnSync(shell, ['-c', 'true']).status === 0;
+}
+
+async function run(shell: Shell, args: readonly string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(shell, args, { cwd: directory.path });
+  return stdout;
+}
+
+/** All that a shell offers for the last of the typed words. */
+async function offers(shell: 'bash' | 'fish', typed: string): Promise<string[]> {
+  if (shell === 'fish') {
+    const lines = await run('fish', ['--no-config', '-c', `source ./fish; complete -C '${typed}'`]);
+    return lines
+      .trim()
+      .split('\n')
+      .map((line) => line.replace(/\t.*/, ''));
+  }
+  const words = typed.split(' ');
+  const ask = `source ./bash; COMP_WORDS=(${words.map((word) => `'${word}'`).join(' ')}); COMP_CWORD=${words.length - 1}
+    _voicemail_archiver; printf '%s\\n' "\${COMPREPLY[@]}"`;
+  return (await run('bash', ['--norc', '-c', ask])).trim().split('\n');
+}
+
+describe.each(['bash', 'fish'] as const)('completion %s', (shell) => {
+  it.runIf(has(shell))('lets the shell complete commands, their parts, options and values', async () => {
+    const offered = await Promise.all(UNIQUE.map(([typed]) => offers(shell, typed)));
+
+    expect(offered).toEqual(UNIQUE.map(([, word]) => [word]));
+    expect(await offers(shell, 'voicemail-archiver st')).toEqual(['start', 'status']);
+  });
+
+  it.runIf(has(shell))('offers every command', async () => {
+    const { stdout } = await runInProcess(['--help']);
+    const helped = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = '']) => name);
+    const offered = await offers(shell, 'voicemail-archiver ');
+
+    expect(helped.length).toBeGreaterThan(15);
+    expect(offered).toEqual(expect.arrayContaining(helped.filter((name) => name !== 'help')));
+  });
+});
+
+describe('completion zsh', () => {
+  it.runIf(has('zsh'))('lets the shell complete commands, their parts, options and values', async () => {
+    const typed = UNIQUE.map(([words]) => words);
+    const completed = (await run('zsh', ['-f', '-c', ZSH, 'zsh', './zsh', ...typed])).split('\n');
+
+    // zsh puts a space behind a word that is whole.
+    expect(completed.slice(0, -1).map((line) => line.trimEnd())).toEqual(
+      UNIQUE.map(([words, word]) => words.replace('voicemail-archiver ', '').replace(/\S+$/, word)),
+    );
+  });
+});
+
+it('an unknown shell is refused', async () => {
+  expect((await runInProcess(['completion', 'tcsh'])).code).toBe(2);
 });
