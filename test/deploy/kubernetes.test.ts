@@ -1,22 +1,27 @@
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ScaledObject } from '@kubernetes-models/keda/keda.sh/v1alpha1';
 import { ServiceMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1';
 import { Deployment } from 'kubernetes-models/apps/v1';
 import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1';
-import { Namespace, Service, ServiceAccount } from 'kubernetes-models/v1';
+import { ConfigMap, Namespace, Service, ServiceAccount } from 'kubernetes-models/v1';
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { VARIABLES } from '../../src/config/variables.ts';
 import { reportEverything, scrape, testMetrics } from '../support/metrics.ts';
 import { readPromql } from '../support/promql.ts';
+import { temporaryDirectory } from '../support/services.ts';
 
-const K8S = join(import.meta.dirname, '../../deploy/k8s');
+const ROOT = join(import.meta.dirname, '../..');
+const K8S = join(ROOT, 'deploy/k8s');
 const BASE = join(K8S, 'base');
 const OVERLAY = join(K8S, 'overlays/example');
 const MODELS = {
+  ConfigMap,
   Deployment,
   NetworkPolicy,
   PodDisruptionBudget,
@@ -65,6 +70,54 @@ function resourcesIn(directory: string, file: string): Resource[] {
   );
 }
 
+/** The text of resources as `kubectl kustomize` makes them, or nothing where no kubectl with Kustomize 5 is. */
+function built(directory: string): string | undefined {
+  const { stdout: version } = spawnSync('kubectl', ['version', '--client'], { encoding: 'utf8' });
+  if (!/Kustomize Version: v[5-9]/.test(version ?? '')) return undefined;
+  const { status, stdout, stderr } = spawnSync('kubectl', ['kustomize', directory], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+  return stdout;
+}
+
+/** Throws what Kubernetes' own schemas, and those of the two operators, say against a resource. */
+function validate(resource: Resource): void {
+  expect(MODELS).toHaveProperty(resource.kind);
+  const Model = MODELS[resource.kind as keyof typeof MODELS] as unknown as new (
+    data: Resource,
+  ) => { apiVersion: string; validate(): void };
+  new Model(resource).validate();
+  expect(resource.apiVersion).toBe(new Model(resource).apiVersion);
+}
+
+/** Where the types of an API are. */
+function typesOf(apiVersion: string): string {
+  if (apiVersion.startsWith('keda.sh/')) return `@kubernetes-models/keda/${apiVersion}`;
+  if (apiVersion.startsWith('monitoring.')) return `@kubernetes-models/prometheus-operator/${apiVersion}`;
+  return `kubernetes-models/${apiVersion}`;
+}
+
+/** What TypeScript says of resources that are written out: the schemas let unknown fields pass, the types do not. */
+async function unknownFields(written: readonly Resource[]): Promise<string> {
+  const directory = await temporaryDirectory();
+  try {
+    const lines = written.flatMap(({ apiVersion, kind, ...rest }, index) => [
+      `import type { I${kind} as Kind${index} } from '${typesOf(apiVersion)}';`,
+      `export const resource${index}: Kind${index} = ${JSON.stringify({ apiVersion, kind, ...rest })};`,
+    ]);
+    await writeFile(join(directory.path, 'resources.ts'), lines.join('\n'));
+    await writeFile(join(directory.path, 'package.json'), '{"type":"module"}');
+    await symlink(join(ROOT, 'node_modules'), join(directory.path, 'node_modules'));
+    const options = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--types', ''];
+    const { stdout } = spawnSync(join(ROOT, 'node_modules/.bin/tsc'), [...options, 'resources.ts'], {
+      cwd: directory.path,
+      encoding: 'utf8',
+    });
+    return stdout;
+  } finally {
+    await directory.remove();
+  }
+}
+
 function kustomization(directory: string): z.infer<typeof Kustomization> {
   return Kustomization.parse(parse(readFileSync(join(directory, 'kustomization.yaml'), 'utf8')));
 }
@@ -75,6 +128,7 @@ const resources = [
   ...base.resources.flatMap((file) => resourcesIn(BASE, file)),
   ...['namespace.yaml', 'service-account.yaml'].flatMap((file) => resourcesIn(OVERLAY, file)),
 ];
+const example = built(OVERLAY);
 const deployments = resources
   .filter(({ kind }) => kind === 'Deployment')
   .map((resource) => new Deployment(resource as ConstructorParameters<typeof Deployment>[0]));
@@ -84,19 +138,44 @@ const containerOf = (deployment: Deployment) => podOf(deployment)?.containers[0]
 describe('the resources for Kubernetes', () => {
   it.each(resources.map((resource) => [resource.kind, resource.metadata.name, resource] as const))(
     '%s %s is valid',
-    (kind, _name, resource) => {
-      expect(MODELS).toHaveProperty(kind);
-      const Model = MODELS[kind as keyof typeof MODELS] as unknown as new (
-        data: Resource,
-      ) => {
-        apiVersion: string;
-        validate(): void;
-      };
-
-      expect(() => new Model(resource).validate()).not.toThrow();
-      expect(resource.apiVersion).toBe(new Model(resource).apiVersion);
+    (_kind, _name, resource) => {
+      expect(() => validate(resource)).not.toThrow();
+      expect(() => validate({ ...resource, metadata: { name: 1 } as never })).toThrow();
     },
   );
+
+  it.runIf(example !== undefined)('are valid as kubectl kustomize makes them of the example', () => {
+    const made = parseAllDocuments(example ?? '').map((document) => Resource.parse(document.toJS()));
+    for (const resource of made) validate(resource);
+
+    const kinds = made.map(({ kind, metadata }) => `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '')}`);
+    expect(kinds.sort()).toEqual(
+      [...resources.slice(0, -1), { kind: 'ConfigMap', metadata: { name: 'voicemail-archiver' } }]
+        .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+        .sort(),
+    );
+    for (const { kind, metadata } of made) {
+      if (kind !== 'Namespace') expect(metadata.namespace, metadata.name).toBe('voicemail');
+    }
+    const images = made.flatMap((resource) =>
+      resource.kind === 'Deployment' ? [new Deployment(resource as never)] : [],
+    );
+    expect(images.map((one) => containerOf(one)?.image)).toEqual(
+      ['api', 'worker'].map(() => 'registry.example.com/voicemail-archiver:0.1.0'),
+    );
+    // The settings that a pod gets are those of the map that was made, by its name with the hash.
+    const map = made.find(({ kind }) => kind === 'ConfigMap');
+    for (const one of images) {
+      expect(containerOf(one)?.envFrom).toEqual([{ configMapRef: { name: map?.metadata.name } }]);
+    }
+  });
+
+  it('have no field that Kubernetes or its operators do not know', async () => {
+    const misspelt = { ...resources.find(({ kind }) => kind === 'NetworkPolicy'), spec: { podSelektor: {} } };
+
+    expect(await unknownFields(resources)).toEqual('');
+    expect(await unknownFields([Resource.parse(misspelt)])).toContain('podSelektor');
+  });
 
   it('are named by the kustomizations, all of them', () => {
     expect([...base.resources, 'config.env', 'kustomization.yaml'].sort()).toEqual(readdirSync(BASE).sort());
