@@ -45,6 +45,20 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
+/** Programs whose absence leaves a few tests out. */
+const PROGRAMS = [
+  { name: 'pgbouncer', tests: 'PgBouncer', install: 'Debian: apt-get install pgbouncer' },
+  { name: 'promtool', tests: 'the alert rules', install: 'Debian: apt-get install prometheus' },
+  { name: 'zsh', tests: 'completion in zsh', install: 'Debian: apt-get install zsh' },
+  { name: 'fish', tests: 'completion in fish', install: 'Debian: apt-get install fish' },
+  {
+    name: 'systemd-analyze',
+    tests: "the unit in systemd's eyes",
+    install: 'Debian: apt-get install systemd',
+  },
+  { name: 'kubectl', tests: 'what Kustomize makes', install: 'kubernetes.io: Install Tools' },
+];
+
 /** What this run does not test, and why. */
 function leftOut(hasPostgres: boolean): string[] {
   return [
@@ -56,12 +70,9 @@ function leftOut(hasPostgres: boolean): string[] {
       : [
           'Left out: the dashboard in a browser, as there is no Chromium (Debian: apt-get install chromium).',
         ]),
-    ...(findProgram('pgbouncer', [...searchPath(), '/usr/sbin'])
-      ? []
-      : ['Left out: PgBouncer, which is not installed (Debian: apt-get install pgbouncer).']),
-    ...(findProgram('promtool', searchPath())
-      ? []
-      : ['Left out: the alert rules, as there is no promtool (Debian: apt-get install prometheus).']),
+    ...PROGRAMS.filter(({ name }) => !findProgram(name, [...searchPath(), '/usr/sbin'])).map(
+      ({ name, tests, install }) => `Left out: ${tests}, as there is no ${name} (${install}).`,
+    ),
     ...(process.env.S3_TEST_ENDPOINT
       ? []
       : [
