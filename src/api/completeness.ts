@@ -43,8 +43,10 @@ export function addCompletenessRoutes(
     async (request) => {
       const { from, to, botId } = request.query;
       const now = Date.now();
-      const first = from ?? daysWithinRetention(now, retentionMs)[0] ?? dayOf(now);
-      const days = daysBetween(first, to ?? dayOf(now));
+      const today = dayOf(now);
+      const first = from ?? daysWithinRetention(now, retentionMs)[0] ?? today;
+      // Nobody has computed days to come, of which there is no end.
+      const days = daysBetween(first, to === undefined || to > today ? today : to);
       return { days: await completeness.reports(botId ?? defaultBot(defaultBotId), days) };
     },
   );

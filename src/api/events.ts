@@ -4,6 +4,8 @@ import type { FastifyRequest } from 'fastify';
 import type { SessionEvent } from '../domain/views.ts';
 import { type EventFeed, type EventSubscription, InvalidEventIdError } from '../jobs/event-feed.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
+import type { LoginSessions } from './login/sessions.ts';
+import { whileAdmitted } from './login/while-admitted.ts';
 import { ApiError } from './problem.ts';
 import { EventStream, EventsQuery } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
@@ -14,6 +16,8 @@ export interface EventRoutesOptions {
   readonly events?: EventFeed;
   /** How often a client hears something even if nothing happens, in milliseconds. */
   readonly heartbeatMs?: number | undefined;
+  /** Without them nobody can log in. */
+  readonly logins?: LoginSessions | undefined;
   readonly log: Logger;
 }
 
@@ -32,9 +36,13 @@ const BUFFER_BYTES = 64 * 1024;
  * `GET /events`: what happens to sessions, as server-sent events (WHATWG HTML, 9.2). `app` adds the `/v1`.
  *
  * A client that sends `Last-Event-ID` (browsers do so by themselves) or `?lastEventId=` gets what it missed, as far
- * as the queue still has it. One that does not take what it is sent is dropped, and comes back in the same way.
+ * as the queue still has it. One that does not take what it is sent is dropped, and comes back in the same way. The
+ * stream ends with the credentials, and with a log-out.
  */
-export function addEventRoutes(app: ZodServer, { events, heartbeatMs, log }: EventRoutesOptions): void {
+export function addEventRoutes(
+  app: ZodServer,
+  { events, heartbeatMs, logins, log }: EventRoutesOptions,
+): void {
   if (!events) return;
   const open = new Set<EventSubscription>();
   app.addHook('preClose', async () => {
@@ -59,7 +67,9 @@ export function addEventRoutes(app: ZodServer, { events, heartbeatMs, log }: Eve
       const subscription = await subscribe(events, lastEventId(request, request.query.lastEventId));
       open.add(subscription);
       const stream = new PassThrough({ highWaterMark: BUFFER_BYTES });
+      const stopWatching = whileAdmitted(request, () => subscription.close(), { logins, log });
       stream.once('close', () => {
+        stopWatching();
         open.delete(subscription);
         subscription.close();
       });

@@ -19,7 +19,7 @@ import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { type Api, createServer, servedBy } from './http-server.ts';
-import { admitToApi, createLoginSessions } from './login/sessions.ts';
+import { admitToApi, createLoginSessions, type LoginSessions } from './login/sessions.ts';
 import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
 import { addOverviewRoutes } from './overview.ts';
@@ -75,6 +75,8 @@ export interface ApiOptions {
 export interface RouteOptions extends ApiOptions {
   /** For routes with another way in than the header `Authorization`. */
   readonly guard: Guard;
+  /** Without a queue there are none. */
+  readonly logins: LoginSessions | undefined;
 }
 
 /** Adds routes of one kind to a server. */
@@ -117,9 +119,9 @@ export function createApi(options: ApiOptions): Api {
   const { tokens, jwt } = http;
   const wrongCredentials = new WrongCredentials({ log });
   const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken, wrongCredentials });
-  const routeOptions: RouteOptions = { ...options, guard };
   const { queue, auditLog } = options;
   const logins = queue && createLoginSessions({ tokens, guard, ended: queue });
+  const routeOptions: RouteOptions = { ...options, guard, logins };
   app.decorateRequest('identity', undefined);
   app.register(async (open: ZodServer) => {
     open.addHook('onRequest', async ({ routeOptions: { url }, headers }) => {

@@ -37,7 +37,7 @@ const PLACES: Readonly<Record<string, string>> = {
 /** Checks a part of a request; what is wrong becomes a 400 that names each field. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, httpPart }) => {
   return (data: unknown) => {
-    const result = schema.safeParse(data);
+    const result = schema.safeParse(httpPart === 'querystring' ? withoutEmpty(data) : data);
     if (result.success) return { value: result.data };
     const place = PLACES[httpPart ?? ''] ?? 'the request';
     return {
@@ -45,6 +45,11 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema, ht
     };
   };
 };
+
+/** A parameter without a value, as in `?state=&code=`, is as good as none. */
+function withoutEmpty(query: unknown): unknown {
+  return Object.fromEntries(Object.entries(query ?? {}).filter(([, value]) => value !== ''));
+}
 
 /** Answers are made of typed parts, so they are not checked again on their way out. */
 export const serializerCompiler: FastifySerializerCompiler<z.ZodType> = () => (data) => JSON.stringify(data);

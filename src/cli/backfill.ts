@@ -1,13 +1,8 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import type { BackfillOperations, BackfillView } from '../backfills/operations.ts';
-import {
-  isTooLongBackfill,
-  LISTING_SOURCES,
-  type ListingSource,
-  MAX_BACKFILL_YEARS,
-} from '../domain/backfills.ts';
+import { isTooLongBackfill, type ListingSource, MAX_BACKFILL_YEARS } from '../domain/backfills.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { assertWorkersReach, followRun, sourceOption } from './listing-run.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
 import { count, table } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -22,11 +17,6 @@ interface BackfillOptions {
   readonly json?: boolean;
 }
 
-/** While nothing happens, the pause between two polls grows. */
-const FIRST_PAUSE_MS = 200;
-const LONGEST_PAUSE_MS = 5_000;
-/** A worker takes a backfill within moments, unless it has two in hand already. */
-const TAKEN_WITHIN_MS = 5_000;
 /** Ids of a dry run that are written. */
 const MAX_MISSING_SHOWN = 1_000;
 
@@ -40,12 +30,7 @@ export function backfillCommand(context: CliContext): Command {
         .makeOptionMandatory(),
     )
     .addOption(new Option('--to <time>', 'and before then (default: now)').argParser(parseTime))
-    .addOption(
-      new Option(
-        '--source <source>',
-        'call details (needs KORE_ACCOUNT_ID) or sessions history (default: the first where that is possible)',
-      ).choices(LISTING_SOURCES),
-    )
+    .addOption(sourceOption())
     .addOption(botOption())
     .option('--dry-run', 'only say what is missing from the archive')
     .option('--wait', 'until all of it is archived or failed')
@@ -81,11 +66,7 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
     const botId = options.bot ?? connection.defaultBotId;
     if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
     const { backfills, isAlone } = connection;
-    if (isAlone && (dryRun || wait)) {
-      throw new CommandFailed(
-        'it is the workers that list sessions: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
-      );
-    }
+    if (dryRun || wait) assertWorkersReach(connection);
     const started = await backfills.start({
       botId,
       from: from.toISOString(),
@@ -118,40 +99,23 @@ async function follow(
   { stderr, say }: CliContext,
   signal: AbortSignal,
 ): Promise<BackfillView> {
-  let view = started;
-  let pauseMs = FIRST_PAUSE_MS;
-  let sayAt = Date.now() + TAKEN_WITHIN_MS;
   let progress = showProgress(stderr, 'Listing sessions');
   let isListed = false;
-  try {
-    while (!hasEnded(view)) {
-      await sleep(pauseMs, undefined, { signal });
-      if (view.state === 'queued' && Date.now() > sayAt) {
-        sayAt = Number.POSITIVE_INFINITY;
-        say('No worker has taken it yet: is one running, and has it other backfills in hand?\n');
-      }
-      const next = await backfills.view(view.id);
-      if (!next) throw new CommandFailed(`the backfill ${view.id} was removed from the queue`);
-      pauseMs =
-        JSON.stringify(next) === JSON.stringify(view)
-          ? Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS)
-          : FIRST_PAUSE_MS;
-      view = next;
-      if (view.state === 'listed' && !isListed) {
-        isListed = true;
-        progress.stop();
-        progress = showProgress(stderr, 'Archiving', view.queued + view.alreadyQueued);
-      }
-      const ended = view.queued + view.alreadyQueued - view.open;
-      if (isListed) progress.update(ended, view.failed > 0 ? `${view.failed} failed` : '');
-      else progress.update(view.listed, whileListing(view));
+  const onLook = (view: BackfillView) => {
+    if (view.state === 'listed' && !isListed) {
+      isListed = true;
+      progress.stop();
+      progress = showProgress(stderr, 'Archiving', view.queued + view.alreadyQueued);
     }
-    return view;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    throw new CommandFailed(
-      `${(signal.reason as Error).message}; the backfill ${view.id} goes on without this command`,
-    );
+    const ended = view.queued + view.alreadyQueued - view.open;
+    if (isListed) progress.update(ended, view.failed > 0 ? `${view.failed} failed` : '');
+    else progress.update(view.listed, whileListing(view));
+  };
+  try {
+    const name = `the backfill ${started.id}`;
+    const look = () => backfills.view(started.id);
+    const isTaken = ({ state }: BackfillView) => state !== 'queued';
+    return await followRun({ started, look, hasEnded, isTaken, onLook, name }, { say }, signal);
   } finally {
     progress.stop();
   }

@@ -1,15 +1,15 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, Option } from 'commander';
 import type { CompletenessOperations } from '../completeness/operations.ts';
-import { LISTING_SOURCES, type ListingSource } from '../domain/backfills.ts';
+import type { ListingSource } from '../domain/backfills.ts';
 import {
   type CompletenessRun,
   type DayReport,
   dayOf,
-  daysBetween,
+  isRunOfDays,
   MAX_RUN_DAYS,
 } from '../domain/completeness.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { assertWorkersReach, followRun, sourceOption } from './listing-run.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
 import { count, table } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -24,11 +24,6 @@ interface CompletenessOptions {
   readonly json?: boolean;
 }
 
-/** While nothing happens, the pause between two looks grows. */
-const FIRST_PAUSE_MS = 200;
-const LONGEST_PAUSE_MS = 5_000;
-const TAKEN_WITHIN_MS = 5_000;
-
 /** `completeness`: what Kore has of each day, and what became of it. */
 export function completenessCommand(context: CliContext): Command {
   return new Command('completeness')
@@ -39,12 +34,7 @@ export function completenessCommand(context: CliContext): Command {
       ),
     )
     .addOption(new Option('--to <day>', 'the last day (default: today)').argParser(parseTime))
-    .addOption(
-      new Option(
-        '--source <source>',
-        'call details (needs KORE_ACCOUNT_ID) or sessions history (default: the first where that is possible)',
-      ).choices(LISTING_SOURCES),
-    )
+    .addOption(sourceOption())
     .addOption(botOption())
     .option('--write', 'put the reports into the archive')
     .option('--report-only', 'queue nothing of what is missing')
@@ -71,7 +61,7 @@ async function completeness(context: CliContext, options: CompletenessOptions): 
   const to = options.to && dayOf(options.to.getTime());
   const last = to ?? dayOf(Date.now());
   if (from !== undefined && from > last) throw new UsageError('--from must not be after --to');
-  if (from !== undefined && daysBetween(from, last).length > MAX_RUN_DAYS) {
+  if (from !== undefined && !isRunOfDays(from, last)) {
     throw new UsageError(`that is more than ${MAX_RUN_DAYS} days: ask for fewer at a time`);
   }
   const { config, log } = loadCommand(context);
@@ -80,11 +70,7 @@ async function completeness(context: CliContext, options: CompletenessOptions): 
   await withConnection(config, { log, signal, say: context.say }, async (connection) => {
     const botId = options.bot ?? connection.defaultBotId;
     if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
-    if (connection.isAlone) {
-      throw new CommandFailed(
-        'it is the workers that list sessions: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
-      );
-    }
+    assertWorkersReach(connection);
     const started = await connection.completeness.start({
       botId,
       ...(from && { from }),
@@ -107,28 +93,14 @@ async function follow(
   { stderr, say }: CliContext,
   signal: AbortSignal,
 ): Promise<CompletenessRun> {
-  let run = started;
-  let pauseMs = FIRST_PAUSE_MS;
-  let sayAt = Date.now() + TAKEN_WITHIN_MS;
   const progress = showProgress(stderr, 'Listing days');
+  const onLook = ({ days, error }: CompletenessRun) =>
+    progress.update(days.length, error ? `waiting: ${error.message}` : '');
+  const hasEnded = ({ state }: CompletenessRun) => state === 'completed' || state === 'failed';
+  const isTaken = ({ state }: CompletenessRun) => state !== 'queued';
+  const look = () => operations.run(started.id);
   try {
-    while (run.state !== 'completed' && run.state !== 'failed') {
-      await sleep(pauseMs, undefined, { signal });
-      if (run.state === 'queued' && Date.now() > sayAt) {
-        sayAt = Number.POSITIVE_INFINITY;
-        say('No worker has taken it yet: is one running?\n');
-      }
-      const next = await operations.run(run.id);
-      if (!next) throw new CommandFailed('the run was removed from the queue');
-      const isSame = next.state === run.state && next.days.length === run.days.length;
-      pauseMs = isSame ? Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
-      run = next;
-      progress.update(run.days.length, run.error ? `waiting: ${run.error.message}` : '');
-    }
-    return run;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-    throw new CommandFailed(`${(signal.reason as Error).message}; the run goes on without this command`);
+    return await followRun({ started, look, hasEnded, isTaken, onLook, name: 'the run' }, { say }, signal);
   } finally {
     progress.stop();
   }

@@ -122,6 +122,12 @@ export function dayOf(time: number): string {
   return new Date(time).toISOString().slice(0, 'YYYY-MM-DD'.length);
 }
 
+/** Whether a run may take all days from one to another: there are some, and not too many. */
+export function isRunOfDays(from: string, to: string): boolean {
+  const days = (Date.parse(to) - Date.parse(from)) / DAY_MS + 1;
+  return days >= 1 && days <= MAX_RUN_DAYS;
+}
+
 /** All days from one to another, both included. */
 export function daysBetween(from: string, to: string): string[] {
   const days: string[] = [];

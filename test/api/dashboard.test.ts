@@ -170,6 +170,32 @@ describe('the way into the dashboard', () => {
     expect((await ask(other, '/queues/api/queues', 'GET', { cookie: await cookieOf(url) })).status).toBe(200);
   });
 
+  it('ends the events of who logs out, at another process as well, and of nobody else', async () => {
+    const other = await serve([TOKEN], { events: runtime.events });
+    const [cookie, stays] = await Promise.all([cookieOf(url), cookieOf(url)]);
+    const listen = async (headers: Headers) => {
+      const { statusCode, body } = await request(`${other}/v1/events`, { headers });
+      expect(statusCode).toBe(200);
+      let isOver = false;
+      body.on('end', () => {
+        isOver = true;
+      });
+      body.on('error', () => undefined);
+      body.resume();
+      return { body, isOver: () => isOver };
+    };
+    const own = { 'sec-fetch-site': 'same-origin' };
+    const [ends, another, program] = await Promise.all([
+      listen({ cookie, ...own }),
+      listen({ cookie: stays, ...own }),
+      listen({ authorization: `Bearer ${TOKEN}` }),
+    ]);
+    await ask(url, '/logout', 'POST', { cookie, origin: url });
+    await expect.poll(ends.isOver, { timeout: 10_000 }).toBe(true);
+    expect([another.isOver(), program.isOver()]).toEqual([false, false]);
+    for (const { body } of [another, program]) body.destroy();
+  });
+
   it('outlives a restart, and is closed when its token is taken away', async () => {
     const both = await serve([TOKEN, OTHER_TOKEN]);
     const [first, second] = await Promise.all([cookieOf(both, TOKEN), cookieOf(both, OTHER_TOKEN)]);

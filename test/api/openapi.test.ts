@@ -121,6 +121,9 @@ describe('the OpenAPI document', () => {
     ['get', '/v1/error-codes'],
     ['delete', '/v1/backfills/{id}'],
     ['get', '/v1/events'],
+    ['get', '/v1/completeness'],
+    ['post', '/v1/completeness'],
+    ['get', '/v1/completeness/{id}'],
     ['post', '/v1/backfills'],
     ['get', '/v1/backfills'],
     ['get', '/v1/backfills/{id}'],
@@ -206,6 +209,7 @@ describe('the OpenAPI document', () => {
       'put /v1/sessions/{id}/hold': false,
       'post /v1/cancellations': false,
       'post /v1/backfills': true,
+      'post /v1/completeness': true,
       'put /v1/schedules/{name}': true,
       'post /webhooks/voicemail': true,
     });

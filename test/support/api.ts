@@ -57,6 +57,7 @@ export async function openApiSetup(): Promise<ApiSetup> {
         operations: runtime.operations,
         objects: runtime.objects,
         backfills: runtime.backfills,
+        completeness: runtime.completeness,
         custody: runtime.custody,
         events: runtime.events,
         queue: runtime.queue,

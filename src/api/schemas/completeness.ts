@@ -3,10 +3,13 @@
 import { z } from 'zod';
 import { DayReportSchema } from '../../completeness/documents.ts';
 import { LISTING_SOURCES } from '../../domain/backfills.ts';
-import { daysBetween, MAX_RUN_DAYS } from '../../domain/completeness.ts';
+import { dayOf, isRunOfDays, MAX_RUN_DAYS } from '../../domain/completeness.ts';
 import { BotId } from '../../operations/input.ts';
 
-const Day = z.iso.date();
+/** A day, or a time within it. */
+const Day = z
+  .union([z.iso.date(), z.iso.datetime({ offset: true })])
+  .transform((text) => dayOf(Date.parse(text)));
 const From = Day.optional().describe(
   'the first day (UTC); without it, the first that Kore still has something of',
 );
@@ -19,8 +22,7 @@ const RANGE = {
 
 function isRange({ from, to }: { from?: string | undefined; to?: string | undefined }): boolean {
   if (from === undefined) return true;
-  const last = to ?? new Date().toISOString().slice(0, 10);
-  return from <= last && daysBetween(from, last).length <= MAX_RUN_DAYS;
+  return isRunOfDays(from, to ?? dayOf(Date.now()));
 }
 
 /** `GET /v1/completeness` */
