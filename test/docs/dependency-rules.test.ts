@@ -31,6 +31,7 @@ const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: str
   ['only the page draws', 'src/api/p.ts', 'preact', 'only page may import it'],
   ['only jobs talks to Redis', 'src/backfills/x.ts', 'ioredis', 'may import it'],
   ['only storage talks to S3', 'src/transfer/x.ts', '@aws-sdk/client-s3', 'may import it'],
+  ['only config reads cron expressions', 'src/api/c.ts', 'cron-parser', 'only config may import it'],
 ];
 
 /** Imports that are fine. */
