@@ -9,9 +9,10 @@ import { BULLMQ_STATES } from './session-job.ts';
 /** Minutes of throughput that are shown. */
 const THROUGHPUT_MINUTES = 60;
 const MINUTE_MS = 60_000;
-/** Of the failed sessions, the latest so many are counted by code, and not more often than this. */
+/** Of the failed sessions, the latest so many are counted by code. */
 const MAX_FAILURES_COUNTED = 10_000;
-const FAILURES_FRESH_MS = 5_000;
+/** A count of failures is shared for so many times as long as it took, so that looking costs a twentieth at most. */
+const FAILURES_FRESH_TIMES = 20;
 
 /**
  * How BullMQ's PostgreSQL backend counts what waits while the queue is paused; its lists call them waiting all the
@@ -33,7 +34,10 @@ export class SessionStats {
 
   constructor(queues: CountedQueues) {
     this.#queues = queues;
-    this.#failuresByCode = shareResult(() => countFailures(queues), FAILURES_FRESH_MS);
+    this.#failuresByCode = shareResult(
+      () => countFailures(queues),
+      (_, tookMs) => tookMs * FAILURES_FRESH_TIMES,
+    );
   }
 
   /** How many sessions a worker could take now: none while the queue is paused. */

@@ -97,6 +97,11 @@ describeOnEachQueue('what the queue has been doing', (kind) => {
       SESSION_NOT_FOUND: 1,
       INTERNAL: 1,
     });
+
+    // Counted anew for whoever asks after them again.
+    expect(await queue.retry({ sessionId: 'a', botId: BOT })).toBe('requeued');
+    const rest = { RECORDING_EMPTY: 1, SESSION_NOT_FOUND: 1, INTERNAL: 1 };
+    await expect.poll(async () => (await queue.activity()).failuresByCode, { timeout: 4_000 }).toEqual(rest);
   });
 });
 

@@ -1,4 +1,3 @@
-import { useState } from 'preact/hooks';
 import { ask } from '../api.js';
 import { html } from '../html.js';
 import { Action } from '../parts/action.js';
@@ -10,8 +9,6 @@ import { useData } from '../use-data.js';
 /** @import { CodeMeaning, Stats } from '../shapes.js' */
 
 const REFRESH_MS = 3_000;
-/** The API counts anew every 5 seconds: for so long it may count what was retried (milliseconds). */
-const COUNTED_MS = 6_000;
 /** The API counts the codes of so many failed sessions. */
 const MAX_COUNTED = 10_000;
 
@@ -53,11 +50,7 @@ export function FailuresView() {
 /** @param {{ stats: Stats, meanings: readonly CodeMeaning[], reload: () => void }} props */
 function Codes({ stats, meanings, reload }) {
   const { failuresByCode, states } = stats;
-  const [retriedAt, setRetriedAt] = useState(/** @type {Readonly<Record<string, number>>} */ ({}));
-  const isOutdated = (/** @type {string} */ code) => Date.now() - (retriedAt[code] ?? 0) < COUNTED_MS;
-  const counts = Object.entries(failuresByCode)
-    .filter(([code]) => !isOutdated(code))
-    .sort(([, a], [, b]) => b - a);
+  const counts = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
   if (counts.length === 0) {
     return html`<section><${Empty}>No session has failed. What waits is looked at again by itself.<//></section>`;
   }
@@ -73,10 +66,7 @@ function Codes({ stats, meanings, reload }) {
         code=${code}
         count=${count}
         meaning=${meanings.find((one) => one.code === code)}
-        onRetried=${() => {
-          setRetriedAt((before) => ({ ...before, [code]: Date.now() }));
-          reload();
-        }}
+        onRetried=${reload}
       />`,
     )}
   `;
