@@ -67,10 +67,10 @@ function program(): string {
 }
 
 /**
- * A cluster of three nodes, all slots of which the second has: the first and the third can die, and what is left can
- * still be used.
+ * A cluster of three nodes. Unless the slots are spread, the second has all of them: the first and the third can die, and
+ * what is left can still be used.
  */
-export async function startCluster(password: string): Promise<Topology> {
+export async function startCluster(password: string, { spread = false } = {}): Promise<Topology> {
   const directory = await mkdtemp(join(tmpdir(), 'voicemail-archiver-cluster-'));
   const ports = await clusterPorts(3);
   const nodes = await Promise.all(
@@ -85,12 +85,20 @@ export async function startCluster(password: string): Promise<Topology> {
   const clients = ports.map((port) => new Redis({ port, host: '127.0.0.1', password }));
   const [first, owner] = clients;
   if (!first || !owner) throw new Error('a cluster has nodes');
-  await owner.call('CLUSTER', 'ADDSLOTSRANGE', 0, SLOTS - 1);
+  const owners = spread ? clients : [owner];
+  const bounds = owners.map((_, index) => Math.floor((index * SLOTS) / owners.length));
+  for (const [index, client] of owners.entries()) {
+    await client.call('CLUSTER', 'ADDSLOTSRANGE', bounds[index] ?? 0, (bounds[index + 1] ?? SLOTS) - 1);
+  }
   for (const port of ports.slice(1)) await first.call('CLUSTER', 'MEET', '127.0.0.1', port);
   // Each has to know of all, and who has the slots.
   for (const client of clients) {
     let info = '';
-    while (!/cluster_state:ok/.test(info) || !/cluster_known_nodes:3/.test(info)) {
+    const isWhole = () =>
+      ['cluster_state:ok', 'cluster_known_nodes:3', `cluster_slots_assigned:${SLOTS}`].every((line) =>
+        info.includes(line),
+      );
+    while (!isWhole()) {
       info = String(await client.call('CLUSTER', 'INFO'));
     }
     client.disconnect();

@@ -93,6 +93,9 @@ function createClusterClient(
       Object.assign(this as object, { startupNodes: [...known.values()] });
       return reconnectDelayMs(attempt, role);
     },
+    // Who has which slots is asked for again every few seconds. By ioredis' own second, a process that is busy for longer
+    // drops all of its connections.
+    slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
     // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
     enableOfflineQueue: role === 'consumer',
     // By the names that the nodes tell, which are those in their certificates.
