@@ -1,39 +1,25 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import type { QueueActivity } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
-import { SessionQueue } from '../../src/jobs/session-queue.ts';
+import type { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import { describeOnEachQueue, useSessionQueue } from '../support/queues.ts';
 
 const BOT = 'st-stats';
 const MINUTE_MS = 60_000;
 const FAIL = { kind: 'fail', reason: failureReason('RECORDING_EMPTY', 'no bytes') } as const;
 
 describeOnEachQueue('what the queue has been doing', (kind) => {
-  let testQueue: TestQueue;
   let backend: Backend;
   let queue: SessionQueue;
   let name: string;
-  let count = 0;
 
-  beforeAll(async () => {
-    testQueue = await createTestQueue(kind);
-    backend = await openBackend(testQueue.config, silent);
+  useSessionQueue(kind, (opened) => {
+    ({ backend, name, queue } = opened);
   });
-  afterAll(async () => {
-    await backend.close();
-    await testQueue.remove();
-  });
-  beforeEach(() => {
-    count += 1;
-    name = `stats-${count}`;
-    queue = new SessionQueue(backend, name, silent);
-  });
-  afterEach(async () => {
+  afterEach(() => {
     vi.useRealTimers();
-    await queue.close();
   });
 
   const enqueue = (...sessionIds: string[]) =>

@@ -1,43 +1,28 @@
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { EnqueueRequest } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { openBackend } from '../../src/jobs/backends/open.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
 import { LockLostError } from '../../src/jobs/job-lock.ts';
-import { SessionQueue } from '../../src/jobs/session-queue.ts';
+import type { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
 import { pretendStalls, stealLock } from '../support/locks.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import { describeOnEachQueue, silent, useSessionQueue } from '../support/queues.ts';
 
 /** Never waited for in full: only a stop that hangs takes so long. */
 const LONG_GRACE_MS = 20_000;
 
 describeOnEachQueue('a consumer', (kind) => {
-  let server: TestQueue;
   let backend: Backend;
   let name: string;
   let queue: SessionQueue;
   let running: Consumer[];
 
-  beforeAll(async () => {
-    server = await createTestQueue(kind);
-    backend = await openBackend(server.config, silent);
-  });
-  afterAll(async () => {
-    await backend.close();
-    await server.remove();
-  });
-  beforeEach(() => {
-    name = `queue-${randomUUID()}`;
-    queue = new SessionQueue(backend, name, silent);
+  useSessionQueue(kind, (opened) => {
+    ({ backend, name, queue } = opened);
     running = [];
   });
-  afterEach(async () => {
-    await Promise.all(running.map((consumer) => consumer.stop(0)));
-    await queue.close();
-  });
+  afterEach(() => Promise.all(running.map((consumer) => consumer.stop(0))));
 
   const session = (sessionId: string): EnqueueRequest => ({ botId: 'st-1', sessionId });
   const enqueue = (...ids: string[]) => queue.enqueue(ids.map(session));

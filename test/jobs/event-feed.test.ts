@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { SessionEvent } from '../../src/domain/views.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
@@ -10,7 +10,13 @@ import { isAfter } from '../../src/jobs/job-events.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, workOff } from '../support/consume.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import {
+  createTestQueue,
+  describeOnEachQueue,
+  silent,
+  type TestQueue,
+  useSessionQueue,
+} from '../support/queues.ts';
 
 /** Longer than an event takes on any machine. */
 const PATIENCE_MS = 60_000;
@@ -22,26 +28,12 @@ describeOnEachQueue('the feed of events', (kind) => {
   let queue: SessionQueue;
   let feed: EventFeed;
   let name: string;
-  let count = 0;
 
-  beforeAll(async () => {
-    testQueue = await createTestQueue(kind);
-    backend = await openBackend(testQueue.config, silent);
-  });
-  afterAll(async () => {
-    await backend.close();
-    await testQueue.remove();
-  });
-  beforeEach(() => {
-    count += 1;
-    name = `feed-${count}`;
-    queue = new SessionQueue(backend, name, silent);
+  useSessionQueue(kind, (opened) => {
+    ({ server: testQueue, backend, name, queue } = opened);
     feed = new EventFeed(backend, name, silent);
   });
-  afterEach(async () => {
-    await feed.close();
-    await queue.close();
-  });
+  afterEach(() => feed.close());
 
   const enqueue = (...sessionIds: string[]) =>
     queue.enqueue(sessionIds.map((sessionId) => ({ sessionId, botId: BOT })));

@@ -1,13 +1,11 @@
-import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { HistoryEntry } from '../../src/domain/views.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureEvent, type NotedEvent, noteEvent } from '../../src/jobs/session-history.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
-import { SessionQueue } from '../../src/jobs/session-queue.ts';
+import type { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import { describeOnEachQueue, useSessionQueue } from '../support/queues.ts';
 
 const SESSION = { botId: 'st-1', sessionId: 'a' };
 const MINUTE_MS = 60_000;
@@ -59,99 +57,80 @@ describe('events', () => {
 });
 
 describeOnEachQueue('the history of a session', (kind) => {
-  let server: TestQueue;
   let backend: Backend;
-  beforeAll(async () => {
-    server = await createTestQueue(kind);
-    backend = await openBackend(server.config, silent);
-  });
-  afterAll(async () => {
-    await backend.close();
-    await server.remove();
+  let name: string;
+  let queue: SessionQueue;
+  useSessionQueue(kind, (opened) => {
+    ({ backend, name, queue } = opened);
   });
 
   it('tells its whole life, also before it was put back into the queue', async () => {
-    const name = `history-${randomUUID()}`;
-    const queue = new SessionQueue(backend, name, silent);
     const work = (decide: Decide) => workOff(backend, name, 1, decide);
     const told = async () =>
       ((await queue.view(SESSION))?.history ?? []).map(({ at: _, ...entry }: HistoryEntry) => entry);
-    try {
-      await queue.enqueue([{ ...SESSION, by: 'webhook' }]);
-      expect(await told()).toEqual([{ event: 'enqueued', by: 'webhook' }]);
+    await queue.enqueue([{ ...SESSION, by: 'webhook' }]);
+    expect(await told()).toEqual([{ event: 'enqueued', by: 'webhook' }]);
 
-      await work(async (job) => {
-        const { at, ...last } = { ...error('RECORDING_EMPTY', 0), at: new Date().toISOString() };
-        const history = noteEvent([], failureEvent({ ...last, at }, { saved: 1, missing: 2 }));
-        await job.saveProgress({ error: { ...last, at }, partial: true, history });
-        return { kind: 'fail', reason: failureReason('RECORDING_EMPTY', 'no bytes') };
-      });
-      const failed = [
-        { event: 'enqueued', by: 'webhook' },
-        { event: 'attempt' },
-        {
-          event: 'partial',
-          code: 'RECORDING_EMPTY',
-          message: 'it is RECORDING_EMPTY',
-          detail: '1 recording archived, 2 missing',
-        },
-      ];
-      expect(await told()).toEqual(failed);
-      expect((await queue.list({ state: 'partial' })).sessions).toMatchObject([
-        { sessionId: 'a', state: 'failed', partial: true },
-      ]);
+    await work(async (job) => {
+      const { at, ...last } = { ...error('RECORDING_EMPTY', 0), at: new Date().toISOString() };
+      const history = noteEvent([], failureEvent({ ...last, at }, { saved: 1, missing: 2 }));
+      await job.saveProgress({ error: { ...last, at }, partial: true, history });
+      return { kind: 'fail', reason: failureReason('RECORDING_EMPTY', 'no bytes') };
+    });
+    const failed = [
+      { event: 'enqueued', by: 'webhook' },
+      { event: 'attempt' },
+      {
+        event: 'partial',
+        code: 'RECORDING_EMPTY',
+        message: 'it is RECORDING_EMPTY',
+        detail: '1 recording archived, 2 missing',
+      },
+    ];
+    expect(await told()).toEqual(failed);
+    expect((await queue.list({ state: 'partial' })).sessions).toMatchObject([
+      { sessionId: 'a', state: 'failed', partial: true },
+    ]);
 
-      expect(await queue.retry(SESSION, 'jane')).toBe('requeued');
-      await work(() => ({ ...ARCHIVED, result: { ...ARCHIVED.result, revision: 1 } }));
-      await queue.noteTranscript(SESSION, 'archived', { revision: 2 });
-      await queue.noteTranscript(SESSION, 'archived', { revision: 2 });
-      const archived = [
-        ...failed,
-        { event: 'retried', by: 'jane' },
-        { event: 'attempt' },
-        ...ARCHIVED.result.recordings.map(({ key, bytes }) => ({
-          event: 'transferred',
-          detail: `${key} (${bytes} bytes)`,
-        })),
-        { event: 'archived', detail: 'revision 1' },
-        { event: 'rewritten', detail: 'revision 2; transcript archived' },
-      ];
-      expect(await told()).toEqual(archived);
-      expect(await queue.noteHold(SESSION, 'held', 'ann')).toBe(true);
-      expect(await queue.noteHold(SESSION, 'released')).toBe(true);
-      archived.push({ event: 'held', by: 'ann' }, { event: 'released' });
-      expect(await told()).toEqual(archived);
-      expect(await queue.view(SESSION)).toMatchObject({ state: 'archived', transcript: 'archived' });
+    expect(await queue.retry(SESSION, 'jane')).toBe('requeued');
+    await work(() => ({ ...ARCHIVED, result: { ...ARCHIVED.result, revision: 1 } }));
+    await queue.noteTranscript(SESSION, 'archived', { revision: 2 });
+    await queue.noteTranscript(SESSION, 'archived', { revision: 2 });
+    const archived = [
+      ...failed,
+      { event: 'retried', by: 'jane' },
+      { event: 'attempt' },
+      ...ARCHIVED.result.recordings.map(({ key, bytes }) => ({
+        event: 'transferred',
+        detail: `${key} (${bytes} bytes)`,
+      })),
+      { event: 'archived', detail: 'revision 1' },
+      { event: 'rewritten', detail: 'revision 2; transcript archived' },
+    ];
+    expect(await told()).toEqual(archived);
+    expect(await queue.noteHold(SESSION, 'held', 'ann')).toBe(true);
+    expect(await queue.noteHold(SESSION, 'released')).toBe(true);
+    archived.push({ event: 'held', by: 'ann' }, { event: 'released' });
+    expect(await told()).toEqual(archived);
+    expect(await queue.view(SESSION)).toMatchObject({ state: 'archived', transcript: 'archived' });
 
-      await queue.enqueue([{ ...SESSION, force: true, by: 'joe' }]);
-      expect(await told()).toEqual([
-        ...archived,
-        { event: 'enqueued', by: 'joe', detail: 'again, by force' },
-      ]);
-      expect((await queue.list()).sessions.map(({ history }) => history)).toEqual([undefined]);
-      const times = ((await queue.view(SESSION))?.history ?? []).map(({ at }) => at);
-      expect(times).toEqual([...times].sort());
-    } finally {
-      await queue.close();
-    }
+    await queue.enqueue([{ ...SESSION, force: true, by: 'joe' }]);
+    expect(await told()).toEqual([...archived, { event: 'enqueued', by: 'joe', detail: 'again, by force' }]);
+    expect((await queue.list()).sessions.map(({ history }) => history)).toEqual([undefined]);
+    const times = ((await queue.view(SESSION))?.history ?? []).map(({ at }) => at);
+    expect(times).toEqual([...times].sort());
   });
 
   it('of a failure that an older version told by its reason alone', async () => {
-    const name = `history-${randomUUID()}`;
-    const queue = new SessionQueue(backend, name, silent);
-    try {
-      await queue.enqueue([SESSION]);
-      await workOff(backend, name, 1, () => ({
-        kind: 'fail',
-        reason: failureReason('SESSION_NOT_FOUND', 'unknown'),
-      }));
-      expect((await queue.view(SESSION))?.history?.at(-1)).toMatchObject({
-        event: 'failed',
-        code: 'SESSION_NOT_FOUND',
-        message: 'unknown',
-      });
-    } finally {
-      await queue.close();
-    }
+    await queue.enqueue([SESSION]);
+    await workOff(backend, name, 1, () => ({
+      kind: 'fail',
+      reason: failureReason('SESSION_NOT_FOUND', 'unknown'),
+    }));
+    expect((await queue.view(SESSION))?.history?.at(-1)).toMatchObject({
+      event: 'failed',
+      code: 'SESSION_NOT_FOUND',
+      message: 'unknown',
+    });
   });
 });

@@ -1,40 +1,27 @@
-import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { ErrorCode } from '../../src/domain/errors.ts';
 import type { ListQuery } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
-import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
-import { SessionQueue } from '../../src/jobs/session-queue.ts';
+import type { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import { describeOnEachQueue, type QueueKind, useSessionQueue } from '../support/queues.ts';
 
 const BOT = 'st-1';
 const session = (sessionId: string) => ({ botId: BOT, sessionId });
 const numbered = (count: number) => Array.from({ length: count }, (_, index) => `s-${100 + index}`);
 
-let server: TestQueue;
 let backend: Backend;
 let name: string;
 let queue: SessionQueue;
 
-function prepare(kind: Parameters<typeof createTestQueue>[0]): void {
-  beforeAll(async () => {
-    server = await createTestQueue(kind);
-    backend = await openBackend(server.config, silent);
+function prepare(kind: QueueKind): void {
+  useSessionQueue(kind, (opened) => {
+    ({ backend, name, queue } = opened);
   });
-  afterAll(async () => {
-    await backend.close();
-    await server.remove();
-  });
-  beforeEach(() => {
-    name = `listing-${randomUUID()}`;
-    queue = new SessionQueue(backend, name, silent);
-  });
-  afterEach(async () => {
+  afterEach(() => {
     vi.useRealTimers();
-    await queue.close();
   });
 }
 

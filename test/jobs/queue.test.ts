@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import { Client } from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { ErrorCode } from '../../src/domain/errors.ts';
 import type { EnqueueRequest, ListQuery } from '../../src/domain/requests.ts';
 import type { SessionView } from '../../src/domain/views.ts';
@@ -10,7 +9,13 @@ import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import { InvalidCursorError } from '../../src/jobs/session-listing.ts';
 import { SessionQueue, transcriptQueueName } from '../../src/jobs/session-queue.ts';
 import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
-import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
+import {
+  createTestQueue,
+  describeOnEachQueue,
+  silent,
+  type TestQueue,
+  useSessionQueue,
+} from '../support/queues.ts';
 
 const BOT = 'st-1';
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -21,19 +26,9 @@ describeOnEachQueue('the queue of sessions', (kind) => {
   let name: string;
   let queue: SessionQueue;
 
-  beforeAll(async () => {
-    server = await createTestQueue(kind);
-    backend = await openBackend(server.config, silent);
+  useSessionQueue(kind, (opened) => {
+    ({ server, backend, name, queue } = opened);
   });
-  afterAll(async () => {
-    await backend.close();
-    await server.remove();
-  });
-  beforeEach(() => {
-    name = `queue-${randomUUID()}`;
-    queue = new SessionQueue(backend, name, silent);
-  });
-  afterEach(() => queue.close());
 
   const session = (sessionId: string): EnqueueRequest => ({ botId: BOT, sessionId });
   const enqueue = async (...requests: EnqueueRequest[]) =>

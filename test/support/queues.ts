@@ -9,10 +9,11 @@ import { DatabaseSync } from 'node:sqlite';
 import { PGlite } from '@electric-sql/pglite';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
-import { describe, inject } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, inject } from 'vitest';
 import type { QueueConfig } from '../../src/config/config.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
+import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLogger } from '../../src/util/log.ts';
 
 /** The kinds of queue that there are. */
@@ -64,6 +65,47 @@ export async function createTestQueue(kind: QueueKind): Promise<TestQueue> {
     case 'embedded':
       return createEmbeddedQueue();
   }
+}
+
+/** A queue that is open for all tests of a suite. */
+export interface OpenedQueue {
+  readonly server: TestQueue;
+  readonly backend: Backend;
+}
+
+/** Opens a queue before the tests of a suite, hands it over, and removes it after them. */
+export function useBackend(kind: QueueKind, give: (opened: OpenedQueue) => void): void {
+  let opened: OpenedQueue;
+  beforeAll(async () => {
+    const server = await createTestQueue(kind);
+    opened = { server, backend: await openBackend(server.config, silent) };
+    give(opened);
+  });
+  afterAll(async () => {
+    await opened.backend.close();
+    await opened.server.remove();
+  });
+}
+
+/** A queue of sessions of one test. */
+export interface OpenedSessionQueue extends OpenedQueue {
+  readonly name: string;
+  readonly queue: SessionQueue;
+}
+
+/** Like {@link useBackend}, and before each test hands over a queue of sessions of its own, closed after the test. */
+export function useSessionQueue(kind: QueueKind, give: (opened: OpenedSessionQueue) => void): void {
+  let opened: OpenedQueue;
+  let queue: SessionQueue;
+  useBackend(kind, (open) => {
+    opened = open;
+  });
+  beforeEach(() => {
+    const name = `queue-${randomUUID()}`;
+    queue = new SessionQueue(opened.backend, name, silent);
+    give({ ...opened, name, queue });
+  });
+  afterEach(() => queue.close());
 }
 
 /** Ends the pause of calls to Kore, as if its time had passed. */

@@ -19,7 +19,7 @@ import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
  * Where a worker can be held: Kore has answered (or refused), a recording is stored, the transcript is stored, or the
  * manifest is about to be written and the lock has just been looked at; or the manifest has been written.
  */
-export const HOLD_POINTS = ['answered', 'recording', 'transcript', 'manifest', 'named'] as const;
+const HOLD_POINTS = ['answered', 'recording', 'transcript', 'manifest', 'named'] as const;
 export type HoldPoint = (typeof HOLD_POINTS)[number];
 
 /** What a worker is made of. */
