@@ -351,6 +351,7 @@ export class Consumer<
           : Promise.resolve(this.#leave(id, newer));
     const inHand = { lock, ending, decision, ended: Promise.withResolvers<void>() };
     this.#inHand.set(id, inHand);
+    this.#backend.jobsInHand(1);
     try {
       const decided = await decision;
       // What BullMQ is told of a job that is lost it refuses; this makes it forget the job without being told.
@@ -358,6 +359,7 @@ export class Consumer<
       if (decided.kind === 'wait' && decided.keepsPlace) await this.#waitInPlace(job, token, decided, place);
       return await settle(job, token, decided);
     } finally {
+      this.#backend.jobsInHand(-1);
       if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
       inHand.ended.resolve();
     }

@@ -90,6 +90,8 @@ export interface Backend {
    * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
    */
   options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
+  /** A worker of this process has more or fewer jobs in hand: what many of them ask for may be asked for together. */
+  jobsInHand(change: 1 | -1): void;
   /** The status of each of these jobs, in one round trip; ids without a job are left out. */
   statuses(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStatus>>;
   /**

@@ -34,8 +34,15 @@ export function redisKeyPrefix(target: RedisTarget, prefix: string | undefined):
   return prefix ?? (target.kind === 'redis' && target.cluster ? CLUSTER_PREFIX : DEFAULT_PREFIX);
 }
 
-/** A client that connects at once. A listener for its `error` is the caller's to add. */
-export function createRedisClient(target: RedisTarget, role: RedisRole): Redis | Cluster {
+/**
+ * A client that connects at once. A listener for its `error` is the caller's to add.
+ * @param mayWait see {@link gatherCommands}.
+ */
+export function createRedisClient(
+  target: RedisTarget,
+  role: RedisRole,
+  mayWait: () => boolean = () => false,
+): Redis | Cluster {
   const options: CommonOptions = {
     connectTimeout: CONNECT_TIMEOUT_MS,
     // Workers must wait out an outage, producers must report it (BullMQ, "Going to production").
@@ -43,10 +50,10 @@ export function createRedisClient(target: RedisTarget, role: RedisRole): Redis |
     retryStrategy: (attempt: number) => reconnectDelayMs(attempt, role),
     ...(role === 'producer' ? { commandTimeout: PRODUCER_COMMAND_TIMEOUT_MS } : {}),
   };
-  if (target.kind === 'redis' && target.cluster) return createClusterClient(target, options, role);
+  if (target.kind === 'redis' && target.cluster) return createClusterClient(target, options, role, mayWait);
   const client =
     target.kind === 'sentinel' ? createSentinelClient(target, options) : new Redis(target.url, options);
-  gatherCommands(client);
+  gatherCommands(client, mayWait);
   return client;
 }
 
@@ -78,6 +85,7 @@ function createClusterClient(
   target: Extract<RedisTarget, { kind: 'redis' }>,
   options: CommonOptions,
   role: RedisRole,
+  mayWait: () => boolean,
 ): Cluster {
   const url = new URL(target.url);
   const isTls = url.protocol === 'rediss:';
@@ -108,7 +116,7 @@ function createClusterClient(
     },
   });
   client.on('+node', (node: Redis) => {
-    gatherCommands(node);
+    gatherCommands(node, mayWait);
     const { host, port } = node.options;
     if (host !== undefined && port !== undefined) remember({ host, port });
   });

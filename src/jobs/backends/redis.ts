@@ -19,6 +19,8 @@ import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 import { redisScript, runScript } from './redis-script.ts';
 import { readStatuses } from './redis-statuses.ts';
 
+/** While so many jobs are in hand, commands of one wait a moment for those of others. */
+const MANY_IN_HAND = 4;
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;
 
@@ -155,11 +157,12 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
 
   const connectionLog = createConnectionLog(location, log);
   let lastFault: Error | undefined;
+  let inHand = 0;
 
   const connect = (role: RedisRole): Redis | Cluster => {
     const existing = connections.get(role);
     if (existing) return existing;
-    const client = createRedisClient(target, role);
+    const client = createRedisClient(target, role, () => inHand >= MANY_IN_HAND);
     client.on('error', (error: Error) => {
       lastFault = error;
       connectionLog.failed(error);
@@ -193,6 +196,9 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       connection: connect(role === 'listener' ? 'consumer' : role),
       prefix: keyPrefix,
     }),
+    jobsInHand(change) {
+      inHand += change;
+    },
     statuses: (queue, ids) => readStatuses(connect('producer'), queue, ids),
     async saveProgress(name, jobId, token, progress) {
       const job = `${keyPrefix}:${name}:${jobId}`;

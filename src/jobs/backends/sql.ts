@@ -199,6 +199,8 @@ export function sqlBackend(
     factory: createPostgresBackend as unknown as BackendFactory<IQueueBackend, unknown>,
     queueName,
     options: (role) => ({ connection: role === 'listener' ? listenerPool(pool) : pool }),
+    // One statement after the other on each connection: there is nothing to send together.
+    jobsInHand: () => undefined,
     async statuses(queue, ids) {
       const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STATUSES, [
         queue.name,
