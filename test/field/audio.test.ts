@@ -1,15 +1,12 @@
 /** Audio as the field serves it, through a real worker: every byte is archived, and the doubt is written down. */
 
-import { readFileSync } from 'node:fs';
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RecordingSpec } from '../../src/sandbox/spec.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
 
 type State = 'verified' | 'unverified' | 'suspect';
-
-const load = (name: string) => readFileSync(new URL(`../fixtures/audio/${name}`, import.meta.url));
-const BASE = load('base.wav');
 
 /** The base file with a 32-bit field changed. */
 function patched(...changes: readonly (readonly [offset: number, by: number])[]): Buffer {
@@ -32,18 +29,6 @@ const HEADER_ONLY = (() => {
   bytes.writeUInt32LE(0, 40);
   return bytes;
 })();
-
-const FORMATS = [
-  'rf64.wav',
-  'wave64.w64',
-  'gsm610.wav',
-  'amr-nb.amr',
-  'm4a.m4a',
-  'aac.3gp',
-  'plain.mp3',
-  'opus.ogg',
-  'flac-pipe.flac',
-];
 
 const half = BASE.subarray(0, BASE.length / 2);
 const manyHeaders = Object.fromEntries(
@@ -85,7 +70,7 @@ describe('a WAV', () => {
       patched([4, 2 ** 30]),
       ['suspect', 'verified'],
     ],
-    ['from a pipe, as ffmpeg writes it', load('ffmpeg-pipe.wav'), ['verified']],
+    ['from a pipe, as ffmpeg writes it', fixture('ffmpeg-pipe.wav'), ['verified']],
     ['with sizes of 0xFFFFFFFF', sized(0xffff_ffff), ['verified']],
     ['with sizes of 0', sized(0), ['verified']],
     ['with a header and no samples', HEADER_ONLY, ['verified']],
@@ -96,19 +81,19 @@ describe('a WAV', () => {
 });
 
 describe('a recording in another format', () => {
-  it.each(FORMATS)('%s is archived and verified', async (name) => {
-    await archives({}, load(name), ['verified']);
+  it.each(CONTAINER_FILES)('%s is archived and verified', async (name) => {
+    await archives({}, fixture(name), ['verified']);
   });
 
-  it.each(['base.wav', 'ffmpeg-pipe.wav', ...FORMATS])(
+  it.each(['base.wav', 'ffmpeg-pipe.wav', ...CONTAINER_FILES])(
     '%s without a length, ended by closing the connection, is archived',
     async (name) => {
-      await archives({ framing: 'close' }, load(name), ['verified', 'unverified']);
+      await archives({ framing: 'close' }, fixture(name), ['verified', 'unverified']);
     },
   );
 
-  it.each(FORMATS)('%s in chunks is archived and verified', async (name) => {
-    await archives({ framing: 'chunked' }, load(name), ['verified']);
+  it.each(CONTAINER_FILES)('%s in chunks is archived and verified', async (name) => {
+    await archives({ framing: 'chunked' }, fixture(name), ['verified']);
   });
 });
 
@@ -118,7 +103,7 @@ describe('a recording that is cut twice', () => {
   });
 
   it('in another format, is archived whole', async () => {
-    const ogg = load('opus.ogg');
+    const ogg = fixture('opus.ogg');
     await archives({ mediaFaults: [{ content: ogg.subarray(0, ogg.length / 2), times: 2 }] }, ogg, [
       'verified',
     ]);

@@ -1,11 +1,10 @@
 /** Kore's answers as the field knows them, through a real worker. */
 
-import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MediaFault, SessionSpec } from '../../src/sandbox/spec.ts';
+import { BASE } from '../support/field-recordings.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from '../support/pipeline.ts';
 
-const AUDIO = readFileSync(new URL('../fixtures/audio/base.wav', import.meta.url));
 const HOUR_MS = 3_600_000;
 
 let setup: Setup;
@@ -31,11 +30,11 @@ async function start(work: PipelineOptions['work'] = {}): Promise<Pipeline> {
 
 /** Archives a session and proves that its first recording is there byte for byte. */
 async function archives(pipeline: Pipeline, spec: SessionSpec): Promise<string> {
-  const sessionId = pipeline.sandbox.addSession({ recordings: [{ content: AUDIO }], ...spec });
+  const sessionId = pipeline.sandbox.addSession({ recordings: [{ content: BASE }], ...spec });
   await pipeline.enqueue(sessionId);
   expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived' });
   const [archived] = (await pipeline.manifest(sessionId)).recordings;
-  expect((await pipeline.read(archived?.key ?? '')).equals(AUDIO)).toBe(true);
+  expect((await pipeline.read(archived?.key ?? '')).equals(BASE)).toBe(true);
   return sessionId;
 }
 
@@ -115,9 +114,9 @@ describe('the recordings of an answer', () => {
       const pipeline = await start({ recordingWaitMs: 1_500, retryWaitMs: 1_500 });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
-          { content: AUDIO, fileName: 'one.wav' },
+          { content: BASE, fileName: 'one.wav' },
           { fileName: 'two.wav', ...bad },
-          { content: AUDIO, fileName: 'three.wav', seed: 'three' },
+          { content: BASE, fileName: 'three.wav', seed: 'three' },
         ],
       });
       await pipeline.enqueue(sessionId);
@@ -132,7 +131,7 @@ describe('the recordings of an answer', () => {
       expect(partial.missing).toEqual([
         expect.objectContaining({ fileName: 'two.wav', code: expect.stringMatching(/^[A-Z_]+$/) }),
       ]);
-      for (const { key } of partial.recordings) expect((await pipeline.read(key)).equals(AUDIO)).toBe(true);
+      for (const { key } of partial.recordings) expect((await pipeline.read(key)).equals(BASE)).toBe(true);
       expect(partial.recordings.length).toBeGreaterThan(0);
     },
   );
@@ -171,7 +170,7 @@ describe('what comes after the session was archived', () => {
     const pipeline = await start({ settleWaitMs: 3_600_000 });
     const { sandbox } = pipeline;
     const sessionId = await archives(pipeline, { transcription: 'The first message.' });
-    const late = Buffer.concat([AUDIO.subarray(0, 44), AUDIO.subarray(44).reverse()]);
+    const late = Buffer.concat([BASE.subarray(0, 44), BASE.subarray(44).reverse()]);
     sandbox.session(sessionId).addRecording({ content: late, fileName: 'late.wav' });
     sandbox.session(sessionId).addMessage('The second message.');
     await pipeline.skipWaits();
@@ -186,7 +185,7 @@ describe('what comes after the session was archived', () => {
   it('a file name that changes between looks does not double a recording', async () => {
     const pipeline = await start({ settleWaitMs: 500 });
     const sessionId = await archives(pipeline, {
-      recordings: [{ content: AUDIO, fileName: ['a.wav', 'b.wav', 'c.wav'] }],
+      recordings: [{ content: BASE, fileName: ['a.wav', 'b.wav', 'c.wav'] }],
       transcription: { texts: ['late'], afterPolls: 2 },
     });
     await pipeline.transcriptSettled(sessionId);

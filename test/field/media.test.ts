@@ -1,11 +1,9 @@
 /** The media host on its bad days, through a real worker. */
 
-import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MediaFault, RecordingSpec } from '../../src/sandbox/spec.ts';
+import { BASE } from '../support/field-recordings.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from '../support/pipeline.ts';
-
-const AUDIO = readFileSync(new URL('../fixtures/audio/base.wav', import.meta.url));
 
 let setup: Setup;
 let running: Pipeline[] = [];
@@ -29,13 +27,13 @@ async function start(work: PipelineOptions['work'] = {}): Promise<Pipeline> {
 }
 
 function add(pipeline: Pipeline, recording: RecordingSpec): string {
-  return pipeline.sandbox.addSession({ recordings: [{ content: AUDIO, ...recording }] });
+  return pipeline.sandbox.addSession({ recordings: [{ content: BASE, ...recording }] });
 }
 
 async function expectWhole(pipeline: Pipeline, sessionId: string): Promise<void> {
   expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived' });
   const [archived] = (await pipeline.manifest(sessionId)).recordings;
-  expect((await pipeline.read(archived?.key ?? '')).equals(AUDIO)).toBe(true);
+  expect((await pipeline.read(archived?.key ?? '')).equals(BASE)).toBe(true);
   expect(archived?.integrity?.state).toBe('verified');
 }
 
@@ -48,7 +46,7 @@ describe('a media host that answers for a while with', () => {
     ['JSON and 200', { page: 'json', contentType: 'application/json' }],
     ['XML and 200', { page: 'xml', contentType: 'application/xml' }],
     ['no bytes, as the file is not written yet', { shortBy: Number.POSITIVE_INFINITY }],
-    ['half of the file, as it is still growing', { shortBy: AUDIO.length / 2 }],
+    ['half of the file, as it is still growing', { shortBy: BASE.length / 2 }],
     ['503 and a Retry-After of ten years', { status: 503, retryAfter: 315_360_000 }],
     ['503 and a Retry-After that is no date at all', { status: 503, retryAfter: 'Thu, 99 Foo 2099' }],
     ['404', { status: 404 }],

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wav, wavOf } from '../support/audio.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
 import {
   type Handler,
   head,
@@ -16,9 +16,6 @@ import {
 } from '../support/media-server.ts';
 import { createHarness, type TransferHarness, type TransferRun } from '../support/transfers.ts';
 
-const fixture = (name: string): Buffer => readFileSync(new URL(`../fixtures/audio/${name}`, import.meta.url));
-
-const BASE = fixture('base.wav');
 const HALF = BASE.subarray(0, 12_022);
 
 /** The recording with other sizes in its header. */
@@ -38,18 +35,7 @@ function withSizes(size: number): Buffer {
 }
 
 const LONGEST = claiming({ riff: 960_000, data: 960_000 });
-const FIELD_FILES = [
-  'rf64.wav',
-  'wave64.w64',
-  'gsm610.wav',
-  'amr-nb.amr',
-  'm4a.m4a',
-  'aac.3gp',
-  'plain.mp3',
-  'opus.ogg',
-  'flac-pipe.flac',
-  'ffmpeg-pipe.wav',
-];
+const FIELD_FILES = [...CONTAINER_FILES, 'ffmpeg-pipe.wav'];
 
 describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', (kind) => {
   let archive: TestArchive;

@@ -1,9 +1,9 @@
 /** Audio and media hosts as the field knows them, through a real worker, with the archived bytes compared. */
 
-import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { wav } from '../support/audio.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
 import {
   type Handler,
   inTurn,
@@ -14,9 +14,6 @@ import {
 } from '../support/media-server.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from '../support/pipeline.ts';
 
-const fixture = (name: string): Buffer => readFileSync(new URL(`../fixtures/audio/${name}`, import.meta.url));
-
-const BASE = fixture('base.wav');
 const HALF = BASE.subarray(0, BASE.length / 2);
 const DATA_SIZE_AT = BASE.indexOf('data') + 4;
 
@@ -52,18 +49,7 @@ const later = (...handlers: Handler[]): Row => ({
   integrity: ['verified'],
 });
 
-const CONTAINERS = [
-  'rf64.wav',
-  'wave64.w64',
-  'gsm610.wav',
-  'amr-nb.amr',
-  'm4a.m4a',
-  'aac.3gp',
-  'plain.mp3',
-  'opus.ogg',
-  'flac-pipe.flac',
-  'ffmpeg-pipe.wav',
-];
+const CONTAINERS = [...CONTAINER_FILES, 'ffmpeg-pipe.wav'];
 
 const ROWS: Readonly<Record<string, Row>> = {
   'a RIFF size that is nonsense': plain(withSizes(plus(2 ** 30), same), 'suspect', 'verified'),

@@ -3,16 +3,15 @@
  * answers of Kore. `PROPERTY_RUNS` and `PROPERTY_SEED` set how many sessions, and which: see CONTRIBUTING.md.
  */
 
-import { readFileSync } from 'node:fs';
-import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SessionView } from '../../src/domain/views.ts';
 import { type ManifestRecording, parseManifest, parsePartialManifest } from '../../src/storage/documents.ts';
 import { manifestKey, partialManifestKey } from '../../src/storage/layout.ts';
-import { type Handler, type MediaServer, respond, serve, startMediaServer } from '../support/media-server.ts';
+import { CONTAINER_FILES, FRAMINGS, fixture, mutate, serveFramed } from '../support/field-recordings.ts';
+import { type Handler, type MediaServer, respond, startMediaServer } from '../support/media-server.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
-import { bytesOf, sha256 } from '../support/storage-bodies.ts';
+import { sha256 } from '../support/storage-bodies.ts';
 
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 200);
 const SEED = Number(process.env.PROPERTY_SEED ?? 20_251_125);
@@ -21,25 +20,7 @@ const BATCH = 50;
 const never = new AbortController().signal;
 
 const BASE = 'base.wav';
-const FILES = new Map(
-  [
-    BASE,
-    'rf64.wav',
-    'wave64.w64',
-    'gsm610.wav',
-    'ffmpeg-pipe.wav',
-    'amr-nb.amr',
-    'm4a.m4a',
-    'aac.3gp',
-    'plain.mp3',
-    'opus.ogg',
-    'flac-pipe.flac',
-  ].map((name) => [name, readFile(name)]),
-);
-
-function readFile(name: string): Buffer {
-  return readFileSync(new URL(`../fixtures/audio/${name}`, import.meta.url));
-}
+const FILES = new Map([BASE, ...CONTAINER_FILES, 'ffmpeg-pipe.wav'].map((name) => [name, fixture(name)]));
 
 const shares = fc.double({ min: 0, max: 1, noNaN: true });
 
@@ -49,14 +30,7 @@ const recordings = fc.record({
   flips: fc.array(fc.tuple(fc.nat(127), fc.nat(255)), { maxLength: 4 }),
   keep: fc.oneof({ weight: 3, arbitrary: fc.constant(1) }, { weight: 1, arbitrary: shares }),
   behind: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(100) }),
-  framing: fc.constantFrom(
-    'length',
-    'chunks',
-    'close',
-    'gzip',
-    'a coding that is none',
-    'a part that is all',
-  ),
+  framing: fc.constantFrom(...FRAMINGS),
   /** Where its first downloads break off. */
   breaks: fc.array(fc.nat(20_000), { maxLength: 2 }),
 });
@@ -193,36 +167,14 @@ function fileOf({ file }: Mutation['parts'][number]): Buffer {
 
 /** One recording, as the media server has it. */
 function serving(part: Mutation['parts'][number], number: number, index: number): Served {
-  const mutated = Buffer.from(fileOf(part));
-  for (const [at, byte] of part.flips) mutated[at] = byte;
-  const bytes = Buffer.concat([
-    mutated.subarray(0, Math.floor(part.keep * mutated.length)),
-    bytesOf(part.behind, part.behind),
-  ]);
+  const bytes = mutate(fileOf(part), part);
   return {
     url: `${media.origin}/${number}/${index}?s=signature`,
     bytes,
     part,
-    handler: handlerOf(part, bytes),
+    handler: serveFramed(part.framing, bytes, part.breaks),
     requests: 0,
   };
-}
-
-function handlerOf({ framing, breaks }: Mutation['parts'][number], bytes: Buffer): Handler {
-  const broken = { breaks: [...new Set(breaks)].filter((at) => at < bytes.length), breakBy: 'end' } as const;
-  switch (framing) {
-    case 'gzip':
-      return respond(200, gzipSync(bytes), { 'content-encoding': 'gzip' });
-    case 'a coding that is none':
-      return respond(200, bytes, { 'content-encoding': 'gzip, binary' });
-    case 'a part that is all':
-      return respond(206, bytes, { 'content-range': `bytes 0-${bytes.length - 1}/${bytes.length}` });
-    case 'chunks':
-    case 'close':
-      return serve(bytes, { framing, ...broken });
-    default:
-      return serve(bytes, { framing: 'length', etag: '"v1"', ranges: true, ...broken });
-  }
 }
 
 function changedText(text: string, changes: Mutation['edits']): string {
