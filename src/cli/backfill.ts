@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander';
 import type { BackfillOperations, BackfillView } from '../backfills/operations.ts';
 import { isTooLongBackfill, type ListingSource, MAX_BACKFILL_YEARS } from '../domain/backfills.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
 import { assertWorkersReach, followRun, sourceOption } from './listing-run.ts';
+import { botOf, onQueue } from './on-queue.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
 import { count, table } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -59,12 +60,8 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
   if (isTooLongBackfill(from.getTime(), to?.getTime() ?? Date.now())) {
     throw new UsageError(`--from is more than ${MAX_BACKFILL_YEARS} years before the end`);
   }
-  const { config, log } = loadCommand(context);
-  const signal = context.stopSignal();
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal, say: context.say }, async (connection) => {
-    const botId = options.bot ?? connection.defaultBotId;
-    if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+  await onQueue(context, async (connection, { signal }) => {
+    const botId = botOf(options.bot, connection);
     const { backfills, isAlone } = connection;
     if (dryRun || wait) assertWorkersReach(connection);
     const started = await backfills.start({

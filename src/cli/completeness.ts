@@ -8,8 +8,9 @@ import {
   isRunOfDays,
   MAX_RUN_DAYS,
 } from '../domain/completeness.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
 import { assertWorkersReach, followRun, sourceOption } from './listing-run.ts';
+import { botOf, onQueue } from './on-queue.ts';
 import { botOption, jsonOption, parseTime } from './options.ts';
 import { count, table } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -64,12 +65,8 @@ async function completeness(context: CliContext, options: CompletenessOptions): 
   if (from !== undefined && !isRunOfDays(from, last)) {
     throw new UsageError(`that is more than ${MAX_RUN_DAYS} days: ask for fewer at a time`);
   }
-  const { config, log } = loadCommand(context);
-  const signal = context.stopSignal();
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal, say: context.say }, async (connection) => {
-    const botId = options.bot ?? connection.defaultBotId;
-    if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+  await onQueue(context, async (connection, { signal }) => {
+    const botId = botOf(options.bot, connection);
     assertWorkersReach(connection);
     const started = await connection.completeness.start({
       botId,

@@ -3,8 +3,9 @@ import { Argument, Command } from 'commander';
 import { type EnqueueRequest, LARGE_LIST } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
 import { EnqueueReport, waitForEnd } from './enqueue-report.ts';
+import { botOf, onQueue } from './on-queue.ts';
 import { botOption, jsonOption, parseIds } from './options.ts';
 import { showProgress } from './progress.ts';
 import { type ListEntry, readSessionList } from './session-list.ts';
@@ -62,18 +63,14 @@ Examples:
 async function enqueue(context: CliContext, ids: readonly string[], options: EnqueueOptions): Promise<void> {
   if (options.backfill && options.live) throw new UsageError('give either --backfill or --live');
   const entries = await openListInput(context, ids, options.file);
-  const { config, log } = loadCommand(context);
-  const signal = context.stopSignal();
   const report = new EnqueueReport(context, {
     asJson: options.json === true,
     eachResult: !isList(ids, options.file),
   });
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal, say: context.say }, async (connection) => {
-    const bot = options.bot ?? connection.defaultBotId;
-    if (bot === undefined && !isList(ids, options.file)) {
-      throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
-    }
+  await onQueue(context, async (connection, { signal }) => {
+    const bot = isList(ids, options.file)
+      ? (options.bot ?? connection.defaultBotId)
+      : botOf(options.bot, connection);
     const underWay = new Map<string, SessionRef>();
     const progress = showProgress(context.stderr, 'Queueing sessions');
     let isQueued = false;

@@ -1,6 +1,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { type EraseResult, MAX_REASON_CHARACTERS } from '../domain/custody.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed } from './context.ts';
+import { botOf, onQueue } from './on-queue.ts';
 import { botOption, jsonOption, parseIds } from './options.ts';
 import { count, table } from './output.ts';
 
@@ -48,15 +49,12 @@ async function erase(
   ids: readonly string[],
   { bot, reason, dryRun, json }: EraseCommandOptions,
 ): Promise<void> {
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  const access = { log, signal: context.stopSignal(), say: context.say };
   const results: EraseResult[] = [];
-  await withConnection(config, access, async ({ custody, defaultBotId }) => {
-    const botId = bot ?? defaultBotId;
-    if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
+  await onQueue(context, async (connection, { signal }) => {
+    const { custody } = connection;
+    const botId = botOf(bot, connection);
     for (const sessionId of ids) {
-      access.signal.throwIfAborted();
+      signal.throwIfAborted();
       const result = await custody.erase(
         { sessionId, botId },
         { ...(reason !== undefined && { reason }), ...(dryRun && { dryRun }) },

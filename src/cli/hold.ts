@@ -1,8 +1,9 @@
 import { Argument, Command } from 'commander';
 import type { HoldView } from '../domain/custody.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed } from './context.ts';
 import { reasonOption } from './erase.ts';
+import { botOf, onQueue } from './on-queue.ts';
 import { botOption, jsonOption, parseIds } from './options.ts';
 import { count, table } from './output.ts';
 
@@ -56,21 +57,9 @@ Examples:
     );
 }
 
-async function connected(context: CliContext, use: (connection: Connection) => Promise<void>): Promise<void> {
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal: context.stopSignal(), say: context.say }, use);
-}
-
-function botOf({ bot }: HoldOptions, { defaultBotId }: Connection): string {
-  const botId = bot ?? defaultBotId;
-  if (botId === undefined) throw new UsageError('which bot? Give --bot or set KORE_BOT_ID');
-  return botId;
-}
-
 async function setHolds(context: CliContext, ids: readonly string[], options: HoldOptions): Promise<void> {
-  await connected(context, async (connection) => {
-    const botId = botOf(options, connection);
+  await onQueue(context, async (connection) => {
+    const botId = botOf(options.bot, connection);
     const results = [];
     for (const sessionId of ids) {
       results.push(await connection.custody.setHold({ sessionId, botId }, options.reason));
@@ -98,8 +87,8 @@ async function releaseHolds(
   ids: readonly string[],
   options: HoldOptions,
 ): Promise<void> {
-  await connected(context, async (connection) => {
-    const botId = botOf(options, connection);
+  await onQueue(context, async (connection) => {
+    const botId = botOf(options.bot, connection);
     const results = [];
     for (const sessionId of ids) results.push(await connection.custody.releaseHold({ sessionId, botId }));
     if (options.json) await context.out.json({ results });
@@ -119,7 +108,7 @@ async function releaseHolds(
 }
 
 async function listHolds(context: CliContext, ids: readonly string[], options: HoldOptions): Promise<void> {
-  await connected(context, async (connection) => {
+  await onQueue(context, async (connection) => {
     const holds =
       ids.length > 0 ? await holdsOf(ids, options, connection) : await allHolds(options, connection);
     if (options.json) return context.out.json({ holds });
@@ -139,7 +128,7 @@ async function holdsOf(
   options: HoldOptions,
   connection: Connection,
 ): Promise<HoldView[]> {
-  const botId = botOf(options, connection);
+  const botId = botOf(options.bot, connection);
   const holds: HoldView[] = [];
   for (const sessionId of ids) {
     const hold = await connection.custody.hold({ sessionId, botId });

@@ -3,7 +3,8 @@ import type { ErrorCode } from '../domain/errors.ts';
 import type { CancelOutcome } from '../domain/requests.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
+import { onQueue } from './on-queue.ts';
 import { botOption, codeOption, jsonOption, parseIds } from './options.ts';
 import { count, table } from './output.ts';
 
@@ -38,10 +39,7 @@ async function change(
   paused: boolean,
   apply: (operations: Operations) => Promise<void>,
 ): Promise<void> {
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  const access = { log, signal: context.stopSignal(), say: context.say };
-  await withConnection(config, access, ({ operations }) => apply(operations));
+  await onQueue(context, ({ operations }) => apply(operations));
   if (json) await context.out.json({ paused });
   else await context.out.lines([paused ? 'the queue is paused' : 'the queue is not paused']);
 }
@@ -94,10 +92,7 @@ async function cancel(context: CliContext, ids: readonly string[], options: Canc
   if (ids.length === 0 && !isForMany) {
     throw new UsageError('cancel which sessions? Name some, or give --all, --backfills or --code');
   }
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  const access = { log, signal: context.stopSignal(), say: context.say };
-  await withConnection(config, access, async (connection) => {
+  await onQueue(context, async (connection) => {
     if (ids.length > 0) await cancelSome(context, ids, options, connection);
     else await cancelMany(context, options, connection);
   });

@@ -1,7 +1,8 @@
 import { Argument, Command } from 'commander';
 import type { RetryOutcome } from '../domain/requests.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
+import { onQueue } from './on-queue.ts';
 import { botOption, codeOption, jsonOption, parseIds } from './options.ts';
 import { count, table } from './output.ts';
 
@@ -46,16 +47,10 @@ async function retry(context: CliContext, ids: readonly string[], options: Retry
   if (ids.length > 0 && isForMany) throw new UsageError('give either ids, or --all or --code');
   if (ids.length === 0 && !isForMany)
     throw new UsageError('retry which sessions? Name some, or give --all or --code');
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(
-    config,
-    { log, signal: context.stopSignal(), say: context.say },
-    async (connection) => {
-      if (ids.length > 0) await retrySome(context, ids, options, connection);
-      else await retryMany(context, options, connection);
-    },
-  );
+  await onQueue(context, async (connection) => {
+    if (ids.length > 0) await retrySome(context, ids, options, connection);
+    else await retryMany(context, options, connection);
+  });
 }
 
 async function retryMany(

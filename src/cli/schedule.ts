@@ -2,7 +2,8 @@ import { Argument, Command, Option } from 'commander';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { ScheduleSpec } from '../config/config.ts';
 import { parseCron, parseLookback, parseScheduleName } from '../config/schedules.ts';
-import { type CliContext, CommandFailed, loadCommand } from './context.ts';
+import { type CliContext, CommandFailed } from './context.ts';
+import { onQueue } from './on-queue.ts';
 import { asArgument, jsonOption } from './options.ts';
 import { table, timeSpan } from './output.ts';
 
@@ -103,10 +104,5 @@ async function withBackfills(
   context: CliContext,
   use: (backfills: BackfillOperations, declared: readonly ScheduleSpec[]) => Promise<void>,
 ): Promise<void> {
-  const { config, log } = loadCommand(context);
-  const signal = context.stopSignal();
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(config, { log, signal, say: context.say }, ({ backfills }) =>
-    use(backfills, config.schedules),
-  );
+  await onQueue(context, ({ backfills }, { config }) => use(backfills, config.schedules));
 }

@@ -4,7 +4,8 @@ import { type ArchiverStats, LISTED_STATES, type ListedState } from '../domain/r
 import { SESSION_STATES, type SessionView } from '../domain/views.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Connection } from './connect.ts';
-import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
+import { type CliContext, CommandFailed, UsageError } from './context.ts';
+import { onQueue } from './on-queue.ts';
 import { botOption, codeOption, jsonOption, parseIds, parseSearch, wholeNumber } from './options.ts';
 import { count, table, timeSpan } from './output.ts';
 
@@ -62,17 +63,11 @@ async function status(context: CliContext, ids: readonly string[], options: Stat
   );
   if (ids.length > 0 && isList)
     throw new UsageError('give either ids, or --state, --code, --search and --limit');
-  const { config, log } = loadCommand(context);
-  const { withConnection } = await import('./connect.ts');
-  await withConnection(
-    config,
-    { log, signal: context.stopSignal(), say: context.say },
-    async (connection) => {
-      if (ids.length > 0) await showSessions(context, ids, options, connection);
-      else if (isList) await listSessions(context, options, connection.operations);
-      else await showStats(context, options, connection.operations);
-    },
-  );
+  await onQueue(context, async (connection) => {
+    if (ids.length > 0) await showSessions(context, ids, options, connection);
+    else if (isList) await listSessions(context, options, connection.operations);
+    else await showStats(context, options, connection.operations);
+  });
 }
 
 async function showStats(
