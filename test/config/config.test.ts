@@ -48,7 +48,7 @@ function file(name: string, content: string): string {
   return path;
 }
 
-test("with only Kore's variables everything is as the contract's table says", () => {
+test("the configuration with only Kore's variables is as the contract's table says", () => {
   expect(load(KORE, 'kore')).toEqual({
     kore: {
       baseUrl: 'https://platform.kore.ai',
@@ -94,7 +94,7 @@ test("with only Kore's variables everything is as the contract's table says", ()
   } satisfies Config);
 });
 
-test('every part of it is frozen', () => {
+test('every part of the configuration is frozen', () => {
   const open: string[] = [];
   const look = (value: unknown, path: string) => {
     if (typeof value !== 'object' || value === null) return;
@@ -115,7 +115,7 @@ describe('what is needed', () => {
     expect(load(KORE).kore).toBeUndefined();
   });
 
-  test('kore needs its four variables', () => {
+  test('kore needs the host, the bot and the app of Kore', () => {
     expect(faults({}, 'kore').map(({ variable }) => variable)).toEqual([
       'KORE_BOT_ID',
       'KORE_HOST',
@@ -124,7 +124,7 @@ describe('what is needed', () => {
     ]);
   });
 
-  test('bot needs the bot', () => {
+  test('bot needs KORE_BOT_ID', () => {
     expect(faults({}, 'bot').map(({ variable }) => variable)).toEqual(['KORE_BOT_ID']);
   });
 
@@ -910,7 +910,7 @@ describe('notifications', () => {
     expect(() => load(environment)).toThrow(told);
   });
 
-  test('may go to a network of ones own where that is said', () => {
+  test('may go to a private network where that is said', () => {
     const environment = {
       NOTIFY_URL: 'http://10.0.0.1/',
       NOTIFY_SECRET: secret,
