@@ -100,7 +100,7 @@ describe('JSON web tokens', () => {
   });
 });
 
-describe('the guard', () => {
+describe('the guard of the API', () => {
   it('tells the dashboard whether a token is right, and whether one is needed', async () => {
     const wrongCredentials = new WrongCredentials({ log: createLogger('silent') });
     const loopbackToken = 'of-this-process';
@@ -118,7 +118,7 @@ describe('the guard', () => {
   });
 });
 
-describe('every answer', () => {
+describe('every answer of the API', () => {
   const paths: readonly [string, string, number][] = [
     ['GET', '/livez', 200],
     ['GET', '/v1/stats', 200],

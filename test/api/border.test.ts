@@ -131,7 +131,7 @@ describe('wrong credentials', () => {
   });
 });
 
-describe('connections', () => {
+describe('connections to the API', () => {
   let server: Server | undefined;
   const sockets: Socket[] = [];
   afterEach(async () => {

@@ -272,7 +272,7 @@ describe('a request that is not right', () => {
   });
 });
 
-describe('access', () => {
+describe('access to sessions', () => {
   const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
 
   it('needs one of the tokens, or the loopback token, where tokens are configured', async () => {
@@ -324,7 +324,7 @@ describe('access', () => {
   });
 });
 
-describe('serving', () => {
+describe('serving the API', () => {
   it('says on which port it listens', async () => {
     const lines: string[] = [];
 

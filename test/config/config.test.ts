@@ -105,7 +105,7 @@ test('every part of the configuration is frozen', () => {
   expect(open).toEqual([]);
 });
 
-describe('what is needed', () => {
+describe('the configuration for those who need a part of it', () => {
   test('without needs nothing is required', () => {
     expect(load({})).toMatchObject({ kore: undefined, defaultBotId: undefined });
     expect(load({ KORE_BOT_ID: 'st-1' })).toMatchObject({ kore: undefined, defaultBotId: 'st-1' });
@@ -145,7 +145,7 @@ describe('what is needed', () => {
   });
 });
 
-describe('good values', () => {
+describe('good values of variables', () => {
   test.each([
     ['platform.kore.ai', 'https://platform.kore.ai'],
     ['platform.kore.ai/', 'https://platform.kore.ai'],
@@ -408,7 +408,7 @@ describe('good values', () => {
   });
 });
 
-describe('safe by default', () => {
+describe('a configuration that is safe by default', () => {
   const SHORT = { HTTP_HOST: '0.0.0.0', API_TOKEN: 'a-long-enough-token,fifteen-letters' };
 
   test('a token under 16 characters is refused where other machines can try it', () => {
@@ -482,7 +482,7 @@ describe('misspelt variables', () => {
   });
 });
 
-describe('proxies', () => {
+describe('proxies in the configuration', () => {
   test('come by the variables that curl reads, of which lower case wins, and go to all parts that send requests', () => {
     const environment = {
       ...KORE,
@@ -531,7 +531,7 @@ describe('proxies', () => {
   });
 });
 
-describe('bad values', () => {
+describe('bad values of variables', () => {
   const longTags = Array.from({ length: 11 }, (_, index) => `k${index}=v`).join('&');
 
   test.each<[string, string, RegExp]>([
@@ -881,7 +881,7 @@ describe('the environment', () => {
   });
 });
 
-describe('notifications', () => {
+describe('the configuration of notifications', () => {
   const url = 'https://crm.example.com/hooks?key=hook-secret-1';
   const secret = 'notify-secret-1';
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { parseDuration, parseRate, parseSize } from '../../src/config/parsers.ts';
 import { InvalidValue } from '../../src/config/settings.ts';
 
-describe('durations', () => {
+describe('durations in the configuration', () => {
   test.each<[string, number]>([
     ['0', 0],
     ['0s', 0],
@@ -53,7 +53,7 @@ describe('durations', () => {
   });
 });
 
-describe('sizes', () => {
+describe('sizes in the configuration', () => {
   test.each<[string, number]>([
     ['0', 0],
     ['1048576', 1_048_576],
@@ -98,7 +98,7 @@ describe('sizes', () => {
   });
 });
 
-describe('rates', () => {
+describe('rates in the configuration', () => {
   test.each<[string, number, number]>([
     ['60/60s', 60, 60_000],
     ['60/min', 60, 60_000],

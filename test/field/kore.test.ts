@@ -44,7 +44,7 @@ async function transcriptOf(pipeline: Pipeline, sessionId: string): Promise<{ js
   return { json, text: (JSON.parse(json) as { text: string }).text };
 }
 
-describe('transcriptions', () => {
+describe('transcriptions of the field', () => {
   it.each([
     ['an empty object', '{}'],
     ['a list with nothing in it', '[null]'],

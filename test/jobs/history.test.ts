@@ -16,7 +16,7 @@ const error = (code: 'KORE_UNAVAILABLE' | 'RECORDING_EMPTY', minute: number) => 
   at: new Date(Date.UTC(2030, 0, 1, 12) + minute * MINUTE_MS).toISOString(),
 });
 
-describe('events', () => {
+describe('events of a history', () => {
   it('that wait for the same reason are one, with how often and since when', () => {
     let events: NotedEvent[] = [];
     for (const [minute, code] of [

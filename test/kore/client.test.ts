@@ -139,7 +139,7 @@ function reply(status: number, body: string, headers: Record<string, string> = {
   };
 }
 
-describe('a call', () => {
+describe('a call to Kore', () => {
   test('is the documented request, and the sample answer comes back', async () => {
     const requests: IncomingMessage[] = [];
     const url = await serve((request, response) => {
@@ -317,7 +317,7 @@ describe('refused credentials', () => {
   });
 });
 
-describe('a limit', () => {
+describe('a limit on calls that Kore tells', () => {
   test.each([
     ['429 with Retry-After', reply(429, '', { 'retry-after': '9' }), 9_000],
     ['200 with the hourly text', reply(200, RATE_LIMITED), 900_000],
@@ -472,7 +472,7 @@ describe('what goes wrong on the way', () => {
   });
 });
 
-describe('an abort', () => {
+describe('an abort of a call to Kore', () => {
   const reason = new Error('shutting down');
 
   test('before the call sends nothing', async () => {

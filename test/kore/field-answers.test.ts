@@ -71,7 +71,7 @@ describe('a transcript', () => {
   });
 });
 
-describe('recordings', () => {
+describe('recordings as the field has them', () => {
   type Listed = readonly { readonly fileName: string; readonly fileUrl: string }[];
   const listedAs = (change: (listed: Listed) => unknown): SessionSpec => ({
     answer: (built) => {
@@ -94,7 +94,7 @@ describe('recordings', () => {
   });
 });
 
-describe('an answer', () => {
+describe('an answer as the field has it', () => {
   const faults: readonly [string, readonly MetadataFault[]][] = [
     ['404 "Session not found" three times', [{ status: 404, message: 'Session not found', times: 3 }]],
     [

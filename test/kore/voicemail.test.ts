@@ -45,7 +45,7 @@ describe('the documented sample', () => {
   );
 });
 
-describe('recordings', () => {
+describe('recordings in an answer of Kore', () => {
   const a = { fileName: 'a.wav', fileUrl: URL_A };
   const b = { fileName: 'b.wav', fileUrl: URL_B };
 
@@ -169,7 +169,7 @@ describe('recordings', () => {
   });
 });
 
-describe('transcriptions', () => {
+describe('transcriptions in an answer of Kore', () => {
   test.each([[{}], [{ transcriptions: null }], [{ transcriptions: [] }]])('%j is none', (fields) => {
     expect(interpretVoicemail(answer(200, { status: 'success', ...fields })).transcriptions).toEqual([]);
   });
@@ -210,7 +210,7 @@ describe('transcriptions', () => {
   });
 });
 
-describe('readiness', () => {
+describe('the readiness that an answer of Kore tells', () => {
   const listed = [{ fileName: 'a.wav', fileUrl: URL_A }];
 
   test.each<[unknown, boolean, Readiness]>([
@@ -245,7 +245,7 @@ describe('readiness', () => {
   });
 });
 
-describe('limits', () => {
+describe('limits on an answer of Kore', () => {
   const PER_MINUTE = "You've exceeded the per-minute rate limit. Please wait for sometime before retrying.";
   const HOURLY = "You've exceeded the hourly rate limit. Please wait for sometime before retrying.";
   const API = 'Rate limit for this API has been reached. Please try again after some time.';
@@ -294,7 +294,7 @@ describe('limits', () => {
   });
 });
 
-describe('refusals', () => {
+describe('refusals of Kore', () => {
   test.each<[string, KoreAnswer, ErrorCode, boolean, RegExp]>([
     [
       'a missing scope',
@@ -460,7 +460,7 @@ describe('refusals', () => {
   });
 });
 
-describe('messages', () => {
+describe('messages in an answer of Kore', () => {
   test('Kore’s words are quoted on one line, short and without secrets', () => {
     registerSecret('s3cr3t-in-a-message');
     const msg = `Bad\r\n\u0000\u202eid ${URL_A} s3cr3t-in-a-message ${'x'.repeat(500)}`;

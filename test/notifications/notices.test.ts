@@ -36,7 +36,7 @@ const eventsOf = (outcome: Parameters<typeof noticesOf>[0], events = [...NOTIFIC
 const idsOf = (outcome: Parameters<typeof noticesOf>[0], at = AT) =>
   noticesOf(outcome, NOTIFICATION_EVENTS, at).map(({ id }) => id);
 
-describe('what is told', () => {
+describe('what notifications tell', () => {
   it.each([
     ['an archived session with its transcript', archived, ['archived', 'transcript']],
     ['one whose transcript is given up', { ...archived, transcript: 'absent' }, ['archived', 'transcript']],
@@ -76,7 +76,7 @@ describe('what is told', () => {
   });
 });
 
-describe('ids', () => {
+describe('ids of notifications', () => {
   it('are the same when the same is told again, whenever that is', () => {
     expect(idsOf(archived, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(archived));
     expect(idsOf(failed, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(failed));

@@ -240,7 +240,7 @@ describe('the queries of the dashboard and the rules', () => {
   });
 });
 
-describe('the rules', () => {
+describe('the alert rules', () => {
   it('are those that are wanted', () => {
     expect(rules.map(({ alert }) => alert)).toEqual(ALERTS);
   });

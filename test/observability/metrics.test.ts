@@ -76,7 +76,7 @@ describe('what is served', () => {
   });
 });
 
-describe('sessions', () => {
+describe('metrics of sessions', () => {
   const archived = {
     seconds: 3,
     alreadyArchived: false,
@@ -150,7 +150,7 @@ describe('sessions', () => {
   });
 });
 
-describe('downloads', () => {
+describe('metrics of downloads', () => {
   it.each([
     [-120, '0'],
     [0, '0'],

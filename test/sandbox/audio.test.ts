@@ -24,7 +24,7 @@ test('checksums match the published check values', () => {
   expect(oggCrc(digits)).toBe(expected >>> 0);
 });
 
-describe('every format', () => {
+describe('every format of made-up audio', () => {
   test.each(FORMATS)('%s is the same for the same seed and another for another', (format) => {
     const make = (seed: string) => makeAudio(format, seed, { seconds: 2 });
     expect(sha256OfSource(make('a'))).toBe(sha256OfSource(make('a')));

@@ -190,7 +190,7 @@ describe('redirects', () => {
   });
 });
 
-describe('ranges', () => {
+describe('ranges of a recording at the sandbox', () => {
   test.each([
     ['bytes=0-0', 206, 0, 1],
     ['bytes=100-199', 206, 100, 200],
@@ -257,7 +257,7 @@ describe('ranges', () => {
   });
 });
 
-describe('framing', () => {
+describe('the framing of a recording at the sandbox', () => {
   test.each([
     ['length', 'content-length: 48044', undefined],
     ['chunked', 'transfer-encoding: chunked', '0\r\n\r\n'],
@@ -274,7 +274,7 @@ describe('framing', () => {
   });
 });
 
-describe('faults', () => {
+describe('faults of downloads from the sandbox', () => {
   async function faulty(fault: MediaFault, recording: RecordingSpec = {}) {
     return oneRecording({ ...recording, mediaFaults: [fault] });
   }
@@ -401,7 +401,7 @@ describe('faults', () => {
   });
 });
 
-describe('content', () => {
+describe('the content of a recording at the sandbox', () => {
   test('can be of each format, of any bytes, or shared', async () => {
     const flac = await fetch((await oneRecording({ format: 'flac', seconds: 1 })).url);
     expect(flac.headers.get('content-type')).toBe('audio/flac');

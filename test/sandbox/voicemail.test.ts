@@ -24,7 +24,7 @@ async function error(response: Response): Promise<{ status: number; text: string
   return { status: response.status, text: errors[0]?.msg ?? '' };
 }
 
-describe('the token', () => {
+describe('the token of a call to the sandbox', () => {
   const now = () => Math.floor(Date.now() / 1000);
   const invalid = { status: 401, text: 'Invalid JWT token' };
   const wrongApp = { status: 401, text: 'Invalid SDK credentials' };
@@ -101,7 +101,7 @@ describe('the token', () => {
   });
 });
 
-describe('the answer', () => {
+describe('the answer of the sandbox', () => {
   test('has the documented shape', async () => {
     const sessionId = makeSessionId(new Date('2025-02-10T17:34:26Z'), 'x');
     sandbox.addSession({ sessionId, transcription: ['Hi, this is voicemail testing.', 'Bye.'] });
@@ -274,7 +274,7 @@ describe('the rate limit', () => {
   });
 });
 
-describe('faults', () => {
+describe('faults of calls to the sandbox', () => {
   test('come one after the other, so often as they say, and then all is well', async () => {
     const sessionId = sandbox.addSession({
       metadataFaults: [

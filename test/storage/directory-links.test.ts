@@ -173,7 +173,7 @@ describe('where the system has no paths by handle', () => {
   });
 });
 
-describe('listings', () => {
+describe('listings of directories with links', () => {
   test('show nothing behind a link that leads out, and say so', async () => {
     await symlink(outside, join(root, 'a'));
     const store = createDirectoryStore(root);

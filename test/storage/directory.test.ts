@@ -214,7 +214,7 @@ describe('symbolic links', () => {
   });
 });
 
-describe('what is wrong is told in words', () => {
+describe('what is wrong with a directory is told in words', () => {
   test('a file where a directory belongs', async () => {
     await writeFile(root, 'x');
     const store = createDirectoryStore(root);

@@ -211,7 +211,7 @@ test('says how much of a body it holds at most, whatever its size', () => {
   expect(store.transferMemory(undefined)).toBe(store.transferMemory(50 * PART));
 });
 
-describe('what is wrong is told in words', () => {
+describe('what is wrong with a bucket is told in words', () => {
   test('a bucket that does not exist', async () => {
     const store = open({ bucket: 'there-is-no-such-bucket' });
     const expected = {

@@ -107,7 +107,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
   );
 });
 
-describe('in a directory', () => {
+describe('a version in a directory', () => {
   test('one of many writers in two processes wins', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
@@ -140,7 +140,7 @@ describe('in a directory', () => {
   });
 });
 
-describe('in a bucket', () => {
+describe('a version in a bucket', () => {
   let server: TestBucket;
   beforeAll(async () => {
     server = await openTestBucket();

@@ -209,7 +209,7 @@ describe('cut in the middle, with a length that fits', () => {
   );
 });
 
-describe('still growing', () => {
+describe('a recording that is still growing', () => {
   // A body that ends within a header tells as much as one that ends within what follows the header.
   it.each(['plain.mp3', 'aac.aac', 'amr-nb.amr', 'opus.ogg', 'flac-pipe.flac'])(
     '%s is seen to be cut wherever it ends, but between two frames',

@@ -446,7 +446,7 @@ describe('how many attempts there are', () => {
   });
 });
 
-describe('pauses', () => {
+describe('pauses between attempts', () => {
   it.each([
     [1_000, 0, 1_000],
     [1_000, 1, 2_000],
@@ -472,7 +472,7 @@ describe('pauses', () => {
   });
 });
 
-describe('polls', () => {
+describe('polls of a session', () => {
   it('are counted by their reason', () => {
     const progress: SessionJobProgress = { polls: { KORE_RATE_LIMITED: { since: 5, count: 2 } } };
     expect(nextPoll({ progress, now: NOW }, 'KORE_RATE_LIMITED')).toEqual({ since: 5, count: 3 });
