@@ -49,27 +49,22 @@ export class SessionStats {
 
   /** Counts by state and the age of the queue. */
   async current(): Promise<QueueStats> {
-    const { sessions, transcripts } = this.#queues;
-    const [{ paused: held = 0, ...counts }, pending, paused] = await Promise.all([
+    const { backend, sessions, transcripts } = this.#queues;
+    const [{ paused: held = 0, ...counts }, pending, paused, oldestAt] = await Promise.all([
       sessions.getJobCounts(...Object.values(BULLMQ_STATES).flat(), PAUSED),
       transcripts.getJobCounts('waiting', PAUSED, 'prioritized', 'active', 'delayed'),
       sessions.isPaused(),
+      backend.oldestQueuedAt(sessions),
     ]);
     counts.waiting = (counts.waiting ?? 0) + held;
-    // From the end of the list: BullMQ's PostgreSQL backend has no ascending order of waiting jobs.
-    const last = BULLMQ_STATES.queued.map((kind) => ({ kind, index: (counts[kind] ?? 0) - 1 }));
-    const oldest = await Promise.all(
-      last.map(({ kind, index }) => (index < 0 ? [] : sessions.getJobs([kind], index, index))),
-    );
     const states = Object.fromEntries(
       SESSION_STATES.map((state) => [state, sum(BULLMQ_STATES[state].map((kind) => counts[kind] ?? 0))]),
     ) as StateCounts;
-    const oldestAt = Math.min(...oldest.flat().map((job) => job.timestamp));
     return {
       states,
       paused,
       transcriptsPending: sum(Object.values(pending)),
-      ...(Number.isFinite(oldestAt) && { oldestQueuedAt: new Date(oldestAt).toISOString() }),
+      ...(oldestAt !== undefined && { oldestQueuedAt: new Date(oldestAt).toISOString() }),
     };
   }
 

@@ -95,6 +95,11 @@ export interface Backend {
   /** The status of each of these jobs, in one round trip; ids without a job are left out. */
   statuses(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStatus>>;
   /**
+   * When the job was added that has waited longest of those that a worker could take, were the queue not paused (unix
+   * milliseconds); `undefined` where there is none.
+   */
+  oldestQueuedAt(queue: JobQueue): Promise<number | undefined>;
+  /**
    * Replaces what an active job remembers (BullMQ's `progress`) if `token` still holds its lock, in one step: BullMQ's
    * own `updateProgress` does not look at the lock.
    *

@@ -44,3 +44,27 @@ export async function readStatuses(
   }
   return statuses;
 }
+
+/**
+ * When the job was added that has waited longest of those that a worker could take, or 0. Jobs without a priority are
+ * lists, taken from their ends.
+ * KEYS: wait, paused, prioritized. ARGV: prefix of the jobs' keys.
+ */
+const OLDEST = redisScript(`
+local oldest = 0
+local first = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+for _, id in ipairs({redis.call('LINDEX', KEYS[1], -1) or '', redis.call('LINDEX', KEYS[2], -1) or '', first or ''}) do
+  local at = id ~= '' and tonumber(redis.call('HGET', ARGV[1] .. id, 'timestamp') or nil)
+  if at and (oldest == 0 or at < oldest) then oldest = at end
+end
+return oldest
+`);
+
+/** Unix milliseconds; `undefined` where no job waits to be taken. */
+export async function readOldestQueuedAt(
+  client: Redis | Cluster,
+  queue: JobQueue,
+): Promise<number | undefined> {
+  const keys = ['wait', 'paused', 'prioritized'].map((list) => queue.toKey(list));
+  return Number(await runScript(client, OLDEST, keys, [queue.toKey('')])) || undefined;
+}

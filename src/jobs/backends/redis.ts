@@ -17,7 +17,7 @@ import {
 } from './redis-client.ts';
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 import { redisScript, runScript } from './redis-script.ts';
-import { readStatuses } from './redis-statuses.ts';
+import { readOldestQueuedAt, readStatuses } from './redis-statuses.ts';
 
 /** While so many jobs are in hand, commands of one wait a moment for those of others. */
 const MANY_IN_HAND = 4;
@@ -200,6 +200,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       inHand += change;
     },
     statuses: (queue, ids) => readStatuses(connect('producer'), queue, ids),
+    oldestQueuedAt: (queue) => readOldestQueuedAt(connect('producer'), queue),
     async saveProgress(name, jobId, token, progress) {
       const job = `${keyPrefix}:${name}:${jobId}`;
       const meta = `${keyPrefix}:${name}:meta`;

@@ -99,6 +99,19 @@ const TAKE_DOWN = 'delete from voicemail_archiver.board where name = $1 and boar
 const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
+/**
+ * The first job of each line, by the index that workers take from. BullMQ's own lists tell the last one of a line only by
+ * walking over all of it.
+ */
+const OLDEST = `
+select min(added_at_ms) as at from (
+  (select added_at_ms from ${QUEUE_SCHEMA}.job
+   where queue = $1 and state = 'waiting' and priority = 0 order by seq limit 1)
+  union all
+  (select added_at_ms from ${QUEUE_SCHEMA}.job
+   where queue = $1 and state = 'waiting' and priority > 0 order by priority, seq limit 1)
+) as first_of_each`;
+
 /** The row is locked before the function runs, so that nobody takes the job in between. */
 const SAVE_PROGRESS = `
 with held as materialized (
@@ -207,6 +220,10 @@ export function sqlBackend(
         ids,
       ]);
       return new Map(rows.map(({ id, state, priority }) => [id, status(state, priority)]));
+    },
+    async oldestQueuedAt(queue) {
+      const { rows } = await pool.query<{ at: BigInteger | null }>(OLDEST, [queue.name]);
+      return Number(rows[0]?.at ?? 0) || undefined;
     },
     async saveProgress(name, jobId, token, progress) {
       const { rows } = await pool.query(SAVE_PROGRESS, [
