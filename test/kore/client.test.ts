@@ -317,7 +317,7 @@ describe('refused credentials', () => {
   });
 });
 
-describe('a limit on calls that Kore tells', () => {
+describe('a limit on calls to Kore', () => {
   test.each([
     ['429 with Retry-After', reply(429, '', { 'retry-after': '9' }), 9_000],
     ['200 with the hourly text', reply(200, RATE_LIMITED), 900_000],

@@ -107,7 +107,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
   );
 });
 
-describe('a version in a directory', () => {
+describe('replacing an object in a directory:', () => {
   test('one of many writers in two processes wins', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
@@ -140,7 +140,7 @@ describe('a version in a directory', () => {
   });
 });
 
-describe('a version in a bucket', () => {
+describe('replacing an object in a bucket', () => {
   let server: TestBucket;
   beforeAll(async () => {
     server = await openTestBucket();
