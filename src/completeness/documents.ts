@@ -6,9 +6,12 @@ import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import {
   completenessListedKey,
   completenessReportKey,
+  isTombstoneName,
+  MANIFEST_NAME,
+  PARTIAL_MANIFEST_NAME,
+  readSessionKey,
   withoutVoicemailPrefix,
-} from '../storage/completeness-keys.ts';
-import { isTombstoneName, MANIFEST_NAME, PARTIAL_MANIFEST_NAME, readSessionKey } from '../storage/layout.ts';
+} from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { parseJson } from '../util/json.ts';
 import { VERSION } from '../util/process.ts';

@@ -13,7 +13,7 @@ import type { VoicemailError } from '../domain/errors.ts';
 import type { Notifier } from '../domain/notifications.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import type { KoreClient } from '../kore/client.ts';
-import { completenessReportKey } from '../storage/completeness-keys.ts';
+import { completenessReportKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { readReport, writeReport } from './documents.ts';

@@ -3,10 +3,9 @@
 import type { KoreConfig } from '../config/config.ts';
 import type { ListingSource } from '../domain/backfills.ts';
 import { isVoicemailError } from '../domain/errors.ts';
-import { voicemailRequest } from '../kore/client.ts';
+import { createTokenSigner, voicemailRequest } from '../kore/client.ts';
 import { callsListing } from '../kore/listings/calls.ts';
 import { sessionsListing } from '../kore/listings/sessions.ts';
-import { createTokenSigner } from '../kore/token.ts';
 import {
   createKoreTransport,
   header,

@@ -12,8 +12,15 @@ import type { Logger } from '../util/log.ts';
 import { type Backend, MINUTES_KEPT, type QueueTelemetry } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
 import { type ClockReading, JobLock, readClocks } from './job-lock.ts';
-import { JOB_VERSION, NEWER_JOB_PAUSE_MS, newerVersion } from './job-version.ts';
-import { type JobResult, jobProgress, type SessionJobData, type SessionJobProgress } from './session-job.ts';
+import {
+  JOB_VERSION,
+  type JobResult,
+  jobProgress,
+  NEWER_JOB_PAUSE_MS,
+  newerVersion,
+  type SessionJobData,
+  type SessionJobProgress,
+} from './session-job.ts';
 
 /** A job in hand: a session's, unless it says otherwise. */
 export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> {

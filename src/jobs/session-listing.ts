@@ -1,8 +1,7 @@
 import type { ListQuery, SessionPage } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionState, SessionView } from '../domain/views.ts';
-import type { JobQueue } from './backends/backend.ts';
-import type { FoundJob, JobFilter, JobIndex, JobPlace } from './backends/job-index.ts';
+import type { FoundJob, JobFilter, JobIndex, JobPlace, JobQueue } from './backends/backend.ts';
 import { historyOf } from './session-history.ts';
 import { jobId, type SessionJob, sessionOfJob, sessionState, viewOfJob } from './session-job.ts';
 

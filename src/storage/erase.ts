@@ -2,8 +2,7 @@
 
 import type { SessionRef } from '../domain/session.ts';
 import { isTombstoneName, sessionPrefix } from './layout.ts';
-import type { ArchiveStore } from './store.ts';
-import type { KeptVersion, Protection } from './versions.ts';
+import type { ArchiveStore, KeptVersion, Protection } from './store.ts';
 
 /** Something that may not be deleted. */
 export interface ProtectedVersion {

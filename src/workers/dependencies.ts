@@ -12,6 +12,7 @@ import { unlessAborted, withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { ArchiveDeps } from './archive-session.ts';
 import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
+import { guardStore } from './custody.ts';
 import {
   asVoicemailError,
   type DependencyKind,
@@ -19,7 +20,6 @@ import {
   growingPause,
   withJitter,
 } from './failure-policy.ts';
-import { guardStore } from './guarded-store.ts';
 import { WhileClosed, whileClosed } from './while-closed.ts';
 
 /** The parts of a worker that need somebody outside. */

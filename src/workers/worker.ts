@@ -6,7 +6,7 @@ import { asQueueError } from '../jobs/backends/connection-errors.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../jobs/consumer.ts';
 import { isMaybe } from '../jobs/session-job.ts';
 import { transcriptQueueName } from '../jobs/session-queue.ts';
-import { withoutVoicemailKey } from '../storage/completeness-keys.ts';
+import { withoutVoicemailKey } from '../storage/layout.ts';
 import { settleAll, settleInOrder } from '../util/async.ts';
 import { Dependencies } from './dependencies.ts';
 import {
@@ -16,10 +16,9 @@ import {
   type Outcome,
   withJitter,
 } from './failure-policy.ts';
-import { startHeartbeat } from './heartbeat.ts';
+import { OutageReporter, startHeartbeat } from './heartbeat.ts';
 import { type Handle, handleSession, handleTranscript } from './job-handlers.ts';
 import type { WorkerActivity } from './liveness.ts';
-import { OutageReporter } from './outage-reporter.ts';
 import { RepeatedErrors, reportFailure } from './repeated-errors.ts';
 import { failedOutcome, withFirstFailure, withHistory } from './session-outcome.ts';
 import { nextSettleAt } from './settle-times.ts';

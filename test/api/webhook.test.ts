@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { OTHER_EVENTS } from '../../src/api/webhook/notification.ts';
 import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
-import { createTokenSigner } from '../../src/kore/token.ts';
+import { createTokenSigner } from '../../src/kore/client.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';

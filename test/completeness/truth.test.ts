@@ -7,9 +7,13 @@ import { type CompletenessRun, DAY_MS, type DayReport, dayOf } from '../../src/d
 import { openRuntime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
-import { withoutVoicemailKey } from '../../src/storage/completeness-keys.ts';
 import { buildManifest, serialize } from '../../src/storage/documents.ts';
-import { manifestKey, partialManifestKey, sessionPrefix } from '../../src/storage/layout.ts';
+import {
+  manifestKey,
+  partialManifestKey,
+  sessionPrefix,
+  withoutVoicemailKey,
+} from '../../src/storage/layout.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
 import { silent } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { gatherCommands } from '../../src/jobs/backends/gathered-commands.ts';
+import { gatherCommands } from '../../src/jobs/backends/redis-client.ts';
 import { startRedis } from '../setup/redis.ts';
 
 let redis: Awaited<ReturnType<typeof startRedis>>;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createBufferPool } from '../../src/storage/s3/buffer-pool.ts';
+import { createBufferPool } from '../../src/storage/s3/multipart.ts';
 
 const KB = 1024;
 

@@ -1,8 +1,7 @@
 import { CreateMultipartUploadCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createS3Store } from '../../src/storage/s3/store.ts';
-import type { ArchiveStore } from '../../src/storage/store.ts';
-import type { KeptVersion } from '../../src/storage/versions.ts';
+import type { ArchiveStore, KeptVersion } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { NEEDS_REAL_S3, openTestBucket, PLAIN_S3, REAL_S3, type TestBucket } from '../support/s3.ts';
 import { type InjectedFault, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';

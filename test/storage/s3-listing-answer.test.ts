@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readWholeListing } from '../../src/storage/s3/listing-answer.ts';
+import { readWholeListing } from '../../src/storage/s3/fast-path.ts';
 
 const listing = (contents: string, more = '<IsTruncated>false</IsTruncated>') =>
   `<?xml version="1.0"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name>${more}${contents}</ListBucketResult>`;

@@ -11,7 +11,7 @@ import { createMediaClient } from '../../src/transfer/media-http.ts';
 import { createMemoryBudget } from '../../src/transfer/memory.ts';
 import { createTransfer } from '../../src/transfer/transfer.ts';
 import type { Logger } from '../../src/util/log.ts';
-import { guardStore } from '../../src/workers/guarded-store.ts';
+import { guardStore } from '../../src/workers/custody.ts';
 import { startSessionWorker } from '../../src/workers/worker.ts';
 import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
 

@@ -1,8 +1,8 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { SessionState } from '../../domain/views.ts';
 import type { SessionJob } from '../session-job.ts';
+import type { FoundJob, JobIndex } from './backend.ts';
 import { answered } from './connection-errors.ts';
-import type { FoundJob, JobIndex } from './job-index.ts';
 import { type RedisScript, redisScript, runScript } from './redis-script.ts';
 
 /*

@@ -1,8 +1,8 @@
 import type { PgPool } from 'bullmq';
 import type { SessionState } from '../../domain/views.ts';
 import type { JobResult, SessionJob, SessionJobData, SessionJobProgress } from '../session-job.ts';
+import type { FoundJob, JobFilter, JobIndex, JobPlace } from './backend.ts';
 import { answered } from './connection-errors.ts';
-import type { FoundJob, JobFilter, JobIndex, JobPlace } from './job-index.ts';
 
 /** The code of a job's last error, of those that have one; what BullMQ failed by itself bears none. */
 const CODE = `

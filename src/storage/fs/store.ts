@@ -15,7 +15,9 @@ import {
   type ListingOptions,
   type ObjectVersion,
   type OverVersion,
+  type StoredVersions,
   type StreamedBody,
+  type Translate,
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
@@ -25,8 +27,7 @@ import { openIfThere, scanFile, sha256OfFile, statIfThere, writeFully } from './
 import { DirectoryReader, isBefore } from './listing.ts';
 import { withLock } from './lock.ts';
 import { publishIfAbsent } from './publish.ts';
-import { createTemporaryFile, removeLeftovers } from './temporary-files.ts';
-import { createDirectoryVersions } from './versions.ts';
+import { createTemporaryFile, removeLeftovers, unlinkIfThere } from './temporary-files.ts';
 
 /** How often a process that keeps running looks for what others left. */
 const SWEEP_INTERVAL_MS = 5 * 60 * 1000;
@@ -295,4 +296,42 @@ async function isVersion(path: string, version: ObjectVersion): Promise<boolean>
 async function settleOver(path: string, key: string, content: Content): Promise<WriteOutcome> {
   if (await isVersion(path, content.sha256())) return 'exists';
   throw new VoicemailError('ARCHIVE_CONFLICT', `${key} was changed since it was read; it was left as it is`);
+}
+
+/** What {@link createDirectoryVersions} works with. */
+export interface DirectoryVersionsOptions {
+  readonly list: ArchiveStore['list'];
+  /** Calls `use` with the directory of a key and the key's path in it; `undefined` when the directory is not there. */
+  readonly within: <Result>(
+    key: string,
+    use: (path: string, directory: HeldDirectory) => Promise<Result>,
+  ) => Promise<Result | undefined>;
+  readonly translate: Translate;
+}
+
+/** The versions in a directory. */
+function createDirectoryVersions(options: DirectoryVersionsOptions): StoredVersions {
+  const { list, within, translate } = options;
+  const remove = async (key: string, signal: AbortSignal): Promise<void> => {
+    await guarded(translate, signal, () =>
+      within(key, async (path, directory) => {
+        await unlinkIfThere(path);
+        await syncDirectory(directory);
+      }),
+    );
+  };
+  return {
+    async *list(prefix, signal) {
+      // A symbolic link in the place of a recording is removed as well; what it leads to is none of the archive's.
+      for await (const { key, bytes } of list(prefix, signal, { withOthers: true })) {
+        yield { key, bytes, isDeleteMarker: false };
+      }
+    },
+    protection: async () => 'unsupported',
+    delete: ({ key }, signal) => remove(key, signal),
+    hide: remove,
+    setLegalHold: async () => false,
+    // What is being written lies under temporary names, and is removed by its writer or after its end.
+    abortUploads: async () => 0,
+  };
 }

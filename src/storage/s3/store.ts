@@ -19,7 +19,6 @@ import {
   type WriteMode,
   type WriteOutcome,
 } from '../store.ts';
-import { createBufferPool } from './buffer-pool.ts';
 import {
   createS3Client,
   objectParameters,
@@ -35,7 +34,14 @@ import { isConditionalConflict, isPreconditionFailed, toArchiveS3Error } from '.
 import { createFallbacks, type Fallback } from './fallbacks.ts';
 import { createFastPath } from './fast-path.ts';
 import { findObject, type ListAddress, listObjects, type ObjectAddress, openObject } from './lookup.ts';
-import { type BodyPart, CLEAN_UP_MS, PartReader, type UploadProgress, uploadInParts } from './multipart.ts';
+import {
+  type BodyPart,
+  CLEAN_UP_MS,
+  createBufferPool,
+  PartReader,
+  type UploadProgress,
+  uploadInParts,
+} from './multipart.ts';
 import { type Bucket, compare, preconditionFailed, putObject, resolveExisting } from './put.ts';
 import { steadily } from './slow-answers.ts';
 import { createBucketVersions } from './versions.ts';

@@ -12,8 +12,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { VoicemailError } from '../../domain/errors.ts';
 import { assertPrefix } from '../keys.ts';
-import { guarded, type Translate } from '../store.ts';
-import type { KeptVersion, Protection, StoredVersions } from '../versions.ts';
+import { guarded, type KeptVersion, type Protection, type StoredVersions, type Translate } from '../store.ts';
 import { isInvalidRequest, isNoSuchKey, isNoSuchUpload, isNotImplemented, notFromStore } from './errors.ts';
 import { listObjects, type ObjectAddress } from './lookup.ts';
 

@@ -1,7 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container } from './container.ts';
+import { type Container, judgeSizes, known32, type SampleData } from './container.ts';
 import { isChunkId, type PartLength, PartWalker, padded } from './part-walker.ts';
-import { judgeSizes, known32, type SampleData } from './sizes.ts';
 
 const CHUNK_HEADER_BYTES = 8;
 /** Channels, frames, bits and rate of AIFF's COMM; AIFC adds the codec. */

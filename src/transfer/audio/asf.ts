@@ -1,8 +1,7 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container } from './container.ts';
+import { type Container, judgeSizes, known64, type SampleData } from './container.ts';
 import { type PartLength, PartWalker } from './part-walker.ts';
-import { judgeSizes, known64, type SampleData } from './sizes.ts';
-import { readWaveFormat, WAVE_FORMAT_BYTES } from './wave-format.ts';
+import { readWaveFormat, WAVE_FORMAT_BYTES } from './wav.ts';
 
 /** GUIDs of Microsoft's "Advanced Systems Format (ASF) Specification", section 10, as they stand in a file. */
 const HEADER_OBJECT = '3026b2758e66cf11a6d900aa0062ce6c';

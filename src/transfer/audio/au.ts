@@ -1,6 +1,5 @@
-import type { Container } from './container.ts';
+import { type Container, judgeSizes, known32 } from './container.ts';
 import { PartWalker } from './part-walker.ts';
-import { judgeSizes, known32 } from './sizes.ts';
 
 /** Encodings of Sun's header whose samples have a fixed size: codec and bytes. */
 const ENCODINGS: Readonly<Record<number, readonly [string, number]>> = {

@@ -1,8 +1,7 @@
 import type { AudioFacts } from '../../domain/recording.ts';
 import { codecOf } from './aiff.ts';
-import type { Container } from './container.ts';
+import { type Container, judgeSizes, known64, type SampleData } from './container.ts';
 import { isChunkId, type PartLength, PartWalker } from './part-walker.ts';
-import { judgeSizes, known64, type SampleData } from './sizes.ts';
 
 const CHUNK_HEADER_BYTES = 12;
 const DESCRIPTION_BYTES = 32;

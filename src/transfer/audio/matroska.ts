@@ -1,7 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import type { Container } from './container.ts';
+import { type Container, judgeSizes, type SampleData } from './container.ts';
 import { type PartLength, PartWalker } from './part-walker.ts';
-import { judgeSizes, type SampleData } from './sizes.ts';
 
 const EBML_MAGIC = '1a45dfa3';
 /** The element that holds all there is, tracks and samples alike. */

@@ -1,7 +1,6 @@
 import type { AudioFacts } from '../../domain/recording.ts';
-import { bytesText, type Container, type EndOfAudio } from './container.ts';
+import { bytesText, type Container, type EndOfAudio, known64 } from './container.ts';
 import { isChunkId, MAX_HEADER_BYTES, type PartLength, PartWalker } from './part-walker.ts';
-import { known64 } from './sizes.ts';
 
 const BOX_HEADER_BYTES = 8;
 const LARGE_BOX_HEADER_BYTES = 16;
