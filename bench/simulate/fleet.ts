@@ -10,8 +10,7 @@ import { CallLimitReached, callWindow, MAX_WAIT_MS } from '../../src/jobs/call-l
 import type { Polls, SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { BREAKER_TIMES } from '../../src/workers/breaker.ts';
 import { decideOutcome, isLongOver, withJitter } from '../../src/workers/failure-policy.ts';
-import { firstSettleDelay } from '../../src/workers/settle.ts';
-import { nextSettleAt, transcriptDeadline } from '../../src/workers/settle-times.ts';
+import { firstSettleDelay, nextSettleAt, transcriptDeadline } from '../../src/workers/settle.ts';
 import { TRANSCRIPT_CONCURRENCY } from '../../src/workers/worker.ts';
 import { SimulatedCalls } from './call-window.ts';
 import { EventClock } from './clock.ts';

@@ -8,7 +8,7 @@ import type { Scope } from '../audit/scope.ts';
 import type { AuditProgress } from '../audit/verify.ts';
 import type { ArchiveTarget, Config } from '../config/config.ts';
 import { systemCode } from '../domain/errors.ts';
-import { toArchiveFileError } from '../storage/fs/errors.ts';
+import { toArchiveFileError } from '../storage/fs/files.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';

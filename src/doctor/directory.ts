@@ -3,7 +3,7 @@ import { access, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { systemCode, VoicemailError } from '../domain/errors.ts';
 import { removeTree } from '../storage/fs/directories.ts';
-import { toArchiveFileError } from '../storage/fs/errors.ts';
+import { toArchiveFileError } from '../storage/fs/files.ts';
 import { createDirectoryStore } from '../storage/fs/store.ts';
 import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import { type CheckResult, failed, faultOf, ok, skipped, warning } from './check.ts';

@@ -13,8 +13,7 @@ import { unlessErased } from './custody.ts';
 import type { DependentParts } from './dependencies.ts';
 import { isUncertain } from './recheck-recordings.ts';
 import { archivedOutcome } from './session-outcome.ts';
-import { firstSettleDelay, type SettleResult, settleSession } from './settle.ts';
-import { nextSettleAt } from './settle-times.ts';
+import { firstSettleDelay, nextSettleAt, type SettleResult, settleSession } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A session's progress is written to the queue this often at most. */

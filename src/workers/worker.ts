@@ -21,7 +21,7 @@ import { type Handle, handleSession, handleTranscript } from './job-handlers.ts'
 import type { WorkerActivity } from './liveness.ts';
 import { RepeatedErrors, reportFailure } from './repeated-errors.ts';
 import { failedOutcome, withFirstFailure, withHistory } from './session-outcome.ts';
-import { nextSettleAt } from './settle-times.ts';
+import { nextSettleAt } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A running worker. */

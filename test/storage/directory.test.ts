@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { VoicemailError } from '../../src/domain/errors.ts';
-import { toArchiveFileError } from '../../src/storage/fs/errors.ts';
+import { toArchiveFileError } from '../../src/storage/fs/files.ts';
 import { publishIfAbsent } from '../../src/storage/fs/publish.ts';
 import { createDirectoryStore } from '../../src/storage/fs/store.ts';
 import { bodyOf, bytesOf } from '../support/storage-bodies.ts';

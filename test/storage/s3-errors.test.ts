@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { VoicemailError } from '../../src/domain/errors.ts';
-import { toArchiveFileError } from '../../src/storage/fs/errors.ts';
+import { toArchiveFileError } from '../../src/storage/fs/files.ts';
 import { toArchiveS3Error } from '../../src/storage/s3/errors.ts';
 import { createS3Store } from '../../src/storage/s3/store.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';

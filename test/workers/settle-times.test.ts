@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Polls } from '../../src/jobs/session-job.ts';
-import { nextSettleAt, SETTLE_TIMES, transcriptDeadline } from '../../src/workers/settle-times.ts';
+import { nextSettleAt, SETTLE_TIMES, transcriptDeadline } from '../../src/workers/settle.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;

@@ -22,8 +22,7 @@ import {
   type WriteOutcome,
 } from '../store.ts';
 import { type HeldDirectory, holdWithin, makeDirectories, makeWithin, syncDirectory } from './directories.ts';
-import { toArchiveFileError } from './errors.ts';
-import { openIfThere, scanFile, sha256OfFile, statIfThere, writeFully } from './files.ts';
+import { openIfThere, scanFile, sha256OfFile, statIfThere, toArchiveFileError, writeFully } from './files.ts';
 import { DirectoryReader, isBefore } from './listing.ts';
 import { withLock } from './lock.ts';
 import { publishIfAbsent } from './publish.ts';
