@@ -31,10 +31,33 @@ const MIN_SECRET_LENGTH = 8;
  * @example
  * presentableFileName({ fileName: 'a.wav?e=1&s=c2lnbmF0dXJl', fileUrl: '' }); // 'a.wav'
  */
-export function presentableFileName(recording: {
+export function presentableFileName({ fileName, fileUrl }: Named): string {
+  // A recording itself may be its URL: those are not kept.
+  if (fileName.length + fileUrl.length > MAX_KEPT) return present({ fileName, fileUrl });
+  const known = presented.get(fileUrl);
+  if (known?.of === fileName) return known.name;
+  const name = present({ fileName, fileUrl });
+  presented.set(fileUrl, { of: fileName, name });
+  if (presented.size > MAX_PRESENTED) {
+    const [oldest = ''] = presented.keys();
+    presented.delete(oldest);
+  }
+  return name;
+}
+
+/** A recording, as far as its name depends on it. */
+interface Named {
   readonly fileName: string;
   readonly fileUrl: string;
-}): string {
+}
+
+/** The latest names by their URLs: all who handle a recording ask for its name, some six times until it is archived. */
+const presented = new Map<string, { readonly of: string; readonly name: string }>();
+const MAX_PRESENTED = 64;
+/** Characters of a name and its URL together. */
+const MAX_KEPT = 8 * 1_024;
+
+function present(recording: Named): string {
   const name = bounded(recording.fileName, MAX_LOOKED_AT).replace(UNSAFE_TO_SHOW, '').replace(IGNORABLE, '');
   const found = secretsOf(recording.fileUrl)
     .map((secret) => name.indexOf(secret))

@@ -44,6 +44,20 @@ describe('the name of a recording', () => {
     expect(shown(`${'x'.repeat(300_000)}.wav`)).toBe(`${'x'.repeat(1_020)}.wav`);
   });
 
+  it('is its own, however many others were shown before, at the same URL or at others', () => {
+    expect(shown('a\u0000.wav')).toBe('a.wav');
+    expect(shown('b\u0000.wav')).toBe('b.wav');
+    for (let index = 0; index < 200; index += 1) {
+      const query = `e=${index}&s=c2lnbmF0dXJl${index}`;
+      expect(shown(`c.wav?${query}`, `https://media.example/c.wav?${query}`)).toBe('c.wav');
+    }
+    expect(shown('a\u0000.wav')).toBe('a.wav');
+    expect(shown('c2lnbmF0dXJl7.wav', 'https://media.example/c.wav?e=7&s=c2lnbmF0dXJl7')).toBe('');
+    expect(shown('c2lnbmF0dXJl7.wav', 'https://media.example/c.wav?e=8&s=c2lnbmF0dXJl8')).toBe(
+      'c2lnbmF0dXJl7.wav',
+    );
+  });
+
   it('stays as it is when it was made presentable before', () => {
     fc.assert(
       fc.property(
