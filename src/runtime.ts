@@ -78,7 +78,7 @@ export async function openRuntime(
   const backend = await openBackend(config.queue, log, options);
   let archiveMetrics: WorkObservers['archive'];
   const signing = config.manifestKey && (await import('./signing/signatures.ts'));
-  const key = config.manifestKey && signing?.signingKey(config.manifestKey);
+  const key = config.manifestKey && signing?.toSigningKey(config.manifestKey);
   const opened = await openStore(config.archive, {
     ...options.s3,
     maxObjectBytes: config.work.maxRecordingBytes,

@@ -6,7 +6,7 @@
 import { RISK_PART } from '../../src/completeness/judge-day.ts';
 import { VoicemailError } from '../../src/domain/errors.ts';
 import type { CallClass } from '../../src/domain/voicemail.ts';
-import { CallLimitReached, callWindow, MAX_WAIT_MS } from '../../src/jobs/call-limit.ts';
+import { CallLimitReached, MAX_WAIT_MS, windowFor } from '../../src/jobs/call-limit.ts';
 import type { Polls, SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { BREAKER_TIMES } from '../../src/workers/breaker.ts';
 import { decideOutcome, isLongOver, withJitter } from '../../src/workers/failure-policy.ts';
@@ -78,7 +78,7 @@ class Fleet {
   constructor(plan: FleetPlan, random: () => number) {
     this.#plan = plan;
     this.#random = random;
-    this.#window = new SimulatedCalls(callWindow(plan.rate));
+    this.#window = new SimulatedCalls(windowFor(plan.rate));
     this.#jobs = plan.sessions.map((session, index) => ({
       index,
       plan: session,

@@ -100,7 +100,7 @@ export interface MissingSession extends SessionRef {
  * The request that queues a missing session behind live ones, with all that its row told, so that Kore is not asked for
  * it again.
  */
-export function backfillRequest(
+export function enqueueRequestOf(
   { botId, sessionId, isCertain, call }: MissingSession,
   keepCall: ReturnType<typeof createCallFilter>,
 ): EnqueueRequest {

@@ -24,7 +24,7 @@ import { sessionsListing } from '../kore/listings/sessions.ts';
 import type { Logger } from '../util/log.ts';
 import { decideOutcome } from '../workers/failure-policy.ts';
 import { type ArchiveLookup, findArchived } from './archived.ts';
-import { backfillRequest, type ListPage } from './list.ts';
+import { enqueueRequestOf, type ListPage } from './list.ts';
 import { type BackfillDeps, type Queued, runBackfill } from './run.ts';
 
 /** What a worker on backfills works with. */
@@ -264,7 +264,7 @@ async function work(
     findArchived: (sessions, lookupSignal) => findArchived(sessions, archive, lookupSignal),
     async enqueue(missing) {
       const results = await deps.sessions.enqueue(
-        missing.map((session) => ({ ...backfillRequest(session, deps.keepCall), by: `backfill ${id}` })),
+        missing.map((session) => ({ ...enqueueRequestOf(session, deps.keepCall), by: `backfill ${id}` })),
       );
       await note(results.filter(({ outcome }) => outcome !== 'already-archived'));
       return tally(results);

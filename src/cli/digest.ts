@@ -23,11 +23,11 @@ export function digestCommand(context: CliContext): Command {
       if (!config.manifestKey) throw new UsageError('digests are signed: set MANIFEST_KEY_FILE');
       const signal = context.stopSignal();
       const { openStore } = await import('../storage/open.ts');
-      const { signingKey } = await import('../signing/signatures.ts');
+      const { toSigningKey } = await import('../signing/signatures.ts');
       const { writeDigests } = await import('../signing/write-digests.ts');
       const store = await openStore(config.archive, { logger: log });
       try {
-        const deps = { store, key: signingKey(config.manifestKey), now: () => new Date(), log };
+        const deps = { store, key: toSigningKey(config.manifestKey), now: () => new Date(), log };
         const run = await writeDigests(deps, signal);
         if (options.json) {
           await context.out.json(run);

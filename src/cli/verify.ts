@@ -237,7 +237,7 @@ async function checkSignatures(
   signal: AbortSignal,
 ): Promise<void> {
   const { verifySignatures } = await import('../audit/verify-signatures.ts');
-  const { publicKeys } = await import('../signing/signatures.ts');
+  const { readPublicKeys } = await import('../signing/signatures.ts');
   const onFinding = async (finding: Finding) => {
     report.totals = addOutcome(report.totals, { ...NO_OUTCOME, findings: [finding] });
     await report.add(finding);
@@ -246,7 +246,7 @@ async function checkSignatures(
     scope,
     {
       store,
-      keys: publicKeys(options.publicKey),
+      keys: readPublicKeys(options.publicKey),
       concurrency: options.concurrency,
       now: () => new Date(),
       onFinding,

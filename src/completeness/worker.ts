@@ -1,4 +1,4 @@
-import { backfillRequest } from '../backfills/list.ts';
+import { enqueueRequestOf } from '../backfills/list.ts';
 import { type CompletenessWorker, listingOf, retryWhileLimited } from '../backfills/worker.ts';
 import type { CompletenessConfig, KoreConfig } from '../config/config.ts';
 import type { createCallFilter } from '../domain/call.ts';
@@ -174,7 +174,7 @@ async function enqueue(
   for (let at = 0; at < open.length; at += BATCH_SIZE) {
     const requests = open
       .slice(at, at + BATCH_SIZE)
-      .map((session) => ({ ...backfillRequest(session, keepCall), by: 'completeness' }));
+      .map((session) => ({ ...enqueueRequestOf(session, keepCall), by: 'completeness' }));
     const results = await queue.enqueue(requests);
     queued += results.filter(({ outcome }) => outcome === 'queued' || outcome === 'requeued').length;
   }

@@ -18,8 +18,8 @@ import { newProbeDirectory, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import {
   createS3Client,
   hasHeaders,
-  objectParameters,
   ownerParameters,
+  parametersOf,
   type S3Connection,
   sendsChecksums,
 } from '../storage/s3/client.ts';
@@ -194,7 +194,7 @@ async function tryCondition(
 ): Promise<boolean | undefined> {
   const again = new PutObjectCommand({
     ...address,
-    ...objectParameters(s3, Date.now()),
+    ...parametersOf(s3, Date.now()),
     Body: PROBE_BODY,
     ContentType: PROBE_INFO.contentType,
     IfNoneMatch: '*',
@@ -256,7 +256,7 @@ async function tryParts(
     const create = new CreateMultipartUploadCommand({
       ...where,
       Key,
-      ...objectParameters(s3, Date.now()),
+      ...parametersOf(s3, Date.now()),
       ...(checksums && { ChecksumAlgorithm: 'CRC32' }),
       ContentType: PROBE_INFO.contentType,
     });

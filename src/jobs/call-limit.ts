@@ -22,7 +22,7 @@ export interface CallWindow {
 }
 
 /** The window in which calls are counted. */
-export function callWindow(rate: Rate): CallWindow {
+export function windowFor(rate: Rate): CallWindow {
   return {
     windowMs: Math.ceil(rate.windowMs + Math.min(MARGIN_MS, rate.windowMs * MARGIN_SHARE)),
     allowed: { live: rate.calls, background: Math.max(1, Math.floor(rate.calls * BACKGROUND_SHARE)) },
@@ -41,7 +41,7 @@ export function createCallLimit(
   rate: Rate,
   onWait?: (seconds: number) => void,
 ): CallLimit {
-  const { windowMs, allowed } = callWindow(rate);
+  const { windowMs, allowed } = windowFor(rate);
   return {
     async acquire(callClass, signal) {
       let waited = 0;

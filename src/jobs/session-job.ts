@@ -130,7 +130,7 @@ export const BULLMQ_STATES: Readonly<Record<SessionState, readonly JobState[]>> 
 };
 
 /** Our name of a BullMQ state; `undefined` when there is no such job. */
-export function sessionState(bullmqState: string): SessionState | undefined {
+export function stateOfJob(bullmqState: string): SessionState | undefined {
   return STATE_BY_BULLMQ_STATE[bullmqState];
 }
 

@@ -3,7 +3,7 @@ import type { SessionRef } from '../domain/session.ts';
 import type { SessionState, SessionView } from '../domain/views.ts';
 import type { FoundJob, JobFilter, JobIndex, JobPlace, JobQueue } from './backends/backend.ts';
 import { historyOf } from './session-history.ts';
-import { jobId, type SessionJob, sessionOfJob, sessionState, viewOfJob } from './session-job.ts';
+import { jobId, type SessionJob, sessionOfJob, stateOfJob, viewOfJob } from './session-job.ts';
 
 /** A cursor that no list has given out. */
 export class InvalidCursorError extends Error {
@@ -24,7 +24,7 @@ export async function readView(queue: JobQueue, session: SessionRef): Promise<Se
   let view: SessionView | undefined;
   for (let read = 0; read < MAX_READS; read += 1) {
     // BullMQ reads a job and its state one after the other.
-    const state = sessionState(await queue.getJobState(id));
+    const state = stateOfJob(await queue.getJobState(id));
     const job = state && ((await queue.getJob(id)) as SessionJob | undefined);
     if (!job) return undefined;
     view = { ...viewOfJob(job, state), history: historyOf(job, state) };

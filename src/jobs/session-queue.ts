@@ -27,7 +27,7 @@ import {
   type SessionJob,
   type SessionJobProgress,
   sessionRefOf,
-  sessionState,
+  stateOfJob,
 } from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
 import { SessionStats } from './session-stats.ts';
@@ -281,14 +281,14 @@ export class SessionQueue {
    * worker has in hand or that has ended.
    */
   async cancel(session: SessionRef): Promise<CancelOutcome> {
-    const state = sessionState(await this.#sessions.getJobState(jobId(session)));
+    const state = stateOfJob(await this.#sessions.getJobState(jobId(session)));
     if (state === undefined) return 'unknown';
     if (!CANCELLABLE.includes(state)) return 'not-waiting';
     try {
       return (await this.#sessions.remove(jobId(session))) === 1 ? 'cancelled' : 'not-waiting';
     } catch (error) {
       // A worker took it in this moment, and BullMQ removes no job that is locked.
-      const now = sessionState(await this.#sessions.getJobState(jobId(session)));
+      const now = stateOfJob(await this.#sessions.getJobState(jobId(session)));
       if (now !== undefined && !CANCELLABLE.includes(now)) return 'not-waiting';
       throw error;
     }
@@ -401,14 +401,14 @@ async function bringForward(transcripts: JobQueue, id: string, delayMs: number):
 
 /** @returns whether it is gone. BullMQ removes no job that is locked, and tells so by an error or a number. */
 async function removeJob(queue: JobQueue, id: string): Promise<boolean> {
-  const isGone = async () => sessionState(await queue.getJobState(id)) === undefined;
+  const isGone = async () => stateOfJob(await queue.getJobState(id)) === undefined;
   try {
     if (await isGone()) return true;
     await queue.remove(id);
     return await isGone();
   } catch (error) {
     // A worker took it in this moment.
-    if (sessionState(await queue.getJobState(id)) === 'active') return false;
+    if (stateOfJob(await queue.getJobState(id)) === 'active') return false;
     throw error;
   }
 }

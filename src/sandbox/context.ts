@@ -1,4 +1,4 @@
-import { type Answer, errorAnswer, type HttpExchange, headerOf, limitAnswer } from './http.ts';
+import { type Answer, answerOverLimit, errorAnswer, type HttpExchange, headerOf } from './http.ts';
 import type { MediaUrls } from './media-urls.ts';
 import type { SandboxRecording, SandboxSession } from './session-state.ts';
 import type { SandboxSettings } from './spec.ts';
@@ -75,5 +75,7 @@ export function limitRefusal({ settings, callsTaken }: SandboxContext): Answer |
   const limit = settings.rateLimit;
   if (limit === undefined) return undefined;
   const waitMs = callsTaken.take(limit.calls, limit.windowMs, Date.now());
-  return waitMs > 0 ? limitAnswer(settings.errorEnvelope, limit.answer ?? '429-seconds', waitMs) : undefined;
+  return waitMs > 0
+    ? answerOverLimit(settings.errorEnvelope, limit.answer ?? '429-seconds', waitMs)
+    : undefined;
 }

@@ -117,7 +117,7 @@ export function errorAnswer(
 }
 
 /** What a caller over its limit gets to see; `waitMs` is how long it should leave us alone. */
-export function limitAnswer(envelope: Envelope, form: LimitAnswer, waitMs: number): Answer {
+export function answerOverLimit(envelope: Envelope, form: LimitAnswer, waitMs: number): Answer {
   switch (form) {
     case '429-seconds':
       return errorAnswer(envelope, 429, MINUTE_TEXT, { 'retry-after': String(Math.ceil(waitMs / 1000)) });

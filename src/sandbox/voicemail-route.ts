@@ -5,11 +5,11 @@ import type { AudioSource } from './audio/source.ts';
 import { credentialsRefusal, limitRefusal, type SandboxContext } from './context.ts';
 import {
   type Answer,
+  answerOverLimit,
   dropConnection,
   errorAnswer,
   type HttpExchange,
   jsonAnswer,
-  limitAnswer,
   PAGES,
   retryAfterHeader,
   sendAnswer,
@@ -85,7 +85,7 @@ function faultyAnswer(
   const { status, limit, page } = fault;
   const retryAfter = retryAfterHeader(fault.retryAfter);
   if (limit !== undefined) {
-    const answer = limitAnswer(settings.errorEnvelope, limit, 1000);
+    const answer = answerOverLimit(settings.errorEnvelope, limit, 1000);
     return { ...answer, headers: { ...answer.headers, ...retryAfter } };
   }
   const body = page === undefined ? fault.body : PAGES[page];

@@ -41,13 +41,13 @@ export function keyId(publicKey: KeyObject): string {
 }
 
 /** @param privateKey Ed25519. */
-export function signingKey(privateKey: KeyObject): SigningKey {
+export function toSigningKey(privateKey: KeyObject): SigningKey {
   const publicKey = createPublicKey(privateKey);
   return { kid: keyId(publicKey), privateKey, publicKey };
 }
 
 /** @param keys Ed25519 public keys. */
-export function publicKeys(keys: readonly KeyObject[]): PublicKeys {
+export function readPublicKeys(keys: readonly KeyObject[]): PublicKeys {
   return new Map(keys.map((key) => [keyId(key), key]));
 }
 

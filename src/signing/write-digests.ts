@@ -32,7 +32,7 @@ import {
   openLineFiles,
   partitionOf,
 } from './entry-spool.ts';
-import { checkSignature, publicKeys, type SigningKey } from './signatures.ts';
+import { checkSignature, readPublicKeys, type SigningKey } from './signatures.ts';
 
 /** What writing digests depends on. */
 export interface DigestDeps {
@@ -262,7 +262,7 @@ async function readDigest(date: string, { store, key }: Access, signal: AbortSig
   const at = digestKey(date);
   const bytes = await store.read(at, signal, MAX_DIGEST_BYTES);
   const digest = bytes && parseDigest(bytes);
-  const check = bytes && checkSignature(bytes, publicKeys([key.publicKey]));
+  const check = bytes && checkSignature(bytes, readPublicKeys([key.publicKey]));
   if (!bytes || digest?.date !== date || (check?.kind !== 'valid' && check?.kind !== 'unknown-key')) {
     throw notAsWritten(store.fullKey(at));
   }
@@ -314,7 +314,7 @@ async function describe(
   const bytes = await store.read(objectKey, signal);
   // It was taken away or erased since it was listed: that is for the next digest.
   if (!bytes) return undefined;
-  const check = checkSignature(bytes, publicKeys([key.publicKey]));
+  const check = checkSignature(bytes, readPublicKeys([key.publicKey]));
   // Who verifies has the keys of earlier times, and checks them.
   const isSigned = check.kind === 'valid' || check.kind === 'unknown-key';
   if (isErased) {

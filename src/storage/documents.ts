@@ -150,7 +150,7 @@ export function buildTranscript(session: SessionRef, documents: readonly unknown
  * What a manifest says of one recording: never the query of its URL.
  * @param key the full key, as the store names it.
  */
-export function manifestRecording(
+export function buildManifestRecording(
   key: string,
   recording: KoreRecording,
   transferred: TransferredRecording,

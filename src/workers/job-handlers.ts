@@ -12,7 +12,7 @@ import { archiveSession } from './archive-session.ts';
 import { unlessErased } from './custody.ts';
 import type { DependentParts } from './dependencies.ts';
 import { isUncertain } from './recheck-recordings.ts';
-import { archivedOutcome } from './session-outcome.ts';
+import { outcomeOfArchived } from './session-outcome.ts';
 import { firstSettleDelay, nextSettleAt, type SettleResult, settleSession } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
@@ -92,7 +92,7 @@ export async function handleSession(
   const lookIn = firstSettleDelay(at, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
   if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
-  await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
+  await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
   deps.observe?.onArchived?.({
     seconds: (performance.now() - began) / 1000,
     alreadyArchived,
@@ -154,7 +154,7 @@ async function noteLook({ data }: TakenJob, look: SettleResult, deps: WorkerDeps
     });
   }
   const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
-  if (manifest && isNews) await deps.onSettled?.(archivedOutcome(data, manifest, deps.store));
+  if (manifest && isNews) await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
   if (look.hasSettledTranscript && transcript !== 'pending') {
     deps.observe?.onTranscriptSettled?.(transcript);
     deps.log.info({ ...about, transcript }, 'transcript settled');

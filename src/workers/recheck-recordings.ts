@@ -3,7 +3,7 @@
 import { isVoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
-import { type ManifestRecording, manifestRecording } from '../storage/documents.ts';
+import { buildManifestRecording, type ManifestRecording } from '../storage/documents.ts';
 import { recordingKeys, sessionPrefix } from '../storage/layout.ts';
 import type { FoundRecording } from '../transfer/transfer.ts';
 import { forEachLimit } from '../util/async.ts';
@@ -80,7 +80,7 @@ export async function recheckRecordings(
         const confirmed = { ...integrity, notes: [...integrity.notes] };
         if (integrity.end === undefined) better.push({ before, now: { ...before, integrity: confirmed } });
       } else if (!archived.some((entry) => entry.sha256 === sha256) && isBetter(found, before)) {
-        better.push({ before, now: manifestRecording(store.fullKey(key), recording, found) });
+        better.push({ before, now: buildManifestRecording(store.fullKey(key), recording, found) });
       }
     } catch (error) {
       signal.throwIfAborted();

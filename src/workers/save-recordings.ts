@@ -7,7 +7,7 @@ import type { SessionRef } from '../domain/session.ts';
 import type { TransferProgress } from '../domain/views.ts';
 import type { KoreRecording, RecordingWithoutUrl } from '../domain/voicemail.ts';
 import { urlExpiry } from '../kore/url-expiry.ts';
-import { type ManifestRecording, manifestRecording } from '../storage/documents.ts';
+import { buildManifestRecording, type ManifestRecording } from '../storage/documents.ts';
 import { recordingKeys, sessionPrefix } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Transfer } from '../transfer/transfer.ts';
@@ -257,7 +257,7 @@ async function save(
   if (kept && isKept) return kept.entry;
   const twin = twinOf(transferred.sha256, transferred.bytes);
   if (twin) return twin;
-  const entry = manifestRecording(deps.store.fullKey(part.key), recording, transferred);
+  const entry = buildManifestRecording(deps.store.fullKey(part.key), recording, transferred);
   return { ...entry, ...(task.forcedAt !== undefined && { forcedAt: task.forcedAt }) };
 }
 

@@ -19,7 +19,7 @@ import type { Logger } from '../util/log.ts';
 import type { Outcome } from './failure-policy.ts';
 
 /** An archived session, by its manifest. */
-export function archivedOutcome(
+export function outcomeOfArchived(
   { botId, sessionId }: SessionRef,
   manifest: Manifest,
   store: ArchiveStore,
@@ -48,7 +48,7 @@ export function withFirstFailure(outcome: Outcome, before: SessionJobProgress): 
 }
 
 /** A session that is given up, with what could be saved of it; `undefined` where nothing is known of its failure. */
-export async function failedOutcome(
+export async function outcomeOfFailed(
   { data, attemptsMade }: TakenJob,
   { progress: { error } }: Outcome,
   { store, log }: { readonly store: ArchiveStore; readonly log: Logger },

@@ -20,7 +20,7 @@ import { OutageReporter, startHeartbeat } from './heartbeat.ts';
 import { type Handle, handleSession, handleTranscript } from './job-handlers.ts';
 import type { WorkerActivity } from './liveness.ts';
 import { RepeatedErrors, reportFailure } from './repeated-errors.ts';
-import { failedOutcome, withFirstFailure, withHistory } from './session-outcome.ts';
+import { outcomeOfFailed, withFirstFailure, withHistory } from './session-outcome.ts';
 import { nextSettleAt } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
@@ -101,7 +101,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     if (about === 'transcript') return remember(job, outcome, signal);
     const settled =
       verdict.kind === 'fail'
-        ? await unlessBroken(failedOutcome(job, outcome, deps, signal), signal)
+        ? await unlessBroken(outcomeOfFailed(job, outcome, deps, signal), signal)
         : undefined;
     const decision = await remember(job, withHistory(outcome, job, settled), signal);
     if (decision.kind === 'fail') {

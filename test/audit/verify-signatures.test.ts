@@ -5,7 +5,7 @@ import type { Scope } from '../../src/audit/scope.ts';
 import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { digestKey, parseDigest, sealDigest } from '../../src/signing/digest.ts';
-import { publicKeys, type SigningKey, signDocument } from '../../src/signing/signatures.ts';
+import { readPublicKeys, type SigningKey, signDocument } from '../../src/signing/signatures.ts';
 import { buildManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
 import { temporaryDirectory } from '../support/services.ts';
@@ -19,7 +19,7 @@ const OTHER_KEY = newSigningKey();
 const june = (day: number, hour = 12, minute = 0) => new Date(Date.UTC(2026, 5, day, hour, minute));
 
 function access(archive: SignedArchive, keys: readonly SigningKey[] = [archive.key]) {
-  return { store: archive.plain, keys: publicKeys(keys.map(({ publicKey }) => publicKey)) };
+  return { store: archive.plain, keys: readPublicKeys(keys.map(({ publicKey }) => publicKey)) };
 }
 
 async function verify(

@@ -7,7 +7,7 @@ import { simulateFleet } from '../../bench/simulate/fleet.ts';
 import { parseSimulation, type Simulation, UsageError } from '../../bench/simulate/options.ts';
 import type { FleetPlan, PlannedSession } from '../../bench/simulate/plan.ts';
 import { randomOf, simulate } from '../../bench/simulate/simulate.ts';
-import { callWindow } from '../../src/jobs/call-limit.ts';
+import { windowFor } from '../../src/jobs/call-limit.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { openSetup, type Setup } from '../support/pipeline.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
@@ -46,7 +46,7 @@ describe('a simulated fleet', () => {
   it('never makes more calls in a window than the limit allows, and ends with each session told', () => {
     const { fleet } = planned('--rate', '10/60s');
     const result = run('--sessions', '6000', '--hours', '4', '--profile', 'flat', '--rate', '10/60s');
-    const { windowMs } = callWindow(fleet.rate);
+    const { windowMs } = windowFor(fleet.rate);
     expect(
       mostIn(
         result.calls.map(({ at }) => at),

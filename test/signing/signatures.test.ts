@@ -4,15 +4,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../src/signing/canonical-json.ts';
-import { checkSignature, publicKeys, signDocument, signingKey } from '../../src/signing/signatures.ts';
+import { checkSignature, readPublicKeys, signDocument, toSigningKey } from '../../src/signing/signatures.ts';
 import { parseManifest } from '../../src/storage/documents.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { newSigningKey } from '../support/signed-archive.ts';
 
 /** The published test vector: see docs/signatures.md. The key is that of RFC 8032, section 7.1, test 1. */
 const fixture = (name: string) => readFileSync(join(import.meta.dirname, '../fixtures/signing', name));
-const KEY = signingKey(createPrivateKey(fixture('private-key.pem')));
-const KEYS = publicKeys([createPublicKey(fixture('public-key.pem'))]);
+const KEY = toSigningKey(createPrivateKey(fixture('private-key.pem')));
+const KEYS = readPublicKeys([createPublicKey(fixture('public-key.pem'))]);
 const SIGNED = fixture('manifest.json');
 
 const canonicalOf = (bytes: Buffer) => {
@@ -104,7 +104,7 @@ describe('a signed document', () => {
     const other = newSigningKey();
     const again = signDocument(SIGNED, other);
     expect(checkSignature(again, KEYS)).toEqual({ kind: 'unknown-key', kid: other.kid });
-    expect(checkSignature(again, publicKeys([other.publicKey])).kind).toBe('valid');
+    expect(checkSignature(again, readPublicKeys([other.publicKey])).kind).toBe('valid');
     expect(signDocument(again, KEY)).toEqual(SIGNED);
   });
 

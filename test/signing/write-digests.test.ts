@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
-import { publicKeys, signingStore } from '../../src/signing/signatures.ts';
+import { readPublicKeys, signingStore } from '../../src/signing/signatures.ts';
 import { createOverdueDigestCount, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, parseManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
@@ -34,7 +34,7 @@ async function findings(now: Date, keys = [archive.key]): Promise<string[]> {
   const found: string[] = [];
   const deps = {
     store: archive.plain,
-    keys: publicKeys(keys.map(({ publicKey }) => publicKey)),
+    keys: readPublicKeys(keys.map(({ publicKey }) => publicKey)),
     concurrency: 4,
     now: () => now,
     onFinding: async ({ kind, key }: { kind: string; key: string }) => void found.push(`${kind} ${key}`),
@@ -285,7 +285,7 @@ it('work in a bucket as in a directory', async () => {
     const found: string[] = [];
     const deps = {
       store,
-      keys: publicKeys([key.publicKey]),
+      keys: readPublicKeys([key.publicKey]),
       concurrency: 4,
       now: () => tomorrow,
       onFinding: async (finding: { kind: string; key: string }) =>

@@ -5,9 +5,9 @@ import type { TransferredRecording } from '../../src/domain/recording.ts';
 import type { KoreDocument } from '../../src/domain/voicemail.ts';
 import {
   buildManifest,
+  buildManifestRecording,
   buildTranscript,
   type ManifestRecording,
-  manifestRecording,
   nextRevision,
   parseManifest,
   parsePartialManifest,
@@ -155,7 +155,7 @@ describe('a manifest', () => {
     buildManifest({ session: SESSION, archivedAt, recordings, transcript: { state: 'pending' } });
 
   test('has just the fields of the contract', () => {
-    const recording = manifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
+    const recording = buildManifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
     const manifest = buildManifest({
       session: SESSION,
       archivedAt,
@@ -199,7 +199,7 @@ describe('a manifest', () => {
   });
 
   test('is written again as the next revision, with all that nobody here knows and without the old signature', () => {
-    const recording = manifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
+    const recording = buildManifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
     const { revision: _revision, ...old } = build([recording]);
     const { integrity: _integrity, ...oldRecording } = recording;
     const received = {
@@ -233,14 +233,14 @@ describe('a manifest', () => {
 
   test('leaves out what is not known', () => {
     const { audio: _audio, source: _source, ...rest } = transferred;
-    const bare = manifestRecording(
+    const bare = buildManifestRecording(
       'p/f',
       { fileName: 'f', fileUrl },
       { ...rest, source: { host: 'media.example', path: '/x/f.wav' } },
     );
     expect(bare).not.toHaveProperty('audio');
     expect(bare.source).toEqual({ host: 'media.example', path: '/x/f.wav' });
-    const partly = manifestRecording(
+    const partly = buildManifestRecording(
       'p/f',
       { fileName: 'f', fileUrl },
       { ...transferred, audio: { container: 'ogg' } },
@@ -250,7 +250,11 @@ describe('a manifest', () => {
 
   test('never holds the query of a URL', () => {
     const source = { host: 'media.example', path: '/x/f.wav?e=1&s=SECRETSIGNATURE' };
-    const recording = manifestRecording('p/f', { fileName: fileUrl, fileUrl }, { ...transferred, source });
+    const recording = buildManifestRecording(
+      'p/f',
+      { fileName: fileUrl, fileUrl },
+      { ...transferred, source },
+    );
     expect(serialize(build([recording])).toString()).not.toMatch(/SECRET|[?]/);
   });
 

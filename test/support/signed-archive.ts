@@ -5,7 +5,7 @@ import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
-import { type SigningKey, signDocument, signingKey } from '../../src/signing/signatures.ts';
+import { type SigningKey, signDocument, toSigningKey } from '../../src/signing/signatures.ts';
 import { type DigestRun, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, type Manifest, nextRevision, serialize } from '../../src/storage/documents.ts';
 import { createDirectoryStore } from '../../src/storage/fs/store.ts';
@@ -18,7 +18,7 @@ const never = new AbortController().signal;
 
 /** A new key. */
 export function newSigningKey(): SigningKey {
-  return signingKey(generateKeyPairSync('ed25519').privateKey);
+  return toSigningKey(generateKeyPairSync('ed25519').privateKey);
 }
 
 /** A signed archive. */

@@ -6,7 +6,7 @@ import { openBackend } from '../../src/jobs/backends/open.ts';
 import { backfillQueueName } from '../../src/jobs/backfill-queue.ts';
 import { openRuntime } from '../../src/runtime.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
-import { checkSignature, publicKeys, signingStore } from '../../src/signing/signatures.ts';
+import { checkSignature, readPublicKeys, signingStore } from '../../src/signing/signatures.ts';
 import { digestDates } from '../../src/signing/write-digests.ts';
 import { manifestKey, partialManifestKey, sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
@@ -19,7 +19,7 @@ const never = new AbortController().signal;
 /** Longer than anything takes, however busy the machine is. */
 const PATIENTLY = { timeout: 100_000, interval: 50 };
 const KEY = newSigningKey();
-const KEYS = publicKeys([KEY.publicKey]);
+const KEYS = readPublicKeys([KEY.publicKey]);
 
 it('signs manifests, by force too, and erasures, and writes the digests that are due', async () => {
   const sandbox = await startSandbox();

@@ -162,7 +162,7 @@ export interface ObjectParameters {
  * Encryption, class, tags and lock as configured.
  * @param now unix milliseconds of the write, from which an object is retained.
  */
-export function objectParameters(s3: S3Config, now: number): ObjectParameters {
+export function parametersOf(s3: S3Config, now: number): ObjectParameters {
   return {
     ...(s3.sse !== undefined && { ServerSideEncryption: s3.sse }),
     ...(s3.kmsKeyId !== undefined && { SSEKMSKeyId: s3.kmsKeyId }),

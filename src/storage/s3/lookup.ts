@@ -17,7 +17,7 @@ export interface ObjectAddress {
 }
 
 /** An object being read. Its body has to be read to the end or destroyed. */
-export interface OpenObject {
+export interface S3Object {
   /** Of the whole object. */
   readonly bytes: number;
   readonly body: Readable;
@@ -66,7 +66,7 @@ export async function openObject(
   address: ObjectAddress,
   abortSignal: AbortSignal,
   range?: ByteRange,
-): Promise<OpenObject | undefined> {
+): Promise<S3Object | undefined> {
   const part = range ? { Range: `bytes=${range.start}-${range.end}` } : {};
   try {
     const { Body, ContentLength, ContentRange, ETag } = await client.send(

@@ -5,7 +5,7 @@ import { PutObjectCommand, type S3Client } from '@aws-sdk/client-s3';
 import type { S3Config } from '../../config/config.ts';
 import { VoicemailError } from '../../domain/errors.ts';
 import type { ObjectInfo, ObjectVersion, OverVersion, WriteMode, WriteOutcome } from '../store.ts';
-import { hasHeaders, objectParameters, sendsChecksums } from './client.ts';
+import { hasHeaders, parametersOf, sendsChecksums } from './client.ts';
 import type { ConditionalWrites } from './conditional-writes.ts';
 import {
   isConditionalConflict,
@@ -192,7 +192,7 @@ async function sendPut(
     withPayloadHash(
       new PutObjectCommand({
         ...address,
-        ...objectParameters(s3, Date.now()),
+        ...parametersOf(s3, Date.now()),
         ...checksum,
         ...condition,
         Body: body.bytes,

@@ -21,8 +21,8 @@ import {
 } from '../store.ts';
 import {
   createS3Client,
-  objectParameters,
   ownerParameters,
+  parametersOf,
   type S3Connection,
   type S3TimeLimits,
   sendsChecksums,
@@ -164,7 +164,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
         {
           client,
           address: address(key),
-          parameters: { ...objectParameters(s3, Date.now()), ContentType: info.contentType },
+          parameters: { ...parametersOf(s3, Date.now()), ContentType: info.contentType },
           withChecksums: await sendsChecksums(client, s3),
           ifAbsent: absent && conditional.send,
           first: body.first,
