@@ -125,7 +125,7 @@ export class EventFeed {
       source = await opening;
     } catch (error) {
       // Whoever subscribed has been told; there is nothing to stop.
-      this.#log.debug({ queue: this.#backend.location, err: error }, 'listening to the queue had not begun');
+      this.#log.debug({ queue: this.#backend.location, err: error }, 'could not listen to the queue yet');
     }
     await source?.stop();
   }

@@ -15,20 +15,20 @@ export interface WorkerNote extends Omit<WorkerView, 'seenAt'> {
   readonly away: readonly BreakerView[];
 }
 
-/** A worker that was heard of. */
-export interface HeardWorker extends WorkerNote {
+/** A worker as it last reported. */
+export interface SeenWorker extends WorkerNote {
   /** By the clock of the queue's server. ISO 8601. */
   readonly seenAt: string;
 }
 
-/** A worker that is not heard of for so long is gone. */
+/** A worker that has not reported for so long is gone. */
 const WORKER_GONE_MS = 60_000;
 /** Since when the queue is paused is remembered for as long as anybody may want to know it. */
 const PAUSE_REMEMBERED_MS = 365 * 24 * 60 * 60 * 1000;
 const WORKERS = 'workers';
 const PAUSE = 'pause';
 
-/** What processes on one queue tell each other: which workers are alive, and since when the queue is paused. */
+/** What the processes on one queue share: which workers are alive, and since when the queue is paused. */
 export class Noticeboard {
   readonly #backend: Backend;
   readonly #name: string;
@@ -39,8 +39,8 @@ export class Noticeboard {
     this.#name = name;
   }
 
-  /** A worker is alive; to be told again well within a minute. */
-  async tellWorker({ id, ...note }: WorkerNote): Promise<void> {
+  /** A worker is alive; to be reported again well within a minute. */
+  async reportWorker({ id, ...note }: WorkerNote): Promise<void> {
     const text = JSON.stringify(note);
     await answered(this.#backend.post(this.#name, WORKERS, { id, text }, WORKER_GONE_MS));
   }
@@ -50,8 +50,8 @@ export class Noticeboard {
     await answered(this.#backend.takeDown(this.#name, WORKERS, id));
   }
 
-  /** The workers that were heard of within the last minute, the oldest first. */
-  async workers(): Promise<HeardWorker[]> {
+  /** The workers that have reported within the last minute, the oldest first. */
+  async workers(): Promise<SeenWorker[]> {
     const notes = await answered(this.#backend.posts(this.#name, WORKERS));
     return notes
       .map(({ id, text, at }) => {
@@ -64,12 +64,12 @@ export class Noticeboard {
   }
 
   /** The queue was paused just now. */
-  async tellPaused(): Promise<void> {
+  async notePaused(): Promise<void> {
     await answered(this.#backend.post(this.#name, PAUSE, { id: PAUSE, text: '' }, PAUSE_REMEMBERED_MS));
   }
 
   /** The queue is paused no longer. */
-  async tellResumed(): Promise<void> {
+  async noteResumed(): Promise<void> {
     await answered(this.#backend.takeDown(this.#name, PAUSE, PAUSE));
   }
 

@@ -106,12 +106,12 @@ export class SessionQueue {
   }
 
   /** Tells everybody on this queue that none of its sessions can be archived just now; to be told again and again. */
-  async tellAway(dependency: SharedDependency): Promise<void> {
+  async reportOutage(dependency: SharedDependency): Promise<void> {
     await answered(this.#backend.remember(this.#name, `away:${dependency}`, AWAY_BELIEVED_MS));
   }
 
   /** Who is away, as workers of this queue said in the last seconds. */
-  async toldAway(): Promise<readonly SharedDependency[]> {
+  async reportedOutages(): Promise<readonly SharedDependency[]> {
     const told = await answered(
       Promise.all(SHARED_DEPENDENCIES.map((one) => this.#backend.remembers(this.#name, `away:${one}`))),
     );
@@ -326,13 +326,13 @@ export class SessionQueue {
   async pause(): Promise<void> {
     const wasPaused = await this.#sessions.isPaused();
     await Promise.all([this.#sessions.pause(), this.#transcripts.pause()]);
-    if (!wasPaused) await this.board.tellPaused();
+    if (!wasPaused) await this.board.notePaused();
   }
 
   /** Workers take sessions again. */
   async resume(): Promise<void> {
     await Promise.all([this.#sessions.resume(), this.#transcripts.resume()]);
-    await this.board.tellResumed();
+    await this.board.noteResumed();
   }
 
   /** How many sessions a worker could take now: none while the queue is paused. */

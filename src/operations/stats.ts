@@ -1,7 +1,7 @@
 import type { Rate } from '../config/config.ts';
 import type { ArchiverStats, Backlog, QueueActivity, QueueStats, RateLimitView } from '../domain/requests.ts';
 import type { BreakerView } from '../domain/views.ts';
-import type { HeardWorker } from '../jobs/noticeboard.ts';
+import type { SeenWorker } from '../jobs/noticeboard.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
 import { healthOf } from './health.ts';
 
@@ -46,7 +46,7 @@ export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise
 }
 
 /** The limit that the latest worker keeps; they should all have the same. */
-function rateOf(heard: readonly HeardWorker[], own: ProcessFacts): Rate | undefined {
+function rateOf(heard: readonly SeenWorker[], own: ProcessFacts): Rate | undefined {
   return heard.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;
 }
 
@@ -88,10 +88,10 @@ function backlogOf(
 }
 
 /** The open breakers of workers in other processes: why, as their heartbeats tell, and those that tell only that. */
-async function openElsewhere(queue: SessionQueue, heard: readonly HeardWorker[]): Promise<BreakerView[]> {
+async function openElsewhere(queue: SessionQueue, heard: readonly SeenWorker[]): Promise<BreakerView[]> {
   const told = heard.flatMap(({ away }) => away).map((breaker) => [breaker.dependency, breaker] as const);
   const open = new Map<string, BreakerView>(told);
-  for (const dependency of await queue.toldAway()) {
+  for (const dependency of await queue.reportedOutages()) {
     if (!open.has(dependency)) {
       open.set(dependency, { dependency, state: 'open', reason: 'a worker says so, and why in its log' });
     }

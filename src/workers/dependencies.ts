@@ -266,7 +266,7 @@ export class Dependencies {
 
   #noted(work: Promise<unknown>): void {
     work.catch((error: unknown) =>
-      this.#options.log.warn({ err: error }, 'the queue did not hear what sessions wait for'),
+      this.#options.log.warn({ err: error }, 'could not report to the queue what sessions wait for'),
     );
   }
 

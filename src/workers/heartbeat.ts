@@ -61,10 +61,13 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
     if (telling || !(isDue || !isDeepStrictEqual(trouble, told?.trouble))) return;
     told = { trouble, at: performance.now() };
     telling = board
-      .tellWorker({ ...self, ...numbers, ...trouble })
+      .reportWorker({ ...self, ...numbers, ...trouble })
       .then(tidy)
       .catch((error: unknown) =>
-        log.debug({ err: error }, 'the queue did not hear that this worker is alive, or could not be tidied'),
+        log.debug(
+          { err: error },
+          'could not report to the queue that this worker is alive, or tidy the queue',
+        ),
       )
       .finally(() => {
         telling = undefined;
@@ -80,14 +83,14 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
       await board
         .forgetWorker(self.id)
         .catch((error: unknown) =>
-          log.debug({ err: error }, 'the queue did not hear that this worker has ended'),
+          log.debug({ err: error }, 'could not report to the queue that this worker has ended'),
         );
     },
   };
 }
 
-/** How often the queue is told who is away. Well below the time for which it believes it. */
-const TELL_EVERY_MS = 2_000;
+/** How often outages are reported. Well below the time for which a report counts. */
+const REPORT_EVERY_MS = 2_000;
 
 /**
  * Tells the queue while Kore or the bucket is away, so that processes without a worker (`api`, `status`) can show it:
@@ -95,35 +98,35 @@ const TELL_EVERY_MS = 2_000;
  */
 export class OutageReporter {
   readonly #timer: NodeJS.Timeout;
-  #telling: Promise<void> = Promise.resolve();
-  #isTelling = false;
+  #reporting: Promise<void> = Promise.resolve();
+  #isReporting = false;
 
   /**
    * @param views how the breakers of this process stand.
    * @param queue is told. While it is away itself, nobody asks it either.
    */
-  constructor(views: () => readonly BreakerView[], queue: Pick<SessionQueue, 'tellAway'>, log: Logger) {
+  constructor(views: () => readonly BreakerView[], queue: Pick<SessionQueue, 'reportOutage'>, log: Logger) {
     this.#timer = setInterval(() => {
       const away = views().flatMap(({ dependency, state }) =>
         state === 'open' && isSharedDependency(dependency) ? [dependency] : [],
       );
-      if (away.length === 0 || this.#isTelling) return;
-      this.#isTelling = true;
-      this.#telling = Promise.all(away.map((dependency) => queue.tellAway(dependency)))
+      if (away.length === 0 || this.#isReporting) return;
+      this.#isReporting = true;
+      this.#reporting = Promise.all(away.map((dependency) => queue.reportOutage(dependency)))
         .then(
           () => undefined,
-          (error: unknown) => log.debug({ err: error }, 'the queue did not hear who is away'),
+          (error: unknown) => log.debug({ err: error }, 'could not report outages to the queue'),
         )
         .finally(() => {
-          this.#isTelling = false;
+          this.#isReporting = false;
         });
-    }, TELL_EVERY_MS);
+    }, REPORT_EVERY_MS);
     this.#timer.unref();
   }
 
   /** Tells nothing any more. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#telling;
+    await this.#reporting;
   }
 }
