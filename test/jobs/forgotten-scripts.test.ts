@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openRedisBackend } from '../../src/jobs/backends/redis.ts';
-import { redisScript, runScript } from '../../src/jobs/backends/redis-script.ts';
+import { redisScript, runScript } from '../../src/jobs/backends/redis-client.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLastingRedis, type RestartableRedis } from '../setup/redis.ts';

@@ -3,7 +3,7 @@ import type { SessionState } from '../../domain/views.ts';
 import type { SessionJob } from '../session-job.ts';
 import type { FoundJob, JobIndex } from './backend.ts';
 import { answered } from './connection-errors.ts';
-import { type RedisScript, redisScript, runScript } from './redis-script.ts';
+import { type RedisScript, redisScript, runScript } from './redis-client.ts';
 
 /*
  * BullMQ keeps jobs in lists and sets by their states, through which they move: whoever pages through one of those

@@ -1,6 +1,6 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { JobQueue, JobStatus } from './backend.ts';
-import { redisScript, runScript } from './redis-script.ts';
+import { redisScript, runScript } from './redis-client.ts';
 
 /**
  * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome; a

@@ -14,9 +14,10 @@ import {
   type RedisTarget,
   redisKeyPrefix,
   redisLocation,
+  redisScript,
+  runScript,
 } from './redis-client.ts';
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
-import { redisScript, runScript } from './redis-script.ts';
 import { readOldestQueuedAt, readStatuses } from './redis-statuses.ts';
 
 /** While so many jobs are in hand, commands of one wait a moment for those of others. */
