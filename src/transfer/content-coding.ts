@@ -9,7 +9,6 @@ import {
   inflateRawSync,
 } from 'node:zlib';
 import { createInspector } from './audio/inspector.ts';
-import { type ByteSource, withUnread } from './byte-source.ts';
 
 /** Content codings that can be undone. */
 export type ContentCoding = 'gzip' | 'deflate' | 'br' | 'zstd';
@@ -151,4 +150,26 @@ function decoded(source: ByteSource, inOrder: readonly Transform[]): ByteSource 
 
 async function* piecesOf(source: ByteSource): AsyncGenerator<Buffer, void, void> {
   for (let piece = await source.read(); piece !== undefined; piece = await source.read()) yield piece;
+}
+/** A body's bytes, taken piece by piece as fast as the consumer asks for them. */
+export interface ByteSource {
+  /**
+   * The next bytes, never none of them; `undefined` after the last.
+   * @throws VoicemailError when the body breaks off.
+   */
+  read(): Promise<Buffer | undefined>;
+  /** Lets go of the rest; calling it again, or after the end, does nothing. */
+  discard(): void;
+}
+
+/** The same bytes, with some in front that were read from it before. */
+function withUnread(source: ByteSource, unread: readonly Buffer[]): ByteSource {
+  const first = unread.values();
+  return {
+    async read() {
+      const next = first.next();
+      return next.done ? source.read() : next.value;
+    },
+    discard: () => source.discard(),
+  };
 }

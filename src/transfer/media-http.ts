@@ -4,8 +4,7 @@ import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import { createDispatcher, proxyFaultText } from '../util/http-proxy.ts';
 import { boundedNumber, parseRetryAfter } from '../util/numbers.ts';
 import { VERSION } from '../util/process.ts';
-import type { ByteSource } from './byte-source.ts';
-import { type ContentCoding, contentCodings } from './content-coding.ts';
+import { type ByteSource, type ContentCoding, contentCodings } from './content-coding.ts';
 import { type AnswerHead, MediaAnswer } from './media-answer.ts';
 import { createGuardedLookup, type Destination, parseDestination, type Resolve } from './ssrf.ts';
 

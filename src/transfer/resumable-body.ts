@@ -3,8 +3,7 @@ import { isVoicemailError, systemCode, VoicemailError } from '../domain/errors.t
 import type { AudioFacts, Integrity } from '../domain/recording.ts';
 import type { Conclusion } from './audio/container.ts';
 import { type BodyFormat, createInspector, type Inspector } from './audio/inspector.ts';
-import type { ByteSource } from './byte-source.ts';
-import { type ContentCoding, decodeContent } from './content-coding.ts';
+import { type ByteSource, type ContentCoding, decodeContent } from './content-coding.ts';
 import { type LeastRate, tooLargeError } from './limits.ts';
 import type { MediaResponse } from './media-http.ts';
 import type { Stopwatch } from './slow-source-guard.ts';
