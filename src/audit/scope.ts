@@ -1,3 +1,4 @@
+import { DAY_MS } from '../domain/completeness.ts';
 import { creationTime, type SessionRef } from '../domain/session.ts';
 import { compareKeys, isProbeKey } from '../storage/keys.ts';
 import {
@@ -92,8 +93,6 @@ async function directoriesIn(prefix: string, store: ArchiveStore, signal: AbortS
 function isDated({ from, to }: ArchiveScope): boolean {
   return from !== undefined || to !== undefined;
 }
-
-const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** Whether sessions of a day may lie in the range. */
 export function mayContain(date: string, scope: ArchiveScope): boolean {

@@ -3,6 +3,7 @@
  * It needs the archive and public keys, nothing else.
  */
 
+import { DAY_MS } from '../domain/completeness.ts';
 import { digestKey } from '../signing/digest.ts';
 import {
   createEntrySpool,
@@ -41,8 +42,6 @@ export interface DigestSpan {
   readonly from?: string;
   readonly to?: string;
 }
-
-const DAY_MS = 24 * 60 * 60 * 1000;
 
 /**
  * Names every manifest and every digest that was changed, removed, forged or slipped in. Memory is bounded by a part of

@@ -2,6 +2,7 @@ import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { CALL_METADATA_MODES, type CallMetadataMode, isSecretName } from '../domain/call.ts';
+import { DAY_MS } from '../domain/completeness.ts';
 import { DEFAULT_ROLE, isRole, ROLES } from '../domain/requests.ts';
 import { isValidId } from '../domain/session.ts';
 import type { LogLevel } from '../util/log.ts';
@@ -11,7 +12,6 @@ import { errorCodeOf, InvalidValue, quote, type Settings } from './settings.ts';
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
-export const DAY_MS = 24 * HOUR_MS;
 
 /** Milliseconds of each unit of time. A year has 365 days, as with S3's retention periods. */
 const TIME_UNITS: ReadonlyMap<string, number> = new Map([

@@ -1,6 +1,7 @@
 import { type CronExpression, CronExpressionParser } from 'cron-parser';
+import { DAY_MS } from '../domain/completeness.ts';
 import type { ScheduleSpec } from './config.ts';
-import { DAY_MS, parseDuration } from './parsers.ts';
+import { parseDuration } from './parsers.ts';
 import { InvalidValue, quote } from './settings.ts';
 
 const MAX_LOOKBACK_MS = 365 * DAY_MS;

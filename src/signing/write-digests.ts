@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { DAY_MS } from '../domain/completeness.ts';
 import { isVoicemailError, VoicemailError } from '../domain/errors.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { shareResult } from '../util/async.ts';
@@ -60,7 +61,6 @@ export interface WrittenDigest {
   readonly entries: number;
 }
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 /** Manifests read at a time. */
 const CONCURRENCY = 16;
 

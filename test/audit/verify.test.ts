@@ -18,7 +18,7 @@ import { manifestKey, partialManifestKey, sessionPrefix, tombstoneKey } from '..
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
-import { type ArchivedSession, archiveDirectly, put } from '../support/archived-sessions.ts';
+import { archiveDirectly, put, type StoredSession } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';
 import { openTestBucket, PLAIN_S3, type TestBucket } from '../support/s3.ts';
 import { type InjectedFault, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';
@@ -58,7 +58,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
   afterAll(() => archive.close());
 
   /** A bot of its own with one session, broken in some way. */
-  async function findingsOf(spoil: (archived: ArchivedSession) => Promise<void>, isSessionAsked = false) {
+  async function findingsOf(spoil: (archived: StoredSession) => Promise<void>, isSessionAsked = false) {
     const session = newSession(3, `bot-${randomUUID()}`);
     const archived = await archiveDirectly(store, session);
     await spoil(archived);
@@ -174,7 +174,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     const missing = [
       { fileName: 'three.wav', code: 'RECORDING_EMPTY', message: 'no bytes', at: '2026-05-03T00:00:00.000Z' },
     ];
-    const makePartial = async ({ session, manifest, manifestKey: key }: ArchivedSession) => {
+    const makePartial = async ({ session, manifest, manifestKey: key }: StoredSession) => {
       await remove(key);
       await put(store, partialManifestKey(session), serialize({ ...manifest, missing }));
     };

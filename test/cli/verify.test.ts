@@ -9,7 +9,7 @@ import { parseManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
-import { type ArchivedSession, archiveDirectly } from '../support/archived-sessions.ts';
+import { archiveDirectly, type StoredSession } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';
 import { startCli } from '../support/cli.ts';
 import { runInProcess } from '../support/command.ts';
@@ -48,7 +48,7 @@ async function verify(env: Readonly<Record<string, string>>, ...args: string[]) 
 }
 
 describe('verify', () => {
-  let archived: ArchivedSession[];
+  let archived: StoredSession[];
   let path: string;
   let env: Record<string, string>;
 

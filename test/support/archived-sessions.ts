@@ -18,7 +18,7 @@ const never = new AbortController().signal;
 const OCTETS = { contentType: 'application/octet-stream' };
 
 /** An archived session, and where its objects lie (relative keys). */
-export interface ArchivedSession {
+export interface StoredSession {
   readonly session: SessionRef;
   readonly manifest: Manifest;
   readonly manifestKey: string;
@@ -37,7 +37,7 @@ export async function archiveDirectly(
   store: ArchiveStore,
   session: SessionRef,
   { withTranscript = true } = {},
-): Promise<ArchivedSession> {
+): Promise<StoredSession> {
   const prefix = sessionPrefix(session);
   const recordings = [
     await archiveRecording(store, `${prefix}one.wav`, wavOf(3_000), 'wav'),

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DAY_MS } from '../../domain/completeness.ts';
 import type { RequestContext } from '../errors.ts';
 import {
   callOfRow,
@@ -10,7 +11,6 @@ import {
   rowsSchema,
 } from './listing.ts';
 
-const DAY_MS = 24 * 60 * 60 * 1000;
 /** `offset` is the number of a page, of at most 10. */
 const MAX_OFFSET = 10;
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DAY_MS } from '../../domain/completeness.ts';
 import type { RequestContext } from '../errors.ts';
 import {
   callOfRow,
@@ -11,7 +12,6 @@ import {
 } from './listing.ts';
 
 const MINUTE_MS = 60 * 1000;
-const DAY_MS = 24 * 60 * MINUTE_MS;
 
 const ASKED: RequestContext = {
   scope: 'Bot Sessions',
