@@ -7,7 +7,7 @@ import type { CustodyOperations } from '../operations/custody.ts';
 import { SessionParams } from '../operations/input.ts';
 import type { Logger } from '../util/log.ts';
 import { ApiError } from './problem.ts';
-import { BotQuery, ObjectBytes, RecordingParams } from './schemas/sessions.ts';
+import { BotQuery, ObjectBytes, ObjectDocument, RecordingParams } from './schemas/sessions.ts';
 import { absentSession, defaultBot } from './sessions.ts';
 import type { ZodServer } from './validation.ts';
 
@@ -56,19 +56,28 @@ export function addObjectRoutes(
     sessionId,
     botId: botId ?? defaultBot(defaultBotId),
   });
-  const docs = (summary: string, answers: string) => ({
+  const docs = <Whole extends typeof ObjectBytes | typeof ObjectDocument>(
+    summary: string,
+    answers: string,
+    whole: Whole,
+  ) => ({
     tags: ['sessions'],
     summary,
     description: 'One range at a time may be asked for by `Range`; the `ETag` is the SHA-256.',
     querystring: BotQuery,
-    response: { 200: ObjectBytes, 206: ObjectBytes },
+    response: { 200: whole, 206: ObjectBytes },
     answers,
     problems: [404, 410, 416],
   });
 
   app.get(
     '/sessions/:id/recordings/:n',
-    { schema: { ...docs('A recording of an archived session', 'audio/*'), params: RecordingParams } },
+    {
+      schema: {
+        ...docs('A recording of an archived session', 'audio/*', ObjectBytes),
+        params: RecordingParams,
+      },
+    },
     async (request, reply) => {
       const { id, n } = request.params;
       return send(request, reply, sessionOf(id, request.query.botId), { kind: 'recording', index: n });
@@ -80,7 +89,7 @@ export function addObjectRoutes(
       `/sessions/:id/${kind}`,
       {
         schema: {
-          ...docs(`The ${kind} of an archived session`, 'application/json'),
+          ...docs(`The ${kind} of an archived session`, 'application/json', ObjectDocument),
           params: SessionParams,
         },
       },

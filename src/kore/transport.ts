@@ -1,6 +1,8 @@
+import { promisify } from 'node:util';
+import { type BrotliOptions, brotliDecompress, gunzip, inflate, type ZlibOptions } from 'node:zlib';
 import { errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
-import { AnswerTooLarge, AnswerTooLate, exchange } from '../util/http-exchange.ts';
+import { AnswerTooLarge, AnswerTooLate, exchange, type HttpAnswer } from '../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings, proxyFaultText } from '../util/http-proxy.ts';
 import { VERSION } from '../util/process.ts';
 
@@ -78,7 +80,11 @@ export function createKoreTransport(
         { maxBytes: maxBodyBytes, totalTimeoutMs },
         signal,
       );
-      return { status: answer.status, headers: answer.headers, body: decoder.decode(answer.body) };
+      return {
+        status: answer.status,
+        headers: answer.headers,
+        body: decoder.decode(await plainBody(answer, maxBodyBytes)),
+      };
     } catch (error) {
       signal.throwIfAborted();
       throw asArchiverError(error);
@@ -108,6 +114,28 @@ export function createKoreTransport(
   }
 
   return { send, close };
+}
+
+/** How bodies are undone that something in front of Kore has compressed, though nobody asks for that. */
+const DECODERS: Readonly<
+  Record<string, (body: Buffer, limits: { maxOutputLength: number }) => Promise<Buffer>>
+> = {
+  gzip: promisify<Buffer, ZlibOptions, Buffer>(gunzip),
+  'x-gzip': promisify<Buffer, ZlibOptions, Buffer>(gunzip),
+  deflate: promisify<Buffer, ZlibOptions, Buffer>(inflate),
+  br: promisify<Buffer, BrotliOptions, Buffer>(brotliDecompress),
+};
+
+/** The body without its content coding; as it came where that names none, or is not what the bytes are. */
+async function plainBody({ headers, body }: HttpAnswer, maxBytes: number): Promise<Buffer> {
+  const decode = DECODERS[headers['content-encoding']?.trim().toLowerCase() ?? ''];
+  if (!decode) return body;
+  try {
+    return await decode(body, { maxOutputLength: maxBytes });
+  } catch (error) {
+    if (errorCodeOf(error) === 'ERR_BUFFER_TOO_LARGE') throw new AnswerTooLarge(maxBytes);
+    return body;
+  }
 }
 
 /** Node's or undici's code of an error (`ECONNREFUSED`, `UND_ERR_HEADERS_TIMEOUT`), or its class. */

@@ -291,6 +291,12 @@ function unreadable(what: string, key: string, why: string): VoicemailError {
 
 /** What a message says, of whatever Kore lists as one. */
 export function readMessage(received: unknown): TranscriptMessage {
+  const [first, ...others] = Array.isArray(received) ? received.map(readMessage) : [];
+  if (first) {
+    // A list where a message is expected, of what could each be one.
+    const texts = [first, ...others].flatMap(({ text }) => text ?? []);
+    return { ...first, text: texts.length > 0 ? texts.join('\n') : null };
+  }
   const document = asRecord(received);
   const author = asRecord(document.author);
   return {

@@ -57,6 +57,7 @@ describe('transcriptions of the field', () => {
     ['a string', '"Call me back."'],
     ['a list of strings', '["Call me back."]'],
     ['a message and null', '[{"components":[{"cT":"text","data":{"text":"Call me back."}}]},null]'],
+    ['a list in a list', '[[{"components":[{"cT":"text","data":{"text":"Call me back."}}]}]]'],
   ])('that are %s are kept, with their text', async (_title, transcriptionsJson) => {
     const pipeline = await start();
     const sessionId = await archives(pipeline, { transcriptionsJson });

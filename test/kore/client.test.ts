@@ -10,6 +10,7 @@ import {
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { type JWTPayload, jwtVerify } from 'jose';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { KoreConfig } from '../../src/config/config.ts';
@@ -133,7 +134,7 @@ function takeTurns(...answers: ((response: ServerResponse) => void)[]): RequestL
   };
 }
 
-function reply(status: number, body: string, headers: Record<string, string> = {}) {
+function reply(status: number, body: string | Buffer, headers: Record<string, string> = {}) {
   return (response: ServerResponse) => {
     response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(body);
   };
@@ -361,6 +362,34 @@ describe('a limit on calls to Kore', () => {
     const { client, outcomes } = setUp(url, { limit });
     expect(await failure(client.fetchVoicemail(SESSION, 'live', signal()))).toBe(own);
     expect({ requests, pauses, outcomes }).toEqual({ requests: 0, pauses: [], outcomes: [] });
+  });
+});
+
+describe('an answer that something has compressed unasked', () => {
+  test.each<[string, Buffer]>([
+    ['gzip', gzipSync(SAMPLE)],
+    ['br', brotliCompressSync(SAMPLE)],
+    ['deflate', deflateSync(SAMPLE)],
+    // A header that says so of what is not.
+    ['gzip', Buffer.from(SAMPLE)],
+    ['utf-8', Buffer.from(SAMPLE)],
+  ])('as %s is read', async (coding, body) => {
+    const url = await serve((_request, response) =>
+      reply(200, body, { 'content-encoding': coding })(response),
+    );
+    const { client } = setUp(url);
+    expect((await client.fetchVoicemail(SESSION, 'live', signal())).readiness).toBe('ready');
+  });
+
+  test('is read up to the limit', async () => {
+    const body = gzipSync(`"${'x'.repeat(200_000)}"`);
+    const url = await serve((_request, response) =>
+      reply(200, body, { 'content-encoding': 'gzip' })(response),
+    );
+    const { client } = setUp(url, { maxBodyBytes: 100_000 });
+    const error = await failure(client.fetchVoicemail(SESSION, 'live', signal()));
+    expect(error).toMatchObject({ code: 'KORE_BAD_RESPONSE' });
+    expect(error.message).toMatch(/larger than 100000 bytes/);
   });
 });
 

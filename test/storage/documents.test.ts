@@ -102,8 +102,8 @@ describe('a transcript', () => {
       [message({})],
       message({}),
     ]);
-    expect(messages.map((one) => one.text)).toEqual(['spoken', null, null, null, 'Hello.']);
-    expect(text).toBe('spoken\nHello.');
+    expect(messages.map((one) => one.text)).toEqual(['spoken', null, null, 'Hello.', 'Hello.']);
+    expect(text).toBe('spoken\nHello.\nHello.');
     expect(source).toEqual(['spoken', null, 7, [message({})], message({})]);
   });
 

@@ -267,6 +267,11 @@ export const ObjectBytes = z
   .string()
   .describe('the archived object, or the part that Range asks for') as unknown as z.ZodType<string, Readable>;
 
+/** A transcript or a manifest as a whole, sent as a stream: see docs/archive.md for what is in it. */
+export const ObjectDocument = z
+  .record(z.string(), z.unknown())
+  .describe('the archived document') as unknown as z.ZodType<Readonly<Record<string, unknown>>, Readable>;
+
 /** `GET /v1/events?lastEventId=` */
 export const EventsQuery = z.strictObject({
   lastEventId: z
