@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { openStore } from '../../src/storage/open.ts';
 import { hasLogged, startCli } from '../support/cli.ts';
 import { runInProcess } from '../support/command.ts';
-import { embeddedQueue } from '../support/queues.ts';
+import { embeddedServiceEnvironment } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -85,14 +85,7 @@ it('AUDIT_LOG=off turns it off', { timeout: TIMEOUT_MS }, async () => {
 it('commands that go through another process are noted there, and written when it stops', {
   timeout: TIMEOUT_MS,
 }, async () => {
-  env = {
-    ...env,
-    QUEUE_URL: await embeddedQueue(`${directory.path}/queue`),
-    KORE_HOST: 'http://127.0.0.1:9',
-    KORE_CLIENT_ID: 'cs-1',
-    KORE_CLIENT_SECRET: 'secret-of-the-app',
-    HTTP_PORT: '0',
-  };
+  env = { ...env, ...(await embeddedServiceEnvironment(directory.path)) };
   const service = startCli(['start'], { env });
   await service.waitFor(hasLogged('taking sessions'));
   await run('pause');

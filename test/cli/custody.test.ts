@@ -6,7 +6,7 @@ import type { ArchiveStore } from '../../src/storage/store.ts';
 import { archiveDirectly } from '../support/archived-sessions.ts';
 import { hasLogged, startCli } from '../support/cli.ts';
 import { runInProcess } from '../support/command.ts';
-import { embeddedQueue } from '../support/queues.ts';
+import { embeddedServiceEnvironment } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 120_000;
@@ -110,14 +110,7 @@ describe('erase and hold', { timeout: TIMEOUT_MS }, () => {
   });
 
   it('go through the process that holds the embedded queue', async () => {
-    env = {
-      ...env,
-      QUEUE_URL: await embeddedQueue(`${directory.path}/queue`),
-      KORE_HOST: 'http://127.0.0.1:9',
-      KORE_CLIENT_ID: 'cs-1',
-      KORE_CLIENT_SECRET: 'secret-of-the-app',
-      HTTP_PORT: '0',
-    };
+    env = { ...env, ...(await embeddedServiceEnvironment(directory.path)) };
     const service = startCli(['start'], { env });
     try {
       await service.waitFor(hasLogged('taking sessions'));

@@ -216,9 +216,20 @@ async function readTables(query: (sql: string) => Promise<unknown[]>): Promise<s
 }
 
 /** Puts an empty embedded queue into a directory that is not there yet. @returns its URL. */
-export async function embeddedQueue(directory: string): Promise<string> {
+async function embeddedQueue(directory: string): Promise<string> {
   await cp(await embeddedTemplate(), directory, { recursive: true });
   return `embedded:${directory}`;
+}
+
+/** What a service needs to hold an embedded queue below a directory: it has nobody to ask, and a free port. */
+export async function embeddedServiceEnvironment(directory: string): Promise<Record<string, string>> {
+  return {
+    QUEUE_URL: await embeddedQueue(join(directory, 'queue')),
+    KORE_HOST: 'http://127.0.0.1:9',
+    KORE_CLIENT_ID: 'cs-1',
+    KORE_CLIENT_SECRET: 'secret-of-the-app',
+    HTTP_PORT: '0',
+  };
 }
 
 async function createEmbeddedQueue(): Promise<TestQueue> {
