@@ -207,7 +207,8 @@ export const VARIABLE_GROUPS = [
         name: 'TRANSCRIPT_WAIT',
         standard: '24h',
         example: '24h',
-        meaning: 'how long to look again for the transcript',
+        meaning:
+          'how long to look again for the transcript; of a session that began longer ago than that when it was archived, 10 minutes',
       },
       {
         name: 'SESSION_WAIT',
