@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="Voicemail Archiver" \
   org.opencontainers.image.version="$VERSION" \
   org.opencontainers.image.revision="$REVISION"
 # What is archived must not end with the container: QUEUE_URL and ARCHIVE_URL have to be set.
-# A small young generation: audio lies outside of the heap and is let go of sooner. See docs/performance.md.
+# A small young generation: audio lies outside of the heap and is freed sooner. See docs/performance.md.
 ENV NODE_ENV=production REQUIRE_STORAGE=true NODE_OPTIONS=--max-semi-space-size=8
 COPY --from=modules /app/node_modules /app/node_modules
 COPY package.json LICENSE /app/

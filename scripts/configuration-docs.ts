@@ -11,10 +11,10 @@ const HEAD = `# Configuration
 
 Environment variables, or a file \`.env\` in the working directory, over which the environment wins. Empty variables are
 unset. Secrets can also come from a file: set \`NAME_FILE\` to its path instead of \`NAME\`, where the table says
-*secret*. All faults are told at once, each with its variable, before anything starts; the exit code is 2.
+*secret*. All faults are reported at once, each with its variable, before anything starts; the exit code is 2.
 
 A variable that is not known, but close to one that is and is not set, is a fault ("did you mean ARCHIVE_URL?"): the
-program would otherwise go by a default. Other names that begin like ours are told as warnings.
+program would otherwise go by a default. Other names that begin like ours are reported as warnings.
 
 Durations are written \`250ms\`, \`30s\`, \`5m\`, \`24h\`, \`7d\`, \`2w\`, \`1y\`; sizes \`64KB\` (1000) or \`256MiB\` (1024).
 `;
