@@ -1,14 +1,12 @@
 /** Reading a body chunk by chunk, in a way that can be broken off at any time. */
 
-import { unlessAborted } from '../util/async.ts';
-
 /** A body being read. One reader at a time. */
 export interface BodyReader {
   /** The next chunk, or `undefined` after the last. Throws the body's own error, or the signal's reason. */
   next(): Promise<Buffer | undefined>;
   /** Whether the body itself threw: that error belongs to whoever made the body, not to the store. */
   readonly failed: boolean;
-  /** Tells the body that no more of it is wanted, if it has not ended. */
+  /** Tells the body that no more of it is wanted, if it has not ended. To be called in the end, whatever happened. */
   close(): Promise<void>;
 }
 
@@ -18,6 +16,10 @@ export function openBody(chunks: AsyncIterable<Buffer>, signal: AbortSignal): Bo
   let pending: Promise<IteratorResult<Buffer>> | undefined;
   let ended = false;
   let failed = false;
+  let breakOff: ((reason: unknown) => void) | undefined;
+  // Once for all chunks: a listener for each costs more than the chunk's way through the rest of this.
+  const onAbort = () => breakOff?.(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
 
   async function advance(): Promise<IteratorResult<Buffer>> {
     try {
@@ -39,11 +41,16 @@ export function openBody(chunks: AsyncIterable<Buffer>, signal: AbortSignal): Bo
     },
     async next() {
       signal.throwIfAborted();
-      pending = advance();
-      const result = await unlessAborted(pending, signal);
+      const advancing = advance();
+      pending = advancing;
+      const result = await new Promise<IteratorResult<Buffer>>((resolve, reject) => {
+        breakOff = reject;
+        advancing.then(resolve, reject);
+      });
       return result.done ? undefined : result.value;
     },
     async close() {
+      signal.removeEventListener('abort', onAbort);
       if (ended) return;
       ended = true;
       const returned = Promise.resolve(iterator.return?.());

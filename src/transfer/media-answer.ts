@@ -51,8 +51,9 @@ export class MediaAnswer implements Dispatcher.DispatchHandler {
     this.#unread.length = 0;
     this.#unreadBytes = 0;
     if (this.#end) return;
+    const controller = this.#controller;
     this.#finish({ error: reason });
-    this.#controller?.abort(reason);
+    controller?.abort(reason);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -90,6 +91,8 @@ export class MediaAnswer implements Dispatcher.DispatchHandler {
   #finish(end: { readonly error?: unknown }): void {
     if (this.#end) return;
     this.#end = end;
+    // It holds the headers as they came, and with them the first piece of the body: for as long as the session lasts.
+    this.#controller = undefined;
     if ('error' in end) {
       this.#head.reject(end.error);
       this.#reader?.reject(end.error);

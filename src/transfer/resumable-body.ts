@@ -86,8 +86,8 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   /** What is read: the response itself, or what decodes it. */
   #source: ByteSource;
   #isDecoded = false;
-  /** Read by `identify` and not handed on yet. */
-  #early: Buffer | undefined;
+  /** Read by `identify` and not handed on yet; the first comes last. */
+  readonly #early: Buffer[] = [];
   #receivedBytes = 0;
   #receivedAtLastFailure = 0;
   #totalBytes: number | undefined;
@@ -116,7 +116,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
 
   /** Set once all bytes have been handed on and accepted. */
   get integrity(): Integrity | undefined {
-    return this.#early === undefined ? this.#integrity : undefined;
+    return this.#early.length === 0 ? this.#integrity : undefined;
   }
 
   get facts(): AudioFacts | undefined {
@@ -143,8 +143,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   }
 
   async next(): Promise<IteratorResult<Buffer, undefined>> {
-    const early = this.#early;
-    this.#early = undefined;
+    const early = this.#early.pop();
     if (early !== undefined) return { done: false, value: early };
     if (this.#integrity !== undefined) return { done: true, value: undefined };
     const chunk = await this.#options.waiting.time(this.#receive());
@@ -168,13 +167,12 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
   async #readHead(): Promise<void> {
     const { codings } = this.#options;
     if (codings.length > 0) await this.#decode(codings);
-    const head: Buffer[] = [];
     while (!this.#inspector.headIsComplete) {
       const chunk = await this.#receive();
       if (chunk === undefined) break;
-      head.push(chunk);
+      this.#early.push(chunk);
     }
-    this.#early = Buffer.concat(head);
+    this.#early.reverse();
   }
 
   async #decode(codings: readonly ContentCoding[]): Promise<void> {

@@ -1,3 +1,5 @@
+import { abortWith } from '../util/async.ts';
+
 /** What a slow source has to deliver while somebody waits for the memory that is held for it. */
 const LEAST_BYTES_PER_SECOND = 64 * 1024;
 
@@ -27,6 +29,7 @@ export interface SlowSourceGuardOptions {
   readonly checkMs: number;
   /** How often the transfer yielded before: each time doubles how long it may then keep its memory. */
   readonly yieldsBefore: number;
+  /** The transfer's own, which is aborted when that ends, whatever its end. */
   readonly signal: AbortSignal;
 }
 
@@ -38,6 +41,8 @@ export interface SlowSourceGuardOptions {
 export function createSlowSourceGuard(options: SlowSourceGuardOptions): SlowSourceGuard {
   const { waiting, checkMs, yieldsBefore } = options;
   const controller = new AbortController();
+  abortWith(controller, options.signal);
+  let yielded = false;
   let timer: NodeJS.Timeout | undefined;
   let checksLeft = 2 ** yieldsBefore;
   let before = { milliseconds: 0, bytes: 0 };
@@ -51,13 +56,15 @@ export function createSlowSourceGuard(options: SlowSourceGuardOptions): SlowSour
     before = now;
     checksLeft -= 1;
     const isSlow = waitedMs >= LEAST_WAITING * checkMs && bytes < (LEAST_BYTES_PER_SECOND * waitedMs) / 1000;
-    if (checksLeft <= 0 && isSlow && waiting.running && options.isWanted()) controller.abort();
+    if (checksLeft > 0 || !isSlow || !waiting.running || !options.isWanted()) return;
+    yielded = !controller.signal.aborted;
+    controller.abort();
   }
 
   return {
-    signal: AbortSignal.any([options.signal, controller.signal]),
+    signal: controller.signal,
     get yielded() {
-      return controller.signal.aborted;
+      return yielded;
     },
     begin() {
       if (timer !== undefined) return;

@@ -3,6 +3,7 @@ import type { TransferredRecording } from '../domain/recording.ts';
 import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ArchiveStore, RetryWrites, WriteMode } from '../storage/store.ts';
+import { abortWith } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { createDownload, type Download, type DownloadEvents, type OpenedRecording } from './download.ts';
 import { createLeastRate } from './limits.ts';
@@ -151,7 +152,8 @@ interface TransferRun {
 export function createTransfer(deps: TransferDeps): Transfer {
   return async (request, outerSignal) => {
     const ended = new AbortController();
-    const run = prepareRun(deps, request, AbortSignal.any([outerSignal, ended.signal]));
+    const letGo = abortWith(ended, outerSignal);
+    const run = prepareRun(deps, request, ended.signal);
     try {
       for (;;) {
         const next = await attempt(run);
@@ -165,6 +167,7 @@ export function createTransfer(deps: TransferDeps): Transfer {
     } finally {
       // Wakes up what a store that gave up first may have left waiting.
       ended.abort(ENDED);
+      letGo();
       run.download.close();
     }
   };

@@ -43,10 +43,9 @@ export function createInspector(contentType: string | undefined): Inspector {
 
   function identify(): BodyFormat {
     if (identity !== undefined) return identity;
-    const first = Buffer.concat(head);
     // The same, however many of the bytes come at once.
-    const found = identifyHead(first.subarray(0, HEAD_BYTES), contentType);
-    found.container?.add?.(first);
+    const found = identifyHead(firstOf(head, HEAD_BYTES), contentType);
+    for (const chunk of head) found.container?.add?.(chunk);
     if (totalBytes < HEAD_BYTES) return found;
     identity = found;
     head = [];
@@ -94,6 +93,14 @@ export function createInspector(contentType: string | undefined): Inspector {
       return container.conclude(totalBytes, last.subarray(last.length - wanted));
     },
   };
+}
+
+/** The first bytes of all chunks together, with no more copied than these. */
+function firstOf(chunks: readonly Buffer[], bytes: number): Buffer {
+  const [first] = chunks;
+  if (first && (chunks.length === 1 || first.length >= bytes)) return first.subarray(0, bytes);
+  const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+  return Buffer.concat(chunks, Math.min(length, bytes));
 }
 
 function identifyHead(head: Buffer, contentType: string | undefined): BodyFormat {
