@@ -10,7 +10,7 @@ import { CallLimitReached, MAX_WAIT_MS, windowFor } from '../../src/jobs/call-li
 import type { Polls, SessionJobProgress } from '../../src/jobs/session-job.ts';
 import { BREAKER_TIMES } from '../../src/workers/breaker.ts';
 import { decideOutcome, isLongOver, withJitter } from '../../src/workers/failure-policy.ts';
-import { firstSettleDelay, nextSettleAt, transcriptDeadline } from '../../src/workers/settle.ts';
+import { firstSettleDelay, nextSettleCheck, transcriptDeadline } from '../../src/workers/settle.ts';
 import { TRANSCRIPT_CONCURRENCY } from '../../src/workers/worker.ts';
 import { SimulatedCalls } from './call-window.ts';
 import { EventClock } from './clock.ts';
@@ -379,7 +379,7 @@ class Fleet {
         job.progress = outcome.progress;
         this.#lookAt(job, outcome.verdict.until);
       } else {
-        const next = nextSettleAt(job.looks, now, limits, this.#random);
+        const next = nextSettleCheck(job.looks, now, limits, this.#random);
         job.looks = next.polls;
         this.#lookAt(job, next.at);
       }
@@ -408,7 +408,7 @@ class Fleet {
     const due = [job.isTranscriptPending ? transcriptUntil : undefined, settleAt];
     const dueAt = Math.min(...due.filter((time) => time !== undefined && time > now).map(Number));
     if (job.isTranscriptPending) {
-      const next = nextSettleAt(job.looks, now, { pollDelayMs, dueAt }, this.#random);
+      const next = nextSettleCheck(job.looks, now, { pollDelayMs, dueAt }, this.#random);
       job.looks = next.polls;
       this.#lookAt(job, next.at);
     } else if (Number.isFinite(dueAt)) {

@@ -16,7 +16,6 @@ import { forEachLimit } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend, CallUsage, JobQueue, JobStatus, QueueTelemetry } from './backends/backend.ts';
 import { answered, errorListener } from './backends/connection-errors.ts';
-import { Noticeboard } from './noticeboard.ts';
 import { noteEvent } from './session-history.ts';
 import { SessionIntake } from './session-intake.ts';
 import {
@@ -31,6 +30,7 @@ import {
 } from './session-job.ts';
 import { findSessions, listSessions, readView } from './session-listing.ts';
 import { SessionStats } from './session-stats.ts';
+import { StatusBoard } from './status-board.ts';
 
 /** Those that all workers of a queue need. */
 const SHARED_DEPENDENCIES = ['kore', 'bucket'] as const;
@@ -64,7 +64,7 @@ export class SessionQueue {
   readonly #intake: SessionIntake;
   readonly #stats: SessionStats;
   /** What processes on this queue tell each other. */
-  readonly board: Noticeboard;
+  readonly board: StatusBoard;
 
   /**
    * @param name of the queue (`QUEUE_NAME`).
@@ -77,7 +77,7 @@ export class SessionQueue {
     this.#transcripts = openQueue(backend, transcriptQueueName(name), log, telemetry);
     const isTraced = telemetry !== undefined;
     this.#intake = new SessionIntake({ backend, name, sessions: this.#sessions, isTraced });
-    this.board = new Noticeboard(backend, name);
+    this.board = new StatusBoard(backend, name);
     this.#stats = new SessionStats({ backend, sessions: this.#sessions, transcripts: this.#transcripts });
   }
 

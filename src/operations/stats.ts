@@ -1,8 +1,8 @@
 import type { Rate } from '../config/config.ts';
 import type { ArchiverStats, Backlog, QueueActivity, QueueStats, RateLimitView } from '../domain/requests.ts';
 import type { BreakerView } from '../domain/views.ts';
-import type { SeenWorker } from '../jobs/noticeboard.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
+import type { SeenWorker } from '../jobs/status-board.ts';
 import { healthOf } from './health.ts';
 
 /** What this process knows beside the queue. */

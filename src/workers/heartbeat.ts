@@ -4,8 +4,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Rate } from '../config/config.ts';
 import type { ErrorCode } from '../domain/errors.ts';
 import type { BreakerView } from '../domain/views.ts';
-import type { Noticeboard } from '../jobs/noticeboard.ts';
 import { isSharedDependency, type SessionQueue } from '../jobs/session-queue.ts';
+import type { StatusBoard } from '../jobs/status-board.ts';
 import type { Logger } from '../util/log.ts';
 import { VERSION } from '../util/process.ts';
 
@@ -19,7 +19,7 @@ export interface WorkerState {
 
 /** What {@link startHeartbeat} works with. */
 export interface HeartbeatOptions {
-  readonly board: Noticeboard;
+  readonly board: StatusBoard;
   /** Done with each beat; it need not succeed. */
   readonly tidy: () => Promise<void>;
   readonly state: () => WorkerState;

@@ -13,7 +13,7 @@ import { unlessErased } from './custody.ts';
 import type { DependentParts } from './dependencies.ts';
 import { isUncertain } from './recheck-recordings.ts';
 import { outcomeOfArchived } from './session-outcome.ts';
-import { firstSettleDelay, nextSettleAt, type SettleResult, settleSession } from './settle.ts';
+import { firstSettleDelay, nextSettleCheck, type SettleResult, settleSession } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A session's progress is written to the queue this often at most. */
@@ -130,7 +130,7 @@ export async function handleTranscript(
   if (look.isSettled) return { kind: 'done', result: null };
   const now = deps.now().getTime();
   const dueAt = look.nextLookAt?.getTime();
-  const next = nextSettleAt(progress.polls?.RECORDING_NOT_READY, now, {
+  const next = nextSettleCheck(progress.polls?.RECORDING_NOT_READY, now, {
     pollDelayMs,
     ...(dueAt !== undefined && { dueAt }),
   });

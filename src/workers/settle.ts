@@ -303,7 +303,7 @@ export function transcriptDeadline(beganAt: number | undefined, archivedAt: numb
 }
 
 /** The next look for what is awaited. */
-export interface NextSettle {
+export interface NextSettleCheck {
   /** Unix milliseconds. */
   readonly at: number;
   readonly polls: Polls;
@@ -315,7 +315,7 @@ export interface NextSettle {
  * @param before the looks so far.
  * @param dueAt when a look is to be made in any case (unix milliseconds): one that would come shortly before is that one.
  */
-export function nextSettleAt(
+export function nextSettleCheck(
   before: Polls | undefined,
   now: number,
   {
@@ -323,7 +323,7 @@ export function nextSettleAt(
     dueAt = Number.POSITIVE_INFINITY,
   }: { readonly pollDelayMs: number; readonly dueAt?: number },
   random: () => number = Math.random,
-): NextSettle {
+): NextSettleCheck {
   const polls = before ? { ...before, count: before.count + 1 } : { since: now, count: 1 };
   const { doublings, longestPauseMs } = SETTLE_TIMES;
   const pause = withJitter(growingPause(pollDelayMs, doublings * polls.count, longestPauseMs), random);

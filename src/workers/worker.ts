@@ -21,7 +21,7 @@ import { type Handle, handleSession, handleTranscript } from './job-handlers.ts'
 import type { WorkerActivity } from './liveness.ts';
 import { RepeatedErrors, reportFailure } from './repeated-errors.ts';
 import { outcomeOfFailed, withFirstFailure, withHistory } from './session-outcome.ts';
-import { nextSettleAt } from './settle.ts';
+import { nextSettleCheck } from './settle.ts';
 import type { WorkerDeps } from './worker-deps.ts';
 
 /** A running worker. */
@@ -250,7 +250,7 @@ function keepLooking(
   const { verdict, error } = outcome;
   const goesOn = verdict.kind === 'retry' || (verdict.kind === 'fail' && error.code !== 'ARCHIVE_CONFLICT');
   if (!goesOn) return outcome;
-  const { at, polls } = nextSettleAt(attempt.progress.polls?.RECORDING_NOT_READY, attempt.now, {
+  const { at, polls } = nextSettleCheck(attempt.progress.polls?.RECORDING_NOT_READY, attempt.now, {
     pollDelayMs,
   });
   return {

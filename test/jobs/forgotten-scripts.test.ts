@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openRedisBackend } from '../../src/jobs/backends/redis.ts';
-import { redisScript, runScript } from '../../src/jobs/backends/redis-client.ts';
+import { luaScript, runScript } from '../../src/jobs/backends/redis-client.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLastingRedis, type RestartableRedis } from '../setup/redis.ts';
@@ -57,7 +57,7 @@ describe.each(Object.entries(FORGETTING))('a Redis server that %s', (_how, forge
   };
 
   it('runs a script by its text, once, and by its hash from then on', async () => {
-    const count = redisScript("return redis.call('INCRBY', KEYS[1], ARGV[1])");
+    const count = luaScript("return redis.call('INCRBY', KEYS[1], ARGV[1])");
     const run = () => runScript(client, count, ['counter'], [2]);
     await client.del('counter');
     expect(await run()).toBe(2);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Polls } from '../../src/jobs/session-job.ts';
-import { nextSettleAt, SETTLE_TIMES, transcriptDeadline } from '../../src/workers/settle.ts';
+import { nextSettleCheck, SETTLE_TIMES, transcriptDeadline } from '../../src/workers/settle.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -16,7 +16,7 @@ function looks(until: number, dueAt: number | undefined): number[] {
     ages.push((at - ARCHIVED_AT) / SECOND);
     if (at >= until) return ages;
     const due = dueAt !== undefined && dueAt > at ? dueAt : until;
-    const next = nextSettleAt(polls, at, { pollDelayMs: 30 * SECOND, dueAt: due }, even);
+    const next = nextSettleCheck(polls, at, { pollDelayMs: 30 * SECOND, dueAt: due }, even);
     ({ at, polls } = next);
   }
   return ages;
@@ -33,7 +33,8 @@ describe('looks for a transcript that never comes', () => {
   it('are shared with one that is due soon after', () => {
     const now = ARCHIVED_AT;
     const look = (dueIn: number) =>
-      nextSettleAt({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at - now;
+      nextSettleCheck({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at -
+      now;
     const pause = 4 * MINUTE;
     expect(look(pause * 1.2)).toBe(pause * 1.2);
     expect(look(pause * 1.3)).toBe(pause);

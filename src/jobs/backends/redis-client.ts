@@ -174,14 +174,14 @@ export function gatherCommands(client: Redis, mayWait: () => boolean): void {
 }
 
 /** A Lua script for Redis, and the hash by which a server that has run it once knows it. */
-export interface RedisScript {
+export interface LuaScript {
   readonly text: string;
   /** Lowercase hex of its SHA-1. */
   readonly sha1: string;
 }
 
 /** A script of which the text is sent to each server once only. */
-export function redisScript(text: string): RedisScript {
+export function luaScript(text: string): LuaScript {
   return { text, sha1: createHash('sha1').update(text).digest('hex') };
 }
 
@@ -191,7 +191,7 @@ export function redisScript(text: string): RedisScript {
  */
 export async function runScript(
   client: Redis | Cluster,
-  { text, sha1 }: RedisScript,
+  { text, sha1 }: LuaScript,
   keys: readonly string[],
   values: readonly (string | number)[],
 ): Promise<unknown> {

@@ -3,7 +3,7 @@ import type { SessionState } from '../../domain/views.ts';
 import type { SessionJob } from '../session-job.ts';
 import type { FoundJob, JobIndex } from './backend.ts';
 import { answered } from './connection-errors.ts';
-import { type RedisScript, redisScript, runScript } from './redis-client.ts';
+import { type LuaScript, luaScript, runScript } from './redis-client.ts';
 
 /*
  * BullMQ keeps jobs in lists and sets by their states, through which they move: whoever pages through one of those
@@ -52,7 +52,7 @@ end
  * KEYS: the index, completed, failed, delayed, active, and a key of its own. ARGV: prefix of the jobs' keys, state, code,
  * bot with a dot, text, earliest and latest score, score and id to go on after, jobs wanted, steps at most, few.
  */
-const FIND = redisScript(`
+const FIND = luaScript(`
 ${CODE_OF}
 local base, state, code, bot, text = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lowerText = string.lower(text)
@@ -139,7 +139,7 @@ return {found, lastId, lastAt, isEnd and 1 or 0}
  * The members of one of BullMQ's sets or lists that an index lacks, as with jobs of an older version, are put into it.
  * KEYS: index, source. ARGV: prefix of the jobs' keys, prefix of the indexes of codes, `list` or `set`, first, last.
  */
-const INDEX_MORE = redisScript(`
+const INDEX_MORE = luaScript(`
 ${CODE_OF}
 local ids
 if ARGV[3] == 'list' then ids = redis.call('LRANGE', KEYS[2], ARGV[4], ARGV[5])
@@ -158,7 +158,7 @@ return #ids
 `);
 
 /** How many jobs there are, and how many are in the index. KEYS: index, lists (2), sets (4). */
-const COUNTS = redisScript(`
+const COUNTS = luaScript(`
 local jobs = 0
 for index = 2, 3 do jobs = jobs + redis.call('LLEN', KEYS[index]) end
 for index = 4, 7 do jobs = jobs + redis.call('ZCARD', KEYS[index]) end
@@ -169,7 +169,7 @@ return {jobs, redis.call('ZCARD', KEYS[1])}
  * Drops members of an index whose jobs are gone, or, of an index of codes, done or failing otherwise.
  * KEYS: index, completed. ARGV: prefix of the jobs' keys, code or '', first, last. Returns how many it kept and looked at.
  */
-const SWEEP = redisScript(`
+const SWEEP = luaScript(`
 ${CODE_OF}
 local ids = redis.call('ZRANGE', KEYS[1], ARGV[3], ARGV[4])
 local kept = 0
@@ -209,7 +209,7 @@ export interface RedisIndexOptions {
 /** The index of jobs in Redis. */
 export function redisJobIndex({ client, queueKey, codes }: RedisIndexOptions): JobIndex {
   /** Each is short: one that is not answered in time tells of a server that hangs. */
-  const run = (script: RedisScript, keys: readonly string[], ...values: readonly (string | number)[]) =>
+  const run = (script: LuaScript, keys: readonly string[], ...values: readonly (string | number)[]) =>
     answered(runScript(client(), script, keys, values));
   /** Where the next sweep of each index begins. */
   const swept = new Map<string, number>();

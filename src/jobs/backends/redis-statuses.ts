@@ -1,13 +1,13 @@
 import type { Cluster, Redis } from 'ioredis';
 import type { JobQueue, JobStatus } from './backend.ts';
-import { redisScript, runScript } from './redis-client.ts';
+import { luaScript, runScript } from './redis-client.ts';
 
 /**
  * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome; a
  * job in neither is still to be worked on.
  * KEYS: completed, failed. ARGV: prefix of the jobs' keys, ids.
  */
-const STATUSES = redisScript(`
+const STATUSES = luaScript(`
 local statuses = {}
 for index = 2, #ARGV do
   local id, status = ARGV[index], ''
@@ -50,7 +50,7 @@ export async function readStatuses(
  * lists, taken from their ends.
  * KEYS: wait, paused, prioritized. ARGV: prefix of the jobs' keys.
  */
-const OLDEST = redisScript(`
+const OLDEST = luaScript(`
 local oldest = 0
 local first = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
 for _, id in ipairs({redis.call('LINDEX', KEYS[1], -1) or '', redis.call('LINDEX', KEYS[2], -1) or '', first or ''}) do

@@ -10,11 +10,11 @@ import { type Backend, type BoardNote, type JobQueue, MINUTES_KEPT } from './bac
 import { createConnectionLog } from './connection-errors.ts';
 import {
   createRedisClient,
+  luaScript,
   type RedisRole,
   type RedisTarget,
   redisKeyPrefix,
   redisLocation,
-  redisScript,
   runScript,
 } from './redis-client.ts';
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
@@ -29,7 +29,7 @@ const CHECK_TIMEOUT_MS = 5_000;
  * A sliding window as a sorted set of the times at which calls were taken, by the server's clock.
  * KEYS: calls, pause. ARGV: calls allowed, window in ms, unique member.
  */
-const TAKE_CALL = redisScript(`
+const TAKE_CALL = luaScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -47,7 +47,7 @@ return math.max(1, tonumber(blocking[2]) + window - now)
 `);
 
 /** Only ever prolongs a pause. KEYS: pause. ARGV: milliseconds. */
-const PAUSE_CALLS = redisScript(`
+const PAUSE_CALLS = luaScript(`
 local time = redis.call('TIME')
 local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
 if until_ > tonumber(redis.call('GET', KEYS[1]) or '0') then
@@ -57,7 +57,7 @@ return 0
 `);
 
 /** Calls taken within the window, and the end of a pause (0 for none). KEYS: calls, pause. ARGV: window in ms. */
-const CALL_USAGE = redisScript(`
+const CALL_USAGE = luaScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local pausedUntil = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -69,7 +69,7 @@ return {redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[1]), '+inf'), pausedUn
  * Puts a note on a board and takes those down that have had their time. Each is kept as its times and its text.
  * KEYS: board. ARGV: id, text, milliseconds.
  */
-const POST = redisScript(`
+const POST = luaScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local longest = now + tonumber(ARGV[3])
@@ -85,7 +85,7 @@ return 0
 `);
 
 /** What is on a board, and the server's time before it. KEYS: board. */
-const POSTS = redisScript(`
+const POSTS = luaScript(`
 local time = redis.call('TIME')
 return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[1])}
 `);
@@ -95,7 +95,7 @@ return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[
  * error in it goes into the index of its code.
  * KEYS: job, its lock, events, meta, index of jobs, index of the error's code. ARGV: token, job id, progress, code or ''.
  */
-const SAVE_PROGRESS = redisScript(`
+const SAVE_PROGRESS = luaScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'progress', ARGV[3])
 local kept = redis.call('HGET', KEYS[4], 'opts.maxLenEvents') or 10000
@@ -111,7 +111,7 @@ return 1
  * Keeps the progress of a completed job and tells of it, unless what it has is of a higher revision.
  * KEYS: job, completed jobs, events, meta. ARGV: job id, progress, revision (0 for none).
  */
-const NOTE_COMPLETED = redisScript(`
+const NOTE_COMPLETED = luaScript(`
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local before = cjson.decode(redis.call('HGET', KEYS[1], 'progress') or '0')
 if type(before) == 'table' and tonumber(ARGV[3]) > 0 and (tonumber(before.revision) or 0) > tonumber(ARGV[3]) then
@@ -127,7 +127,7 @@ return 1
  * Puts delayed jobs without a priority at the end of the list from which workers take.
  * KEYS: delayed, wait, meta, events, marker. ARGV: prefix of the jobs' keys, ids, the one that is taken first at last.
  */
-const PUT_IN_FRONT = redisScript(`
+const PUT_IN_FRONT = luaScript(`
 local kept = redis.call('HGET', KEYS[3], 'opts.maxLenEvents') or 10000
 local moved = 0
 for index = 2, #ARGV do

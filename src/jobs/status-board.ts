@@ -29,7 +29,7 @@ const WORKERS = 'workers';
 const PAUSE = 'pause';
 
 /** What the processes on one queue share: which workers are alive, and since when the queue is paused. */
-export class Noticeboard {
+export class StatusBoard {
   readonly #backend: Backend;
   readonly #name: string;
 
