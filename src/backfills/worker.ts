@@ -254,7 +254,7 @@ async function work(
       );
     }
   };
-  const story: BackfillDeps = {
+  const runDeps: BackfillDeps = {
     limits: listing.limits,
     listPage: retryWhileLimited(async (query, pageSignal) => {
       // Beside a call to Kore, this one costs nothing.
@@ -276,7 +276,7 @@ async function work(
     },
   };
   if (memory.progress.source === undefined) await memory.save({ ...memory.progress, source });
-  const { counts } = await runBackfill(task, memory.progress.reached, story, signal);
+  const { counts } = await runBackfill(task, memory.progress.reached, runDeps, signal);
   log.info({ backfill: id, ...counts }, 'backfill has listed everything');
 }
 

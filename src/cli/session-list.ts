@@ -275,7 +275,7 @@ class LineQueue {
     this.#putBack = [...lines, ...this.#putBack];
   }
 
-  /** Lets go of the source, also before its end. */
+  /** Releases the source, also before its end. */
   async close(): Promise<void> {
     await this.#lines.return(undefined);
   }

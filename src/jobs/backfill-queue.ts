@@ -378,7 +378,7 @@ export class BackfillQueue {
       .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** Lets go of the queue; the backend stays open. */
+  /** Releases the queue; the backend stays open. */
   async close(): Promise<void> {
     await this.#queue.close();
   }

@@ -113,7 +113,7 @@ export class NotificationQueue {
     return { pending: Object.values(open).reduce((total, count) => total + count, 0), failed };
   }
 
-  /** Lets go of the queue; the backend stays open. */
+  /** Releases the queue; the backend stays open. */
   async close(): Promise<void> {
     await this.#queue.close();
   }

@@ -368,7 +368,7 @@ export class SessionQueue {
     await Promise.all([this.#sessions.isPaused(), this.#transcripts.isPaused()]);
   }
 
-  /** Lets go of the queue; the backend stays open. */
+  /** Releases the queue; the backend stays open. */
   async close(): Promise<void> {
     await Promise.all([this.#sessions.close(), this.#transcripts.close()]);
   }

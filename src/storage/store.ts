@@ -189,7 +189,7 @@ export interface ArchiveStore {
   transferMemory(expectedBytes: number | undefined): number;
   /** Proves that the archive can be reached with the rights needed to look up an object. */
   check(signal: AbortSignal): Promise<void>;
-  /** Lets go of connections and temporary files. */
+  /** Releases connections and temporary files. */
   close(): Promise<void>;
 }
 

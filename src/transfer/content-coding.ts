@@ -158,7 +158,7 @@ export interface ByteSource {
    * @throws VoicemailError when the body breaks off.
    */
   read(): Promise<Buffer | undefined>;
-  /** Lets go of the rest; calling it again, or after the end, does nothing. */
+  /** Releases the rest; calling it again, or after the end, does nothing. */
   discard(): void;
 }
 

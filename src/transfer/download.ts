@@ -101,7 +101,7 @@ export interface OpenedRecording {
   readonly openedAt: number;
   /** Receives it. */
   body(): ResumableBody;
-  /** Lets go of it unread. */
+  /** Releases it unread. */
   discard(): void;
 }
 
@@ -122,7 +122,7 @@ export interface Download {
    * @throws VoicemailError once trying has been enough.
    */
   recover(setback: BodyFault, signal: AbortSignal): Promise<'restart'>;
-  /** Lets go of what was opened and never read. */
+  /** Releases what was opened and never read. */
   close(): void;
 }
 

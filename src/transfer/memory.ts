@@ -1,4 +1,4 @@
-/** Lets go of reserved bytes; calling it again does nothing. */
+/** Releases reserved bytes; calling it again does nothing. */
 export type Release = () => void;
 
 /** Who asks for memory. */
@@ -15,8 +15,8 @@ export interface MemoryRequest {
  * A transfer asks once for all that it may come to hold, and whoever waits holds nothing: so nobody ever waits for
  * one that waits, and the sum never exceeds the bound. What is held for long without need are the shares of slow
  * sources. Three rules keep those from holding up the others: a transfer whose source is slow gives its share back
- * while others wait (see `turn.ts`) and asks again behind them; those known to be slow have at most half of the
- * budget together; and who fits into what is left passes a larger one that waits, for some seconds.
+ * while others wait (see `slow-source-guard.ts`) and asks again behind them; those known to be slow have at most half
+ * of the budget together; and who fits into what is left passes a larger one that waits, for some seconds.
  */
 export interface MemoryBudget {
   readonly limitBytes: number;

@@ -159,7 +159,7 @@ export class ResumableBody implements AsyncIterableIterator<Buffer> {
     return this;
   }
 
-  /** Lets go of the connection. */
+  /** Releases the connection. */
   close(): void {
     this.#source.discard();
   }

@@ -37,7 +37,7 @@ export class WhileClosed {
     }
   }
 
-  /** Lets go of the breaker and of the signals, once all work is done. */
+  /** Releases the breaker and the signals, once all work is done. */
   end(): void {
     for (const { unlink } of this.#links.values()) unlink();
     this.#links.clear();

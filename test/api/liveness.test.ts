@@ -51,7 +51,7 @@ describe('a worker', () => {
     expect((await askLater(40, { waiting: 1 })).alive).toBe(true);
   });
 
-  it('is alive while all its hands are full, and while it takes nothing on purpose', async () => {
+  it('is alive while it works on as much as it may, and while it takes nothing on purpose', async () => {
     const askLater = watch();
 
     expect((await askLater(10, { waiting: 5, inHand: 16 })).alive).toBe(true);

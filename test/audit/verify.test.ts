@@ -452,7 +452,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
     expect(Math.max(...seen)).toBeLessThan(big.length);
   });
 
-  it('stops when it is told to', async () => {
+  it('stops when its signal is aborted', async () => {
     const stop = new AbortController();
     const botId = `stop-${randomUUID()}`;
     for (const day of [3, 4]) await archiveDirectly(store, newSession(day, botId));

@@ -49,7 +49,7 @@ describeOnEachQueue('a consumer', (kind) => {
     return seen;
   }
 
-  describe('does what it is told with a session:', () => {
+  describe('ends the job of a session as its worker decides:', () => {
     it('done', async () => {
       await enqueue('a');
       await takeOnce(() => ARCHIVED);

@@ -29,7 +29,7 @@ async function reads(): Promise<number> {
   return Number(count);
 }
 
-it('commands of one turn of the event loop are one write', async () => {
+it('commands of one pass of the event loop are one write', async () => {
   mayWait = false;
   const before = await reads();
   await expect(Promise.all([client.incr('one'), client.incr('one'), client.incr('one')])).resolves.toEqual([
@@ -38,7 +38,7 @@ it('commands of one turn of the event loop are one write', async () => {
   expect((await reads()) - before).toBe(2);
 });
 
-it('commands of several turns are one write while others are likely to come', async () => {
+it('commands of several passes are one write while others are likely to come', async () => {
   mayWait = true;
   const before = await reads();
   const replies = [client.incr('several')];

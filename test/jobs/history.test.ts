@@ -50,7 +50,7 @@ describe('events of a history', () => {
     expect(JSON.stringify(events).length).toBeLessThan(20_000);
   });
 
-  it('that are told again after a crash are there once', () => {
+  it('that are noted again after a crash are there once', () => {
     const failed = failureEvent(error('RECORDING_EMPTY', 1), undefined);
     expect(noteEvent(noteEvent([], failed), failed)).toEqual([failed]);
   });
@@ -64,7 +64,7 @@ describeOnEachQueue('the history of a session', (kind) => {
     ({ backend, name, queue } = opened);
   });
 
-  it('tells its whole life, also before it was put back into the queue', async () => {
+  it('has all that happened, also before the session was put back into the queue', async () => {
     const work = (decide: Decide) => workOff(backend, name, 1, decide);
     const told = async () =>
       ((await queue.view(SESSION))?.history ?? []).map(({ at: _, ...entry }: HistoryEntry) => entry);

@@ -77,7 +77,7 @@ describe('a service whose Redis takes connections and never answers', () => {
     await once(server, 'close');
   });
 
-  it('ends when it is told to stop before it is ready', { timeout: TIMEOUT_MS }, async () => {
+  it('ends when it gets a stop signal before it is ready', { timeout: TIMEOUT_MS }, async () => {
     const directory = await temporaryDirectory();
     const connected = once(server, 'connection');
     const worker = startCli(['worker'], {

@@ -125,7 +125,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       },
     );
 
-    it('says already-queued of a session that is being worked on or waits for its next look', async () => {
+    it('says already-queued of a session that is being worked on or waits for its next poll', async () => {
       await enqueue(session('a'));
       await work(1, async () => {
         expect(await enqueue(session('a'))).toEqual(['already-queued']);

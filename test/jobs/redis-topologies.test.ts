@@ -150,7 +150,7 @@ describe('a Redis at the start', () => {
 });
 
 describe('a Redis that hangs', () => {
-  it('makes an enqueue fail within seconds, and is told once', async () => {
+  it('makes an enqueue fail within seconds, and is logged once', async () => {
     const port = await freePort();
     const program = findProgram('redis-server', searchPath()) ?? '';
     const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', ''];

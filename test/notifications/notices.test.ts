@@ -77,7 +77,7 @@ describe('what notifications tell', () => {
 });
 
 describe('ids of notifications', () => {
-  it('are the same when the same is told again, whenever that is', () => {
+  it('are the same when the same is reported again, whenever that is', () => {
     expect(idsOf(archived, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(archived));
     expect(idsOf(failed, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(failed));
   });

@@ -171,7 +171,7 @@ describeOnEachSetup(
   ],
 );
 
-describe('a failure that was told before its worker died', () => {
+describe('a failure that was reported before its worker died', () => {
   const limits = {
     recordingWaitMs: 0,
     sessionWaitMs: 0,
@@ -184,7 +184,7 @@ describe('a failure that was told before its worker died', () => {
   const outcomeAt = (now: number, progress: Parameters<typeof withFirstFailure>[1]) =>
     withFirstFailure(decideOutcome({ error, attemptsMade: 0, progress, now }, limits), progress);
 
-  it('is the same failure when it is told again', () => {
+  it('is the same failure when it is reported again', () => {
     const first = outcomeAt(1_000, {});
     const again = outcomeAt(50_000, first.progress);
     expect(first.verdict.kind).toBe('fail');

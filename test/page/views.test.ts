@@ -109,7 +109,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     expect(await page.getByLabel(/Session id/).inputValue()).toBe(archived.slice(3, 20));
   });
 
-  it('tells the story of a session, with integrity in words, transcript and manifest', async () => {
+  it('shows the history of a session, with integrity in words, transcript and manifest', async () => {
     await at(`/sessions/${archived}`);
     const story = page.locator('.time-line');
     for (const event of ['Queued', 'Attempt', 'Archived']) await story.getByText(event).first().waitFor();

@@ -89,7 +89,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect(await list('many/')).toEqual(keys.map((key) => `${key} 1`));
   });
 
-  it('stops when it is told to', async () => {
+  it('stops when its signal is aborted', async () => {
     const stop = new AbortController();
     stop.abort(new Error('enough'));
     const first = archive.store.list('', stop.signal)[Symbol.asyncIterator]().next();

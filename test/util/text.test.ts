@@ -17,7 +17,7 @@ describe('printable text', () => {
     expect(printable(text)).toBe(expected);
   });
 
-  it('is short, and cut at whole characters', () => {
+  it('is short, and never cut within a character', () => {
     expect(printable('🎙'.repeat(10), 5)).toBe('🎙🎙🎙🎙…');
     expect(printable('x'.repeat(1_000_000))).toHaveLength(200);
   });

@@ -231,7 +231,7 @@ export class PartReader {
     this.#buffer = pool.take(Math.min(expectedBytes ?? INITIAL_BYTES, partBytes));
   }
 
-  /** Lets go of the memory of all parts, once the last one is stored: no request may be under way that sends one. */
+  /** Releases the memory of all parts, once the last one is stored: no request may be under way that sends one. */
   release(): void {
     this.#pool.give(this.#buffer);
     this.#buffer = Buffer.alloc(0);

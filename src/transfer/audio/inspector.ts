@@ -53,7 +53,7 @@ export function createInspector(contentType: string | undefined): Inspector {
     return identity;
   }
 
-  /** Lets go of the oldest chunks that the last `wanted` bytes do without. */
+  /** Releases the oldest chunks that the last `wanted` bytes do without. */
   function trimTail(wanted: number): void {
     let oldest = tail[tailStart];
     while (oldest && tailBytes - oldest.length >= wanted) {
