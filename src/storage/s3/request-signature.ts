@@ -1,6 +1,6 @@
 /**
  * Signature Version 4 of requests to S3, as the fast path sends them. The SDK's own signer makes the same signature
- * (`test/storage/s3-signature.test.ts`) in 80 µs of CPU time, as it derives and hashes keys anew each time; this takes 5.
+ * (`test/storage/s3-signature.test.ts`) in 20 to 28 µs of CPU time; this takes 4 to 6.
  *
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
  */
