@@ -4,6 +4,7 @@ import { type CompletenessOperations, createCompletenessOperations } from './com
 import type { Config, KoreConfig } from './config/config.ts';
 import type { AuditLog } from './domain/audit-log.ts';
 import type { Notifier } from './domain/notifications.ts';
+import type { Backend } from './jobs/backends/backend.ts';
 import { type OpenOptions, openBackend } from './jobs/backends/open.ts';
 import { EventFeed } from './jobs/event-feed.ts';
 import { forgetNotifications, type NotificationCounts } from './jobs/notification-queue.ts';
@@ -61,6 +62,8 @@ export interface Runtime {
 
 /** How to open queue and archive. */
 export interface RuntimeOptions extends OpenOptions {
+  /** A queue that is open already; whoever opened it closes it. */
+  readonly backend?: Backend | undefined;
   /** Of a bucket: where it is, if the standard chain of the AWS SDK does not say, and how long it is waited for. */
   readonly s3?: Pick<S3StoreOptions, 'connection' | 'timeLimits'>;
 }
@@ -75,7 +78,10 @@ export async function openRuntime(
   log: Logger,
   options: RuntimeOptions = {},
 ): Promise<Runtime> {
-  const backend = await openBackend(config.queue, log, options);
+  const backend = options.backend ?? (await openBackend(config.queue, log, options));
+  const closeBackend = async () => {
+    if (!options.backend) await backend.close();
+  };
   let archiveMetrics: WorkObservers['archive'];
   const signing = config.manifestKey && (await import('./signing/signatures.ts'));
   const key = config.manifestKey && signing?.toSigningKey(config.manifestKey);
@@ -100,7 +106,7 @@ export async function openRuntime(
     telemetry: tracing?.queue,
     withNotifications: config.notify !== undefined,
   }).catch(async (error: unknown) => {
-    await settleInOrder([() => backend.close(), () => store.close(), async () => tracing?.close()]);
+    await settleInOrder([closeBackend, () => store.close(), async () => tracing?.close()]);
     throw error;
   });
   const notifier =
@@ -168,7 +174,7 @@ export async function openRuntime(
         () => settleAll(closers),
         () => events.close(),
         () => settleAll([() => queue.close(), () => backfills.close(), async () => notifications?.close()]),
-        () => backend.close(),
+        closeBackend,
         async () => auditLog?.close(),
         () => store.close(),
         async () => tracing?.close(),

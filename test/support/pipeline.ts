@@ -1,12 +1,14 @@
 /** The whole program on real parts, against the sandbox, with times so small that nobody has to wait. */
 
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Queue } from 'bullmq';
 import { expect, vi } from 'vitest';
 import type { BackfillOperations } from '../../src/backfills/operations.ts';
 import type { Config, KoreConfig, NotifyConfig, WorkConfig } from '../../src/config/config.ts';
 import type { EnqueueOutcome, EnqueueRequest } from '../../src/domain/requests.ts';
 import type { SessionView } from '../../src/domain/views.ts';
+import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { transcriptQueueName } from '../../src/jobs/session-queue.ts';
 import type { Operations } from '../../src/operations/operations.ts';
@@ -48,6 +50,9 @@ const QUICK_TRANSFERS = { retryPauseMs: 10, slowCheckMs: 250 };
 
 /** Longer than anything takes, however busy the machine is. */
 const PATIENCE_MS = 100 * SECOND;
+/** Between two looks at a session, each of which is computing on the queue's side and on ours. */
+const LEAST_PAUSE_MS = 20;
+const MOST_PAUSE_MS = 160;
 
 /** A queue and an archive for the tests of a file; each test starts a pipeline of its own on them. */
 export interface Setup {
@@ -105,18 +110,21 @@ export interface Pipeline {
 export async function openSetup(queueKind: QueueKind, archiveKind: ArchiveKind): Promise<Setup> {
   const [queue, archive] = await Promise.all([createTestQueue(queueKind), openTestArchive(archiveKind)]);
   stubAwsEnvironment(archive);
+  // Opening an embedded one costs more computing than most tests on it.
+  const backend = queue.shared ? undefined : await openBackend(queue.config, silent);
   const sandboxes: Sandbox[] = [];
   return {
     archive,
     queue,
     async start(options = {}) {
-      const pipeline = await startPipeline({ queue, archive, isQueueInspected: false }, options);
+      const pipeline = await startPipeline({ queue, archive, backend, isQueueInspected: false }, options);
       sandboxes.push(pipeline.sandbox);
       return pipeline;
     },
     async close() {
       vi.unstubAllEnvs();
       try {
+        await backend?.close();
         // Once for all tests: what they queued is still there, and an embedded queue takes long to open.
         const contents = await queue.contents();
         for (const sandbox of sandboxes) expectNothingSecret('the queue', contents, sandbox);
@@ -142,13 +150,15 @@ export function stubAwsEnvironment({ options: { connection } }: TestArchive): vo
 export interface PipelineParts {
   readonly queue: TestQueue;
   readonly archive: TestArchive;
+  /** The queue, where it is open already. */
+  readonly backend?: Backend | undefined;
   /** Whether the pipeline looks for secrets in the queue when it stops; default true. */
   readonly isQueueInspected?: boolean;
 }
 
 /** Starts sandbox, queue, archive and worker as one. */
 export async function startPipeline(
-  { queue, archive, isQueueInspected = true }: PipelineParts,
+  { queue, archive, backend, isQueueInspected = true }: PipelineParts,
   options: PipelineOptions,
 ): Promise<Pipeline> {
   const sandbox = options.existingSandbox ?? (await startSandbox(options.sandbox));
@@ -182,7 +192,7 @@ export async function startPipeline(
   const logger = createLogger('trace', (line) => log.push(line));
   const before = new Set(await archive.list());
 
-  let runtime: Runtime = await openRuntime(config, logger);
+  let runtime: Runtime = await openRuntime(config, logger, { backend });
   let worker: SessionWorker | undefined;
   const startWorker = async () => {
     worker = await runtime.startWorker(kore, undefined, { transfers: QUICK_TRANSFERS });
@@ -197,17 +207,19 @@ export async function startPipeline(
 
   const ref = (sessionId: string) => ({ botId, sessionId });
   const waitFor: Pipeline['waitFor'] = async (sessionId, holds) => {
-    let view: SessionView | undefined;
-    try {
-      return await vi.waitUntil(
-        async () => {
-          view = await runtime.operations.view(ref(sessionId));
-          return view && holds(view) ? view : undefined;
-        },
-        { interval: 20, timeout: PATIENCE_MS },
-      );
-    } catch (error) {
-      throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`, { cause: error });
+    const givesUpAt = performance.now() + PATIENCE_MS;
+    let seenLines = 0;
+    let pauseMs = 0;
+    for (;;) {
+      const view = await runtime.operations.view(ref(sessionId));
+      if (view && holds(view)) return view;
+      if (performance.now() > givesUpAt) {
+        throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`);
+      }
+      // Whatever happens is logged about when it does: while nothing is, a look is worth less and less.
+      pauseMs = log.length > seenLines ? LEAST_PAUSE_MS : Math.min(2 * pauseMs, MOST_PAUSE_MS);
+      seenLines = log.length;
+      await sleep(pauseMs);
     }
   };
   const request: Pipeline['request'] = async (...requests) =>
@@ -247,8 +259,8 @@ export async function startPipeline(
     async skipWaits() {
       await stopWorker();
       await runtime.close();
-      await endWaits(config);
-      runtime = await openRuntime(config, logger);
+      await endWaits(config, backend);
+      runtime = await openRuntime(config, logger, { backend });
       await startWorker();
     },
     async stop() {
@@ -264,15 +276,15 @@ export async function startPipeline(
 }
 
 /** Makes every waiting session due, and ends the pause of calls. */
-async function endWaits(config: Config): Promise<void> {
-  const backend = await openBackend(config.queue, silent);
+async function endWaits(config: Config, opened: Backend | undefined): Promise<void> {
+  const backend = opened ?? (await openBackend(config.queue, silent));
   for (const name of [config.queue.name, transcriptQueueName(config.queue.name)]) {
     const queue = new Queue(backend.queueName(name), { ...backend.options('producer') }, backend.factory);
     await Promise.all((await queue.getDelayed()).map((job) => job.promote()));
     await queue.close();
   }
   await forgetCallPause(backend, config.queue.name);
-  await backend.close();
+  if (!opened) await backend.close();
 }
 
 /** Looks for what must be nowhere but in memory and in the archive. */
