@@ -3,6 +3,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { findProgram, type ServerProcess, searchPath, startServer } from '../setup/process.ts';
 import { clusterPorts } from './redis-topologies.ts';
@@ -21,6 +22,8 @@ export interface Failover {
 const HOST = '127.0.0.1';
 const SLOTS = 16_384;
 const READY = 'Ready to accept connections';
+/** Between two questions: what they ask for takes the servers some seconds. */
+const LOOK_MS = 25;
 
 /** Servers in a directory, that end together. */
 async function openServers() {
@@ -56,9 +59,9 @@ async function openServers() {
   };
 }
 
-/** Asks until the answer is as wanted. Each question is an exchange with a server, so nothing spins. */
+/** Asks until the answer is as wanted. */
 async function until(ask: () => Promise<boolean>): Promise<void> {
-  while (!(await ask()));
+  while (!(await ask())) await sleep(LOOK_MS);
 }
 
 async function isReplicated(master: Redis): Promise<boolean> {

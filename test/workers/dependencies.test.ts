@@ -4,12 +4,13 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { ask } from '../support/api.ts';
 import { wavOf } from '../support/audio.ts';
-import { hasLogged, type RunningCli, runCli, startCli } from '../support/cli.ts';
+import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
+import { runInProcess } from '../support/command.ts';
 import { type MediaServer, respond, serve, startMediaServer } from '../support/media-server.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
-const PATIENCE = { interval: 50, timeout: 100_000 };
+const PATIENCE = { interval: 100, timeout: 100_000 };
 const OPENED = 'a dependency is away: nothing that needs it is begun until it works again';
 const CLOSED = 'a dependency works again';
 
@@ -76,7 +77,7 @@ async function shown(dependency: string) {
     ask(url, '/readyz'),
     ask(url, '/v1/stats'),
     ask(url, '/metrics'),
-    runCli(['status'], { env }),
+    runInProcess(['status'], { env }),
   ]);
   const named = (list: unknown) =>
     (list as { dependency: string; state: string }[] | undefined)?.find(
@@ -183,7 +184,7 @@ it('a session of which a part can never be had shows what is missing, and counts
   await enqueue(sessionId);
   await reaches('failed', sessionId);
 
-  const { stdout } = await runCli(['status', sessionId], { env });
+  const { stdout } = await runInProcess(['status', sessionId], { env });
   expect(stdout).toMatch(/^recording +.*good\.wav \(/m);
   expect(stdout).toMatch(/^missing +bad\.wav \(RECORDING_HOST_NOT_ALLOWED: /m);
   expect(await partial()).toBe(1);

@@ -4,7 +4,8 @@ import { openTestArchive, type TestArchive } from '../support/archive-stores.ts'
 import { OUTAGE_KINDS, runOutage } from '../support/outage.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 
-const SESSIONS = 60;
+/** More than are worked on at once, so that some wait their turn when it begins. */
+const SESSIONS = 24;
 /** Long enough for pauses of a single session to grow to many seconds. */
 const LASTS_MS = 3_000;
 /** A bucket that hangs is given up after half a minute otherwise. */

@@ -12,6 +12,7 @@ import { type Failover, startFailoverCluster, startFailoverSentinels } from '../
 const QUEUE_KEY = '{bull}';
 const SESSIONS = 40;
 const CONCURRENCY = 4;
+const POLL = { timeout: 60_000, interval: 200 };
 
 let archive: TestArchive;
 beforeAll(async () => {
@@ -57,10 +58,10 @@ describe.each<[string, () => Promise<Failover>]>([
 
       const manifests = async () =>
         (await pipeline.archived()).filter((key) => key.endsWith('/manifest.json')).length;
-      await expect.poll(manifests, { timeout: 60_000 }).toBe(SESSIONS);
+      await expect.poll(manifests, POLL).toBe(SESSIONS);
       ids.push(add());
       await expect
-        .poll(() => pipeline.enqueue(ids.at(-1) ?? '').catch(() => 'the queue is away'), { timeout: 60_000 })
+        .poll(() => pipeline.enqueue(ids.at(-1) ?? '').catch(() => 'the queue is away'), POLL)
         .not.toBe('the queue is away');
       for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
 

@@ -7,6 +7,12 @@ import { expectNothingSecret, SPOKEN, startPipeline } from '../support/pipeline.
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 
 const PAUSE_MS = 1_000;
+/** Where the worker writes to find out whether a bucket that was away works again. */
+const PROBE_PREFIX = '_doctor-';
+/** Two clocks, the queue's and the sandbox's, may round a time apart. */
+const CLOCKS_MS = 50;
+/** A look at many sessions is much computing. */
+const POLL = { interval: 100 };
 const INFINITE = Number.POSITIVE_INFINITY;
 
 describeOnEachSetup('a worker', (start, setup) => {
@@ -23,8 +29,7 @@ describeOnEachSetup('a worker', (start, setup) => {
           sandbox: broken,
         });
         const ids = Array.from({ length: 12 }, () => pipeline.sandbox.addSession({ transcription: SPOKEN }));
-        const calls = () => pipeline.sandbox.calls.filter(({ route }) => route === 'voicemail').length;
-        const began = performance.now();
+        const calls = () => pipeline.sandbox.calls.filter(({ route }) => route === 'voicemail');
         await pipeline.enqueue(...ids);
 
         // Two rounds: the first sessions, and those that are tried when the pause is over.
@@ -38,13 +43,13 @@ describeOnEachSetup('a worker', (start, setup) => {
           }
           return waiting.length;
         };
-        await expect.poll(tried).toBeGreaterThan(0);
-        // The sessions in hand call twice, as they are signed once more; the next ones come after the pause. A slow
-        // machine makes fewer calls in the time, never more.
-        const mostCalls = () => 2 * concurrency * (1 + Math.floor((performance.now() - began) / PAUSE_MS));
-        expect(calls()).toBeLessThanOrEqual(mostCalls());
-        await expect.poll(calls).toBeGreaterThan(2 * concurrency);
-        expect(calls()).toBeLessThanOrEqual(mostCalls());
+        await expect.poll(tried, POLL).toBeGreaterThan(0);
+        await expect.poll(() => calls().length, POLL).toBeGreaterThan(2 * concurrency);
+        // The sessions in hand call twice, as they are signed once more: the second call at the earliest begins the
+        // pause, and whatever they have not called for comes after it.
+        const [, refused] = calls();
+        const next = calls()[2 * concurrency];
+        expect((next?.at ?? 0) - (refused?.at ?? 0)).toBeGreaterThanOrEqual(PAUSE_MS - CLOCKS_MS);
         await tried();
         expect(await pipeline.archived()).toEqual([]);
         expect(loud(pipeline.log)).toContain('NO SESSION IS BEING ARCHIVED');
@@ -96,11 +101,11 @@ describeOnEachSetup('a worker', (start, setup) => {
     it('cancels what needs longer, gives it back whole, and another worker archives it', async () => {
       const pipeline = await start({ work: { shutdownGraceMs: 50 } });
       const sessionId = pipeline.sandbox.addSession({
-        recordings: [{ bytes: 20_000_000, mediaFaults: [{ bytesPerSecond: 1_000_000 }] }],
+        recordings: [{ bytes: 2_000_000, mediaFaults: [{ bytesPerSecond: 100_000 }] }],
         transcription: SPOKEN,
       });
       await pipeline.enqueue(sessionId);
-      await pipeline.sandbox.waitFor((calls) => calls.some(({ bytesSent }) => bytesSent > 100_000));
+      await pipeline.sandbox.waitFor((calls) => calls.some(({ bytesSent }) => bytesSent > 10_000));
       await pipeline.stopWorker();
       await expectQueue(pipeline, { queued: 1 }, 0);
       expect(await pipeline.waitFor(sessionId, () => true)).toMatchObject({ state: 'queued', attempts: 0 });
@@ -190,7 +195,7 @@ describeOnEachSetup('a worker', (start, setup) => {
         recordings: [{ fileName: 'a.wav' }, { fileName: 'a.wav', mediaFaults: [{ page: 'html' as const }] }],
       },
     ];
-    const ids = Array.from({ length: 42 }, (_, index) =>
+    const ids = Array.from({ length: 3 * troubles.length }, (_, index) =>
       pipeline.sandbox.addSession({ ...troubles[index % troubles.length], transcription: [SPOKEN, SPOKEN] }),
     );
     const waiting = [
@@ -216,9 +221,9 @@ describeOnEachSetup('a worker', (start, setup) => {
         pipeline.sandbox.session(id).recordings.map((recording) => recording.sha256()),
       );
     }
-    const directories = new Set(
-      (await pipeline.archived()).map((key) => key.slice(0, key.lastIndexOf('/') + 1)),
-    );
+    // On a busy machine the archive may have been slow enough to be probed.
+    const keys = (await pipeline.archived()).filter((key) => !key.startsWith(PROBE_PREFIX));
+    const directories = new Set(keys.map((key) => key.slice(0, key.lastIndexOf('/') + 1)));
     const { botId } = pipeline.sandbox;
     expect([...directories].sort()).toEqual(
       ids.map((sessionId) => sessionPrefix({ botId, sessionId })).sort(),
@@ -245,7 +250,7 @@ describeOnEachSetup(
         return views.map(({ state }) => state).sort();
       };
       const share = ['archived', 'archived', 'archived', 'waiting', 'waiting', 'waiting'];
-      await expect.poll(states).toEqual(share);
+      await expect.poll(states, POLL).toEqual(share);
       const live = pipeline.sandbox.addSession({ transcription: SPOKEN });
       await pipeline.enqueue(live);
       expect((await pipeline.ends(live)).state).toBe('archived');
