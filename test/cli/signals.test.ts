@@ -6,6 +6,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
+import { COMPILE_CACHE } from '../support/cli.ts';
+import { embeddedQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -21,7 +23,7 @@ function npm(args: readonly string[], env: Readonly<Record<string, string>>) {
   const { PATH = '', HOME = '' } = process.env;
   const child: ChildProcessWithoutNullStreams = spawn('npm', ['run', ...args], {
     cwd: ROOT,
-    env: { PATH, HOME, ...env },
+    env: { ...COMPILE_CACHE, PATH, HOME, ...env },
     // A group of its own, so that nothing is left of it whatever happens.
     detached: true,
   });
@@ -68,6 +70,7 @@ async function service(): Promise<{ env: Record<string, string>; queue: string; 
     () => sandbox.close(),
   );
   const queue = join(directory.path, 'queue');
+  await embeddedQueue(queue);
   return {
     sandbox,
     queue,

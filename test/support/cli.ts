@@ -8,9 +8,9 @@ import { Readable } from 'node:stream';
 
 const ENTRY = join(import.meta.dirname, '../../src/cli.ts');
 
-/** For Node itself: where it keeps compiled code from one run to the next (see vitest.config.ts). */
 const { NODE_COMPILE_CACHE } = process.env;
-const COMPILE_CACHE = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
+/** For programs' environments: where Node keeps compiled code from one run to the next (see vitest.config.ts). */
+export const COMPILE_CACHE = NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
 
 /** How a run of the program ended. */
 export interface CliRun {

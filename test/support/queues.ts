@@ -216,7 +216,7 @@ async function readTables(query: (sql: string) => Promise<unknown[]>): Promise<s
 }
 
 /** Puts an empty embedded queue into a directory that is not there yet. @returns its URL. */
-async function embeddedQueue(directory: string): Promise<string> {
+export async function embeddedQueue(directory: string): Promise<string> {
   await cp(await embeddedTemplate(), directory, { recursive: true });
   return `embedded:${directory}`;
 }
