@@ -48,7 +48,7 @@ const SCENES: readonly Scene[] = [
     title: 'a long one whose download breaks off three times',
     spec: {
       recordings: [{ bytes: 6_000_000, mediaFaults: [{ breakAfterBytes: 1_500_000, times: 3 }] }],
-      transcription: 'A long story.',
+      transcription: 'A long message.',
     },
   },
   {

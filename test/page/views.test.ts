@@ -111,8 +111,8 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
 
   it('shows the history of a session, with integrity in words, transcript and manifest', async () => {
     await at(`/sessions/${archived}`);
-    const story = page.locator('.time-line');
-    for (const event of ['Queued', 'Attempt', 'Archived']) await story.getByText(event).first().waitFor();
+    const timeLine = page.locator('.time-line');
+    for (const event of ['Queued', 'Attempt', 'Archived']) await timeLine.getByText(event).first().waitFor();
     await page.getByText(/^Whole: every byte came/).waitFor();
     expect(await page.content()).not.toContain(SPOKEN);
     await page.getByRole('button', { name: 'Show transcript' }).click();

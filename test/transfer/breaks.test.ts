@@ -2,22 +2,22 @@ import { describe, expect, it, vi } from 'vitest';
 import { ARCHIVE_KINDS } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
 import { head, inTurn, type Reply, respond, serve } from '../support/media-server.ts';
-import { ETAG, gate, MIB, transferStory, unixSeconds } from '../support/transfer-story.ts';
+import { ETAG, gate, MIB, transferFixture, unixSeconds } from '../support/transfer-fixture.ts';
 
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
-  const story = transferStory(kind);
+  const fixture = transferFixture(kind);
 
   describe('of a body that is not whole', () => {
     const recording = wavOf(300_000);
 
     it('accepts a body without length if the container confirms it', async () => {
-      story.server.handle(serve(recording, { framing: 'close' }));
-      await story.archived(recording);
+      fixture.server.handle(serve(recording, { framing: 'close' }));
+      await fixture.archived(recording);
     });
 
     it('accepts a chunked body', async () => {
-      story.server.handle(serve(recording, { framing: 'chunks' }));
-      await story.archived(recording);
+      fixture.server.handle(serve(recording, { framing: 'chunks' }));
+      await fixture.archived(recording);
     });
 
     it.each([
@@ -27,8 +27,8 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['is always reset', { framing: 'length', breakBy: 'reset' }],
     ] as const)('refuses one that %s', async (_name, serving) => {
       const breaks = Array.from({ length: 50 }, () => 200_000);
-      story.server.handle(serve(recording, { ...serving, breaks }));
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      fixture.server.handle(serve(recording, { ...serving, breaks }));
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
     });
   });
 
@@ -45,39 +45,39 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     ])('five times by reset is archived all the same, with %s', async (_name, serving, resumes) => {
       const recording = wavOf(2 * MIB);
       const breaks = [300_000, 1, 700_000, 300_000, 65_000];
-      story.server.handle(serve(recording, { ...serving, breaks }));
-      const result = await story.archived(recording);
+      fixture.server.handle(serve(recording, { ...serving, breaks }));
+      const result = await fixture.archived(recording);
       expect(result.resumes).toBeLessThanOrEqual(resumes);
       expect(result.resumes > 0).toBe(resumes > 0);
-      expect(story.server.requests.length).toBeLessThanOrEqual(11);
+      expect(fixture.server.requests.length).toBeLessThanOrEqual(11);
     });
 
     it.each(['length', 'chunks'] as const)('costs little more than its size (%s)', async (framing) => {
       const recording = wavOf(40 * MIB);
       const breaks = [5, 7, 11, 3, 9].map((mib) => mib * MIB);
-      story.server.handle(serve(recording, { etag: ETAG, ranges: true, framing, breaks, breakBy: 'end' }));
-      expect((await story.archived(recording)).resumes).toBe(5);
-      expect(story.server.writtenBytes).toBeLessThan(42 * MIB);
-      expect(story.server.requests.map(({ headers }) => headers.get('if-range'))).toEqual([
+      fixture.server.handle(serve(recording, { etag: ETAG, ranges: true, framing, breaks, breakBy: 'end' }));
+      expect((await fixture.archived(recording)).resumes).toBe(5);
+      expect(fixture.server.writtenBytes).toBeLessThan(42 * MIB);
+      expect(fixture.server.requests.map(({ headers }) => headers.get('if-range'))).toEqual([
         undefined,
         ...Array.from({ length: 5 }, () => ETAG),
       ]);
     });
 
     it('goes on when it stalls', async () => {
-      await story.use({ idleTimeoutMs: 300 });
+      await fixture.use({ idleTimeoutMs: 300 });
       const recording = wavOf(500_000);
-      story.server.handle(
+      fixture.server.handle(
         serve(recording, { etag: ETAG, ranges: true, breaks: [200_000, 50_000], breakBy: 'stall' }),
       );
       // A machine with much to do may make one more of it.
-      expect((await story.archived(recording)).resumes).toBeGreaterThanOrEqual(2);
+      expect((await fixture.archived(recording)).resumes).toBeGreaterThanOrEqual(2);
     });
 
     it('takes a rest as whole whose end was lost after its last byte', async () => {
-      await story.use({ idleTimeoutMs: 300 });
+      await fixture.use({ idleTimeoutMs: 300 });
       const recording = wavOf(300_000);
-      story.server.handle(
+      fixture.server.handle(
         inTurn(
           serve(recording, { etag: ETAG, breaks: [200_000], breakBy: 'end' }),
           async (request, reply) => {
@@ -91,17 +91,17 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           },
         ),
       );
-      expect(await story.archived(recording)).toMatchObject({ resumes: 1 });
+      expect(await fixture.archived(recording)).toMatchObject({ resumes: 1 });
     });
 
     it('fails when it only ever stalls, be it before or after the headers', async () => {
-      await story.use({ idleTimeoutMs: 40 });
-      story.server.handle(() => undefined);
-      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryable: true });
-      story.server.handle(
+      await fixture.use({ idleTimeoutMs: 40 });
+      fixture.server.handle(() => undefined);
+      expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryable: true });
+      fixture.server.handle(
         serve(wavOf(500), { breaks: Array.from({ length: 50 }, () => 100), breakBy: 'stall' }),
       );
-      expect(await story.failed()).toMatchObject({
+      expect(await fixture.failed()).toMatchObject({
         code: 'DOWNLOAD_FAILED',
         message: /delivered nothing for 0 s/,
       });
@@ -115,31 +115,31 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         const held: Reply = { ...reply, end: () => void broken.passed.then(() => reply.end()) };
         await handler(request, held);
       };
-      story.server.handle(inTurn(hold, handler));
+      fixture.server.handle(inTurn(hold, handler));
       const { promise: half, resolve } = Promise.withResolvers<void>();
-      const result = story.archived(recording, {
-        urls: [story.url(`/x?e=${unixSeconds(60)}`), story.url('/fresh')],
+      const result = fixture.archived(recording, {
+        urls: [fixture.url(`/x?e=${unixSeconds(60)}`), fixture.url('/fresh')],
         onProgress: (bytes) => bytes >= 200_000 - 44 && resolve(),
       });
       await half;
       vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 120_000 });
       broken.open();
       expect(await result).toMatchObject({ urlRefreshes: 1, resumes: 1 });
-      expect(story.server.requests[1]?.target).toContain('/fresh');
-      expect(story.server.requests[1]?.rangeFrom).toBeGreaterThan(0);
+      expect(fixture.server.requests[1]?.target).toContain('/fresh');
+      expect(fixture.server.requests[1]?.rangeFrom).toBeGreaterThan(0);
     });
 
     it('goes on with a fresh URL when the old one is refused', async () => {
       const recording = wavOf(500_000);
       const handler = serve(recording, { etag: ETAG, ranges: true, breaks: [200_000], breakBy: 'end' });
-      story.server.handle(inTurn(handler, respond(403), handler));
-      expect(await story.archived(recording)).toMatchObject({ urlRefreshes: 1, resumes: 1 });
+      fixture.server.handle(inTurn(handler, respond(403), handler));
+      expect(await fixture.archived(recording)).toMatchObject({ urlRefreshes: 1, resumes: 1 });
     });
 
     it('begins anew when the rest does not repeat the date that it was asked for under', async () => {
       const whole = wavOf(300_000);
       const dated = serve(whole, { lastModified: LAST_MODIFIED, ranges: true, breaks: [100_000] });
-      story.server.handle((request, reply) => {
+      fixture.server.handle((request, reply) => {
         if (request.rangeFrom === undefined) return dated(request, reply);
         expect(request.headers.get('if-range')).toBe(LAST_MODIFIED);
         const rest = whole.subarray(request.rangeFrom);
@@ -147,11 +147,11 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           'content-range': `bytes ${request.rangeFrom}-${whole.length - 1}/${whole.length}`,
         })(request, reply);
       });
-      expect(await story.archived(whole)).toMatchObject({ resumes: 0 });
+      expect(await fixture.archived(whole)).toMatchObject({ resumes: 0 });
     });
 
     it('never puts halves of two recordings together, and ends, where rests have no validator', async () => {
-      story.server.handle((request, reply) => {
+      fixture.server.handle((request, reply) => {
         const recording = wavOf(300_000);
         const from = request.rangeFrom;
         if (from === undefined)
@@ -160,34 +160,34 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           'content-range': `bytes ${from}-${recording.length - 1}/${recording.length}`,
         })(request, reply);
       });
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
-      expect(story.server.requests.length).toBeLessThan(30);
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+      expect(fixture.server.requests.length).toBeLessThan(30);
     });
 
     it('begins anew when the rest does not repeat the ETag', async () => {
       const whole = wavOf(300_000);
       const tagged = serve(whole, { etag: ETAG, ranges: true, breaks: [100_000] });
-      story.server.handle((request, reply) => {
+      fixture.server.handle((request, reply) => {
         if (request.rangeFrom === undefined) return tagged(request, reply);
         const rest = whole.subarray(request.rangeFrom);
         return respond(206, rest, {
           'content-range': `bytes ${request.rangeFrom}-${whole.length - 1}/${whole.length}`,
         })(request, reply);
       });
-      expect(await story.archived(whole)).toMatchObject({ resumes: 0 });
+      expect(await fixture.archived(whole)).toMatchObject({ resumes: 0 });
     });
 
     it('begins anew when the recording has changed meanwhile', async () => {
       const [old, changed] = [wavOf(500_000), wavOf(500_000)];
-      story.server.handle(
+      fixture.server.handle(
         inTurn(
           serve(old, { etag: ETAG, ranges: true, breaks: [200_000], breakBy: 'end' }),
           serve(changed, { etag: '"v2"', ranges: true }),
         ),
       );
-      expect(await story.archived(changed)).toMatchObject({ resumes: 0 });
+      expect(await fixture.archived(changed)).toMatchObject({ resumes: 0 });
       // The answer to the range was the whole new recording: nothing is asked for twice.
-      expect(story.server.requests).toHaveLength(2);
+      expect(fixture.server.requests).toHaveLength(2);
     });
 
     it.each([
@@ -199,7 +199,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['a coding', { etag: ETAG, 'content-encoding': 'gzip' }],
     ] as const)('begins anew when the rest comes with %s', async (_name, headers) => {
       const recording = wavOf(500_000);
-      story.server.handle(
+      fixture.server.handle(
         inTurn(
           serve(recording, { etag: ETAG, breaks: [200_000], breakBy: 'end' }),
           (request, reply) => {
@@ -215,8 +215,8 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           serve(recording),
         ),
       );
-      expect(await story.archived(recording)).toMatchObject({ resumes: 0 });
-      expect(story.server.requests).toHaveLength(3);
+      expect(await fixture.archived(recording)).toMatchObject({ resumes: 0 });
+      expect(fixture.server.requests).toHaveLength(3);
     });
   });
 });

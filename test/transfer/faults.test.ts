@@ -12,7 +12,7 @@ import {
   serve,
   startMediaServer,
 } from '../support/media-server.ts';
-import { ETAG, gate, MIB, transferStory } from '../support/transfer-story.ts';
+import { ETAG, gate, MIB, transferFixture } from '../support/transfer-fixture.ts';
 import { createHarness, type TransferRun } from '../support/transfers.ts';
 
 /** Resolves when the server has got rid of nothing more for a while. */
@@ -27,7 +27,7 @@ async function sendingHasStopped(server: MediaServer): Promise<void> {
 }
 
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
-  const story = transferStory(kind);
+  const fixture = transferFixture(kind);
 
   describe('of what is no recording', () => {
     it.each([
@@ -35,20 +35,20 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['JSON', '\ufeff {"errors":[{"msg":"expired"}]}'],
       ['XML', '<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>'],
     ])('refuses %s with status 200 and an audio type', async (name, body) => {
-      story.server.handle(respond(200, body, { 'content-type': 'audio/wav' }));
-      const error = await story.failed();
+      fixture.server.handle(respond(200, body, { 'content-type': 'audio/wav' }));
+      const error = await fixture.failed();
       expect(error).toMatchObject({
         code: 'RECORDING_NOT_AUDIO',
         retryable: true,
-        host: `127.0.0.1:${story.server.port}`,
+        host: `127.0.0.1:${fixture.server.port}`,
       });
       expect(error.message).toContain(name);
-      expect(story.server.requests).toHaveLength(3);
+      expect(fixture.server.requests).toHaveLength(3);
     });
 
     it('refuses a page without a length as what it is', async () => {
-      story.server.handle(serve(Buffer.from('<html>Sign in</html>'), { framing: 'close' }));
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO' });
+      fixture.server.handle(serve(Buffer.from('<html>Sign in</html>'), { framing: 'close' }));
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO' });
     });
 
     it.each([
@@ -56,57 +56,57 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['in chunks', serve(Buffer.alloc(0), { framing: 'chunks' })],
       ['as HTTP 204', (_request: unknown, reply: Reply) => reply.write(head(204))],
     ])('refuses zero bytes %s', async (_name, handler) => {
-      story.server.handle(handler);
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
-      expect(story.server.requests).toHaveLength(3);
+      fixture.server.handle(handler);
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
+      expect(fixture.server.requests).toHaveLength(3);
     });
 
     it('does not take a connection that closes without a word for the last word', async () => {
-      story.server.handle(serve(Buffer.alloc(0), { framing: 'close' }));
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
+      fixture.server.handle(serve(Buffer.alloc(0), { framing: 'close' }));
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
       const recording = wavOf(2000);
-      story.server.handle(serve(recording, { framing: 'close', breaks: [0, 0, 0, 0], breakBy: 'reset' }));
-      await story.archived(recording);
+      fixture.server.handle(serve(recording, { framing: 'close', breaks: [0, 0, 0, 0], breakBy: 'reset' }));
+      await fixture.archived(recording);
     });
 
     it('gets over a passing glitch with fresh metadata', async () => {
       const recording = wavOf(2000);
-      story.server.handle(inTurn(respond(200), respond(200, '<html>busy</html>'), serve(recording)));
-      expect((await story.archived(recording)).urlRefreshes).toBe(2);
+      fixture.server.handle(inTurn(respond(200), respond(200, '<html>busy</html>'), serve(recording)));
+      expect((await fixture.archived(recording)).urlRefreshes).toBe(2);
     });
   });
 
   describe('of what is too large', () => {
     it('stops before reading when the length says so', async () => {
       let reply: Reply | undefined;
-      story.server.handle(async (_request, replyTo) => {
+      fixture.server.handle(async (_request, replyTo) => {
         reply = replyTo;
         await replyTo.write(head(200, { 'content-length': 2 * 2 ** 30 }));
       });
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE', retryable: false });
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE', retryable: false });
       expect(reply).toBeDefined();
-      expect(story.server.requests).toHaveLength(1);
+      expect(fixture.server.requests).toHaveLength(1);
     });
 
     it('stops while reading when nothing says so', async () => {
-      await story.use({ maxRecordingBytes: MIB });
+      await fixture.use({ maxRecordingBytes: MIB });
       const endless = randomBytes(64 * 1024);
       let stopped = false;
-      story.server.handle(async (_request, reply) => {
+      fixture.server.handle(async (_request, reply) => {
         await reply.write(head(200));
         for (let bytes = 0; bytes < 64 * MIB; bytes += endless.length) await reply.write(endless);
         stopped = true;
       });
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
       await vi.waitUntil(() => stopped, { timeout: 60_000 });
-      expect(story.server.requests).toHaveLength(1);
+      expect(fixture.server.requests).toHaveLength(1);
     });
 
     it('takes what is exactly as large as allowed', async () => {
-      await story.use({ maxRecordingBytes: 100_000 });
+      await fixture.use({ maxRecordingBytes: 100_000 });
       const recording = wavOf(100_000);
-      story.server.handle(serve(recording, { framing: 'chunks' }));
-      await story.archived(recording);
+      fixture.server.handle(serve(recording, { framing: 'chunks' }));
+      await fixture.archived(recording);
     });
   });
 
@@ -114,48 +114,48 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     it('tries again after passing faults', async () => {
       const recording = wavOf(2000);
       const dropped = (_request: unknown, reply: Reply) => reply.reset();
-      story.server.handle(
+      fixture.server.handle(
         inTurn(respond(503), dropped, respond(429, '', { 'retry-after': 0 }), respond(500), serve(recording)),
       );
-      expect(await story.archived(recording)).toMatchObject({ urlRefreshes: 0 });
+      expect(await fixture.archived(recording)).toMatchObject({ urlRefreshes: 0 });
     });
 
     it('leaves alone for longer who asks for it', async () => {
-      story.server.handle(respond(503, '', { 'retry-after': 120 }));
-      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryAfterMs: 120_000 });
-      expect(story.server.requests).toHaveLength(1);
+      fixture.server.handle(respond(503, '', { 'retry-after': 120 }));
+      expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryAfterMs: 120_000 });
+      expect(fixture.server.requests).toHaveLength(1);
     });
 
     it('fails when nobody answers', async () => {
-      const port = story.server.port;
-      await story.server.close();
-      const error = await story.failed({ urls: [`http://127.0.0.1:${port}/x?s=signature`] });
+      const port = fixture.server.port;
+      await fixture.server.close();
+      const error = await fixture.failed({ urls: [`http://127.0.0.1:${port}/x?s=signature`] });
       expect(error).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /ECONNREFUSED/ });
-      story.server = await startMediaServer();
+      fixture.server = await startMediaServer();
     });
 
     it.each(['x-chunked', 'chunked, identity', 'gzip, chunked', 'gzip\r\nTransfer-Encoding: chunked'])(
       'fails on the transfer coding %j, whose end or content is unknown',
       async (coding) => {
-        story.server.handle(async (_request, reply) => {
+        fixture.server.handle(async (_request, reply) => {
           await reply.write(head(200, { 'content-type': 'audio/wav', 'transfer-encoding': coding }));
           await reply.write(wavOf(2000).subarray(0, 1000));
           reply.end();
         });
-        expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
+        expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
       },
     );
 
     it('takes what came through a proxy (HTTP 203)', async () => {
       const recording = wavOf(2000);
-      story.server.handle(respond(203, recording));
-      await story.archived(recording);
+      fixture.server.handle(respond(203, recording));
+      await fixture.archived(recording);
     });
 
     it('fails on an answer that makes no sense', async () => {
-      story.server.handle(respond(418, 'bad'));
-      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 418/ });
-      expect(story.server.requests).toHaveLength(1);
+      fixture.server.handle(respond(418, 'bad'));
+      expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 418/ });
+      expect(fixture.server.requests).toHaveLength(1);
     });
   });
 
@@ -163,24 +163,26 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     const reason = new Error('shutting down');
 
     async function cancelled(run: Partial<TransferRun>): Promise<void> {
-      await expect(story.harness.run({ key: story.key, urls: [story.url()], ...run })).rejects.toBe(reason);
+      await expect(fixture.harness.run({ key: fixture.key, urls: [fixture.url()], ...run })).rejects.toBe(
+        reason,
+      );
     }
 
     it('before it begins', async () => {
       await cancelled({ signal: AbortSignal.abort(reason) });
-      expect(story.server.requests).toHaveLength(0);
+      expect(fixture.server.requests).toHaveLength(0);
     });
 
     it('while it waits for an answer', async () => {
       const stop = new AbortController();
-      story.server.handle(() => stop.abort(reason));
+      fixture.server.handle(() => stop.abort(reason));
       await cancelled({ signal: stop.signal });
     });
 
     it('while it receives, and lets go of the connection', async () => {
       const stop = new AbortController();
       let stopped = false;
-      story.server.handle(async (_request, reply) => {
+      fixture.server.handle(async (_request, reply) => {
         await reply.write(head(200, { 'content-length': 100 * MIB }));
         await reply.write(wav(Buffer.alloc(0), { riffBytes: 100 * MIB - 8 }));
         for (let piece = 0; piece < 99; piece++) await reply.write(Buffer.alloc(MIB));
@@ -192,10 +194,10 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
 
     it('while it waits for memory', async () => {
       const stop = new AbortController();
-      story.server.handle(serve(wavOf(1000)));
-      const others = await story.harness.memory.acquire(story.harness.memory.limitBytes, {}, stop.signal);
+      fixture.server.handle(serve(wavOf(1000)));
+      const others = await fixture.harness.memory.acquire(fixture.harness.memory.limitBytes, {}, stop.signal);
       const result = cancelled({ signal: stop.signal });
-      await vi.waitUntil(() => story.harness.memory.waiting === 1, { timeout: 60_000 });
+      await vi.waitUntil(() => fixture.harness.memory.waiting === 1, { timeout: 60_000 });
       stop.abort(reason);
       await result;
       others();
@@ -203,7 +205,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
 
     it('while it pauses between tries', async () => {
       const stop = new AbortController();
-      story.server.handle((request, reply) => {
+      fixture.server.handle((request, reply) => {
         setImmediate(() => stop.abort(reason));
         return respond(503, '', { 'retry-after': 4 })(request, reply);
       });
@@ -215,7 +217,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     /** The same archive, reading a body only as the gate allows. */
     function slowStore(beforeChunk: () => Promise<void>): ArchiveStore {
       return {
-        ...story.archive.store,
+        ...fixture.archive.store,
         writeStream(to, body, info, mode, signal) {
           async function* slowly() {
             for await (const chunk of body.chunks) {
@@ -223,7 +225,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
               yield chunk;
             }
           }
-          return story.archive.store.writeStream(
+          return fixture.archive.store.writeStream(
             to,
             { ...body, sha256: () => body.sha256(), chunks: slowly() },
             info,
@@ -235,69 +237,69 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     }
 
     it('does not read ahead of a slow archive', async () => {
-      await story.harness.close();
+      await fixture.harness.close();
       const recording = wavOf(50 * MIB);
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       const slow = gate();
       const { promise: reading, resolve } = Promise.withResolvers<void>();
       let received = 0;
-      story.harness = createHarness(
+      fixture.harness = createHarness(
         slowStore(() => {
           resolve();
           return slow.passed;
         }),
       );
-      const result = story.archived(recording, {
+      const result = fixture.archived(recording, {
         onProgress(bytes) {
           received = bytes;
         },
       });
       await reading;
       // What the sockets hold between them is all that is sent.
-      await sendingHasStopped(story.server);
+      await sendingHasStopped(fixture.server);
       expect(received).toBeLessThan(256 * 1024);
-      expect(story.server.writtenBytes).toBeLessThan(20 * MIB);
+      expect(fixture.server.writtenBytes).toBeLessThan(20 * MIB);
       slow.open();
       await result;
     });
 
     it('is not broken off because the archive is slower than the idle timeout', async () => {
-      await story.harness.close();
+      await fixture.harness.close();
       const recording = wavOf(4 * MIB);
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       const slow = gate();
       const { promise: reading, resolve: reads } = Promise.withResolvers<void>();
       vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
-      story.harness = createHarness(
+      fixture.harness = createHarness(
         slowStore(() => {
           reads();
           return slow.passed;
         }),
         { idleTimeoutMs: 10_000 },
       );
-      const result = story.archived(recording);
+      const result = fixture.archived(recording);
       await reading;
       // An hour in which the archive takes nothing.
       vi.advanceTimersByTime(3_600_000);
       slow.open();
       expect(await result).toMatchObject({ resumes: 0 });
-      expect(story.server.requests).toHaveLength(1);
+      expect(fixture.server.requests).toHaveLength(1);
     });
 
     it('is broken off once the source itself delivers nothing for the idle timeout', async () => {
-      await story.harness.close();
+      await fixture.harness.close();
       const recording = wavOf(4 * MIB);
-      story.server.handle(
+      fixture.server.handle(
         serve(recording, { etag: ETAG, ranges: true, breaks: [2 * MIB], breakBy: 'stall' }),
       );
       vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
-      story.harness = createHarness(story.archive.store, { idleTimeoutMs: 10_000 });
-      const result = story.archived(recording);
+      fixture.harness = createHarness(fixture.archive.store, { idleTimeoutMs: 10_000 });
+      const result = fixture.archived(recording);
       // Each tick counts only while the source is waited for, so how many it takes is left open.
       await vi.waitUntil(
         () => {
           vi.advanceTimersByTime(2500);
-          return story.server.requests.length === 2;
+          return fixture.server.requests.length === 2;
         },
         { timeout: 60_000 },
       );
@@ -306,29 +308,31 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
 
     it('keeps many transfers together within the memory budget', async () => {
       const recording = wavOf(3 * MIB);
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       let most = 0;
-      await story.use({
+      await fixture.use({
         memoryBytes: 8 * MIB,
         observe: {
           onBytes() {
-            most = Math.max(most, story.harness.memory.usedBytes);
+            most = Math.max(most, fixture.harness.memory.usedBytes);
           },
         },
       });
       await Promise.all(
-        Array.from({ length: 12 }, (_, index) => story.archived(recording, { key: `${story.key}-${index}` })),
+        Array.from({ length: 12 }, (_, index) =>
+          fixture.archived(recording, { key: `${fixture.key}-${index}` }),
+        ),
       );
       expect(most).toBeGreaterThan(0);
       expect(most).toBeLessThanOrEqual(8 * MIB);
     });
 
     it('gets by with a budget smaller than one transfer needs', async () => {
-      await story.use({ memoryBytes: 1000 });
+      await fixture.use({ memoryBytes: 1000 });
       const recording = wavOf(2 * MIB);
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       await Promise.all(
-        [0, 1, 2].map((index) => story.archived(recording, { key: `${story.key}-${index}` })),
+        [0, 1, 2].map((index) => fixture.archived(recording, { key: `${fixture.key}-${index}` })),
       );
     });
   });

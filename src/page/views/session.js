@@ -16,7 +16,7 @@ import { STATE_WORDS, TRANSCRIPT_WORDS } from '../words.js';
 const REFRESH_PAUSE_MS = 250;
 
 /**
- * The story of one session, and what of it is archived.
+ * The history of one session, and what of it is archived.
  *
  * @param {{ sessionId: string, botId: string | undefined }} props
  */
@@ -44,7 +44,7 @@ export function SessionView({ sessionId, botId }) {
     ${error ? html`<${Absence} error=${error} hasOldData=${session !== undefined} reload=${reload} />` : ''}
     ${
       session
-        ? html`<${Story} session=${session} hold=${held} reload=${reloadAll} />`
+        ? html`<${SessionDetails} session=${session} hold=${held} reload=${reloadAll} />`
         : error
           ? ''
           : html`<${Loading} />`
@@ -67,7 +67,7 @@ function Absence({ error, hasOldData, reload }) {
 }
 
 /** @param {{ session: Session, hold: Hold | undefined, reload: () => void }} props */
-function Story({ session, hold, reload }) {
+function SessionDetails({ session, hold, reload }) {
   const { state, error, recordings = [], missing = [] } = session;
   return html`
     <p class="hint">${sentence(STATE_WORDS[state])}</p>
@@ -88,7 +88,7 @@ function Story({ session, hold, reload }) {
         : ''
     }
     <${SessionActions} session=${session} isHeld=${hold !== undefined} reload=${reload} />
-    <div class="story">
+    <div class="session-details">
       <section aria-labelledby="recordings">
         <h2 id="recordings">Recordings</h2>
         ${

@@ -4,25 +4,25 @@ import { ARCHIVE_KINDS } from '../support/archive-stores.ts';
 import { flac, mp3, oggOpus, wav, wavOf } from '../support/audio.ts';
 import { HOSTILE_ADDRESSES, HOSTILE_NAMES } from '../support/hostile-hosts.ts';
 import { head, inTurn, respond, serve, startMediaServer } from '../support/media-server.ts';
-import { ETAG, gate, sha256, transferStory, unixSeconds } from '../support/transfer-story.ts';
+import { ETAG, gate, sha256, transferFixture, unixSeconds } from '../support/transfer-fixture.ts';
 
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
-  const story = transferStory(kind);
+  const fixture = transferFixture(kind);
 
   describe('of a recording that is simply there', () => {
     it('stores it and tells all about it', async () => {
       const recording = wav(Buffer.alloc(16_000));
-      story.server.handle(serve(recording, { etag: ETAG }));
+      fixture.server.handle(serve(recording, { etag: ETAG }));
       const progress: number[] = [];
       const seconds: unknown[] = [];
       let bytes = 0;
       const count = (more: number) => {
         bytes += more;
       };
-      await story.use({ observe: { onStart: (left) => seconds.push(left), onBytes: count } });
+      await fixture.use({ observe: { onStart: (left) => seconds.push(left), onBytes: count } });
       const e = unixSeconds(600);
-      const result = await story.archived(recording, {
-        urls: [story.url(`/a/voice%20mail.wav?e=${e}&n=%2f$$`)],
+      const result = await fixture.archived(recording, {
+        urls: [fixture.url(`/a/voice%20mail.wav?e=${e}&n=%2f$$`)],
         onProgress: (done) => progress.push(done),
       });
       expect(result).toEqual({
@@ -32,7 +32,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         contentType: 'audio/wav',
         audio: { container: 'wav', codec: 'pcm_s16le', sampleRate: 8000, channels: 1, durationSeconds: 1 },
         source: {
-          host: `127.0.0.1:${story.server.port}`,
+          host: `127.0.0.1:${fixture.server.port}`,
           path: '/a/voice%20mail.wav',
           expiresAt: new Date(e * 1000).toISOString(),
         },
@@ -47,18 +47,18 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
 
     it('asks for it byte for byte, once, and without any credentials', async () => {
       const recording = wavOf(1000);
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       const target = "/a/../b//%7E;x'y?e=99&n=%2f%2F&s=QUJD+/==$$";
-      await story.archived(recording, { urls: [`${story.server.origin}${target}#top`] });
-      expect(story.server.requests.map((request) => request.target)).toEqual([target]);
-      expect([...(story.server.requests[0]?.headers.keys() ?? [])].sort()).toEqual([
+      await fixture.archived(recording, { urls: [`${fixture.server.origin}${target}#top`] });
+      expect(fixture.server.requests.map((request) => request.target)).toEqual([target]);
+      expect([...(fixture.server.requests[0]?.headers.keys() ?? [])].sort()).toEqual([
         'accept',
         'accept-encoding',
         'connection',
         'host',
         'user-agent',
       ]);
-      expect(story.server.requests[0]?.headers.get('accept-encoding')).toBe('identity');
+      expect(fixture.server.requests[0]?.headers.get('accept-encoding')).toBe('identity');
     });
 
     it.each([
@@ -72,22 +72,22 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         'application/octet-stream',
       ],
     ])('recognises %s', async (_name, recording, contentType) => {
-      story.server.handle(serve(recording, { contentType: 'text/html' }));
-      const result = await story.archived(recording);
+      fixture.server.handle(serve(recording, { contentType: 'text/html' }));
+      const result = await fixture.archived(recording);
       expect(result.contentType).toBe(contentType);
       expect(result.audio === undefined).toBe(contentType === 'application/octet-stream');
-      expect(story.harness.lines.some((line) => line.includes('no audio container'))).toBe(
+      expect(fixture.harness.lines.some((line) => line.includes('no audio container'))).toBe(
         result.audio === undefined,
       );
     });
 
     it('takes the same recording for granted that is already there, and never overwrites another', async () => {
       const recording = wavOf(5000);
-      story.server.handle(serve(recording));
-      await story.archived(recording);
-      await story.archived(recording);
-      story.server.handle(serve(wavOf(5000)));
-      expect(await story.failed()).toMatchObject({ code: 'ARCHIVE_CONFLICT' });
+      fixture.server.handle(serve(recording));
+      await fixture.archived(recording);
+      await fixture.archived(recording);
+      fixture.server.handle(serve(wavOf(5000)));
+      expect(await fixture.failed()).toMatchObject({ code: 'ARCHIVE_CONFLICT' });
     });
   });
 
@@ -95,83 +95,83 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     const recording = wavOf(20_000);
 
     it('fetches fresh metadata when it has already expired, twice', async () => {
-      story.server.handle(serve(recording));
-      story.server.handle((request, reply) =>
+      fixture.server.handle(serve(recording));
+      fixture.server.handle((request, reply) =>
         (request.target.includes('valid') ? serve(recording) : respond(403))(request, reply),
       );
       const past = `/x?e=${unixSeconds(-60)}`;
-      const result = await story.archived(recording, {
-        urls: [story.url(past), story.url(past), story.url('/valid')],
+      const result = await fixture.archived(recording, {
+        urls: [fixture.url(past), fixture.url(past), fixture.url('/valid')],
       });
       expect(result.urlRefreshes).toBe(2);
-      expect(story.harness.lines.join('')).toContain('clock');
+      expect(fixture.harness.lines.join('')).toContain('clock');
     });
 
     it('fetches fresh metadata without asking when it is about to expire', async () => {
-      story.server.handle(serve(recording));
-      const result = await story.archived(recording, {
-        urls: [story.url(`/x?e=${unixSeconds(0)}`), story.url('/fresh')],
+      fixture.server.handle(serve(recording));
+      const result = await fixture.archived(recording, {
+        urls: [fixture.url(`/x?e=${unixSeconds(0)}`), fixture.url('/fresh')],
       });
-      expect([result.urlRefreshes, story.server.requests.length]).toEqual([1, 1]);
+      expect([result.urlRefreshes, fixture.server.requests.length]).toEqual([1, 1]);
     });
 
     it('believes the server more than its own clock', async () => {
-      story.server.handle(serve(recording));
+      fixture.server.handle(serve(recording));
       expect(
-        (await story.archived(recording, { urls: [story.url(`/x?e=${unixSeconds(-60)}`)] })).urlRefreshes,
+        (await fixture.archived(recording, { urls: [fixture.url(`/x?e=${unixSeconds(-60)}`)] })).urlRefreshes,
       ).toBe(1);
     });
 
     it('fetches fresh metadata when it was revoked, twice', async () => {
-      story.server.handle(inTurn(respond(403, '<Error/>'), respond(410), serve(recording)));
-      const result = await story.archived(recording, {
-        urls: [story.url('/1'), story.url('/2'), story.url('/3')],
+      fixture.server.handle(inTurn(respond(403, '<Error/>'), respond(410), serve(recording)));
+      const result = await fixture.archived(recording, {
+        urls: [fixture.url('/1'), fixture.url('/2'), fixture.url('/3')],
       });
       expect(result.urlRefreshes).toBe(2);
-      expect(story.server.requests.map(({ target }) => target.slice(0, 2))).toEqual(['/1', '/2', '/3']);
+      expect(fixture.server.requests.map(({ target }) => target.slice(0, 2))).toEqual(['/1', '/2', '/3']);
     });
 
     it.each([400, 401, 403, 404, 410])(
       'gives up on HTTP %i after a bounded number of refreshes',
       async (status) => {
-        story.server.handle(respond(status, 'no'));
-        expect(await story.failed()).toMatchObject({ code: 'RECORDING_URL_EXPIRED', retryable: true });
-        expect(story.server.requests).toHaveLength(6);
+        fixture.server.handle(respond(status, 'no'));
+        expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_URL_EXPIRED', retryable: true });
+        expect(fixture.server.requests).toHaveLength(6);
       },
     );
 
     it('fetches fresh metadata when it expires while waiting behind others', async () => {
-      story.server.handle(serve(recording));
-      const others = await story.harness.memory.acquire(
-        story.harness.memory.limitBytes,
+      fixture.server.handle(serve(recording));
+      const others = await fixture.harness.memory.acquire(
+        fixture.harness.memory.limitBytes,
         {},
         AbortSignal.timeout(60_000),
       );
-      const result = story.archived(recording, {
-        urls: [story.url(`/x?e=${unixSeconds(60)}`), story.url('/fresh')],
+      const result = fixture.archived(recording, {
+        urls: [fixture.url(`/x?e=${unixSeconds(60)}`), fixture.url('/fresh')],
       });
-      await vi.waitUntil(() => story.harness.memory.waiting === 1, { timeout: 60_000 });
+      await vi.waitUntil(() => fixture.harness.memory.waiting === 1, { timeout: 60_000 });
       vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 120_000 });
       others();
       expect((await result).urlRefreshes).toBe(1);
-      expect(story.server.requests.at(-1)?.target).toContain('/fresh');
+      expect(fixture.server.requests.at(-1)?.target).toContain('/fresh');
     });
 
     it('lets the one go first that expires first', async () => {
-      await story.use({ memoryBytes: 300_000 });
-      story.server.handle(serve(recording));
-      const others = await story.harness.memory.acquire(
-        story.harness.memory.limitBytes,
+      await fixture.use({ memoryBytes: 300_000 });
+      fixture.server.handle(serve(recording));
+      const others = await fixture.harness.memory.acquire(
+        fixture.harness.memory.limitBytes,
         {},
         AbortSignal.timeout(60_000),
       );
       const started: string[] = [];
       const runs = [900, undefined, 300, 600].map(async (left, index) => {
         const path = left === undefined ? '/never' : `/${left}?e=${unixSeconds(left)}`;
-        await story.archived(recording, { key: `${story.key}-${index}`, urls: [story.url(path)] });
+        await fixture.archived(recording, { key: `${fixture.key}-${index}`, urls: [fixture.url(path)] });
       });
-      await vi.waitUntil(() => story.harness.memory.waiting === 4, { timeout: 60_000 });
-      story.server.handle((request, reply) => {
+      await vi.waitUntil(() => fixture.harness.memory.waiting === 4, { timeout: 60_000 });
+      fixture.server.handle((request, reply) => {
         started.push(/^\/(\w+)/.exec(request.target)?.[1] ?? '');
         return serve(recording)(request, reply);
       });
@@ -183,15 +183,15 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
 
     it('does not cut a running download when it expires', async () => {
       const half = gate();
-      story.server.handle(async (_request, reply) => {
+      fixture.server.handle(async (_request, reply) => {
         await reply.write(head(200, { 'content-length': recording.length }));
         await reply.write(recording.subarray(0, 10_000));
         await half.passed;
         await reply.write(recording.subarray(10_000));
       });
       const { promise: running, resolve: runs } = Promise.withResolvers<void>();
-      const result = story.archived(recording, {
-        urls: [story.url(`/x?e=${unixSeconds(60)}`)],
+      const result = fixture.archived(recording, {
+        urls: [fixture.url(`/x?e=${unixSeconds(60)}`)],
         onProgress: () => runs(),
       });
       await running;
@@ -208,27 +208,27 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       const other = await startMediaServer();
       other.handle(serve(recording));
       const target = '/b%2fc/../d.wav?X-Amz-Signature=ab%2F&x=$$';
-      story.server.handle(respond(302, 'moved', { location: `http://media.test:${other.port}${target}` }));
-      const result = await story.archived(recording);
-      expect(result.source.host).toBe(`127.0.0.1:${story.server.port}`);
+      fixture.server.handle(respond(302, 'moved', { location: `http://media.test:${other.port}${target}` }));
+      const result = await fixture.archived(recording);
+      expect(result.source.host).toBe(`127.0.0.1:${fixture.server.port}`);
       expect(other.requests.map((request) => request.target)).toEqual([target]);
       await other.close();
     });
 
     it('follows relative ones, five in all, over kept connections', async () => {
       const moved = respond(307, 'moved', { location: 'next?s=1' });
-      story.server.handle(inTurn(moved, moved, moved, moved, moved, serve(recording)));
-      await story.archived(recording);
-      expect(story.server.requests).toHaveLength(6);
-      expect(story.server.connections).toBeLessThanOrEqual(2);
+      fixture.server.handle(inTurn(moved, moved, moved, moved, moved, serve(recording)));
+      await fixture.archived(recording);
+      expect(fixture.server.requests).toHaveLength(6);
+      expect(fixture.server.connections).toBeLessThanOrEqual(2);
     });
 
     it('gives up on a loop', async () => {
-      story.server.handle((_request, reply) =>
-        respond(302, '', { location: story.url('/again') })(_request, reply),
+      fixture.server.handle((_request, reply) =>
+        respond(302, '', { location: fixture.url('/again') })(_request, reply),
       );
-      expect(await story.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
-      expect(story.server.requests).toHaveLength(6);
+      expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED' });
+      expect(fixture.server.requests).toHaveLength(6);
     });
 
     it.each([
@@ -241,9 +241,9 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['ftp://127.0.0.1/?s=signature', false],
       ['http://user:signature@127.0.0.1/', false],
     ])('refuses one to %s', async (location, retryable) => {
-      story.server.handle(respond(302, '', { location }));
-      expect(await story.failed()).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable });
-      expect(story.server.requests).toHaveLength(1);
+      fixture.server.handle(respond(302, '', { location }));
+      expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable });
+      expect(fixture.server.requests).toHaveLength(1);
     });
   });
 
@@ -251,15 +251,17 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     it.each(['file:///etc/passwd', 'https://localhost./x', 'https://2130706433/x'])(
       'refuses %s',
       async (address) => {
-        await story.use({ allowPrivate: false });
-        expect(await story.failed({ urls: [address] })).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+        await fixture.use({ allowPrivate: false });
+        expect(await fixture.failed({ urls: [address] })).toMatchObject({
+          code: 'RECORDING_HOST_NOT_ALLOWED',
+        });
       },
     );
 
     it('refuses every host of the table', async () => {
-      await story.use({ allowPrivate: false, hosts: ['kore.ai'] });
+      await fixture.use({ allowPrivate: false, hosts: ['kore.ai'] });
       for (const host of [...HOSTILE_ADDRESSES, ...HOSTILE_NAMES]) {
-        const error = await story.failed({ urls: [`https://${host}/x?s=signature`] });
+        const error = await fixture.failed({ urls: [`https://${host}/x?s=signature`] });
         expect(error, host).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
         // Only a name that could be listed may be allowed by configuration one day.
         if (HOSTILE_ADDRESSES.includes(host)) expect(error.retryable, host).toBe(false);
@@ -271,7 +273,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       // Unassigned space of the public internet: passes the check and leads nowhere.
       const answers = [{ address: '3000::1', family: 6 }];
       const asked: string[] = [];
-      await story.use({
+      await fixture.use({
         allowPrivate: false,
         idleTimeoutMs: 200,
         resolve: async (hostname) => {
@@ -279,9 +281,11 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
           return [answers.shift() ?? { address: '127.0.0.1', family: 4 }];
         },
       });
-      const error = await story.failed({ urls: [`https://media.test:${story.server.port}/x?s=signature`] });
+      const error = await fixture.failed({
+        urls: [`https://media.test:${fixture.server.port}/x?s=signature`],
+      });
       expect(error).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
-      expect([asked.length, story.server.connections]).toEqual([2, 0]);
+      expect([asked.length, fixture.server.connections]).toEqual([2, 0]);
     });
   });
 });

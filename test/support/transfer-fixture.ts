@@ -19,7 +19,7 @@ export function gate(): { readonly passed: Promise<void>; open(): void } {
 }
 
 /** Transfers of one test file, each test with a server and a transfer function of its own, all with one archive. */
-export interface TransferStory {
+export interface TransferFixture {
   readonly archive: TestArchive;
   server: MediaServer;
   harness: TransferHarness;
@@ -36,7 +36,7 @@ export interface TransferStory {
 }
 
 /** Sets it all up by hooks of the surrounding `describe`. */
-export function transferStory(kind: ArchiveKind): TransferStory {
+export function transferFixture(kind: ArchiveKind): TransferFixture {
   let archive: TestArchive;
   let server: MediaServer;
   let harness: TransferHarness;
@@ -75,7 +75,7 @@ export function transferStory(kind: ArchiveKind): TransferStory {
     expected.clear();
   });
 
-  const story: TransferStory = {
+  const fixture: TransferFixture = {
     get archive() {
       return archive;
     },
@@ -100,15 +100,15 @@ export function transferStory(kind: ArchiveKind): TransferStory {
     },
     url: (path = '/voicemail.wav') => `${server.origin}${path}${path.includes('?') ? '&' : '?'}s=signature`,
     async archived(bytes, run = {}) {
-      const result = await harness.run({ key: story.key, urls: [story.url()], ...run });
+      const result = await harness.run({ key: fixture.key, urls: [fixture.url()], ...run });
       expect(result).toMatchObject({ bytes: bytes.length, sha256: sha256(bytes) });
-      const fullKey = archive.store.fullKey(run.key ?? story.key);
+      const fullKey = archive.store.fullKey(run.key ?? fixture.key);
       keys.add(fullKey);
       expected.set(fullKey, bytes);
       return result;
     },
     async failed(run = {}) {
-      const error: unknown = await harness.run({ key: story.key, urls: [story.url()], ...run }).then(
+      const error: unknown = await harness.run({ key: fixture.key, urls: [fixture.url()], ...run }).then(
         (result) => result,
         (reason: unknown) => reason,
       );
@@ -117,5 +117,5 @@ export function transferStory(kind: ArchiveKind): TransferStory {
       return error;
     },
   };
-  return story;
+  return fixture;
 }
