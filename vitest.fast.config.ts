@@ -10,7 +10,6 @@ const WITHOUT_SERVERS = [
   'docs/dependency-rules',
   'docs/error-codes',
   'docs/notifications',
-  'domain/*',
   'jobs/embedded-links',
   'kore/client',
   'kore/listings',
@@ -37,7 +36,7 @@ const WITHOUT_SERVERS = [
   'transfer/redirect',
   'workers/breaker',
   'workers/failure-policy',
-  'workers/look-times',
+  'workers/settle-times',
 ];
 
 export default defineConfig({

@@ -46,6 +46,11 @@ const LONG = [
   'doctor/doctor',
   'bench/simulate',
   'storage/stores',
+  'api/webhook-load',
+  'workers/calls',
+  'storage/s3-faults',
+  'audit/verify-signatures',
+  'audit/verify',
 ].map((name) => `test/${name}.test.ts`);
 
 /** Begins the longest test files first. */
