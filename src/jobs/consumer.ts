@@ -96,6 +96,8 @@ const LOCK_TIMES: LockTimes = { durationMs: 20_000, stalledIntervalMs: 5_000 };
 const MAX_STALLED_COUNT = 2 ** 31 - 1;
 /** An idle worker asks again after so many seconds even if nobody woke it. */
 const DRAIN_DELAY_S = 5;
+/** The pause after a command that failed with its connection. By BullMQ's own 15 s a worker stands still that long. */
+const CONNECTION_PAUSE_MS = 1_000;
 /** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
 /** How long the queue may take to hear what became of the last jobs. */
@@ -197,6 +199,7 @@ export class Consumer<
         stalledInterval: this.#locks.stalledIntervalMs,
         maxStalledCount: MAX_STALLED_COUNT,
         drainDelay: DRAIN_DELAY_S,
+        runRetryDelay: CONNECTION_PAUSE_MS,
         metrics: { maxDataPoints: MINUTES_KEPT },
         settings: {
           backoffStrategy: (_attempts, _type, error) =>

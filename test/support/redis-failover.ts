@@ -19,6 +19,14 @@ export interface Failover {
   stop(): Promise<void>;
 }
 
+/** A cluster whose node can also hang, and of which the replica takes over when it is told to. */
+export interface FailoverCluster extends Failover {
+  /** The node with the queue is killed, or stops where it is with all of its connections open. */
+  lose(how: 'dies' | 'hangs'): Promise<void>;
+  /** Its replica takes its place. */
+  takeOver(): Promise<void>;
+}
+
 const HOST = '127.0.0.1';
 const SLOTS = 16_384;
 const READY = 'Ready to accept connections';
@@ -51,6 +59,9 @@ async function openServers() {
       running.delete(port);
       await server?.stop('SIGKILL');
     },
+    suspend(port: number) {
+      running.get(port)?.signal('SIGSTOP');
+    },
     async stop() {
       for (const client of clients) client.disconnect();
       await Promise.all([...running.values()].map((server) => server.stop('SIGKILL')));
@@ -64,12 +75,19 @@ async function until(ask: () => Promise<boolean>): Promise<void> {
   while (!(await ask())) await sleep(LOOK_MS);
 }
 
-async function isReplicated(master: Redis): Promise<boolean> {
-  return Number(await master.call('WAIT', '1', '100')) >= 1;
+/**
+ * Resolves when the replica has all that its master has now. `WAIT` would not do: it tells of the writes of the
+ * connection that asks, which has made none; and a master begins to send only a moment after the link is up.
+ */
+async function replicatedTo(master: Redis, replica: Redis): Promise<void> {
+  const offset = async (server: Redis, field: string) =>
+    Number(new RegExp(`^${field}:(\\d+)`, 'm').exec(await server.info('replication'))?.[1]);
+  const wanted = await offset(master, 'master_repl_offset');
+  await until(async () => (await offset(replica, 'slave_repl_offset')) >= wanted);
 }
 
 /** Two masters with half of the slots each, and a replica of the one that has the queue's. */
-export async function startFailoverCluster(queueKey: string): Promise<Failover> {
+export async function startFailoverCluster(queueKey: string): Promise<FailoverCluster> {
   const servers = await openServers();
   const ports = await clusterPorts(3);
   await Promise.all(
@@ -79,11 +97,16 @@ export async function startFailoverCluster(queueKey: string): Promise<Failover> 
         `cluster-config-file nodes-${port}.conf`,
         'cluster-node-timeout 60000',
         'cluster-require-full-coverage no',
+        'repl-diskless-sync-delay 0',
       ]),
     ),
   );
   const [first, second, third] = ports.map((port) => servers.admin(port));
   if (!first || !second || !third) throw new Error('a cluster has three nodes');
+  // As those who make clusters do. Nodes that begin with the same epoch may believe the one that is gone, not its replica.
+  for (const [index, node] of [first, second, third].entries()) {
+    await node.call('CLUSTER', 'SET-CONFIG-EPOCH', String(index + 1));
+  }
   const half = SLOTS / 2;
   await first.call('CLUSTER', 'ADDSLOTSRANGE', '0', String(half - 1));
   await second.call('CLUSTER', 'ADDSLOTSRANGE', String(half), String(SLOTS - 1));
@@ -97,14 +120,23 @@ export async function startFailoverCluster(queueKey: string): Promise<Failover> 
   const [owner, ownerPort] = slot < half ? [first, ports[0] ?? 0] : [second, ports[1] ?? 0];
   await third.call('CLUSTER', 'REPLICATE', String(await owner.call('CLUSTER', 'MYID')));
   await until(async () => /master_link_status:up/.test(await third.info('replication')));
+  const lose = async (how: 'dies' | 'hangs') => {
+    if (how === 'dies') await servers.kill(ownerPort);
+    else servers.suspend(ownerPort);
+  };
+  const takeOver = async () => {
+    // One master that is left is no majority, so the replica is told, as an operator would.
+    await third.call('CLUSTER', 'FAILOVER', 'TAKEOVER');
+    await until(async () => /role:master/.test(await third.info('replication')));
+  };
   return {
     url: `redis://${ports.map((port) => `${HOST}:${port}`).join(',')}?cluster=true`,
-    replicated: () => until(() => isReplicated(owner)),
+    replicated: () => replicatedTo(owner, third),
+    lose,
+    takeOver,
     async fail() {
-      await servers.kill(ownerPort);
-      // One master that is left is no majority, so the replica is told, as an operator would.
-      await third.call('CLUSTER', 'FAILOVER', 'TAKEOVER');
-      await until(async () => /role:master/.test(await third.info('replication')));
+      await lose('dies');
+      await takeOver();
     },
     stop: () => servers.stop(),
   };
@@ -114,7 +146,7 @@ export async function startFailoverCluster(queueKey: string): Promise<Failover> 
 export async function startFailoverSentinels(): Promise<Failover> {
   const servers = await openServers();
   const [port = 0, replicaPort = 0, ...sentinelPorts] = await clusterPorts(5);
-  await servers.start(port, []);
+  await servers.start(port, ['repl-diskless-sync-delay 0']);
   await servers.start(replicaPort, [`replicaof ${HOST} ${port}`]);
   const [master, replica] = [servers.admin(port), servers.admin(replicaPort)];
   await until(async () => /master_link_status:up/.test(await replica.info('replication')));
@@ -143,7 +175,7 @@ export async function startFailoverSentinels(): Promise<Failover> {
   }
   return {
     url: `redis+sentinel://${sentinelPorts.map((one) => `${HOST}:${one}`).join(',')}/main`,
-    replicated: () => until(() => isReplicated(master)),
+    replicated: () => replicatedTo(master, replica),
     async fail() {
       await servers.kill(port);
       await until(async () => /role:master/.test(await replica.info('replication')));

@@ -16,7 +16,7 @@ const REDIS_REPLIES =
 
 /** Errors of ioredis and pg that have neither name nor code. */
 const CONNECTION_TEXTS =
-  /^(Command timed out|Connection is closed|Stream isn't writeable|Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/;
+  /^(Command timed out|Connection is closed|Too many Cluster redirections|Stream isn't writeable|Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/;
 
 /** System codes of connections: of sockets, and of the look-up of names. */
 const NETWORK_CODES = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_)|ENOTFOUND|ERR_(SSL|TLS|SOCKET))/;

@@ -15,6 +15,10 @@ const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
  * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
  */
 const MAX_RECONNECT_DELAY_MS: Readonly<Record<RedisRole, number>> = { producer: 1_000, consumer: 5_000 };
+/** How often a client of a cluster asks who has which slots. Each time is a connection of its own. */
+const SLOTS_REFRESH_INTERVAL_MS = 5_000;
+/** Nodes that send a command to each other, as they may while a replica takes over, are not asked without a pause. */
+const MOVED_DELAY_MS = 100;
 /** On a cluster all keys of a queue must hash to one slot, which the braces see to. */
 const CLUSTER_PREFIX = '{bull}';
 const DEFAULT_PREFIX = 'bull';
@@ -101,8 +105,12 @@ function createClusterClient(
       Object.assign(this as object, { startupNodes: [...known.values()] });
       return reconnectDelayMs(attempt, role);
     },
-    // Who has which slots is asked for again every few seconds. By ioredis' own second, a process that is busy for longer
-    // drops all of its connections.
+    // While a replica takes over, a command is sent anew every 100 ms. Those of a consumer wait for that; by ioredis' own
+    // limit of 16 times they would fail within two seconds, as a producer's do.
+    ...(role === 'consumer' && { maxRedirections: Number.POSITIVE_INFINITY }),
+    retryDelayOnMoved: MOVED_DELAY_MS,
+    // A node that hangs breaks off no connection: only what others say of its slots tells that it has lost them.
+    slotsRefreshInterval: SLOTS_REFRESH_INTERVAL_MS,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
     // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
     enableOfflineQueue: role === 'consumer',
