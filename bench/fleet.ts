@@ -17,7 +17,7 @@ import { startRedis } from '../test/setup/redis.ts';
 import { startCluster } from '../test/support/redis-topologies.ts';
 import { type BenchStore, openBenchStore } from './archive-store.ts';
 import { compilePrograms } from './compile.ts';
-import { type Program, startProgram } from './program.ts';
+import { NODE_ARGS, type Program, startProgram } from './program.ts';
 import { columns } from './table.ts';
 
 const USAGE = `npm run bench:fleet -- [options]
@@ -27,7 +27,6 @@ const USAGE = `npm run bench:fleet -- [options]
   --concurrency N   sessions at a time in each worker (default 16)
   --queues N        queues on the cluster, one for each bot or account, spread over its nodes (default 3)`;
 
-const NODE_ARGS = ['--max-semi-space-size=8'];
 const PASSWORD = 'bench';
 const LOOK_MS = 20;
 const NAME = 'fleet';

@@ -4,6 +4,9 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Message, Order } from './messages.ts';
 
+/** What Node itself is told, for all programs that are measured: what the image sets, see docs/performance.md. */
+export const NODE_ARGS: readonly string[] = ['--max-semi-space-size=8'];
+
 /** A program of the bench in a process of its own. */
 export interface Program {
   send(order: Order): void;

@@ -12,13 +12,11 @@ import { startRedis } from '../test/setup/redis.ts';
 import { openBenchStore } from './archive-store.ts';
 import { compilePrograms } from './compile.ts';
 import { CONTESTANTS, type Contestant, type ContestSetup, type Cost, run } from './contest.ts';
-import { startProgram } from './program.ts';
+import { NODE_ARGS, startProgram } from './program.ts';
 import { openRedisCounter } from './redis-commands.ts';
 import { plotOf, type Results, tableOf } from './report.ts';
 
 const CONCURRENCY = 16;
-/** For all programs, as the image sets it: see docs/performance.md. */
-const NODE_ARGS = ['--max-semi-space-size=8'];
 const RESULTS = new URL('./results/', import.meta.url);
 
 const USAGE = `npm run bench -- [options]

@@ -1,6 +1,6 @@
 /**
  * What it costs to start the program, and what a worker holds while it has nothing to do, beside a bare `node -e 0`:
- * medians of alternating rounds, and ratios. Figures only, never a verdict.
+ * medians of alternating rounds, and ratios. All run with the flags that the image sets. Figures only, never a verdict.
  *
  * `npm run bench:start -- --rounds 9`. It needs `redis-server`, Linux for the memory, and measures `dist/`.
  */
@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startRedis } from '../test/setup/redis.ts';
 import type { ProcessCost } from './process-cost.ts';
+import { NODE_ARGS } from './program.ts';
 import { columns, median, summary } from './table.ts';
 
 const ENTRY = join(import.meta.dirname, '../dist/cli.js');
@@ -45,7 +46,7 @@ const env = {
 /** Runs a program to its end. */
 async function run(args: readonly string[]): Promise<Start> {
   const begun = performance.now();
-  const child = spawn(process.execPath, ['--import', COST, ...args], {
+  const child = spawn(process.execPath, [...NODE_ARGS, '--import', COST, ...args], {
     env,
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   });
@@ -60,7 +61,10 @@ async function run(args: readonly string[]): Promise<Start> {
 /** Starts a worker: the times until it takes sessions, and its memory once it has been idle for a while. */
 async function runWorker(): Promise<Start> {
   const begun = performance.now();
-  const child = spawn(process.execPath, [ENTRY, 'worker'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(process.execPath, [...NODE_ARGS, ENTRY, 'worker'], {
+    env,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   let log = '';
   for await (const chunk of child.stderr) {
     log += chunk;
