@@ -49,9 +49,10 @@ export async function unlessAborted<Value>(promise: Promise<Value>, signal: Abor
     signal.removeEventListener('abort', onAbort);
   }
 }
+
 /**
- * Aborts a controller when `signal` is, with its reason. Costs a tenth of `AbortSignal.any`, whose weak references the
- * collection of garbage has to follow as well.
+ * Aborts a controller when `signal` is, with its reason. Costs less than half of `AbortSignal.any`, whose weak references
+ * the collection of garbage has to follow as well.
  *
  * @returns lets go of the signal; to be called once the controller's work has ended, unless the signal ends with it.
  */
@@ -61,6 +62,7 @@ export function abortWith(controller: AbortController, signal: AbortSignal): () 
   else signal.addEventListener('abort', onAbort, { once: true });
   return () => signal.removeEventListener('abort', onAbort);
 }
+
 /** Waits for some work, but not longer than that. @returns whether it was done by then; if not, it goes on. */
 export async function withinTime(work: Promise<unknown>, milliseconds: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
