@@ -28,7 +28,7 @@ const USAGE = `npm run bench:fleet -- [options]
   --queues N        queues on the cluster, one for each bot or account, spread over its nodes (default 3)`;
 
 const PASSWORD = 'bench';
-const LOOK_MS = 20;
+const POLL_MS = 20;
 const NAME = 'fleet';
 
 const { values: options } = parseArgs({
@@ -256,7 +256,7 @@ async function archive(
   const share = (index: number) => sessions.filter((_, at) => at % queues.length === index);
   await Promise.all(queues.map(({ queue }, index) => queue.enqueue(share(index))));
   for (let done = 0; done < archivedBefore + sessions.length; ) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     const counts = queues.map(async ({ node, prefix }) => {
       const [completed, failed] = await Promise.all(
         ['completed', 'failed'].map((state) => node.zcard(`${prefix}:${NAME}:${state}`)),

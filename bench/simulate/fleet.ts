@@ -279,7 +279,7 @@ class Fleet {
     job.isTranscriptPending = EPOCH + plan.transcriptAt > now;
     this.#waits.push(now - EPOCH - plan.queuedAt);
     this.#delays.push(now - EPOCH - Math.max(plan.queuedAt, plan.recordingAt));
-    const lookIn = firstSettleDelay(
+    const checkIn = firstSettleDelay(
       {
         ...NO_ID,
         beganAt: EPOCH + plan.beganAt,
@@ -290,7 +290,7 @@ class Fleet {
       this.#plan.work,
       new Date(now),
     );
-    if (lookIn !== undefined) this.#lookAt(job, now + lookIn);
+    if (checkIn !== undefined) this.#checkAt(job, now + checkIn);
   }
 
   #fail(job: Job, error: VoicemailError, worker: SimulatedWorker): void {
@@ -357,7 +357,7 @@ class Fleet {
 
   // Looks at archived sessions.
 
-  #lookAt(job: Job, time: number): void {
+  #checkAt(job: Job, time: number): void {
     this.#dueAt(job, time, () => {
       this.#looks.push(job);
       this.#dispatch();
@@ -377,11 +377,11 @@ class Fleet {
       if (outcome.holdMs !== undefined) this.#hold(worker, outcome.holdMs);
       if (outcome.verdict.kind === 'wait') {
         job.progress = outcome.progress;
-        this.#lookAt(job, outcome.verdict.until);
+        this.#checkAt(job, outcome.verdict.until);
       } else {
         const next = nextSettleCheck(job.looks, now, limits, this.#random);
         job.looks = next.polls;
-        this.#lookAt(job, next.at);
+        this.#checkAt(job, next.at);
       }
       free();
     };
@@ -410,9 +410,9 @@ class Fleet {
     if (job.isTranscriptPending) {
       const next = nextSettleCheck(job.looks, now, { pollDelayMs, dueAt }, this.#random);
       job.looks = next.polls;
-      this.#lookAt(job, next.at);
+      this.#checkAt(job, next.at);
     } else if (Number.isFinite(dueAt)) {
-      this.#lookAt(job, dueAt);
+      this.#checkAt(job, dueAt);
     }
   }
 

@@ -32,7 +32,7 @@ export interface Liveness {
 
 /** Queue and archive have to answer within this time to count as reachable. */
 const READY_TIMEOUT_MS = 5_000;
-/** The probes of several watchers share one look at queue and archive. */
+/** The probes of several watchers share one check of queue and archive. */
 const READY_FRESH_MS = 1_000;
 
 /**

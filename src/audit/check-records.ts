@@ -33,7 +33,7 @@ export interface RecordsOutcome {
   readonly signedAt?: string;
 }
 
-/** What a look depends on. */
+/** What a check depends on. */
 export interface RecordsDeps {
   readonly store: ArchiveStore;
   readonly keys: PublicKeys;

@@ -59,7 +59,7 @@ export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: Abort
   const tasks = walk(open, checkpoint?.position, { scope, store }, signal);
   const work = async (task: Task, either: AbortSignal) => ({
     task,
-    outcome: await lookAt(task, { store, settleMs }, either),
+    outcome: await inspect(task, { store, settleMs }, either),
   });
   for await (const { task, outcome } of inOrder(tasks, work, concurrency, signal)) {
     totals = addOutcome(totals, outcome);
@@ -71,7 +71,7 @@ export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: Abort
   return totals;
 }
 
-async function lookAt(
+async function inspect(
   task: Task,
   deps: { readonly store: ArchiveStore; readonly settleMs: number },
   signal: AbortSignal,

@@ -109,7 +109,7 @@ export function createBackfillOperations(
     { readonly version: string; readonly look: () => Promise<SessionCounts> }
   >();
 
-  /** How the sessions of a backfill stand, by the last look at them or by a new one. */
+  /** How the sessions of a backfill stand, by the last check of them or by a new one. */
   function sessionCountsOf(job: BackfillJob): Promise<SessionCounts> {
     const version = JSON.stringify([job.enqueuedAt, job.state, job.progress.reached?.counts]);
     let last = snapshots.get(job.id);

@@ -98,7 +98,7 @@ async function follow(
 ): Promise<BackfillView> {
   let progress = showProgress(stderr, 'Listing sessions');
   let isListed = false;
-  const onLook = (view: BackfillView) => {
+  const onPoll = (view: BackfillView) => {
     if (view.state === 'listed' && !isListed) {
       isListed = true;
       progress.stop();
@@ -110,9 +110,9 @@ async function follow(
   };
   try {
     const name = `the backfill ${started.id}`;
-    const look = () => backfills.view(started.id);
+    const poll = () => backfills.view(started.id);
     const isTaken = ({ state }: BackfillView) => state !== 'queued';
-    return await followRun({ started, look, hasEnded, isTaken, onLook, name }, { say }, signal);
+    return await followRun({ started, poll, hasEnded, isTaken, onPoll, name }, { say }, signal);
   } finally {
     progress.stop();
   }

@@ -91,13 +91,13 @@ async function follow(
   signal: AbortSignal,
 ): Promise<CompletenessRun> {
   const progress = showProgress(stderr, 'Listing days');
-  const onLook = ({ days, error }: CompletenessRun) =>
+  const onPoll = ({ days, error }: CompletenessRun) =>
     progress.update(days.length, error ? `waiting: ${error.message}` : '');
   const hasEnded = ({ state }: CompletenessRun) => state === 'completed' || state === 'failed';
   const isTaken = ({ state }: CompletenessRun) => state !== 'queued';
-  const look = () => operations.run(started.id);
+  const poll = () => operations.run(started.id);
   try {
-    return await followRun({ started, look, hasEnded, isTaken, onLook, name: 'the run' }, { say }, signal);
+    return await followRun({ started, poll, hasEnded, isTaken, onPoll, name: 'the run' }, { say }, signal);
   } finally {
     progress.stop();
   }

@@ -14,7 +14,7 @@ import { createLogger } from '../util/log.ts';
 import { type CliContext, CommandFailed } from './context.ts';
 
 /** How often the display reads the sessions. */
-const LOOK_INTERVAL_MS = 150;
+const POLL_INTERVAL_MS = 150;
 /** A demo that takes longer than this has failed; on a slow machine it takes a fifth of that. */
 const GIVE_UP_AFTER_MS = 180_000;
 
@@ -185,7 +185,7 @@ async function archiveScenes(
       const known = views.filter((view) => view !== undefined);
       for (const view of known) display.show(view, titles.get(view.sessionId) ?? '');
       if (known.every(hasEnded) || Date.now() > giveUpAt) return known;
-      await sleep(LOOK_INTERVAL_MS, undefined, { signal });
+      await sleep(POLL_INTERVAL_MS, undefined, { signal });
     }
   } finally {
     display.end();

@@ -5,7 +5,7 @@ import { Option } from 'commander';
 import { LISTING_SOURCES } from '../domain/backfills.ts';
 import { type CliContext, CommandFailed } from './context.ts';
 
-/** While nothing happens, the pause between two looks grows. */
+/** While nothing happens, the pause between two checks grows. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
 /** A worker takes a run within moments, unless it has two in hand already. */
@@ -31,11 +31,11 @@ export function assertWorkersReach({ isAlone }: { readonly isAlone: boolean }): 
 export interface FollowedRun<View> {
   readonly started: View;
   /** How it is now; nothing where it is gone. */
-  look(): Promise<View | undefined>;
+  poll(): Promise<View | undefined>;
   hasEnded(view: View): boolean;
   isTaken(view: View): boolean;
   /** Told each time it was looked at. */
-  onLook(view: View): void;
+  onPoll(view: View): void;
   /** For people: `the run`. */
   readonly name: string;
 }
@@ -45,7 +45,7 @@ export interface FollowedRun<View> {
  * @throws CommandFailed when it is gone, or somebody stops this command, which the run outlives.
  */
 export async function followRun<View>(
-  { started, look, hasEnded, isTaken, onLook, name }: FollowedRun<View>,
+  { started, poll, hasEnded, isTaken, onPoll, name }: FollowedRun<View>,
   { say }: Pick<CliContext, 'say'>,
   signal: AbortSignal,
 ): Promise<View> {
@@ -59,12 +59,12 @@ export async function followRun<View>(
         sayAt = Number.POSITIVE_INFINITY;
         say('No worker has taken it yet: is one running, and has it others in hand?\n');
       }
-      const next = await look();
+      const next = await poll();
       if (next === undefined) throw new CommandFailed(`${name} was removed from the queue`);
       const isSame = JSON.stringify(next) === JSON.stringify(view);
       pauseMs = isSame ? Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
       view = next;
-      onLook(view);
+      onPoll(view);
     }
     return view;
   } catch (error) {

@@ -51,7 +51,7 @@ export interface CompletenessSummary {
   readonly days: readonly Pick<DayReport, 'date' | 'missing' | 'atRisk'>[];
 }
 
-/** So long a look at the reports counts: they change every few hours. */
+/** So long a check of the reports counts: they change every few hours. */
 const FRESH_MS = 5 * 60 * 1000;
 
 /** A function that tells what the latest reports say, the same from every process. */

@@ -167,7 +167,7 @@ export function viewOfJob(job: SessionJob, state: SessionState): SessionView {
   };
 }
 
-/** A look may note what it found in a manifest that was replaced by force since. */
+/** A check may note what it found in a manifest that was replaced by force since. */
 function isOlder(noted: number | undefined, result: number | undefined): boolean {
   return noted !== undefined && result !== undefined && noted < result;
 }

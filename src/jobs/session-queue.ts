@@ -163,7 +163,7 @@ export class SessionQueue {
 
   /**
    * Looks at an archived session again after `delayMs`, for its transcript and for what else comes late; once per
-   * session however often called. A look that is to be later than that comes earlier.
+   * session however often called. A check that is to be later than that comes earlier.
    */
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {
     const id = jobId(session);
@@ -296,7 +296,7 @@ export class SessionQueue {
 
   /**
    * Takes all that the queue knows of a session out of it, in whichever state it is: its job, with its result and what
-   * it remembers, and the look for its transcript.
+   * it remembers, and the check for its transcript.
    *
    * @returns whether nothing is left: a job that a worker has in hand stays.
    */
@@ -383,7 +383,7 @@ export function transcriptQueueName(name: string): string {
   return `${name}-transcripts`;
 }
 
-/** Makes a look that waits for longer than that wait for no longer. */
+/** Makes a check that waits for longer than that wait for no longer. */
 async function bringForward(transcripts: JobQueue, id: string, delayMs: number): Promise<void> {
   const job = await transcripts.getJob(id);
   if (!job || !(await job.isDelayed())) return;

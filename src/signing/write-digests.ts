@@ -354,7 +354,7 @@ async function wrote(key: string, bytes: Buffer, store: ArchiveStore, signal: Ab
 
 /** Digests are written right after midnight; so long after it one should be there, whatever happened meanwhile. */
 export const OVERDUE_MS = 6 * 60 * 60 * 1000;
-/** For so long a look at the digests counts: they change once a day. */
+/** For so long a check of the digests counts: they change once a day. */
 const FRESH_MS = 5 * 60 * 1000;
 
 /** A function that counts the days that should have a digest by now, and have none. It lists digests, and reads none. */

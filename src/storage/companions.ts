@@ -32,7 +32,7 @@ const HoldSchema = z.looseObject({
   reason: z.string().optional(),
 });
 
-/** Whether a session was erased, without a look into its record. One request. */
+/** Whether a session was erased, without a read of its record. One request. */
 export async function isErased(
   session: SessionRef,
   store: Pick<ArchiveStore, 'read'>,

@@ -348,7 +348,7 @@ export class Dependencies {
   async #noticingStillness<T>(session: SessionRef, work: (onMove: () => void) => Promise<T>): Promise<T> {
     const moving = { session, movedAt: performance.now() };
     this.#moving.add(moving);
-    this.#watch ??= setInterval(() => this.#lookForStillness(), STILL_CHECK_MS);
+    this.#watch ??= setInterval(() => this.#checkForStillness(), STILL_CHECK_MS);
     try {
       return await work(() => {
         moving.movedAt = performance.now();
@@ -358,7 +358,7 @@ export class Dependencies {
     }
   }
 
-  #lookForStillness(): void {
+  #checkForStillness(): void {
     if (this.#moving.size === 0) {
       clearInterval(this.#watch);
       this.#watch = undefined;

@@ -162,15 +162,15 @@ export function decideOutcome(
   const step = attempt.maybe ? MAYBE_DOUBLINGS * polls.count : polls.count;
   const pause = withJitter(growingPause(limits[rule.firstPause], step), random);
   const until = attempt.now + Math.max(pause, error.retryAfterMs ?? 0);
-  // The last look is at the deadline itself; one that is to settle a doubt may come after it.
+  // The last check is at the deadline itself; one that is to settle a doubt may come after it.
   const ends = [deadline, ...(mayStillSettle ? [settleAt(polls.since, limits)] : [])];
   const next = Math.min(until, ...ends.filter((end) => end > attempt.now));
   return waits(attempt, error, next, { [error.code]: polls });
 }
 
 /**
- * Whether the next look is to archive a recording that looks cut, with the doubt written down: once it has looked so
- * for some minutes, and with the last look before the session fails.
+ * Whether the next check is to archive a recording that looks cut, with the doubt written down: once it has looked so
+ * for some minutes, and with the last check before the session fails.
  */
 export function archivesUncertain(
   { progress, now }: Pick<FailedAttempt, 'progress' | 'now'>,
@@ -317,7 +317,7 @@ function failed(attempt: FailedAttempt, error: VoicemailError): Outcome {
   };
 }
 
-/** Counts one more look for this reason. */
+/** Counts one more check for this reason. */
 export function nextPoll(attempt: Pick<FailedAttempt, 'progress' | 'now'>, reason: PollReason): Polls {
   const polls = attempt.progress.polls?.[reason];
   return polls ? { ...polls, count: polls.count + 1 } : { since: attempt.now, count: 0 };

@@ -89,9 +89,9 @@ export async function handleSession(
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
   const isDoubtful = manifest.recordings.some(isUncertain);
   const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };
-  const lookIn = firstSettleDelay(at, deps.work, deps.now());
+  const checkIn = firstSettleDelay(at, deps.work, deps.now());
   // Before the job is done: if this fails, the session is looked at again and finds its manifest.
-  if (lookIn !== undefined) await deps.queue.awaitTranscript(data, lookIn);
+  if (checkIn !== undefined) await deps.queue.awaitTranscript(data, checkIn);
   await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
   deps.observe?.onArchived?.({
     seconds: (performance.now() - began) / 1000,
@@ -122,19 +122,19 @@ export async function handleTranscript(
   const { transcriptWaitMs, settleWaitMs, retryWaitMs, pollDelayMs } = deps.work;
   const waits = { transcriptWaitMs, settleWaitMs, extraMs: retryWaitMs };
   const wasErased = await isErased(data, deps.store, signal);
-  const look = await unlessErased(data, wasErased, deps, signal, (store) =>
+  const settled = await unlessErased(data, wasErased, deps, signal, (store) =>
     settleSession(data, waits, { ...deps, store }, signal),
   );
-  if (look === 'erased') return { kind: 'forget' };
-  await noteLook(job, look, deps);
-  if (look.isSettled) return { kind: 'done', result: null };
+  if (settled === 'erased') return { kind: 'forget' };
+  await noteResult(job, settled, deps);
+  if (settled.isSettled) return { kind: 'done', result: null };
   const now = deps.now().getTime();
-  const dueAt = look.nextLookAt?.getTime();
+  const dueAt = settled.nextCheckAt?.getTime();
   const next = nextSettleCheck(progress.polls?.RECORDING_NOT_READY, now, {
     pollDelayMs,
     ...(dueAt !== undefined && { dueAt }),
   });
-  const until = look.isAwaiting ? next.at : (dueAt ?? next.at);
+  const until = settled.isAwaiting ? next.at : (dueAt ?? next.at);
   await job.saveProgress({
     polls: { RECORDING_NOT_READY: next.polls },
     nextAttemptAt: new Date(until).toISOString(),
@@ -142,9 +142,9 @@ export async function handleTranscript(
   return { kind: 'wait', until };
 }
 
-/** Tells the session's view, metrics and the log what a look has found. */
-async function noteLook({ data }: TakenJob, look: SettleResult, deps: WorkerDeps): Promise<void> {
-  const { transcript, added, failed, isSettled, result, manifest } = look;
+/** Tells the session's view, metrics and the log what a check has found. */
+async function noteResult({ data }: TakenJob, settled: SettleResult, deps: WorkerDeps): Promise<void> {
+  const { transcript, added, failed, isSettled, result, manifest } = settled;
   const about = { session: data.sessionId, bot: data.botId };
   const hasNewRecordings = added.recordings > 0 || added.better > 0;
   if (transcript !== 'pending' || hasNewRecordings) {
@@ -155,7 +155,7 @@ async function noteLook({ data }: TakenJob, look: SettleResult, deps: WorkerDeps
   }
   const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
   if (manifest && isNews) await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
-  if (look.hasSettledTranscript && transcript !== 'pending') {
+  if (settled.hasSettledTranscript && transcript !== 'pending') {
     deps.observe?.onTranscriptSettled?.(transcript);
     deps.log.info({ ...about, transcript }, 'transcript settled');
   }

@@ -20,13 +20,13 @@ export interface LivenessDeps {
   /** How long a worker may leave waiting sessions alone, default a minute. */
   readonly patienceMs?: number;
   /** How long the queue may take to tell how many wait, default half a second. */
-  readonly lookMs?: number;
+  readonly checkMs?: number;
   readonly now?: () => number;
 }
 
 const PATIENCE_MS = 60_000;
 /** Kubernetes gives a probe a second; one that asks a queue which is away must still be answered within it. */
-const LOOK_MS = 500;
+const CHECK_MS = 500;
 
 /**
  * A function that tells whether a worker takes sessions: one that is connected and has taken nothing for a while,
@@ -39,12 +39,12 @@ const LOOK_MS = 500;
 export function createLivenessCheck(
   deps: LivenessDeps,
 ): () => Promise<{ readonly alive: boolean; readonly reason?: string }> {
-  const { activity, waiting, patienceMs = PATIENCE_MS, lookMs = LOOK_MS, now = Date.now } = deps;
+  const { activity, waiting, patienceMs = PATIENCE_MS, checkMs = CHECK_MS, now = Date.now } = deps;
   let seenWaitingAt: number | undefined;
   return async () => {
     const { lastTakenAt, inHand, concurrency, heldUntil } = activity();
     const isBusy = inHand >= concurrency || (heldUntil ?? 0) > now();
-    const count = isBusy ? 0 : await within(lookMs, waiting());
+    const count = isBusy ? 0 : await within(checkMs, waiting());
     if (count === 0) {
       seenWaitingAt = undefined;
       return { alive: true };

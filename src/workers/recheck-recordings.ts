@@ -31,7 +31,7 @@ export interface RecheckedRecordings {
 
 /** Nobody waits for it. */
 const AT_ONCE = 2;
-/** So much of a session is downloaded again in each look but the last one: there may be dozens of looks. */
+/** So much of a session is downloaded again in each check but the last one: there may be dozens of checks. */
 const BYTES_A_LOOK = 128 * 1024 * 1024;
 
 /** Whether more of an archived recording may still be had. */

@@ -260,7 +260,7 @@ async function archiveTranscript(
   const fullKey = store.fullKey(key);
   const received = serialize(buildTranscript(session, messages));
   const describe = (bytes: Buffer, count: number) => describeTranscript(fullKey, bytes, count);
-  // Most sessions have none yet: writing it without a look is one call.
+  // Most sessions have none yet: writing it without a check is one call.
   if (named.state !== 'archived' && (await wrote(key, received, 'absent', store, signal))) {
     return describe(received, messages.length);
   }

@@ -26,18 +26,18 @@ export interface SettleWaits {
   readonly extraMs: number;
 }
 
-/** What a look came to. */
+/** What a check came to. */
 export interface SettleResult {
   readonly transcript: TranscriptState;
-  /** It was awaited until this look, and is no longer. */
+  /** It was awaited until this check, and is no longer. */
   readonly hasSettledTranscript: boolean;
   /** There is nothing more to look for. */
   readonly isSettled: boolean;
-  /** When the next look is to be made at the latest; left out where nothing but its pauses tells. */
-  readonly nextLookAt?: Date;
+  /** When the next check is to be made at the latest; left out where nothing but its pauses tells. */
+  readonly nextCheckAt?: Date;
   /** Whether something is awaited, so that looking earlier than that makes sense. */
   readonly isAwaiting: boolean;
-  /** What this look brought into the archive; `better` ones are now sure to be whole, and were in doubt. */
+  /** What this check brought into the archive; `better` ones are now sure to be whole, and were in doubt. */
   readonly added: { readonly recordings: number; readonly messages: number; readonly better: number };
   /** Late recordings that could not be saved (yet). */
   readonly failed: readonly FailedRecording[];
@@ -59,7 +59,7 @@ export interface ArchivedAt extends SessionRef {
 /**
  * When to look at an archived session for the first time.
  *
- * @param pollDelayMs the first pause of looks for a transcript.
+ * @param pollDelayMs the first pause of checks for a transcript.
  * @returns milliseconds from now; `undefined` where there is nothing to look for.
  */
 export function firstSettleDelay(
@@ -74,7 +74,7 @@ export function firstSettleDelay(
   const settleAt = settleTime(session, settleWaitMs);
   const untilSettled = settleAt && settleAt.getTime() - now.getTime();
   if (session.transcript === 'pending') {
-    // Who does not wait for transcripts has the settling look alone.
+    // Who does not wait for transcripts has the settling check alone.
     if (transcriptWaitMs === 0 && untilSettled !== undefined) return Math.max(untilSettled, 0);
     return Math.min(pollDelayMs, Math.max(untilSettled ?? pollDelayMs, 0));
   }
@@ -84,7 +84,7 @@ export function firstSettleDelay(
 /**
  * Looks at an archived session once more, behind all live work: adds recordings and messages that have come since, and
  * rewrites the manifest as its next revision. A transcript that has not come in time is `absent`. What is archived is
- * never taken back: neither what the manifest names, nor what somebody wrote during the look.
+ * never taken back: neither what the manifest names, nor what somebody wrote during the check.
  *
  * @throws VoicemailError with what kept it from looking, to be tried again.
  */
@@ -100,10 +100,10 @@ export async function settleSession(
   const times = timesOf(session, before, waits);
   const isPending = before.transcript.state === 'pending';
   if (!isPending && !times.settleAt)
-    return lookOf(before, before, NOTHING_SAVED, times, { session, waits, deps });
+    return settleResultOf(before, before, NOTHING_SAVED, times, { session, waits, deps });
 
   const isLast = times.last.getTime() <= deps.now().getTime();
-  const voicemail = await lookAtKore(session, times, waits, deps, signal).catch(async (error: unknown) => {
+  const voicemail = await askKore(session, times, waits, deps, signal).catch(async (error: unknown) => {
     signal.throwIfAborted();
     // What somebody wrote who died before the manifest is named now, however long Kore is away.
     await rewriteManifest(session, NOTHING_FOUND, { mode: 'add', now: deps.now() }, store, signal);
@@ -151,7 +151,7 @@ export async function settleSession(
     store,
     signal,
   );
-  return lookOf(
+  return settleResultOf(
     before,
     manifest,
     { downloaded, better: rechecked.better.length, failed: [...failed, ...rechecked.failed] },
@@ -176,11 +176,11 @@ const NOTHING_SAVED: SavedLate = { downloaded: new Set(), better: 0, failed: [] 
 type SavedLate = Pick<SavedRecordings, 'downloaded' | 'failed'> & { readonly better: number };
 
 interface SettleTimes {
-  /** When the look for late recordings is due; `undefined` where there is none. */
+  /** When the check for late recordings is due; `undefined` where there is none. */
   readonly settleAt: Date | undefined;
   /** When an awaited transcript is given up. */
   readonly transcriptUntil: Date;
-  /** The later of those that matter: what a look at or after that time does not find does not come. */
+  /** The later of those that matter: what a check at or after that time does not find does not come. */
   readonly last: Date;
 }
 
@@ -205,7 +205,7 @@ function transcriptGivenUpAt(
 }
 
 /**
- * A session that began longer ago than the wait when it was archived needs no look: nothing comes that late. What was
+ * A session that began longer ago than the wait when it was archived needs no check: nothing comes that late. What was
  * cut may still be had whole, whenever it began.
  */
 function settleTime(session: Omit<ArchivedAt, 'transcript'>, settleWaitMs: number): Date | undefined {
@@ -216,7 +216,7 @@ function settleTime(session: Omit<ArchivedAt, 'transcript'>, settleWaitMs: numbe
 }
 
 /** What Kore has by now; `undefined` where it answers with an error that ends the looking. */
-async function lookAtKore(
+async function askKore(
   session: SessionRef,
   { last }: SettleTimes,
   { extraMs }: SettleWaits,
@@ -224,7 +224,7 @@ async function lookAtKore(
   signal: AbortSignal,
 ): Promise<Voicemail | undefined> {
   const lateBy = deps.now().getTime() - last.getTime();
-  const endsLooking = (error: VoicemailError) => {
+  const endsPolling = (error: VoicemailError) => {
     if (error.code === 'KORE_UNAUTHORIZED' || error instanceof CallLimitReached) return false;
     // Kore forgets sessions; but it also says so of one that it knows again a moment later.
     if (error.code === 'SESSION_NOT_FOUND') return lateBy >= 0;
@@ -233,12 +233,12 @@ async function lookAtKore(
   try {
     return await deps.fetchVoicemail(session, 'background', signal);
   } catch (error) {
-    if (isVoicemailError(error) && endsLooking(error)) return undefined;
+    if (isVoicemailError(error) && endsPolling(error)) return undefined;
     throw error;
   }
 }
 
-function lookOf(
+function settleResultOf(
   before: Manifest,
   manifest: Manifest,
   { downloaded, better, failed }: SavedLate,
@@ -261,7 +261,7 @@ function lookOf(
     hasSettledTranscript: before.transcript.state === 'pending' && !isPending,
     isSettled: !isPending && !isSettlePending && !isRetrying,
     isAwaiting: isPending || isRetrying,
-    ...(due.length > 0 && { nextLookAt: new Date(Math.min(...due)) }),
+    ...(due.length > 0 && { nextCheckAt: new Date(Math.min(...due)) }),
     added: {
       recordings: downloaded.size,
       messages: Math.max(0, (manifest.transcript.messages ?? 0) - (before.transcript.messages ?? 0)),
@@ -277,11 +277,11 @@ const HOUR_MS = 60 * 60 * 1000;
 
 /** How looks at archived sessions are spread over time. Simulations and documents take these numbers from here. */
 export const SETTLE_TIMES = {
-  /** Pauses grow up to this: Kore may forget within a day, so hours without a look could cost the transcript, */
+  /** Pauses grow up to this: Kore may forget within a day, so hours without a check could cost the transcript, */
   longestPauseMs: HOUR_MS,
-  /** and so many doublings with each look. */
+  /** and so many doublings with each check. */
   doublings: 2,
-  /** A look that would come within this part of its pause before one that has its time is that one. */
+  /** A check that would come within this part of its pause before one that has its time is that one. */
   sharedPart: 0.25,
   /**
    * A session that began longer ago than `TRANSCRIPT_WAIT` when it was archived is looked at for so long: the
@@ -302,7 +302,7 @@ export function transcriptDeadline(beganAt: number | undefined, archivedAt: numb
   return archivedAt + (isOld ? Math.min(waitMs, SETTLE_TIMES.oldTranscriptWaitMs) : waitMs);
 }
 
-/** The next look for what is awaited. */
+/** The next check for what is awaited. */
 export interface NextSettleCheck {
   /** Unix milliseconds. */
   readonly at: number;
@@ -312,8 +312,8 @@ export interface NextSettleCheck {
 /**
  * When to look again for what is awaited. Pauses grow fourfold from look to look.
  *
- * @param before the looks so far.
- * @param dueAt when a look is to be made in any case (unix milliseconds): one that would come shortly before is that one.
+ * @param before the checks so far.
+ * @param dueAt when a check is to be made in any case (unix milliseconds): one that would come shortly before is that one.
  */
 export function nextSettleCheck(
   before: Polls | undefined,

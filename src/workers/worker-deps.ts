@@ -63,7 +63,7 @@ export interface WorkerDeps
   readonly observe?: WorkerObserver;
   /**
    * Told what became of a session, before its job ends: if it rejects, the job is worked on again. Told the same again
-   * after a crash, and after looks that found nothing new.
+   * after a crash, and after checks that found nothing new.
    */
   readonly onSettled?: ((outcome: SessionOutcome) => Promise<void>) | undefined;
   /** Follows sessions through the queue, for traces. */

@@ -76,7 +76,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     const decided = decideOutcome(attempt, work);
     const outcome =
       about === 'transcript'
-        ? keepLooking(decided, attempt, work.pollDelayMs)
+        ? keepPolling(decided, attempt, work.pollDelayMs)
         : withFirstFailure(decided, progress);
     const { error, verdict, holdMs } = outcome;
     if (verdict.kind === 'forget') {
@@ -239,10 +239,10 @@ async function remember(
 }
 
 /**
- * A look for a transcript that failed is made again, however often: nobody would see a failed one, and
+ * A check for a transcript that failed is made again, however often: nobody would see a failed one, and
  * {@link settleSession} ends the looking in time. What a person has to fix in the archive fails.
  */
-function keepLooking(
+function keepPolling(
   outcome: Outcome,
   attempt: Pick<FailedAttempt, 'progress' | 'now'>,
   pollDelayMs: number,

@@ -62,7 +62,7 @@ describe.skipIf(chromium === undefined)(`the dashboard in a browser${reason}`, (
     'shows experts the queue, read-only and without an error where there is none',
     async () => {
       const botId = sandbox.botId;
-      // Kore is out of calls for its first look, and knows nothing of the other.
+      // Kore is out of calls for its first check, and knows nothing of the other.
       const late = sandbox.addSession({ metadataFaults: [{ limit: '429-seconds' }] });
       const failing = randomBytes(12).toString('hex');
       await runtime.operations.enqueue([late, failing].map((sessionId) => ({ sessionId, botId })));

@@ -66,7 +66,7 @@ describe('a worker', () => {
     const check = createLivenessCheck({
       activity: () => ({ lastTakenAt: 0, inHand: 0, concurrency: 1, heldUntil: undefined }),
       waiting: () => new Promise(() => undefined),
-      lookMs: 10,
+      checkMs: 10,
     });
 
     expect(await check()).toEqual({ alive: true });

@@ -243,7 +243,7 @@ describe('call metadata', () => {
           expect((await readManifest(session, store, signal))?.call).toEqual(kept);
           const job = await runtime.queue.bullmq.sessions.getJob(`${session.botId}.${sessionId}`);
           expect(job?.data).not.toHaveProperty('call');
-          // One look for the voicemail, and none for what the listing told.
+          // One check for the voicemail, and none for what the listing told.
           const looks = sandbox.calls.filter(
             (call) => call.route === 'voicemail' && call.sessionId === sessionId,
           );

@@ -167,7 +167,7 @@ describe('what was not there at first', () => {
 
 describe('what comes after the session was archived', () => {
   it('a recording and a message are added, with the next revision', async () => {
-    // No look comes before the additions, however slow the machine is.
+    // No check comes before the additions, however slow the machine is.
     const pipeline = await start({ settleWaitMs: 3_600_000 });
     const { sandbox } = pipeline;
     const sessionId = await archives(pipeline, { transcription: 'The first message.' });

@@ -88,7 +88,7 @@ describe.each(Object.entries(FORGETTING))('a Redis server that %s', (_how, forge
         [jobId(FAILS), 'failed'],
       ]),
     );
-    // Asked for once more, it stays one look.
+    // Asked for once more, it stays one check.
     await anew(() => queue.awaitTranscript(DONE, 3_600_000));
     expect(await queue.bullmq.transcripts.getJobCounts('delayed', 'waiting')).toEqual({
       delayed: 1,

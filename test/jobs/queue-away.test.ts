@@ -16,7 +16,7 @@ const SESSIONS = 100;
 /** Whoever gets no answer within this time takes it for none. */
 const PATIENCE_MS = 60_000;
 const SOON = { timeout: PATIENCE_MS, interval: 20 };
-/** What was in hand when the queue went is locked for 20 seconds, and found by a look every 5 seconds. */
+/** What was in hand when the queue went is locked for 20 seconds, and found by a check every 5 seconds. */
 const TAKEOVER = { timeout: 60_000, interval: 200 };
 
 let redis: RestartableRedis;

@@ -541,7 +541,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
   });
 
   describe('forgets', () => {
-    it('a session in whichever state, with what it remembers and the look for its transcript', async () => {
+    it('a session in whichever state, with what it remembers and the check for its transcript', async () => {
       await enqueue(session('archived'), session('failed'), session('waiting'));
       await work(3, async (job) => {
         await job.saveProgress({ transfer: { recordings: 1, recordingsDone: 0, bytes: 7 } });

@@ -345,7 +345,7 @@ describe('the queue', () => {
     expect(asked).toBe(1);
   });
 
-  it('is looked at again once a look is no longer fresh', async () => {
+  it('is looked at again once a check is no longer fresh', async () => {
     let asked = 0;
     const stats = async () => {
       asked += 1;

@@ -320,7 +320,7 @@ for (const kind of CUSTODY_KINDS) {
         expect(new Set(await left(session))).toEqual(new Set(['tombstone.json']));
       });
 
-      it('that comes between the look and the record of an erasure refuses that one', async () => {
+      it('that comes between the check and the record of an erasure refuses that one', async () => {
         const session = await archived();
         const backend = await openBackend(config.queue, silent);
         const sessions = new SessionQueue(backend, config.queue.name, silent);

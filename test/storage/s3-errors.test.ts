@@ -121,7 +121,7 @@ describe('something else than a store that answers', () => {
     ],
     ['a read, as a document', 'get', (store) => store.read('a', never)],
     ['a scan, as an object', 'get', (store) => store.scan('a', () => undefined, never)],
-    ['a look, as an object', 'head', (store) => store.head('a', never)],
+    ['a check, as an object', 'head', (store) => store.head('a', never)],
     ['the check, as a store that is there', 'get', (store) => store.check(never)],
   ])('with a page is not taken for the answer to %s', async ([, stage, use]) => {
     const store = await through(stage, 'page');

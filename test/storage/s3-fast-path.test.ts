@@ -136,7 +136,7 @@ describe('a store that has sent its first requests', () => {
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['answers 404 for another reason', { status: 404, code: 'NoSuchThing' }],
     ['drops the answer', 'drop answer'],
-  ])('and %s to a look once is looked at again', async ([, fault]) => {
+  ])('and %s to a check once is looked at again', async ([, fault]) => {
     const { store, sent } = await openWarm(onceAt('get', fault));
     expect(await store.read('first.json', never)).toEqual(FIRST);
     expect(sent().map(bySdk)).toEqual([false, true]);

@@ -335,7 +335,7 @@ describe('conditional writes', () => {
   });
 
   test.for(SIZES)(
-    'that the store does not know are done without, after a look: %s',
+    'that the store does not know are done without, after a check: %s',
     async ([_name, length], context) => {
       const { store } = await through(context, (request) =>
         request.headers['if-none-match'] ? { status: 501, code: 'NotImplemented' } : 'pass',
@@ -350,7 +350,7 @@ describe('conditional writes', () => {
   );
 
   test.skipIf(!REAL_S3)(
-    `that the store keeps need no look once it has shown that (without: ${NEEDS_REAL_S3})`,
+    `that the store keeps need no check once it has shown that (without: ${NEEDS_REAL_S3})`,
     async (context) => {
       const { store, proxy } = await through(context, () => 'pass');
       await write(store, newKey(), bytesOf(1000));

@@ -72,7 +72,7 @@ export interface OutageResult {
 }
 
 /** A poll of what the worker shows. */
-const LOOK_MS = 50;
+const POLL_MS = 50;
 const QUIET_MS = 1_000;
 /** Sessions archived before, so that the worker has seen all work. */
 const WARM_UP = 4;
@@ -102,7 +102,7 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
   const breaker = (): BreakerView | undefined =>
     worker.breakers().find((view) => view.dependency === dependency);
   const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => {
-    while (!(await holds())) await sleep(LOOK_MS);
+    while (!(await holds())) await sleep(POLL_MS);
   };
   const states = async () => (await runtime.operations.stats()).states;
   const enqueue = async (count: number): Promise<string[]> => {
@@ -135,7 +135,7 @@ export async function runOutage(options: OutageOptions): Promise<OutageResult> {
     let takenMeanwhile = 0;
     while (performance.now() < endsAt) {
       takenMeanwhile = Math.max(takenMeanwhile, (await states()).active - active);
-      await sleep(LOOK_MS);
+      await sleep(POLL_MS);
     }
     const breakerOpened = breaker()?.state === 'open';
 

@@ -50,7 +50,7 @@ const QUICK_TRANSFERS = { retryPauseMs: 10, slowCheckMs: 250 };
 
 /** Longer than anything takes, however busy the machine is. */
 const PATIENCE_MS = 100 * SECOND;
-/** Between two looks at a session, each of which is computing on the queue's side and on ours. */
+/** Between two checks of a session, each of which is computing on the queue's side and on ours. */
 const LEAST_PAUSE_MS = 20;
 const MOST_PAUSE_MS = 160;
 
@@ -216,7 +216,7 @@ export async function startPipeline(
       if (performance.now() > givesUpAt) {
         throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`);
       }
-      // Whatever happens is logged about when it does: while nothing is, a look is worth less and less.
+      // Whatever happens is logged about when it does: while nothing is, a check is worth less and less.
       pauseMs = log.length > seenLines ? LEAST_PAUSE_MS : Math.min(2 * pauseMs, MOST_PAUSE_MS);
       seenLines = log.length;
       await sleep(pauseMs);

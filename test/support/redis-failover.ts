@@ -31,7 +31,7 @@ const HOST = '127.0.0.1';
 const SLOTS = 16_384;
 const READY = 'Ready to accept connections';
 /** Between two questions: what they ask for takes the servers some seconds. */
-const LOOK_MS = 25;
+const POLL_MS = 25;
 
 /** Servers in a directory, that end together. */
 async function openServers() {
@@ -72,7 +72,7 @@ async function openServers() {
 
 /** Asks until the answer is as wanted. */
 async function until(ask: () => Promise<boolean>): Promise<void> {
-  while (!(await ask())) await sleep(LOOK_MS);
+  while (!(await ask())) await sleep(POLL_MS);
 }
 
 /**

@@ -45,7 +45,7 @@ export interface VoicemailAnswer {
   readonly [other: string]: unknown;
 }
 
-/** A look that must go well. */
+/** A check that must go well. */
 export async function look(sandbox: Sandbox, sessionId: string): Promise<VoicemailAnswer> {
   const response = await call(sandbox, sessionId);
   if (response.status !== 200) throw new Error(`answered ${response.status}: ${await response.text()}`);

@@ -38,7 +38,7 @@ export interface SkippedTime {
 
 /** BullMQ keeps delayed jobs by their time times this, plus a counter. */
 const SCORE_PER_MS = 0x1000;
-const LOOK_MS = 2;
+const POLL_MS = 2;
 
 /** Starts it; the clock stands at `startAt` (unix milliseconds). */
 export async function startSkippedTime(
@@ -89,7 +89,7 @@ export async function startSkippedTime(
       );
       const isQuiet = counts.every((count) => Object.values(count).every((jobs) => jobs === 0));
       quiet = isQuiet ? quiet + 1 : 0;
-      await sleep(LOOK_MS);
+      await sleep(POLL_MS);
     }
   };
   /** The jobs that wait for a time, with the time (unix milliseconds). */

@@ -44,7 +44,7 @@ describe.each([
   const ageOfLast = (began: number) => ((calls().at(-1)?.at ?? 0) - began) / MINUTE_MS;
   const newId = (agoMs = 0) => makeSessionId(new Date(Date.now() - agoMs));
 
-  it('a session that is ready is one call, and one look after SETTLE_WAIT', async () => {
+  it('a session that is ready is one call, and one check after SETTLE_WAIT', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({ recordings: RECORDINGS, transcription: SPOKEN });
     await time.request([{ sessionId }]);
@@ -55,7 +55,7 @@ describe.each([
     expect(ageOfLast(began)).toBeCloseTo(60, 0);
   });
 
-  it('a transcript and a recording that come late share a look', async () => {
+  it('a transcript and a recording that come late share a check', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({
       recordings: [...RECORDINGS, { seconds: 0.2, afterPolls: 1 }],
@@ -73,7 +73,7 @@ describe.each([
     expect(calls()).toHaveLength(3);
   });
 
-  it('a transcript that never comes costs a look an hour for a day, and the settling look is one of them', async () => {
+  it('a transcript that never comes costs a check an hour for a day, and the settling check is one of them', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({ recordings: RECORDINGS });
     await time.request([{ sessionId }]);

@@ -318,7 +318,7 @@ describe('a recording that looks cut', () => {
     },
   );
 
-  it('is taken as it comes by the last look of a shorter wait', () => {
+  it('is taken as it comes by the last check of a shorter wait', () => {
     const limits = { ...PATIENCE, recordingWaitMs: SECOND };
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND, count: 1 } }, limits)).toBe(true);
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND + 1, count: 1 } }, limits)).toBe(false);
@@ -329,7 +329,7 @@ describe('a recording that looks cut', () => {
     expect(settles(polls, limits)).toBe(true);
   });
 
-  it('never fails before a look that would have taken it as it comes', () => {
+  it('never fails before a check that would have taken it as it comes', () => {
     expect(cut(NOW - 2 * DAY, false).verdict.kind).toBe('wait');
     expect(cut(NOW - 2 * DAY, true).verdict.kind).toBe('fail');
     const { verdict, progress } = decideOutcome(

@@ -211,7 +211,7 @@ describeOnEachSetup('a session', (start, setup) => {
       const { archivedAt, recordings } = await pipeline.manifest(sessionId);
       await pipeline.transcriptSettled(sessionId);
       await pipeline.waitFor(sessionId, ({ state }) => state === 'archived');
-      // The look that found it is done with once the session's view tells of it.
+      // The check that found it is done with once the session's view tells of it.
       await expect.poll(async () => (await pipeline.operations.stats()).transcriptsPending).toBe(0);
       await expectArchived(pipeline, sessionId, {
         names: [`voicemail_${sessionId}.wav`],

@@ -73,7 +73,7 @@ async function agreedHashes({ queue, store }: HandMadeWorker, sessionId: string)
 
 for (const kind of ['redis', 'postgres'] as const) {
   const missing = whyMissing(kind);
-  describe.skipIf(missing !== undefined)(`a look overtaken by --force (${kind})`, () => {
+  describe.skipIf(missing !== undefined)(`a check overtaken by --force (${kind})`, () => {
     let queue: TestQueue;
     beforeAll(async () => {
       queue = await createTestQueue(kind);
@@ -104,7 +104,7 @@ for (const kind of ['redis', 'postgres'] as const) {
           ],
           transcription: { texts: ['pineapple'], afterPolls: 1 },
         });
-        // The first one is that of the archiving, the second one that of the look.
+        // The first one is that of the archiving, the second one that of the check.
         const look = gates.hold(point, 2);
         await worker.queue.enqueue([ref(sessionId)]);
         await look.reached;

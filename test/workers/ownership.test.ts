@@ -67,7 +67,7 @@ for (const kind of ['redis', 'postgres'] as const) {
         ['after Kore has answered', 'answered'],
         ['after a recording', 'recording'],
         ['after the transcript, before the manifest', 'transcript'],
-        ['between the look at its lock and the write of the manifest', 'manifest'],
+        ['between the check of its lock and the write of the manifest', 'manifest'],
       ] as const)('%s leaves the session to the one that took it', async (_, point) => {
         await using scene = new Scene(setup);
         const sessionId = scene.addSession();

@@ -8,7 +8,7 @@ const HOUR = 60 * MINUTE;
 const ARCHIVED_AT = Date.UTC(2026, 2, 1, 12);
 const even = () => 0.5;
 
-/** The ages (in seconds) at which a transcript that never comes is looked for, from the first look on. */
+/** The ages (in seconds) at which a transcript that never comes is looked for, from the first check on. */
 function looks(until: number, dueAt: number | undefined): number[] {
   const ages: number[] = [];
   let polls: Polls | undefined;
@@ -23,7 +23,7 @@ function looks(until: number, dueAt: number | undefined): number[] {
 }
 
 describe('looks for a transcript that never comes', () => {
-  it('grow apart to an hour, with the settling look among them and the last one when it is given up', () => {
+  it('grow apart to an hour, with the settling check among them and the last one when it is given up', () => {
     const ages = looks(ARCHIVED_AT + 24 * HOUR, ARCHIVED_AT + HOUR);
     expect(ages.slice(0, 7)).toEqual([30, 150, 630, 2_550, 3_600, 7_200, 10_800]);
     expect(ages.at(-1)).toBe(24 * 3_600);

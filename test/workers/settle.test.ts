@@ -37,7 +37,7 @@ const message = (id: string, text: string | null = `text of ${id}`) => ({
   components: text === null ? [] : [{ cT: 'text', data: { text } }],
 });
 
-describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
+describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
   let archive: TestArchive;
   let media: MediaServer;
   let harness: TransferHarness;
@@ -122,7 +122,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       state,
       deps,
       archiveAgain,
-      look: (waits: Partial<Parameters<typeof settleSession>[1]> = {}) =>
+      settle: (waits: Partial<Parameters<typeof settleSession>[1]> = {}) =>
         settleSession(
           session,
           { transcriptWaitMs: 24 * HOUR_MS, settleWaitMs: HOUR_MS, extraMs: HOUR_MS, ...waits },
@@ -150,7 +150,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       recordings: [recording(2), recording(1)],
       transcriptions: [message('a'), message('b')],
     });
-    expect(await one.look()).toMatchObject({ added: { recordings: 1, messages: 1 }, isSettled: false });
+    expect(await one.settle()).toMatchObject({ added: { recordings: 1, messages: 1 }, isSettled: false });
     const manifest = await one.manifest();
     expect(manifest).toMatchObject({ revision: 2, transcript: { messages: 2 } });
     expect(manifest.recordings.map(({ fileName }: { fileName: string }) => fileName)).toEqual([
@@ -162,7 +162,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     expect(manifest.transcript.sha256).toBe(hashOf(bytes));
 
     one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
-    expect(await one.look()).toMatchObject({ added: { recordings: 0, messages: 0 }, isSettled: true });
+    expect(await one.settle()).toMatchObject({ added: { recordings: 0, messages: 0 }, isSettled: true });
     expect((await one.manifest()).revision).toBe(2);
   });
 
@@ -175,7 +175,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       recordings: [recording(1)],
       transcriptions: [message('a', 'corrected'), message('c', null)],
     });
-    await one.look();
+    await one.settle();
     const { messages } = await one.transcript();
     expect(messages.map(({ text }) => text)).toEqual(['corrected', 'text of b', 'text of c']);
     expect((await one.manifest()).transcript.messages).toBe(3);
@@ -192,7 +192,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     const [before, names] = [await one.manifest(), await one.names()];
     one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
     requests.length = 0;
-    await one.look();
+    await one.settle();
     const [first, second] = before.recordings;
     const source = { ...first.source, alsoAt: ['/1/b'] };
     expect(await one.manifest()).toEqual({
@@ -201,7 +201,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       revision: 2,
     });
     expect(requests).toEqual(['/1/b']);
-    await one.look();
+    await one.settle();
     await one.archiveAgain(false);
     expect(requests).toEqual(['/1/b']);
     expect((await one.manifest()).revision).toBe(2);
@@ -218,7 +218,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       recordings: [recording(1), at('x'), at('y')],
       transcriptions: [message('a')],
     });
-    await one.look();
+    await one.settle();
     expect((await one.manifest()).recordings[0].source).not.toHaveProperty('alsoAt');
   });
 
@@ -242,14 +242,14 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     it('was cut gets the whole one as soon as it can be had, and names both', async () => {
       const one = await doubtful(cut());
       expect(one.entry.integrity).toMatchObject({ state: 'suspect', end: 'missing' });
-      expect(await one.look()).toMatchObject({ added: { better: 0 }, isSettled: false, failed: [] });
+      expect(await one.settle()).toMatchObject({ added: { better: 0 }, isSettled: false, failed: [] });
       // Once: what comes is what is there.
       expect(requests).toEqual(['/7/a']);
       expect((await one.manifest()).revision).toBe(1);
 
       handlers.delete('7');
-      const look = await one.look();
-      expect(look).toMatchObject({ added: { recordings: 0, better: 1 } });
+      const settled = await one.settle();
+      expect(settled).toMatchObject({ added: { recordings: 0, better: 1 } });
       const manifest = await one.manifest();
       const [whole, before] = manifest.recordings;
       expect(manifest).toMatchObject({ revision: 2, recordings: [{ fileName: '7.wav' }, {}] });
@@ -257,10 +257,10 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       expect(before).toEqual({ ...one.entry, supersededBy: whole.key });
       expect(hashOf(await archive.get(whole.key))).toBe(whole.sha256);
       expect(hashOf(await archive.get(before.key))).toBe(before.sha256);
-      expect(look.result?.recordings.map(({ key }) => key)).toEqual([whole.key]);
+      expect(settled.result?.recordings.map(({ key }) => key)).toEqual([whole.key]);
 
       requests.length = 0;
-      expect(await one.look()).toMatchObject({ isSettled: true });
+      expect(await one.settle()).toMatchObject({ isSettled: true });
       await one.archiveAgain(true);
       expect(requests).toEqual(['/7/a']);
       const forced = await one.manifest();
@@ -273,9 +273,9 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       const one = await doubtful(cut());
       const names = await one.names();
       handlers.set('7', respond(200, audioOf('7').subarray(0, CUT_AT - 100)));
-      expect(await one.look()).toMatchObject({ added: { better: 0 }, failed: [] });
+      expect(await one.settle()).toMatchObject({ added: { better: 0 }, failed: [] });
       handlers.set('7', respond(503, Buffer.from('away')));
-      expect(await one.look()).toMatchObject({ failed: [{ fileName: '7.wav', isArchived: true }] });
+      expect(await one.settle()).toMatchObject({ failed: [{ fileName: '7.wav', isArchived: true }] });
       expect((await one.manifest()).revision).toBe(1);
       expect(await one.names()).toEqual(names);
     });
@@ -283,10 +283,10 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     it('was cut is looked for until SETTLE_WAIT is over, and then no more', async () => {
       const one = await doubtful(cut());
       one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
-      expect(await one.look()).toMatchObject({ isSettled: true });
+      expect(await one.settle()).toMatchObject({ isSettled: true });
       expect(requests.length).toBeGreaterThan(0);
       requests.length = 0;
-      expect(await one.look({ settleWaitMs: 0 })).toMatchObject({ isSettled: true });
+      expect(await one.settle({ settleWaitMs: 0 })).toMatchObject({ isSettled: true });
       expect(requests).toEqual([]);
     });
 
@@ -297,7 +297,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       const [entry] = (await one.manifest()).recordings;
       expect(entry.integrity.end).toBe('unconfirmed');
       handlers.set('7', respond(200, rawOf(sound)));
-      expect(await one.look()).toMatchObject({ added: { better: 1 } });
+      expect(await one.settle()).toMatchObject({ added: { better: 1 } });
       const { recordings, revision } = await one.manifest();
       expect(revision).toBe(2);
       expect(recordings).toEqual([
@@ -310,7 +310,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
       handlers.delete('7');
       one.state.store = held;
-      const stale = one.look();
+      const stale = one.settle();
       await reached;
       one.state.store = archive.store;
       const replaced = wavOf(700);
@@ -341,15 +341,15 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
         transcriptions: [message('a'), message('b')],
       });
       // This one never gets any further.
-      void one.look();
+      void one.settle();
       await reached;
       expect((await auditOf(one.session)).findings).toMatchObject([{ kind: 'changed' }]);
       one.state.store = archive.store;
       one.state.listed = voicemail({ recordings: [recording(1)] });
       one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
       one.state.error = error;
-      const look = one.look();
-      await (fails ? expect(look).rejects.toBe(error) : look);
+      const settled = one.settle();
+      await (fails ? expect(settled).rejects.toBe(error) : settled);
       expect(await one.manifest()).toMatchObject({ revision: 2, transcript: { messages: 2 } });
       expect((await auditOf(one.session)).findings).toEqual([]);
     },
@@ -362,7 +362,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
     const [before, names] = [await one.manifest(), await one.names()];
     one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
-    await one.look();
+    await one.settle();
     expect(await one.manifest()).toEqual(before);
     expect(await one.names()).toEqual(names);
   });
@@ -377,7 +377,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       recordings: [at('a.wav', '1'), at('b.wav', '2')],
       transcriptions: [message('a')],
     });
-    expect((await one.look()).added.recordings).toBe(1);
+    expect((await one.settle()).added.recordings).toBe(1);
     expect((await one.manifest()).recordings).toHaveLength(2);
   });
 
@@ -390,13 +390,13 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       transcriptions: [message('a')],
     });
     one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
-    const look = await one.look();
-    expect(look).toMatchObject({ isSettled: false, isAwaiting: true });
-    expect(look.failed.map(({ fileName, error }) => [fileName, error.code])).toEqual([
+    const settled = await one.settle();
+    expect(settled).toMatchObject({ isSettled: false, isAwaiting: true });
+    expect(settled.failed.map(({ fileName, error }) => [fileName, error.code])).toEqual([
       ['late.wav', 'RECORDING_NOT_READY'],
     ]);
-    one.state.now = look.nextLookAt ?? new Date(0);
-    expect(await one.look()).toMatchObject({ isSettled: true, failed: [{ fileName: 'late.wav' }] });
+    one.state.now = settled.nextCheckAt ?? new Date(0);
+    expect(await one.settle()).toMatchObject({ isSettled: true, failed: [{ fileName: 'late.wav' }] });
   });
 
   /** Holds the next write of a key until it is let go. */
@@ -421,11 +421,11 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     one.state.now = new Date(one.state.now.getTime() + 25 * HOUR_MS);
     const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
     one.state.store = held;
-    const stale = one.look();
+    const stale = one.settle();
     await reached;
     one.state.store = archive.store;
     one.state.listed = voicemail({ recordings: [recording(1)], transcriptions: [message('a')] });
-    expect((await one.look()).transcript).toBe('archived');
+    expect((await one.settle()).transcript).toBe('archived');
     release();
     expect((await stale).transcript).toBe('archived');
     expect(await one.manifest()).toMatchObject({
@@ -439,7 +439,7 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
     one.state.listed = voicemail({ recordings: [recording(1), recording(2)] });
     const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
     one.state.store = held;
-    const stale = one.look();
+    const stale = one.settle();
     await reached;
     one.state.store = archive.store;
     one.state.now = new Date(one.state.now.getTime() + 1_000);
@@ -475,14 +475,14 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
       transcriptions: [message('a'), message('b')],
     });
     one.state.store = held;
-    const first = one.look();
+    const first = one.settle();
     await reached;
     one.state.store = archive.store;
     one.state.listed = voicemail({
       recordings: [recording(1), recording(3)],
       transcriptions: [message('a'), message('c')],
     });
-    await one.look();
+    await one.settle();
     release();
     await first;
     const manifest = await one.manifest();
@@ -494,20 +494,20 @@ describe.each(ARCHIVE_KINDS)('a look at an archived session (%s)', (kind) => {
 
   it('finds nothing to do for a session that was taken away', async () => {
     const one = await archived({ recordings: [recording(1)] });
-    const look = await settleSession(
+    const settled = await settleSession(
       { botId: 'st-1', sessionId: 'gone' },
       { transcriptWaitMs: 0, settleWaitMs: HOUR_MS, extraMs: 0 },
       one.deps(),
       never,
     );
-    expect(look).toMatchObject({ isSettled: true, added: { recordings: 0, messages: 0 } });
+    expect(settled).toMatchObject({ isSettled: true, added: { recordings: 0, messages: 0 } });
   });
 });
 
-describe('the first look at an archived session', () => {
+describe('the first check of an archived session', () => {
   const archivedAt = new Date('2026-03-01T12:00:00Z');
   const at = (hours: number) => new Date(archivedAt.getTime() + hours * HOUR_MS);
-  const lookIn = (
+  const checkIn = (
     sessionId: string,
     transcript: 'pending' | 'archived',
     settleWaitMs: number,
@@ -520,7 +520,7 @@ describe('the first look at an archived session', () => {
       now,
     );
 
-  it('is the settling look alone where TRANSCRIPT_WAIT is 0', () => {
+  it('is the settling check alone where TRANSCRIPT_WAIT is 0', () => {
     const session = { botId: 'b', sessionId: idOf(at(0)), archivedAt, isInDoubt: false };
     const waits = { settleWaitMs: HOUR_MS, pollDelayMs: 30_000, transcriptWaitMs: 0 };
     expect(firstSettleDelay({ ...session, transcript: 'pending' }, waits, archivedAt)).toBe(HOUR_MS);
@@ -556,14 +556,14 @@ describe('the first look at an archived session', () => {
     ['is not needed when the time is over', idOf(at(0)), 'archived', HOUR_MS, at(1), undefined],
     ['is turned off by SETTLE_WAIT=0', idOf(at(0)), 'archived', 0, at(0), undefined],
   ] as const)('%s', (_, sessionId, transcript, settleWaitMs, now, expected) => {
-    expect(lookIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
+    expect(checkIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
   });
 
   it.each([
     ['comes after SETTLE_WAIT', HOUR_MS, HOUR_MS],
     ['is turned off by SETTLE_WAIT=0', 0, undefined],
   ])('%s when a recording is in doubt, however long ago the session began', (_, settleWaitMs, expected) => {
-    expect(lookIn(idOf(at(-50)), 'archived', settleWaitMs, archivedAt, true)).toBe(expected);
+    expect(checkIn(idOf(at(-50)), 'archived', settleWaitMs, archivedAt, true)).toBe(expected);
   });
 });
 

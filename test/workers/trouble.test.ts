@@ -11,7 +11,7 @@ const PAUSE_MS = 1_000;
 const PROBE_PREFIX = '_doctor-';
 /** Two clocks, the queue's and the sandbox's, may round a time apart. */
 const CLOCKS_MS = 50;
-/** A look at many sessions is much computing. */
+/** A check of many sessions is much computing. */
 const POLL = { interval: 100 };
 const INFINITE = Number.POSITIVE_INFINITY;
 
@@ -282,7 +282,7 @@ describeOnEachSetup(
       });
 
       it.each([
-        ['refuses every look', { status: 412, times: INFINITE }],
+        ['refuses every check', { status: 412, times: INFINITE }],
         ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
       ])('says in the end that there is none when Kore %s', async (_, fault) => {
         const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
@@ -291,7 +291,7 @@ describeOnEachSetup(
         await pipeline.ends(sessionId);
         pipeline.sandbox.session(sessionId).faults.add(fault);
         const { transcript } = await pipeline.transcriptSettled(sessionId);
-        // The look before the faults were switched on may have found it.
+        // The check before the faults were switched on may have found it.
         expect((await pipeline.manifest(sessionId)).transcript.state).toBe(transcript);
         if (pipeline.sandbox.session(sessionId).polls < 2) expect(transcript).toBe('absent');
       });

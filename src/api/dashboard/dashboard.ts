@@ -172,7 +172,7 @@ class DashboardQueue extends BullMQAdapter {
   }
 }
 
-/** Whether a job has come to its end without a failure; the last look for a transcript returns nothing. */
+/** Whether a job has come to its end without a failure; the last check for a transcript returns nothing. */
 function isDone({ returnvalue, finishedOn, failedReason }: Job): boolean {
   return Boolean(returnvalue) || (finishedOn !== undefined && !failedReason);
 }

@@ -16,7 +16,7 @@ type QueueSnapshot =
   | { readonly kind: 'reached'; readonly stats: MeasuredQueue }
   | { readonly kind: 'unreachable'; readonly error: unknown };
 
-/** Times of {@link createQueueLook}, in milliseconds. */
+/** Times of asking the queue, in milliseconds. */
 export interface SnapshotTimes {
   /** The queue has to answer within this time. */
   readonly timeoutMs: number;

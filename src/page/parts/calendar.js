@@ -8,10 +8,10 @@ const WEEKDAYS = ['Mo', 'Tu', 'We', 'Th', 'Fr', 'Sa', 'Su'];
 /**
  * What a day looks like: the worst of what is known of it.
  *
- * @typedef {'complete' | 'open' | 'lacking' | 'unknown'} Look
+ * @typedef {'complete' | 'open' | 'lacking' | 'unknown'} DayState
  */
 
-/** @type {readonly (readonly [Look, string])[]} */
+/** @type {readonly (readonly [DayState, string])[]} */
 const LOOKS = [
   ['complete', 'complete'],
   ['open', 'not finished: waiting, or not over yet'],
@@ -19,8 +19,8 @@ const LOOKS = [
   ['unknown', 'not computed'],
 ];
 
-/** @param {DayReport} report @returns {Look} */
-function lookOf({ complete, reasons, missing, failed, partial }) {
+/** @param {DayReport} report @returns {DayState} */
+function stateOf({ complete, reasons, missing, failed, partial }) {
   if (complete) return 'complete';
   if (missing + failed + partial > 0) return 'lacking';
   return reasons.includes('not-computed') || reasons.includes('listing-failed') ? 'unknown' : 'open';
@@ -57,7 +57,7 @@ export function Calendar({ days, chosen, onChoose }) {
               const words = `${day(report.date)}: ${wordsOf(report)}`;
               return html`<button
                 key=${report.date}
-                class="day ${lookOf(report)}"
+                class="day ${stateOf(report)}"
                 aria-label=${words}
                 aria-pressed=${String(report.date === chosen)}
                 title=${words}

@@ -21,7 +21,7 @@ export function isAmazonS3(hostname: string): boolean {
  */
 export interface ConditionalWrites {
   /** Whether to look for an existing object before a write. */
-  readonly mustLook: boolean;
+  readonly needsLookup: boolean;
   /** Whether to send conditions. */
   readonly send: boolean;
   /** Whether the store is known to keep `If-Match` as well. */
@@ -35,7 +35,7 @@ export interface ConditionalWrites {
   /**
    * Settles the question once in a process, after the first conditional write of a small object has succeeded: the
    * same write again must be refused, and then changes nothing. Where it is not, the bytes are the same, and only a
-   * bucket with versioning shows that there was a second write. The price of not asking would be a look before each
+   * bucket with versioning shows that there was a second write. The price of not asking would be a check before each
    * write for ever.
    * @param bytes the object's size.
    */
@@ -62,7 +62,7 @@ export function createConditionalWrites(logger: Logger | undefined): Conditional
   }
 
   return {
-    get mustLook() {
+    get needsLookup() {
       return state !== 'works';
     },
     get send() {

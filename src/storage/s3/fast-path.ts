@@ -34,7 +34,7 @@ export interface FastPathRead {
 }
 
 /**
- * Handles the common cases: a request that the store fulfils at once, a look at what is not there, a condition that does
+ * Handles the common cases: a request that the store fulfils at once, a check of what is not there, a condition that does
  * not hold. Any other outcome (another answer, none, or no template yet) is left to the SDK, which sends the request
  * again with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
  * signing and sending together, and each session makes several requests.

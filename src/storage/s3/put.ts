@@ -58,7 +58,7 @@ export async function putObject(
   const written = { bytes: body.bytes.length, sha256: body.sha256 };
   if (mode !== 'absent') return putOver(bucket, address, written, mode.over, send, signal);
 
-  if (conditional.mustLook) {
+  if (conditional.needsLookup) {
     const found = await findObject(bucket.client, address, false, signal);
     if (found) return resolveExisting(bucket, address, written, preconditionFailed(), signal);
   }

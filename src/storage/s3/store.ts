@@ -170,7 +170,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
           first: body.first,
           parts: body.parts,
           async beforeComplete() {
-            if (absent && conditional.mustLook && (await find(key, signal))) throw preconditionFailed();
+            if (absent && conditional.needsLookup && (await find(key, signal))) throw preconditionFailed();
           },
           onUnconditional: conditional.missing,
           persist: (request) => persistently(body, request, signal),

@@ -33,7 +33,7 @@ export function recogniseWav(head: Buffer): Container | undefined {
       return { bytes: size === undefined ? Number.POSITIVE_INFINITY : padded(CHUNK_HEADER_BYTES + size) };
     }
     if (id === 'fmt ' && bytes >= WAVE_FORMAT_BYTES) {
-      const wanted = Math.min(bytes, WAVE_FORMAT_LOOK_BYTES);
+      const wanted = Math.min(bytes, WAVE_FORMAT_HEAD_BYTES);
       if (content.length < wanted) return { need: CHUNK_HEADER_BYTES + wanted };
       format ??= readWaveFormat(content, bigEndian);
     }
@@ -88,7 +88,7 @@ export function recogniseWave64(head: Buffer): Container | undefined {
     }
     if (bytes === undefined) return undefined;
     if (id === 'fmt ' && bytes >= W64_CHUNK_HEADER_BYTES + WAVE_FORMAT_BYTES) {
-      const wanted = Math.min(bytes, W64_CHUNK_HEADER_BYTES + WAVE_FORMAT_LOOK_BYTES);
+      const wanted = Math.min(bytes, W64_CHUNK_HEADER_BYTES + WAVE_FORMAT_HEAD_BYTES);
       if (header.length < wanted) return { need: wanted };
       format ??= readWaveFormat(header.subarray(W64_CHUNK_HEADER_BYTES));
     }
@@ -148,7 +148,7 @@ const EXTENSIBLE = 0xfffe;
 /** The shortest form, without a size of its own. */
 export const WAVE_FORMAT_BYTES = 16;
 /** As much as is looked at: up to the tag in the sub-format of the extensible form. */
-const WAVE_FORMAT_LOOK_BYTES = 26;
+const WAVE_FORMAT_HEAD_BYTES = 26;
 
 /** What a WAVEFORMATEX says. */
 interface WaveFormat {
@@ -168,7 +168,7 @@ export function readWaveFormat(bytes: Buffer, bigEndian = false): WaveFormat {
   const u32 = (at: number) => (bigEndian ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at));
   const tag = u16(0);
   // The extensible format holds the real tag in the first two bytes of its sub-format.
-  const isExtended = tag === EXTENSIBLE && bytes.length >= WAVE_FORMAT_LOOK_BYTES;
+  const isExtended = tag === EXTENSIBLE && bytes.length >= WAVE_FORMAT_HEAD_BYTES;
   const codec = codecName(isExtended ? u16(24) : tag, u16(14), bigEndian);
   return {
     ...(codec === undefined ? {} : { codec }),
