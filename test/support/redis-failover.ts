@@ -120,6 +120,16 @@ export async function startFailoverCluster(queueKey: string): Promise<FailoverCl
   const [owner, ownerPort] = slot < half ? [first, ports[0] ?? 0] : [second, ports[1] ?? 0];
   await third.call('CLUSTER', 'REPLICATE', String(await owner.call('CLUSTER', 'MYID')));
   await until(async () => /master_link_status:up/.test(await third.info('replication')));
+  // A replica takes over the slots of which it knows that its master has them, and tells the nodes to which it is linked.
+  const isWhole = async (client: Redis) => {
+    const nodes = String(await client.call('CLUSTER', 'NODES'))
+      .trim()
+      .split('\n');
+    const has = (text: string) => nodes.some((node) => node.includes(text));
+    const areLinked = nodes.every((node) => node.includes(' connected'));
+    return areLinked && has('slave ') && has(` 0-${half - 1}`) && has(` ${half}-${SLOTS - 1}`);
+  };
+  for (const client of [first, second, third]) await until(() => isWhole(client));
   const lose = async (how: 'dies' | 'hangs') => {
     if (how === 'dies') await servers.kill(ownerPort);
     else servers.suspend(ownerPort);
