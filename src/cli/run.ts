@@ -25,7 +25,7 @@ Examples:
   $ voicemail-archiver enqueue 6560b1f0a1b2c3d4e5f60718 --wait
   $ voicemail-archiver status
 
-Configuration comes from environment variables and a .env file: see README.md.
+Configuration comes from environment variables and a .env file: see docs/configuration.md.
 Exit codes: 0 done; 1 something failed; 2 wrong usage or configuration.
 `;
 
