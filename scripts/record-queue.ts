@@ -56,6 +56,13 @@ function idOf(hoursAgo: number): string {
   return `${time}${createHash('sha256').update(String(made)).digest('hex').slice(0, 16)}`;
 }
 
+/** A job's fields with its errors, but not where on this machine the program lies that threw them. */
+function withoutFrames({ stacktrace, ...fields }: Record<string, string>): Record<string, string> {
+  if (stacktrace === undefined) return fields;
+  const errors = (JSON.parse(stacktrace) as string[]).map((text) => text.split('\n', 1)[0]);
+  return { ...fields, stacktrace: JSON.stringify(errors) };
+}
+
 /** What is stored under a key, as the command that stores it again; nothing for streams, and for what expires soon. */
 async function readKey(redis: Redis, key: string) {
   // Locks and the statuses of workers: they end soon after their worker.
@@ -63,7 +70,9 @@ async function readKey(redis: Redis, key: string) {
   const type = await redis.type(key);
   switch (type) {
     case 'hash':
-      return [{ key, command: 'hset', values: Object.entries(await redis.hgetall(key)).flat() }];
+      return [
+        { key, command: 'hset', values: Object.entries(withoutFrames(await redis.hgetall(key))).flat() },
+      ];
     case 'zset': {
       const pairs = await redis.zrange(key, '0', '-1', 'WITHSCORES');
       const values = pairs.flatMap((member, at) => (at % 2 === 0 ? [pairs[at + 1] ?? '', member] : []));

@@ -137,6 +137,10 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
   const archived = (sessions: readonly { readonly sessionId: string }[]) =>
     sessions.map(({ sessionId }) => ({ sessionId, state: 'archived', transcript: 'archived' }));
 
+  it('finds in the recording no place on the machine that made it', () => {
+    expect(readFileSync(join(VERSIONS, file), 'utf8')).not.toMatch(/file:\/\/|node_modules/);
+  });
+
   it('archives what was queued, waiting, active, to be listed, or without its transcript', async () => {
     await expect.poll(() => states(others)).toEqual(archived(others));
   });
