@@ -1,6 +1,6 @@
 /**
  * Calls to Kore per archived session, of which an account has 60 a minute. Real parts and the default settings, on a
- * clock that is moved on as soon as nothing is left to do: a day and a half of looks takes seconds. Figures only, never a
+ * clock that is moved on as soon as nothing is left to do: a day and a half of checks takes seconds. Figures only, never a
  * verdict.
  *
  * `npm run bench:calls -- --help` tells the options. It needs `redis-server`.
@@ -32,7 +32,7 @@ const VOICEMAIL_SHARE = 0.4;
 /** A kind of sessions. */
 interface Mix {
   readonly name: string;
-  /** Calls per archived session of one who knows beforehand what comes when, without the settling look. */
+  /** Calls per archived session of one who knows beforehand what comes when, without the settling check. */
   readonly ideal: number;
   readonly environment?: Readonly<Record<string, string>>;
   /** Adds sessions and says when they are queued; what counts begins when it resolves. */
@@ -172,7 +172,7 @@ interface Cost {
   readonly ideal: number;
   /** Calls per archived session: to get it, its transcript included. */
   readonly calls: number;
-  /** Calls per archived session for the look after `SETTLE_WAIT`. */
+  /** Calls per archived session for the check after `SETTLE_WAIT`. */
   readonly settling: number;
 }
 
@@ -239,7 +239,7 @@ function report(costs: readonly Cost[]): string {
     calls.toFixed(2),
     settling.toFixed(2),
   ]);
-  return columns([['', 'archived', 'ideal', 'calls a session', 'settling look'], ...rows]);
+  return columns([['', 'archived', 'ideal', 'calls a session', 'settling check'], ...rows]);
 }
 
 function count(text: string): number {

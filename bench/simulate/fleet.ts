@@ -33,14 +33,14 @@ interface Job {
   attemptsMade: number;
   archivedAt: number;
   isTranscriptPending: boolean;
-  looks: Polls | undefined;
+  polls: Polls | undefined;
   /** The event that makes it due counts only if it has this number: others were overtaken. */
   wait: number;
 }
 
 interface SimulatedWorker {
   sessions: number;
-  looks: number;
+  checks: number;
   heldUntil: number;
   memoryUsed: number;
   readonly memoryWaiters: (() => void)[];
@@ -60,9 +60,9 @@ class Fleet {
   readonly #workers: SimulatedWorker[];
   readonly #live: Job[] = [];
   readonly #behind: Job[] = [];
-  readonly #looks: Job[] = [];
+  readonly #checks: Job[] = [];
   /** Where each line begins: taking from the front of a long array costs its length. */
-  readonly #heads = { live: 0, behind: 0, looks: 0 };
+  readonly #heads = { live: 0, behind: 0, checks: 0 };
   /** Sessions that wait for one who is away. */
   readonly #waitingFor = { kore: new Set<Job>(), bucket: new Set<Job>(), media: new Set<Job>() };
   readonly #openBreakers = new Set<'kore' | 'bucket' | 'media'>();
@@ -87,12 +87,12 @@ class Fleet {
       attemptsMade: 0,
       archivedAt: 0,
       isTranscriptPending: false,
-      looks: undefined,
+      polls: undefined,
       wait: 0,
     }));
     this.#workers = Array.from({ length: plan.workers }, () => ({
       sessions: 0,
-      looks: 0,
+      checks: 0,
       heldUntil: 0,
       memoryUsed: 0,
       memoryWaiters: [],
@@ -178,10 +178,10 @@ class Fleet {
         this.#attempt(job, worker);
         if (worker.heldUntil > this.#clock.now) break;
       }
-      while (worker.looks < TRANSCRIPT_CONCURRENCY && worker.heldUntil <= this.#clock.now) {
-        const job = this.#next('looks');
+      while (worker.checks < TRANSCRIPT_CONCURRENCY && worker.heldUntil <= this.#clock.now) {
+        const job = this.#next('checks');
         if (!job) break;
-        worker.looks += 1;
+        worker.checks += 1;
         this.#look(job, worker);
       }
     }
@@ -191,11 +191,11 @@ class Fleet {
     return this.#workers.toSorted((a, b) => a.sessions - b.sessions);
   }
 
-  #next(line: 'live' | 'behind' | 'looks'): Job | undefined {
-    const jobs = { live: this.#live, behind: this.#behind, looks: this.#looks }[line];
+  #next(line: 'live' | 'behind' | 'checks'): Job | undefined {
+    const jobs = { live: this.#live, behind: this.#behind, checks: this.#checks }[line];
     for (let job = jobs[this.#heads[line]]; job; job = jobs[this.#heads[line]]) {
       this.#heads[line] += 1;
-      if (line === 'looks' || job.state === 'open') return job;
+      if (line === 'checks' || job.state === 'open') return job;
     }
     return undefined;
   }
@@ -355,18 +355,18 @@ class Fleet {
     });
   }
 
-  // Looks at archived sessions.
+  // Checks of archived sessions.
 
   #checkAt(job: Job, time: number): void {
     this.#dueAt(job, time, () => {
-      this.#looks.push(job);
+      this.#checks.push(job);
       this.#dispatch();
     });
   }
 
   #look(job: Job, worker: SimulatedWorker): void {
     const free = () => {
-      worker.looks -= 1;
+      worker.checks -= 1;
       this.#dispatch();
     };
     const later = (error: VoicemailError) => {
@@ -379,8 +379,8 @@ class Fleet {
         job.progress = outcome.progress;
         this.#checkAt(job, outcome.verdict.until);
       } else {
-        const next = nextSettleCheck(job.looks, now, limits, this.#random);
-        job.looks = next.polls;
+        const next = nextSettleCheck(job.polls, now, limits, this.#random);
+        job.polls = next.polls;
         this.#checkAt(job, next.at);
       }
       free();
@@ -408,8 +408,8 @@ class Fleet {
     const due = [job.isTranscriptPending ? transcriptUntil : undefined, settleAt];
     const dueAt = Math.min(...due.filter((time) => time !== undefined && time > now).map(Number));
     if (job.isTranscriptPending) {
-      const next = nextSettleCheck(job.looks, now, { pollDelayMs, dueAt }, this.#random);
-      job.looks = next.polls;
+      const next = nextSettleCheck(job.polls, now, { pollDelayMs, dueAt }, this.#random);
+      job.polls = next.polls;
       this.#checkAt(job, next.at);
     } else if (Number.isFinite(dueAt)) {
       this.#checkAt(job, dueAt);

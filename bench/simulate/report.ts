@@ -80,7 +80,7 @@ export function reportOf(summary: Summary): string {
     `lost (Kore forgot them first): ${summary.lost}; were at risk: ${summary.wereAtRisk}; ` +
       `URLs expired before the download: ${summary.expiredUrls}`,
     `calls: ${calls.total} (${summary.callsPerArchived.toFixed(2)} per archived session; ` +
-      `${calls.session} for sessions, ${calls.look} looks, ${calls['fresh-url']} fresh URLs, ${calls.probe} probes), ` +
+      `${calls.session} for sessions, ${calls.look} checks, ${calls['fresh-url']} fresh URLs, ${calls.probe} probes), ` +
       `${(100 * summary.limitUsed).toFixed(0)}% of the limit`,
     '',
     columns([

@@ -93,7 +93,7 @@ export async function reportDay(
     archived,
     withoutVoicemail,
     ...queue,
-    ...(isListed ? { basis: basisOf(listing, listed, deps.source, now) } : { error: describe(listing) }),
+    ...(isListed ? { basis: basisOf(listing, listed, deps.source, now) } : { error: errorOf(listing) }),
   });
   return isListed || known !== undefined ? verdict : { ...verdict, fault: listing };
 }
@@ -225,7 +225,7 @@ function basisOf(
   };
 }
 
-function describe({ code, message }: VoicemailError): NonNullable<DayReport['error']> {
+function errorOf({ code, message }: VoicemailError): NonNullable<DayReport['error']> {
   return { code, message: redact(message) };
 }
 

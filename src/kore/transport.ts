@@ -44,7 +44,7 @@ export interface KoreTransport {
 
 const KEEP_ALIVE_MS = 30_000;
 
-/** An {@link Exchange} with the host of `baseUrl` (scheme, host and port). */
+/** A {@link KoreTransport} with the host of `baseUrl` (scheme, host and port). */
 export function createKoreTransport(
   baseUrl: string,
   limits: TransportLimits,

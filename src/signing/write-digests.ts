@@ -141,7 +141,7 @@ async function describeAll(
         partition = { name, known: name === undefined ? new Map() : await known.read(name) };
       }
       const { entry } = partition.known.get(change.key) ?? {};
-      looked.push(describe(change, entry, coversTo, { store, key }, signal));
+      looked.push(entryOf(change, entry, coversTo, { store, key }, signal));
     }
     const entries: DigestEntry[] = [];
     for (const outcome of await Promise.all(looked)) {
@@ -304,7 +304,7 @@ type Described =
   | undefined;
 
 /** What a digest is to say of a change; `undefined` for nothing. */
-async function describe(
+async function entryOf(
   { key: at, objectKey, modifiedAt: written, isErased }: ChangeLine,
   known: DigestEntry | undefined,
   coversTo: number | undefined,

@@ -32,7 +32,7 @@ export interface RecheckedRecordings {
 /** Nobody waits for it. */
 const AT_ONCE = 2;
 /** So much of a session is downloaded again in each check but the last one: there may be dozens of checks. */
-const BYTES_A_LOOK = 128 * 1024 * 1024;
+const BYTES_A_CHECK = 128 * 1024 * 1024;
 
 /** Whether more of an archived recording may still be had. */
 export function isUncertain({ integrity, supersededBy }: ManifestRecording): boolean {
@@ -117,7 +117,7 @@ function doubtfulParts({ listed, archived, isLast }: RecheckTask): DoubtfulPart[
     .toSorted((a, b) => a.before.bytes - b.before.bytes)
     .filter((part) => {
       bytes += part.before.bytes;
-      return bytes <= BYTES_A_LOOK;
+      return bytes <= BYTES_A_CHECK;
     });
 }
 

@@ -275,7 +275,7 @@ function settleResultOf(
 
 const HOUR_MS = 60 * 60 * 1000;
 
-/** How looks at archived sessions are spread over time. Simulations and documents take these numbers from here. */
+/** How checks of archived sessions are spread over time. Simulations and documents take these numbers from here. */
 export const SETTLE_TIMES = {
   /** Pauses grow up to this: Kore may forget within a day, so hours without a check could cost the transcript, */
   longestPauseMs: HOUR_MS,
@@ -310,7 +310,7 @@ export interface NextSettleCheck {
 }
 
 /**
- * When to look again for what is awaited. Pauses grow fourfold from look to look.
+ * When to look again for what is awaited. Pauses grow fourfold from check to check.
  *
  * @param before the checks so far.
  * @param dueAt when a check is to be made in any case (unix milliseconds): one that would come shortly before is that one.
