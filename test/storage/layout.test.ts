@@ -10,6 +10,7 @@ import {
   sessionPrefix,
   transcriptKey,
 } from '../../src/storage/layout.ts';
+import { assertLinear, TIMES_LARGER } from '../support/growth.ts';
 
 const SESSION = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };
 const PREFIX = 'bot_id=st-1/date=2025-02-11/session_id=67ab573f3685d1ba99540000/';
@@ -126,15 +127,6 @@ describe('the name of a recording', () => {
 });
 
 describe('work on names', () => {
-  /** The least of several runs: what else the machine does only adds to it. */
-  const cost = (recordings: KoreRecording[]) => {
-    const times = Array.from({ length: 5 }, () => {
-      const before = process.cpuUsage().user;
-      recordingKeys(recordings, SESSION);
-      return process.cpuUsage().user - before;
-    });
-    return Math.max(1, Math.min(...times));
-  };
   const alike = (count: number, nameAt: (index: number) => string) =>
     Array.from({ length: count }, (_, index) => recording(nameAt(index), `https://media.example/${index}`));
 
@@ -152,8 +144,11 @@ describe('work on names', () => {
     ['dots in a name', (count: number) => [recording(`a${'.'.repeat(count * 20)}x`)]],
     ['slashes in a name', (count: number) => [recording('/'.repeat(count * 20))]],
   ] as const)('grows with their number alone: %s', ([, build]) => {
-    cost(build(2_000));
-    expect(cost(build(12_000)) / cost(build(3_000))).toBeLessThan(12);
+    const work = (count: number) => {
+      const recordings = build(count);
+      return () => recordingKeys(recordings, SESSION);
+    };
+    assertLinear(work(3_000), work(3_000 * TIMES_LARGER));
   });
 
   test('gives 12,000 recordings of one name 12,000 keys', () => {

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { it } from 'vitest';
 import { memberNames, readNotification } from '../../src/api/webhook/notification.ts';
 import { parseBindHost } from '../../src/config/parsers.ts';
 import { parseArchiveUrl } from '../../src/config/urls.ts';
@@ -10,6 +10,7 @@ import { presentableFileName } from '../../src/util/file-name.ts';
 import { parseJson, readPointer, scanJson } from '../../src/util/json.ts';
 import { redact } from '../../src/util/redact.ts';
 import { escapeControls, printable } from '../../src/util/text.ts';
+import { assertLinear, TIMES_LARGER } from '../support/growth.ts';
 import { PLAIN_S3 } from '../support/s3.ts';
 
 const SESSION = { botId: 'st-1', sessionId: '67aa38026e199c8f470e0001' };
@@ -110,29 +111,10 @@ function readRowsOf(body: string): unknown {
   }
 }
 
-/** The least processor time (milliseconds) of a few runs: other processes only ever add to it. */
-function leastCpuMs(work: () => unknown): number {
-  let least = Number.POSITIVE_INFINITY;
-  for (let run = 0; run < 5; run += 1) {
-    const before = process.cpuUsage();
-    work();
-    const { user, system } = process.cpuUsage(before);
-    least = Math.min(least, (user + system) / 1000);
-  }
-  return least;
-}
-
 const SIZE = 10_000;
-const TIMES_LARGER = 4;
-/** Quadratic work grows 16 times; what is too short to be measured counts as this long. */
-const MAX_GROWTH = 11;
-const MEASURABLE_MS = 2;
 
 it.each(WORK)('%s: four times the input is about four times the work', (_name, prepare) => {
-  const small = leastCpuMs(prepare(SIZE));
-  const large = leastCpuMs(prepare(SIZE * TIMES_LARGER));
-
-  expect(large / Math.max(small, MEASURABLE_MS)).toBeLessThan(MAX_GROWTH);
+  assertLinear(prepare(SIZE), prepare(SIZE * TIMES_LARGER));
 });
 
 const archiveUrl = (text: string) => parseArchiveUrl(text, PLAIN_S3);
