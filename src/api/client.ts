@@ -1,4 +1,3 @@
-import { Pool } from 'undici';
 import type { z } from 'zod';
 import type { BackfillOperations } from '../backfills/operations.ts';
 import type { CompletenessOperations } from '../completeness/operations.ts';
@@ -9,6 +8,8 @@ import { QueueUnavailableError } from '../jobs/backends/backend.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import { MAX_SESSIONS_PER_REQUEST } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
+import type { Dispatcher } from '../util/http-exchange.ts';
+import { createDispatcher } from '../util/http-proxy.ts';
 import { BackfillList, BackfillView, Nothing, ScheduleList, ScheduleView } from './schemas/backfills.ts';
 import { CompletenessAnswer, CompletenessRun } from './schemas/completeness.ts';
 import { EraseAnswer, Erasure, Hold, HoldAnswer, HoldList, ReleaseAnswer } from './schemas/custody.ts';
@@ -61,12 +62,15 @@ const CONNECTIONS = 16;
  * @param token the bearer token.
  */
 export function createRemoteOperations(url: string, token: string): RemoteOperations {
-  const pool = new Pool(url, {
+  const { origin } = new URL(url);
+  const options = {
     connections: CONNECTIONS,
     connect: { timeout: CONNECT_TIMEOUT_MS },
     headersTimeout: ANSWER_TIMEOUT_MS,
     bodyTimeout: ANSWER_TIMEOUT_MS,
-  });
+  };
+  // The API is on this machine: no proxy is asked for.
+  const dispatcher = createDispatcher(options, undefined);
 
   /** @returns the answer, or a problem of one of the `expected` codes. */
   const call = async <T>(
@@ -98,11 +102,11 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     throw errorOf(problem.data);
   };
 
-  const exchange = async (options: Parameters<typeof pool.request>[0]) => {
+  const exchange = async (request: Omit<Dispatcher.RequestOptions, 'origin'>) => {
     let text: string;
     let statusCode: number;
     try {
-      const response = await pool.request(options);
+      const response = await dispatcher.request({ origin, ...request });
       statusCode = response.statusCode;
       text = await response.body.text();
     } catch (cause) {
@@ -213,7 +217,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
         return succeed(await call({ method: 'GET', path, query }, CompletenessAnswer)).days;
       },
     },
-    close: () => pool.destroy(),
+    close: () => dispatcher.destroy(),
   };
 }
 

@@ -1,8 +1,13 @@
 import { promisify } from 'node:util';
 import { type BrotliOptions, brotliDecompress, gunzip, inflate, type ZlibOptions } from 'node:zlib';
-import { errors } from 'undici';
 import { VoicemailError } from '../domain/errors.ts';
-import { AnswerTooLarge, AnswerTooLate, exchange, type HttpAnswer } from '../util/http-exchange.ts';
+import {
+  AnswerTooLarge,
+  AnswerTooLate,
+  exchange,
+  type HttpAnswer,
+  isNotHttp,
+} from '../util/http-exchange.ts';
 import { createDispatcher, type ProxySettings, proxyFaultText } from '../util/http-proxy.ts';
 import { VERSION } from '../util/process.ts';
 
@@ -99,8 +104,7 @@ export function createKoreTransport(
       const message = `Kore's answer was not complete after ${totalTimeoutMs} ms (${host})`;
       return new VoicemailError('KORE_UNAVAILABLE', message);
     }
-    if (error instanceof errors.HTTPParserError) {
-      // Without a cause: this error carries the bytes it stumbled over, which may be a signed URL.
+    if (isNotHttp(error)) {
       return new VoicemailError('KORE_UNAVAILABLE', `What came from ${host} is no HTTP/1.1`);
     }
     const message = `Kore could not be reached at ${host} (${proxyFaultText(error) ?? errorCodeOf(error)})`;

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Dispatcher } from 'undici';
+import type { Dispatcher } from '../util/http-exchange.ts';
 
 /** Status and headers of an answer; names in lowercase. */
 export interface AnswerHead {

@@ -4,7 +4,9 @@
  */
 
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Dispatcher } from 'undici';
+import { type Dispatcher, errors } from 'undici';
+
+export type { Dispatcher } from 'undici';
 
 /** What is sent. */
 export interface HttpRequest {
@@ -45,6 +47,14 @@ export class AnswerTooLate extends Error {
     super(`the answer was not complete after ${milliseconds} ms`);
     this.name = 'TimeoutError';
   }
+}
+
+/**
+ * Whether a request failed because what came is no HTTP/1.1. Such an error holds the bytes that were not understood, a
+ * signed URL perhaps: it must not be passed on as a cause.
+ */
+export function isNotHttp(error: unknown): boolean {
+  return error instanceof errors.HTTPParserError;
 }
 
 /**
