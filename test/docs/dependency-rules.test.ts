@@ -1,8 +1,9 @@
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dependencyRulesText, FOLDERS, LIBRARIES } from '../../scripts/dependency-rules.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -26,11 +27,25 @@ const FORBIDDEN: readonly (readonly [title: string, file: string, specifier: str
     'browsers load nothing of the server',
     'src/page/x.js',
     '../operations/operations.ts',
-    'page runs in browsers',
+    'page imports domain',
   ],
+  ['browsers have no modules of Node', 'src/page/n.js', 'node:fs', 'page runs in browsers'],
   ['only the page draws', 'src/api/p.ts', 'preact', 'only page may import it'],
   ['only jobs talks to Redis', 'src/backfills/x.ts', 'ioredis', 'may import it'],
   ['only storage talks to S3', 'src/transfer/x.ts', '@aws-sdk/client-s3', 'may import it'],
+  ['only util talks HTTP by undici', 'src/kore/u.ts', 'undici', 'only util may import it'],
+  ['a new folder imports nothing of ours', 'src/newcomer/x.ts', '../storage/store.ts', 'it has no row'],
+  ['a new folder imports no package', 'src/newcomer/p.ts', 'undici', 'it has no row'],
+  [
+    'a new file at the top imports nothing of ours',
+    'src/other-runtime.ts',
+    './storage/open.ts',
+    'it has no row',
+  ],
+  ['a new file at the top imports no package', 'src/other-cli.ts', 'commander', 'it has no row'],
+  ['the entry of the package knows no workers', 'src/index.ts', './workers/worker.ts', 'index.ts imports'],
+  ['the runtime knows no commands', 'src/runtime.ts', './cli/run.ts', 'runtime.ts imports'],
+  ['the runtime takes no client of its own', 'src/worker-runtime.ts', 'ioredis', 'only jobs and doctor'],
   ['only config reads cron expressions', 'src/api/c.ts', 'cron-parser', 'only config may import it'],
 ];
 
@@ -41,6 +56,10 @@ const ALLOWED = [
   ['src/notifications/y.ts', '../transfer/ssrf.ts'],
   ['src/audit-log/y.ts', '../storage/store.ts'],
   ['src/storage/s3/y.ts', '@aws-sdk/client-s3'],
+  ['src/cli.ts', './cli/run.ts'],
+  ['src/util/y.ts', 'undici'],
+  ['src/newcomer/y.ts', 'node:fs'],
+  ['src/newcomer/z.ts', './y.ts'],
 ] as const;
 
 describe('the dependency rules', () => {
@@ -75,6 +94,25 @@ describe('the dependency rules', () => {
 
   it.each(ALLOWED)('let %s import %s', (file) => {
     expect(complaints.filter((line) => line.includes(`/${file},`))).toEqual([]);
+  });
+});
+
+describe('the tables of dependency rules', () => {
+  it('are what the linter checks: "npm run docs:rules" wrote its file', async () => {
+    expect(await readFile(join(ROOT, 'dependency-rules.json'), 'utf8')).toBe(dependencyRulesText());
+  });
+
+  it('have a row for every folder and file in src, and for nothing else', async () => {
+    expect(Object.keys(FOLDERS).toSorted()).toEqual((await readdir(join(ROOT, 'src'))).toSorted());
+  });
+
+  it('name an owner for every package that the program depends on', async () => {
+    const { dependencies, optionalDependencies } = JSON.parse(
+      await readFile(join(ROOT, 'package.json'), 'utf8'),
+    ) as Record<'dependencies' | 'optionalDependencies', Readonly<Record<string, string>>>;
+    const owned = LIBRARIES.flatMap(({ packages }) => packages);
+    const names = Object.keys({ ...dependencies, ...optionalDependencies });
+    expect(names.filter((name) => !owned.some((of) => name === of || name.startsWith(`${of}/`)))).toEqual([]);
   });
 });
 
