@@ -19,7 +19,7 @@ import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { type Api, createServer, servedBy } from './http-server.ts';
-import { admitToApi, createLoginSessions, type LoginSessions } from './login/sessions.ts';
+import { admitToApi, createLoginSessions, type LoginSessions } from './login/login-cookie.ts';
 import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
 import { addOverviewRoutes } from './overview.ts';

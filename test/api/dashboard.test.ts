@@ -2,7 +2,7 @@ import { generateKeyPair, SignJWT } from 'jose';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Api } from '../../src/api/http-server.ts';
-import { createLoginSessions, SESSION_SECONDS } from '../../src/api/login/sessions.ts';
+import { createLoginSessions, SESSION_SECONDS } from '../../src/api/login/login-cookie.ts';
 import { type ApiOptions, createApi } from '../../src/api/server.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';

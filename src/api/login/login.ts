@@ -11,7 +11,7 @@ import {
   refuseOtherPages,
   SESSION_SECONDS,
   setCookie,
-} from './sessions.ts';
+} from './login-cookie.ts';
 
 /** Headers of the pages around a log-in, and of those for who has logged in. */
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { Logger } from '../../util/log.ts';
-import { type LoginSessions, loggedIn } from './sessions.ts';
+import { type LoginSessions, loggedIn } from './login-cookie.ts';
 
 /** How often it is asked whether somebody is still logged in, who may have logged out at another process. */
 const CHECK_MS = 2_000;
