@@ -4,8 +4,8 @@ import type { FastifyRequest } from 'fastify';
 import type { SessionEvent } from '../domain/views.ts';
 import { type EventFeed, type EventSubscription, InvalidEventIdError } from '../jobs/event-feed.ts';
 import { type Logger, withLogFields } from '../util/log.ts';
-import type { LoginSessions } from './login/login-cookie.ts';
-import { whileAdmitted } from './login/watch-access.ts';
+import type { LoginCookies } from './login/login-cookie.ts';
+import { watchAccess } from './login/watch-access.ts';
 import { ApiError } from './problem.ts';
 import { EventStream, EventsQuery } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
@@ -17,7 +17,7 @@ export interface EventRoutesOptions {
   /** How often a client hears something even if nothing happens, in milliseconds. */
   readonly heartbeatMs?: number | undefined;
   /** Without them nobody can log in. */
-  readonly logins?: LoginSessions | undefined;
+  readonly logins?: LoginCookies | undefined;
   readonly log: Logger;
 }
 
@@ -67,7 +67,7 @@ export function addEventRoutes(
       const subscription = await subscribe(events, lastEventId(request, request.query.lastEventId));
       open.add(subscription);
       const stream = new PassThrough({ highWaterMark: BUFFER_BYTES });
-      const stopWatching = whileAdmitted(request, () => subscription.close(), { logins, log });
+      const stopWatching = watchAccess(request, () => subscription.close(), { logins, log });
       stream.once('close', () => {
         stopWatching();
         open.delete(subscription);

@@ -8,7 +8,7 @@ import type { OpenAPIV3, OpenAPIV3_1 } from 'openapi-types';
 import { z } from 'zod';
 import { importOptional, PackageMissingError } from '../util/optional-package.ts';
 import { VERSION } from '../util/process.ts';
-import { SESSION_COOKIE } from './login/login-cookie.ts';
+import { LOGIN_COOKIE } from './login/login-cookie.ts';
 import { ApiError, PROBLEM_TYPE } from './problem.ts';
 import { REQUEST_ID_HEADER } from './request-context.ts';
 import { Problem } from './schemas/sessions.ts';
@@ -74,7 +74,7 @@ const SECURITY_SCHEMES = {
   login: {
     type: 'apiKey',
     in: 'cookie',
-    name: SESSION_COOKIE,
+    name: LOGIN_COOKIE,
     description:
       'what `/login` gives to a browser in exchange for a bearer token; taken from pages of this server alone',
   },

@@ -19,7 +19,7 @@ import { addCustodyRoutes } from './custody.ts';
 import { addDashboard } from './dashboard/dashboard.ts';
 import { addEventRoutes } from './events.ts';
 import { type Api, createServer, servedBy } from './http-server.ts';
-import { admitToApi, createLoginSessions, type LoginSessions } from './login/login-cookie.ts';
+import { admitToApi, createLoginCookies, type LoginCookies } from './login/login-cookie.ts';
 import { addObjectRoutes } from './objects.ts';
 import { addDocumentationRoutes, collectDocumentation } from './openapi.ts';
 import { addOverviewRoutes } from './overview.ts';
@@ -76,7 +76,7 @@ export interface RouteOptions extends ApiOptions {
   /** For routes with another way in than the header `Authorization`. */
   readonly guard: Guard;
   /** Without a queue there are none. */
-  readonly logins: LoginSessions | undefined;
+  readonly logins: LoginCookies | undefined;
 }
 
 /** Adds routes of one kind to a server. */
@@ -120,7 +120,7 @@ export function createApi(options: ApiOptions): Api {
   const wrongCredentials = new WrongCredentials({ log });
   const guard = createGuard({ tokens, jwt, loopbackToken: options.loopbackToken, wrongCredentials });
   const { queue, auditLog } = options;
-  const logins = queue && createLoginSessions({ tokens, guard, ended: queue });
+  const logins = queue && createLoginCookies({ tokens, guard, ended: queue });
   const routeOptions: RouteOptions = { ...options, guard, logins };
   app.decorateRequest('identity', undefined);
   app.register(async (open: ZodServer) => {

@@ -2,7 +2,7 @@ import { generateKeyPair, SignJWT } from 'jose';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Api } from '../../src/api/http-server.ts';
-import { createLoginSessions, SESSION_SECONDS } from '../../src/api/login/login-cookie.ts';
+import { createLoginCookies, LOGIN_SECONDS } from '../../src/api/login/login-cookie.ts';
 import { type ApiOptions, createApi } from '../../src/api/server.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
@@ -114,7 +114,7 @@ describe('the way into the dashboard', () => {
     expect(status).toBe(303);
     expect(headers.location).toBe('/dashboard');
     const [value, ...attributes] = String(headers['set-cookie']).split('; ');
-    expect(attributes).toEqual(['Path=/', `Max-Age=${SESSION_SECONDS}`, 'HttpOnly', 'SameSite=Strict']);
+    expect(attributes).toEqual(['Path=/', `Max-Age=${LOGIN_SECONDS}`, 'HttpOnly', 'SameSite=Strict']);
     expect(value).not.toContain(TOKEN);
     const [at, board] = await Promise.all(
       ['', '/queues'].map((path) => ask(url, path, 'GET', { ...HTML, cookie: String(value) })),
@@ -261,24 +261,24 @@ describe('the way into the dashboard', () => {
   });
 });
 
-describe('the sessions of who has logged in', () => {
+describe('log-ins', () => {
   const tokens = apiTokens(TOKEN);
   const operator = { name: 'token-1', roles: ['operate'] as const };
   const guard = { identify: async (token: string) => (token === TOKEN ? operator : undefined) };
 
   it('end after a working day', async () => {
     let now = Date.now();
-    const sessions = createLoginSessions({ tokens, guard, ended: runtime.queue, now: () => now });
-    const session = (await sessions.open(TOKEN)) ?? '';
-    now += (SESSION_SECONDS - 2) * 1000;
-    expect(await sessions.find(session)).toMatchObject(operator);
+    const logins = createLoginCookies({ tokens, guard, ended: runtime.queue, now: () => now });
+    const cookie = (await logins.issue(TOKEN)) ?? '';
+    now += (LOGIN_SECONDS - 2) * 1000;
+    expect(await logins.find(cookie)).toMatchObject(operator);
     now += 2000;
-    expect(await sessions.find(session)).toBeUndefined();
+    expect(await logins.find(cookie)).toBeUndefined();
   });
 
   it('can be neither prolonged nor made up', async () => {
-    const sessions = createLoginSessions({ tokens, guard, ended: runtime.queue });
-    const [version = '', payload = '', signed = ''] = ((await sessions.open(TOKEN)) ?? '').split('.');
+    const logins = createLoginCookies({ tokens, guard, ended: runtime.queue });
+    const [version = '', payload = '', signed = ''] = ((await logins.issue(TOKEN)) ?? '').split('.');
     const read = JSON.parse(Buffer.from(payload, 'base64url').toString());
     const write = (changes: object) =>
       Buffer.from(JSON.stringify({ ...read, ...changes })).toString('base64url');
@@ -293,9 +293,8 @@ describe('the sessions of who has logged in', () => {
       [''],
       [version],
     ];
-    expect(await sessions.find([version, payload, signed].join('.'))).toMatchObject(operator);
-    for (const parts of tampered)
-      expect(await sessions.find(parts.join('.')), parts.join('.')).toBeUndefined();
+    expect(await logins.find([version, payload, signed].join('.'))).toMatchObject(operator);
+    for (const parts of tampered) expect(await logins.find(parts.join('.')), parts.join('.')).toBeUndefined();
   });
 
   it('of a JSON web token do not hold it, keep its roles, and end with it', async () => {
@@ -304,31 +303,31 @@ describe('the sessions of who has logged in', () => {
     let now = Date.now();
     const holder = { name: 'somebody', roles: ['read'] as const, expiresAt: Math.floor(now / 1000) + 600 };
     for (const known of [[], tokens]) {
-      const sessions = createLoginSessions({
+      const logins = createLoginCookies({
         tokens: known,
         guard: { identify: async (token) => (token === jwt ? holder : undefined) },
         ended: runtime.queue,
         now: () => now,
       });
-      const session = (await sessions.open(jwt)) ?? '';
-      expect(session).not.toContain(jwt.split('.')[1]);
-      expect(session).not.toContain(jwt.split('.')[2]);
-      expect(await sessions.find(session)).toMatchObject({ name: 'somebody', roles: ['read'] });
+      const cookie = (await logins.issue(jwt)) ?? '';
+      expect(cookie).not.toContain(jwt.split('.')[1]);
+      expect(cookie).not.toContain(jwt.split('.')[2]);
+      expect(await logins.find(cookie)).toMatchObject({ name: 'somebody', roles: ['read'] });
       now += 601_000;
-      expect(await sessions.find(session)).toBeUndefined();
+      expect(await logins.find(cookie)).toBeUndefined();
       now -= 601_000;
     }
   });
 
-  it('of a token that ends within a second or names a role twice are sessions as well', async () => {
+  it('of a token that ends within a second or names a role twice are log-ins as well', async () => {
     const holder = {
       name: 'somebody',
       roles: Array.from({ length: 3 }, () => 'read' as const),
       expiresAt: Date.now() / 1000 + 600.5,
     };
     const own = { identify: async () => holder };
-    const sessions = createLoginSessions({ tokens, guard: own, ended: runtime.queue });
-    expect(await sessions.find((await sessions.open('a.b.c')) ?? '')).toMatchObject({ name: 'somebody' });
+    const logins = createLoginCookies({ tokens, guard: own, ended: runtime.queue });
+    expect(await logins.find((await logins.issue('a.b.c')) ?? '')).toMatchObject({ name: 'somebody' });
   });
 });
 

@@ -9,25 +9,25 @@ import type { Guard } from '../access.ts';
 import { ApiError } from '../problem.ts';
 import type { Identity } from '../roles.ts';
 
-/** Somebody who is logged in, as a value for a cookie. */
-export interface LoginSessions {
-  /** A new session for who knows a token of the API; `undefined` when the token is not one. */
-  open(token: string): Promise<string | undefined>;
-  /** Whose session a value is; `undefined` when it has expired, was ended or has lost its token. */
+/** The cookies of log-ins. */
+export interface LoginCookies {
+  /** The value of a new cookie for the holder of an API token; `undefined` when the token is not valid. */
+  issue(token: string): Promise<string | undefined>;
+  /** Who logged in with a cookie; `undefined` when the log-in has expired or ended, or its token is no longer valid. */
   find(value: string): Promise<Identity | undefined>;
-  /** Ends a session before its time: from then on its value is worth nothing to any process of this queue. */
+  /** Ends a log-in early: every process of this queue refuses its cookie from then on. */
   end(value: string): Promise<void>;
 }
 
-/** Where it is kept which sessions were ended before their time. */
+/** The record of log-ins that ended early. */
 export interface EndedLogins {
-  /** @param milliseconds until the session expires by itself. */
+  /** @param milliseconds until the log-in expires by itself. */
   endLogin(id: string, milliseconds: number): Promise<void>;
   isLoginEnded(id: string): Promise<boolean>;
 }
 
-/** What sessions are made of. */
-export interface SessionOptions {
+/** What cookies of log-ins are made of. */
+export interface LoginCookieOptions {
   /** `API_TOKEN` */
   readonly tokens: readonly ApiToken[];
   readonly guard: Pick<Guard, 'identify'>;
@@ -37,45 +37,51 @@ export interface SessionOptions {
   readonly now?: () => number;
 }
 
-/** How long a login lasts, in seconds: a working day. */
-export const SESSION_SECONDS = 8 * 60 * 60;
+/** How long a log-in lasts, in seconds: a working day. */
+export const LOGIN_SECONDS = 8 * 60 * 60;
 
 const KEY_BYTES = 32;
+/** Part of the key: another text would end every log-in. */
 const KEY_PURPOSE = 'voicemail-archiver dashboard session';
 const VERSION = 's2';
 
-/** What a value tells, besides its signature. */
+/** What the value of a cookie says, besides its signature. */
 const Payload = z.strictObject({
   id: z.string().min(1).max(64),
   /** Unix seconds. */
   issuedAt: z.int(),
   expiresAt: z.int(),
-  /** Who it is, where no token of `API_TOKEN` tells it. */
+  /** Who logged in, where no token of `API_TOKEN` says so. */
   holder: z.strictObject({ name: z.string().max(64), roles: z.array(z.enum(ROLES)).max(16) }).optional(),
 });
 type Payload = z.infer<typeof Payload>;
 
-interface SigningKey {
+interface CookieKey {
   readonly key: Buffer;
-  /** Whose sessions it signs: those of a static token; without it, those that name their holder. */
+  /** Set for the key of a static token. The key without it signs cookies that name their holder. */
   readonly identity?: Identity & { readonly token: string };
 }
 
 /**
- * Sessions that the server does not keep: a value is signed with a key made of the token it was opened with. So it
- * outlives restarts, every process that knows the token knows the session, neither a token nor a JSON web token is
- * in it, and when the token is no longer one, neither is the session. Only which sessions were ended before their time
- * is kept, beside the queue, until they would have expired.
+ * The server does not store log-ins. The value of a cookie is signed with a key that is derived from the API token. So a
+ * log-in survives restarts, and every process that has the token accepts it. The cookie holds neither the token nor a
+ * JSON web token, and it is invalid as soon as the token is. The queue stores only the log-ins that ended early, until
+ * they would have expired.
  *
- * Sessions of JSON web tokens end with the token; their key is made of all static tokens, or for this process alone
- * where there are none.
+ * The log-in of a JSON web token ends with the token. Its key is derived from all static tokens; where there are none,
+ * the key is random and belongs to this process.
  */
-export function createLoginSessions({ tokens, guard, ended, now = Date.now }: SessionOptions): LoginSessions {
+export function createLoginCookies({
+  tokens,
+  guard,
+  ended,
+  now = Date.now,
+}: LoginCookieOptions): LoginCookies {
   const derive = (secret: string | Buffer) =>
     Buffer.from(hkdfSync('sha256', secret, '', KEY_PURPOSE, KEY_BYTES));
   const shared = tokens.length > 0 ? tokens.map(({ token }) => token).join(',') : randomBytes(KEY_BYTES);
-  const holderKey: SigningKey = { key: derive(shared) };
-  const tokenKeys: readonly SigningKey[] = tokens.map(({ name, role, token }) => ({
+  const holderKey: CookieKey = { key: derive(shared) };
+  const tokenKeys: readonly CookieKey[] = tokens.map(({ name, role, token }) => ({
     key: derive(`token ${token}`),
     identity: { name, roles: [role], token },
   }));
@@ -96,7 +102,7 @@ export function createLoginSessions({ tokens, guard, ended, now = Date.now }: Se
   };
 
   return {
-    async open(token) {
+    async issue(token) {
       const identity = await guard.identify(token);
       if (!identity) return undefined;
       const issuedAt = Math.floor(now() / 1000);
@@ -105,8 +111,8 @@ export function createLoginSessions({ tokens, guard, ended, now = Date.now }: Se
       const payload: Payload = {
         id: randomBytes(16).toString('base64url'),
         issuedAt,
-        // A JSON web token may tell fractions of seconds.
-        expiresAt: Math.floor(Math.min(issuedAt + SESSION_SECONDS, expiresAt)),
+        // The expiry of a JSON web token may have fractions of seconds.
+        expiresAt: Math.floor(Math.min(issuedAt + LOGIN_SECONDS, expiresAt)),
         ...(!own && { holder: { name, roles: [...roles] } }),
       };
       const encoded = Buffer.from(JSON.stringify(payload)).toString('base64url');
@@ -130,20 +136,20 @@ function signature(key: Buffer, encoded: string): Buffer {
   return createHmac('sha256', key).update(`${VERSION}.${encoded}`).digest();
 }
 
-/** The cookie of who has logged in. */
-export const SESSION_COOKIE = 'archiver_session';
+/** The name of the cookie. */
+export const LOGIN_COOKIE = 'archiver_session';
 
-/** What a request with a cookie is judged by. */
+/** What decides on a request that has a cookie. */
 export interface CookieAccess {
   readonly guard: Guard;
   /** Without them nobody can log in. */
-  readonly logins?: LoginSessions | undefined;
+  readonly logins?: LoginCookies | undefined;
 }
 
 /**
- * Who sent a request to the API: by its header `Authorization`, or by the cookie of who has logged in, where the
- * request comes from a page of this server.
- * @throws ApiError as the guard does, and 403 for a cookie that another page's request brought along.
+ * Who sent a request to the API, by its header `Authorization` or by the cookie of a log-in. A cookie counts only where
+ * the request comes from a page of this server.
+ * @throws ApiError as the guard does, and 403 for a cookie in a request of another page.
  */
 export async function admitToApi(
   request: FastifyRequest,
@@ -157,10 +163,10 @@ export async function admitToApi(
   return identity;
 }
 
-/** Who has logged in with the cookie that a request brings along. */
+/** Who logged in, by the cookie of a request. */
 export async function loggedIn(
   headers: IncomingHttpHeaders,
-  logins: LoginSessions,
+  logins: LoginCookies,
 ): Promise<Identity | undefined> {
   for (const value of cookiesOf(headers)) {
     const identity = await logins.find(value);
@@ -169,22 +175,22 @@ export async function loggedIn(
   return undefined;
 }
 
-/** The values of our cookie; a browser sends one for each path it was set on. */
+/** The values of the cookie. A browser sends one for each path that the cookie was set on. */
 export function cookiesOf({ cookie: header = '' }: IncomingHttpHeaders): string[] {
   return header.split(';').flatMap((pair) => {
     const [name, value = ''] = pair.trim().split(/=(.*)/s);
-    return name === SESSION_COOKIE ? [value] : [];
+    return name === LOGIN_COOKIE ? [value] : [];
   });
 }
 
-/** The header that gives a browser the cookie, or takes it away with the age 0. */
+/** The header that sets the cookie in a browser, or removes it with the age 0. */
 export function setCookie(
   value: string,
   maxAgeSeconds: number,
   request: Pick<FastifyRequest, 'protocol' | 'headers'>,
 ): string {
   const attributes = [
-    `${SESSION_COOKIE}=${value}`,
+    `${LOGIN_COOKIE}=${value}`,
     'Path=/',
     `Max-Age=${maxAgeSeconds}`,
     'HttpOnly',
@@ -194,16 +200,16 @@ export function setCookie(
   return attributes.join('; ');
 }
 
-/** Whether the browser speaks https, with us or with a proxy in front of us. */
+/** Whether the browser uses https, to this server or to a proxy in front of it. */
 function isSecure({ protocol, headers }: Pick<FastifyRequest, 'protocol' | 'headers'>): boolean {
   const [forwarded] = String(headers['x-forwarded-proto'] ?? '').split(',');
   return protocol === 'https' || forwarded?.trim().toLowerCase() === 'https';
 }
 
 /**
- * Cookies come along whoever made the browser send a request, so it has to come from a page of this very server.
- * Browsers say so in `Sec-Fetch-Site`, and where they do not (no https), in `Origin`. Of requests that only read, they
- * may say neither; those of other sites then have no cookie either, as it is `SameSite=Strict`.
+ * A browser sends cookies whichever page made the request, so the request must come from a page of this server. Browsers
+ * say so in `Sec-Fetch-Site`, or in `Origin` without https. A request that only reads may have neither header; then a
+ * request of another site has no cookie, because the cookie is `SameSite=Strict`.
  * @throws ApiError 403
  */
 export function refuseOtherPages({ headers, method }: Pick<FastifyRequest, 'headers' | 'method'>): void {

@@ -6,18 +6,18 @@ import { pageAddress, readAssets } from '../page/assets.ts';
 import type { ZodServer } from '../validation.ts';
 import {
   cookiesOf,
-  type LoginSessions,
+  LOGIN_SECONDS,
+  type LoginCookies,
   loggedIn,
   refuseOtherPages,
-  SESSION_SECONDS,
   setCookie,
 } from './login-cookie.ts';
 
-/** Headers of the pages around a log-in, and of those for who has logged in. */
+/** Headers of the log-in pages, and of the pages behind them. */
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; media-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-  // Without a referrer, browsers do not tell where a form comes from either.
+  // Without a referrer, browsers do not say where a form comes from either.
   'referrer-policy': 'same-origin',
 };
 
@@ -26,23 +26,23 @@ const FORM_LIMIT_BYTES = 32 * 1024;
 /** A path of this server, with a query: nothing that a browser could take for another server. */
 const OWN_PATH = /^\/(?![/\\])[\w\-./?=&%:+]{0,1000}$/;
 
-/** What the way in works with. */
+/** What the routes of log-ins use. */
 export interface LoginOptions {
   readonly guard: Guard;
-  readonly logins: LoginSessions;
+  readonly logins: LoginCookies;
   /** Notes who has logged in and out. */
   readonly auditLog?: AuditLog | undefined;
 }
 
-/** Where a log-in is, and where it leads to. */
+/** Where the log-in page is, and where it leads. */
 export interface LoginPlace {
   /** `/dashboard`, or nothing. */
   readonly prefix: string;
-  /** Where who has logged in is sent, unless they came from elsewhere. */
+  /** Where a browser is sent after the log-in, unless it asked for another page. */
   readonly home: string;
 }
 
-/** `/login` and `/logout` below a prefix: how a browser gets a session, and rid of it. They are forms without scripts. */
+/** `/login` and `/logout` below a prefix: a browser logs in and out. They are forms without scripts. */
 export function addLoginRoutes(
   app: ZodServer,
   { guard, logins, auditLog }: LoginOptions,
@@ -74,8 +74,8 @@ export function addLoginRoutes(
         const form = request.body instanceof URLSearchParams ? request.body : new URLSearchParams();
         const next = nextOf({ next: form.get('next') });
         const token = form.get('token')?.trim();
-        const session = token ? await logins.open(token) : undefined;
-        if (!session) {
+        const cookie = token ? await logins.issue(token) : undefined;
+        if (!cookie) {
           if (token) await guard.slow(request);
           const { status, headers } = unauthorized('the token is not one of this API, or has expired');
           return sendPage(
@@ -83,10 +83,10 @@ export function addLoginRoutes(
             loginForm(next, 'That is no token of this API, or it has expired.'),
           );
         }
-        const identity = await logins.find(session);
+        const identity = await logins.find(cookie);
         auditLog?.record({ ...entryOf(request, identity, 'dashboard'), action: 'log-in' });
         return reply
-          .header('set-cookie', setCookie(session, SESSION_SECONDS, request))
+          .header('set-cookie', setCookie(cookie, LOGIN_SECONDS, request))
           .redirect(next ?? home, 303);
       });
 
@@ -105,8 +105,8 @@ export function addLoginRoutes(
 }
 
 /**
- * Lets somebody see a page and notes them with the request, or throws ApiError as the API's guard does. A browser that
- * has to log in first is sent to do so; then the reply is sent.
+ * Decides whether a request may see a page, and sets its identity. Throws ApiError as the API's guard does. Redirects a
+ * browser without a log-in to the log-in page; the reply is sent then.
  */
 export async function admitToPage(
   request: FastifyRequest,
@@ -132,16 +132,16 @@ export async function admitToPage(
   throw unauthorized(`log in at ${login}, or send a token of this API as "Authorization: Bearer <token>"`);
 }
 
-/** Where somebody wanted to go, if it is on this server. */
+/** The page that was asked for, if it is on this server. */
 function nextOf(query: unknown): string | undefined {
   const { next } = { ...(query as { next?: unknown }) };
   return typeof next === 'string' && OWN_PATH.test(next) ? next : undefined;
 }
 
 /**
- * Where a person gives a token.
- * @param next where they are sent then: a path that {@link OWN_PATH} has let pass.
- * @param wrong what was wrong with the last one, as text without markup.
+ * Where a person enters a token.
+ * @param next the page to show then: a path that {@link OWN_PATH} matches.
+ * @param wrong why the last token was refused, as text without markup.
  */
 function loginForm(next: string | undefined, wrong?: string): string {
   return `<form method="post" action="login">
@@ -153,7 +153,7 @@ ${next === undefined ? '' : `<input type="hidden" name="next" value="${next.repl
 </form>`;
 }
 
-/** Where a person ends a session. */
+/** Where a person logs out. */
 const LOGOUT_FORM = `<form method="post" action="logout">
 <h1>Voicemail Archiver</h1>
 <p>Your log-in ends for this browser, and for every copy of its cookie.</p>

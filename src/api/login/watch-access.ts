@@ -1,27 +1,27 @@
 import type { FastifyRequest } from 'fastify';
 import type { Logger } from '../../util/log.ts';
-import { type LoginSessions, loggedIn } from './login-cookie.ts';
+import { type LoginCookies, loggedIn } from './login-cookie.ts';
 
-/** How often it is asked whether somebody is still logged in, who may have logged out at another process. */
-const CHECK_MS = 2_000;
+/** How often a log-in is checked: it may have ended at another process. */
+const CHECK_INTERVAL_MS = 2_000;
 
-/** What is asked whether somebody is still admitted. */
-export interface AdmissionOptions {
+/** What is checked while a request goes on. */
+export interface WatchAccessOptions {
   /** Without them nobody can log in. */
-  readonly logins?: LoginSessions | undefined;
+  readonly logins?: LoginCookies | undefined;
   readonly log: Logger;
 }
 
 /**
- * Calls `end` once the credentials of a request, which goes on for long, have expired, or who sent it has logged out at
- * any process of this queue: within some seconds. Where the queue cannot tell, it is asked again.
+ * Calls `end` within some seconds after the credentials of a long request have expired, or its sender has logged out at
+ * any process of this queue. While the queue does not answer, the check is repeated.
  *
- * @returns ends the watch.
+ * @returns stops the checks.
  */
-export function whileAdmitted(
+export function watchAccess(
   request: FastifyRequest,
   end: () => void,
-  { logins, log }: AdmissionOptions,
+  { logins, log }: WatchAccessOptions,
 ): () => void {
   const { isLoggedIn, expiresAt } = request.identity ?? {};
   if (!isLoggedIn && expiresAt === undefined) return () => undefined;
@@ -34,9 +34,9 @@ export function whileAdmitted(
     } catch (error) {
       log.debug({ requestId: request.id, err: error }, 'could not find out whether a log-in was ended');
     }
-    if (!isOver) timer = setTimeout(check, CHECK_MS);
+    if (!isOver) timer = setTimeout(check, CHECK_INTERVAL_MS);
   };
-  timer = setTimeout(check, CHECK_MS);
+  timer = setTimeout(check, CHECK_INTERVAL_MS);
   return () => {
     isOver = true;
     clearTimeout(timer);
