@@ -12,7 +12,7 @@ import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Logger } from '../util/log.ts';
 import { assertPermitted, createGuard, type Guard } from './access.ts';
-import { auditRequests } from './audit.ts';
+import { auditRequests } from './audit-log.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { addCompletenessRoutes } from './completeness.ts';
 import { addCustodyRoutes } from './custody.ts';

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { auditEntries } from '../support/audit-log-files.ts';
 import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
-import { auditEntries } from '../support/page-audit.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
 
 const DAY_MS = 86_400_000;

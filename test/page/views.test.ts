@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { auditEntries } from '../support/audit-log-files.ts';
 import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
-import { auditEntries } from '../support/page-audit.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService, TOKENS } from '../support/page-service.ts';
 
 const SPOKEN = 'pineapple umbrella';

@@ -40,7 +40,7 @@ const LONG = [
   'notifications/delivery',
   'cli/closing',
   'cli/custody',
-  'cli/audit',
+  'cli/audit-log',
   'page/hostile',
   'page/search',
   'doctor/doctor',

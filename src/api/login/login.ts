@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { AuditLog } from '../../domain/audit-log.ts';
 import { type Guard, unauthorized } from '../access.ts';
-import { entryOf } from '../audit.ts';
+import { entryOf } from '../audit-log.ts';
 import { pageAddress, readAssets } from '../page/assets.ts';
 import type { ZodServer } from '../validation.ts';
 import {

@@ -1,6 +1,6 @@
 import { userInfo } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { AUDITED_ROUTES } from '../../src/api/audit.ts';
+import { AUDITED_ROUTES } from '../../src/api/audit-log.ts';
 import { ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
 import { createAuditLog } from '../../src/audit-log/archive-audit-log.ts';
 import type { ApiToken } from '../../src/config/config.ts';
