@@ -37,7 +37,7 @@ export interface Runtime {
   readonly completeness: CompletenessOperations;
   /** Tells others what happens, where that is wanted (`NOTIFY_URL`). */
   readonly notifier: Notifier | undefined;
-  /** Notes who did what, unless that is turned off (`AUDIT_LOG`). */
+  /** Records who did what, unless that is turned off (`AUDIT_LOG`). */
   readonly auditLog: AuditLog | undefined;
   /** How many days should have a signed digest and have none; left out where nothing is signed. */
   readonly digestsDue?: () => Promise<number>;

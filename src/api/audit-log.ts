@@ -1,14 +1,19 @@
 import type { FastifyRequest } from 'fastify';
-import { type AuditEntry, type AuditedAction, type AuditLog, namedSessions } from '../domain/audit-log.ts';
+import {
+  type AuditLog,
+  type AuditLogAction,
+  type AuditLogEntry,
+  namedSessions,
+} from '../domain/audit-log.ts';
 import { isValidId } from '../domain/session.ts';
 import { osUser } from '../util/process.ts';
 import type { Identity } from './roles.ts';
 import type { ZodServer } from './validation.ts';
 
-/** A request that is in the audit log if it was granted. */
-interface AuditedRoute {
-  readonly action: AuditedAction;
-  /** What of it is noted; `undefined` where such a request changes nothing. */
+/** A kind of request that the audit log records where it was granted. */
+interface AuditLogRoute {
+  readonly action: AuditLogAction;
+  /** The details to record; `undefined` where such a request changes nothing. */
   readonly details?: (request: FastifyRequest) => Readonly<Record<string, unknown>> | undefined;
 }
 
@@ -18,9 +23,9 @@ const bodyOf = ({ body }: FastifyRequest): Fields =>
   typeof body === 'object' && body !== null ? { ...body } : {};
 const paramsOf = ({ params }: FastifyRequest): Fields => ({ ...(params as object) });
 
-/** What of the body is noted, unless it only asks what would happen. */
+/** Records members of the body, unless the request is a dry run. */
 const unlessDryRun =
-  (...names: readonly string[]): NonNullable<AuditedRoute['details']> =>
+  (...names: readonly string[]): NonNullable<AuditLogRoute['details']> =>
   (request) => {
     const body = bodyOf(request);
     if (body.dryRun === true) return undefined;
@@ -29,8 +34,8 @@ const unlessDryRun =
     );
   };
 
-/** Routes under `/v1` whose requests are noted: what changes something by hand, and what hands out what is archived. */
-export const AUDITED_ROUTES: Readonly<Record<string, AuditedRoute>> = {
+/** Routes under `/v1` whose requests are recorded: changes by hand, and downloads of archived objects. */
+export const AUDIT_LOG_ROUTES: Readonly<Record<string, AuditLogRoute>> = {
   'POST /v1/sessions': {
     action: 'enqueue.force',
     details(request) {
@@ -78,26 +83,26 @@ export const AUDITED_ROUTES: Readonly<Record<string, AuditedRoute>> = {
   'DELETE /v1/schedules/:name': { action: 'schedule.remove', details: paramsOf },
 };
 
-/** A part that is asked for; players ask for many. */
+/** The requested byte range. Players request many. */
 function rangeOf({ headers: { range } }: FastifyRequest): Fields {
   return range !== undefined && /^bytes=[\d\s,-]{1,64}$/.test(range) ? { range } : {};
 }
 
-/** What the audit of requests works with. */
-export interface AuditOptions {
-  /** Without it nothing is noted. */
+/** What the hook of the audit log uses. */
+export interface AuditLogHookOptions {
+  /** Without it nothing is recorded. */
   readonly auditLog?: AuditLog | undefined;
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
 }
 
-/** Notes requests of {@link AUDITED_ROUTES} that are granted, at the moment before they are answered. */
-export function auditRequests(app: ZodServer, { auditLog, defaultBotId }: AuditOptions): void {
+/** Records granted requests of {@link AUDIT_LOG_ROUTES}, right before the answer is sent. */
+export function addAuditLogHook(app: ZodServer, { auditLog, defaultBotId }: AuditLogHookOptions): void {
   if (!auditLog) return;
   const listens = createListens();
   app.addHook('onSend', async (request, { statusCode }) => {
-    const route = AUDITED_ROUTES[`${request.method} ${request.routeOptions.url ?? ''}`];
-    // 304 hands out nothing.
+    const route = AUDIT_LOG_ROUTES[`${request.method} ${request.routeOptions.url ?? ''}`];
+    // A 304 has no body.
     if (!route || statusCode >= 300) return;
     const details = route.details ? route.details(request) : {};
     if (!details) return;
@@ -116,8 +121,8 @@ export function entryOf(
   { id, ip }: Pick<FastifyRequest, 'id' | 'ip'>,
   identity: Identity | undefined,
   via: 'api' | 'dashboard',
-): Pick<AuditEntry, 'actor' | 'requestId' | 'address'> {
-  // The commands of this process's own user.
+): Pick<AuditLogEntry, 'actor' | 'requestId' | 'address'> {
+  // A command of the user that this process runs as.
   const isCommand = identity?.isCommand === true;
   return {
     actor: {
@@ -130,30 +135,33 @@ export function entryOf(
   };
 }
 
-function sessionOf(request: FastifyRequest, defaultBotId: string | undefined): Pick<AuditEntry, 'session'> {
+function sessionOf(
+  request: FastifyRequest,
+  defaultBotId: string | undefined,
+): Pick<AuditLogEntry, 'session'> {
   const { id } = paramsOf(request);
   const { botId = defaultBotId } = { ...(request.query as { botId?: string }) };
   if (typeof id !== 'string' || botId === undefined || !isValidId(id)) return {};
   return { session: { botId, sessionId: id } };
 }
 
-/** A listen ends when nothing of the recording has been asked for during so long (milliseconds). */
+/** A listen ends when no part of the recording was requested for this long (milliseconds). */
 const LISTEN_PAUSE_MS = 10 * 60_000;
-/** Listens that are remembered; the one that was heard of least recently is forgotten first. */
+/** Listens that are remembered; the least recent one is dropped first. */
 const MAX_LISTENS = 10_000;
 
-/** Tells the first request of a listen from those that follow. */
+/** Distinguishes the first request of a listen from those that follow. */
 export interface Listens {
   /**
-   * Whether a request asks for a part of what the same person has been reading a part of: players ask for many parts,
-   * and again whenever somebody seeks. A whole object is a download of its own.
+   * Whether the same person requested a part of the same object shortly before. Players request many parts, and again
+   * whenever somebody seeks. A request for the whole object is a download of its own.
    */
   goesOn(request: Pick<FastifyRequest, 'identity' | 'ip' | 'url' | 'headers'>): boolean;
 }
 
 /** @param now milliseconds on a clock that never goes back; for tests. */
 function createListens(now: () => number = () => performance.now()): Listens {
-  /** When each was last heard of, the least recent first. */
+  /** When each listen had its last request, the least recent first. */
   const lastAt = new Map<string, number>();
   return {
     goesOn({ identity, ip, url, headers }) {

@@ -12,7 +12,7 @@ import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Logger } from '../util/log.ts';
 import { assertPermitted, createGuard, type Guard } from './access.ts';
-import { auditRequests } from './audit-log.ts';
+import { addAuditLogHook } from './audit-log.ts';
 import { addBackfillRoutes, addScheduleRoutes } from './backfills.ts';
 import { addCompletenessRoutes } from './completeness.ts';
 import { addCustodyRoutes } from './custody.ts';
@@ -64,7 +64,7 @@ export interface ApiOptions {
   readonly defaultBotId: string | undefined;
   /** A token accepted beside `API_TOKEN`, for commands that find this process by its `owner.json`. */
   readonly loopbackToken?: string;
-  /** Notes who did what; without it nobody does. */
+  /** Records who did what; without it nothing is recorded. */
   readonly auditLog?: AuditLog | undefined;
   /** Follows the requests that bring sessions in. */
   readonly requestTracer?: RequestTracer | undefined;
@@ -144,7 +144,7 @@ export function createApi(options: ApiOptions): Api {
         assertPermitted(identity, permissionOf(request.method, request.routeOptions.url ?? ''));
         request.identity = identity;
       });
-      auditRequests(guarded, options);
+      addAuditLogHook(guarded, options);
       for (const addRoutes of GUARDED_ROUTES) addRoutes(guarded, routeOptions);
     },
     { prefix: '/v1' },

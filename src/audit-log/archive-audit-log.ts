@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { AuditEntry, AuditLog } from '../domain/audit-log.ts';
-import { AUDIT_DIRECTORY } from '../storage/layout.ts';
+import type { AuditLog, AuditLogEntry } from '../domain/audit-log.ts';
+import { AUDIT_LOG_DIRECTORY } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import { withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
 
-/** An audit log that has to be closed, so that its last entries are written. */
+/** An audit log that must be closed, so that its last entries are written. */
 export interface ArchiveAuditLog extends AuditLog {
-  /** Writes what is left, for a while at most. Never rejects. */
+  /** Writes the remaining entries, for `closeMs` at most. Never rejects. */
   close(): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export interface AuditLogTimes {
   readonly closeMs: number;
 }
 
-/** What an audit log works with. */
+/** What an audit log uses. */
 export interface AuditLogOptions {
   readonly store: ArchiveStore;
   readonly log: Logger;
@@ -47,13 +47,13 @@ const CLOSE_PAUSE_MS = 200;
 const MAX_BATCH = 1_000;
 const INFO = { contentType: 'application/x-ndjson' } as const;
 
-/** One object on its way into the archive: the same each time it is tried, so that nothing is written twice. */
+/** One object to write. Every attempt writes the same key, so that nothing is written twice. */
 interface Batch {
   readonly key: string;
   readonly lines: readonly string[];
 }
 
-/** An entry as it is kept. */
+/** An entry in the buffer. */
 interface Line {
   /** ISO 8601 */
   readonly at: string;
@@ -62,8 +62,8 @@ interface Line {
 
 /**
  * An audit log in the archive: JSON lines below `audit/date=YYYY-MM-DD/`, a new object for each batch, never written
- * over. What can't be written is tried again and told in the log; what is lost (the buffer is full, or the process ends
- * while the archive is away) is told there whole.
+ * over. A failed write is logged and tried again. Entries that are lost (the buffer is full, or the process ends while
+ * the archive is unreachable) are logged in full.
  *
  * @example
  * const auditLog = createAuditLog({ store, log });
@@ -135,7 +135,7 @@ export function createAuditLog(options: AuditLogOptions): ArchiveAuditLog {
     },
     async close() {
       clearTimeout(timer);
-      // An entry that comes now is lost, and told.
+      // An entry that comes now is lost, and logged.
       isClosed = true;
       const time = AbortSignal.timeout(times.closeMs);
       if (writing) await withinTime(writing, times.closeMs);
@@ -158,12 +158,12 @@ function nextBatch(buffer: Line[]): Batch | undefined {
   const lines = buffer.splice(0, Math.min(other === -1 ? buffer.length : other, MAX_BATCH));
   const time = first.at.slice('YYYY-MM-DDT'.length, -1).replace(/\D/g, '');
   return {
-    key: `${AUDIT_DIRECTORY}date=${date}/${time}-${randomBytes(6).toString('hex')}.jsonl`,
+    key: `${AUDIT_LOG_DIRECTORY}date=${date}/${time}-${randomBytes(6).toString('hex')}.jsonl`,
     lines: lines.map(({ text }) => text),
   };
 }
 
-function lineOf({ actor, action, session, details, requestId, address }: AuditEntry, at: string): string {
+function lineOf({ actor, action, session, details, requestId, address }: AuditLogEntry, at: string): string {
   return redact(
     JSON.stringify({
       at,

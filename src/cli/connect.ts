@@ -6,7 +6,7 @@ import type { CompletenessOperations } from '../completeness/operations.ts';
 import type { Config } from '../config/config.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
 import type { Operations } from '../operations/operations.ts';
-import { auditedCustody, auditedOperations } from '../operations/with-audit-log.ts';
+import { custodyWithAuditLog, operationsWithAuditLog } from '../operations/with-audit-log.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Logger } from '../util/log.ts';
 import { osUser } from '../util/process.ts';
@@ -103,7 +103,7 @@ export async function withConnection<T>(
   const { runtime } = access;
   try {
     return await use({
-      ...auditedRuntime(runtime),
+      ...runtimeWithAuditLog(runtime),
       completeness: runtime.completeness,
       defaultBotId: config.defaultBotId,
       isAlone: !runtime.isQueueShared,
@@ -161,8 +161,8 @@ function unreachableHolder(held: string, holder: Holder | undefined): Error {
   );
 }
 
-/** What a command works with that has opened the queue itself: what it changes is noted in the audit log. */
-function auditedRuntime({
+/** For a command that opened the queue itself: its changes are recorded in the audit log. */
+function runtimeWithAuditLog({
   operations,
   backfills,
   custody,
@@ -174,7 +174,7 @@ function auditedRuntime({
   if (!auditLog) return { operations, backfills, custody };
   // Whoever can open the queue may do everything.
   const actor = { name: osUser(), role: 'erase', via: 'cli' } as const;
-  const audited: BackfillOperations = {
+  const loggedBackfills: BackfillOperations = {
     ...backfills,
     async start(order) {
       const view = await backfills.start(order);
@@ -197,8 +197,8 @@ function auditedRuntime({
     },
   };
   return {
-    operations: auditedOperations(operations, { auditLog, actor }),
-    backfills: audited,
-    custody: auditedCustody(custody, { auditLog, actor }),
+    operations: operationsWithAuditLog(operations, { auditLog, actor }),
+    backfills: loggedBackfills,
+    custody: custodyWithAuditLog(custody, { auditLog, actor }),
   };
 }

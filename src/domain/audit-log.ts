@@ -1,7 +1,7 @@
 import type { SessionRef } from './session.ts';
 
-/** What the audit log knows of. */
-export type AuditedAction =
+/** The kinds of actions in the audit log. */
+export type AuditLogAction =
   | 'enqueue.force'
   | 'retry'
   | 'cancel'
@@ -20,38 +20,38 @@ export type AuditedAction =
   | 'log-out';
 
 /** Who did something. */
-export interface AuditActor {
-  /** Of the token, the subject of a JSON web token, or the user of the operating system. */
+export interface AuditLogActor {
+  /** The name of the token, the subject of a JSON web token, or the user of the operating system. */
   readonly name: string;
-  /** With blanks between several. */
+  /** Several roles are separated by spaces. */
   readonly role: string;
   readonly via: 'api' | 'cli' | 'dashboard' | 'library';
 }
 
-/** Something that somebody has done. It holds no secret. */
-export interface AuditEntry {
-  readonly actor: AuditActor;
-  readonly action: AuditedAction;
-  /** Where it is about one. */
+/** One action of somebody. It holds no secret. */
+export interface AuditLogEntry {
+  readonly actor: AuditLogActor;
+  readonly action: AuditLogAction;
+  /** Set where the action concerns one session. */
   readonly session?: SessionRef;
-  /** What tells it from others of its kind: options, and how many sessions it is about. */
+  /** Details of the action: its options, and how many sessions it concerns. */
   readonly details?: Readonly<Record<string, unknown>>;
-  /** Of the HTTP request, as in the log. */
+  /** The id of the HTTP request, as in the log. */
   readonly requestId?: string;
-  /** Where the HTTP request came from. */
+  /** The address that sent the HTTP request. */
   readonly address?: string;
 }
 
-/** Keeps what somebody has done. */
+/** Records who did what. */
 export interface AuditLog {
-  /** Notes an entry. It is written soon after; whatever becomes of that, what was done is done. */
-  record(entry: AuditEntry): void;
+  /** Adds an entry, which is written soon after. A failed write does not undo the action. */
+  record(entry: AuditLogEntry): void;
 }
 
-/** So many of the sessions of one action are named. */
+/** At most so many sessions of one action are named. */
 const MAX_NAMED = 1_000;
 
-/** How many sessions an action is about, and their ids. */
+/** How many sessions an action concerns, and their ids. */
 export function namedSessions(sessionIds: readonly string[]): Readonly<Record<string, unknown>> {
   return { sessions: sessionIds.length, sessionIds: sessionIds.slice(0, MAX_NAMED) };
 }

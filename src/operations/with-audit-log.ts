@@ -1,17 +1,25 @@
-import { type AuditActor, type AuditedAction, type AuditLog, namedSessions } from '../domain/audit-log.ts';
+import {
+  type AuditLog,
+  type AuditLogAction,
+  type AuditLogActor,
+  namedSessions,
+} from '../domain/audit-log.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from './custody.ts';
 import type { Operations } from './operations.ts';
 
-/** For whom operations are audited. */
-interface AuditedBy {
+/** The audit log to write to, and who acts. */
+interface AuditLogTarget {
   readonly auditLog: AuditLog;
-  readonly actor: AuditActor;
+  readonly actor: AuditLogActor;
 }
 
-/** The same operations, each of which notes in the audit log what somebody has changed by it. */
-export function auditedOperations(operations: Operations, { auditLog, actor }: AuditedBy): Operations {
-  const record = (action: AuditedAction, about: { session?: SessionRef; details?: object } = {}): void => {
+/** The same operations; each records its changes in the audit log. */
+export function operationsWithAuditLog(
+  operations: Operations,
+  { auditLog, actor }: AuditLogTarget,
+): Operations {
+  const record = (action: AuditLogAction, about: { session?: SessionRef; details?: object } = {}): void => {
     const { session, details } = about;
     auditLog.record({
       actor,
@@ -21,7 +29,7 @@ export function auditedOperations(operations: Operations, { auditLog, actor }: A
     });
   };
   const by = actor.name;
-  // Each by its name: whoever adds an operation has to decide.
+  // Each operation is listed by name, so that a new one is not forgotten here.
   return {
     async enqueue(requests) {
       const results = await operations.enqueue(requests.map((request) => ({ by, ...request })));
@@ -67,10 +75,10 @@ export function auditedOperations(operations: Operations, { auditLog, actor }: A
   };
 }
 
-/** The same custody, each change of which is noted in the audit log. */
-export function auditedCustody(
+/** The same custody operations; each records its changes in the audit log. */
+export function custodyWithAuditLog(
   custody: CustodyOperations,
-  { auditLog, actor }: AuditedBy,
+  { auditLog, actor }: AuditLogTarget,
 ): CustodyOperations {
   return {
     async erase(session, options) {

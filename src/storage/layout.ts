@@ -25,9 +25,9 @@ const TRANSCRIPT_NAME = 'transcript.json';
 const HOLD_NAME = 'hold.json';
 const TOMBSTONE_NAME = 'tombstone.json';
 /** Who did what: a directory beside those of bots. */
-export const AUDIT_DIRECTORY = 'audit/';
+export const AUDIT_LOG_DIRECTORY = 'audit/';
 /** Beside those of bots: what is kept of the archive as a whole, and of no single session. */
-const RECORD_DIRECTORIES: ReadonlySet<string> = new Set([AUDIT_DIRECTORY, 'completeness/', 'digests/']);
+const RECORD_DIRECTORIES: ReadonlySet<string> = new Set([AUDIT_LOG_DIRECTORY, 'completeness/', 'digests/']);
 const NAME_OF_LAST_RESORT = 'recording';
 /** The date of sessions whose ids do not tell it. */
 export const UNDATED = 'undated';

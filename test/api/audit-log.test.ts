@@ -1,10 +1,10 @@
 import { userInfo } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { AUDITED_ROUTES } from '../../src/api/audit-log.ts';
+import { AUDIT_LOG_ROUTES } from '../../src/api/audit-log.ts';
 import { ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
 import { createAuditLog } from '../../src/audit-log/archive-audit-log.ts';
 import type { ApiToken } from '../../src/config/config.ts';
-import type { AuditEntry } from '../../src/domain/audit-log.ts';
+import type { AuditLogEntry } from '../../src/domain/audit-log.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
@@ -28,7 +28,7 @@ let url: string;
 let archived: string;
 let waiting: string;
 
-type Line = AuditEntry & { readonly at: string };
+type Line = AuditLogEntry & { readonly at: string };
 
 /** Everything in the audit log, the oldest first. */
 async function lines(): Promise<Line[]> {
@@ -88,7 +88,7 @@ describe('the audit log of the API', () => {
     const needed = Object.entries(ROUTE_PERMISSIONS)
       .filter(([, permission]) => permission !== 'read' && permission !== 'any')
       .map(([route]) => route);
-    expect(needed.filter((route) => !(route in AUDITED_ROUTES))).toEqual([]);
+    expect(needed.filter((route) => !(route in AUDIT_LOG_ROUTES))).toEqual([]);
   });
 
   it('notes a download with who, what, from where and in which request', async () => {

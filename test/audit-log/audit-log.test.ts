@@ -8,7 +8,7 @@ import {
   type AuditLogOptions,
   createAuditLog,
 } from '../../src/audit-log/archive-audit-log.ts';
-import type { AuditEntry } from '../../src/domain/audit-log.ts';
+import type { AuditLogEntry } from '../../src/domain/audit-log.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { registerSecret } from '../../src/util/redact.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
@@ -16,7 +16,7 @@ import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/arc
 /** Far longer than any of it takes. */
 const WAIT = { timeout: 60_000, interval: 20 };
 const never = new AbortController().signal;
-const ENTRY: AuditEntry = {
+const ENTRY: AuditLogEntry = {
   actor: { name: 'ada', role: 'operate', via: 'api' },
   action: 'retry',
   session: { botId: 'st-1', sessionId: 's-1' },

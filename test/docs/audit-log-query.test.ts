@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { expect, test } from 'vitest';
 import { createAuditLog } from '../../src/audit-log/archive-audit-log.ts';
-import type { AuditEntry } from '../../src/domain/audit-log.ts';
+import type { AuditLogEntry } from '../../src/domain/audit-log.ts';
 import { openTestArchive } from '../support/archive-stores.ts';
 import { silent } from '../support/queues.ts';
 
@@ -21,7 +21,7 @@ test('the query of the audit log finds who downloaded recordings this month', as
   if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
   const actor = { name: 'ada', role: 'listen', via: 'api' } as const;
   const session = (sessionId: string) => ({ botId: 'st-1', sessionId });
-  const days: readonly [string, Omit<AuditEntry, 'actor'>][] = [
+  const days: readonly [string, Omit<AuditLogEntry, 'actor'>][] = [
     [
       '2026-01-05T09:30:00.000Z',
       { action: 'download', session: session('s-1'), details: { object: 'manifest' } },

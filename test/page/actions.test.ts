@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { auditEntries } from '../support/audit-log-files.ts';
+import { auditLogEntries } from '../support/audit-log-files.ts';
 import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService } from '../support/page-service.ts';
 
@@ -198,7 +198,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
       'schedule.remove',
     ];
     const done = async () => {
-      const entries = await auditEntries(service.archive);
+      const entries = await auditLogEntries(service.archive);
       const own = entries.filter(({ actor }) => actor.name === 'ada' && actor.via === 'dashboard');
       return actions.filter((name) => !own.some(({ action }) => action === name));
     };

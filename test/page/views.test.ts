@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
-import { auditEntries } from '../support/audit-log-files.ts';
+import { auditLogEntries } from '../support/audit-log-files.ts';
 import { findChromium, NEEDS_CHROMIUM } from '../support/browser.ts';
 import { PAGE_TIMEOUT_MS, type PageService, startPageService, TOKENS } from '../support/page-service.ts';
 
@@ -308,7 +308,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
 
   it('has noted the listen once, and the log-out', async () => {
     const noted = await vi.waitUntil(async () => {
-      const entries = await auditEntries(service.archive);
+      const entries = await auditLogEntries(service.archive);
       return entries.some(({ action }) => action === 'log-out') && entries;
     }, POLL);
     // Of all the parts that the player has asked for, the first.

@@ -4,14 +4,14 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** A line of it. */
-export interface AuditLine {
+export interface AuditLogLine {
   readonly action: string;
   readonly actor: { readonly name: string; readonly via: string };
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
 /** All lines so far, in their order. */
-export async function auditEntries(archive: string): Promise<AuditLine[]> {
+export async function auditLogEntries(archive: string): Promise<AuditLogLine[]> {
   const files = await readdir(join(archive, 'audit'), { recursive: true, withFileTypes: true }).catch(
     () => [],
   );
@@ -19,6 +19,6 @@ export async function auditEntries(archive: string): Promise<AuditLine[]> {
   const texts = await Promise.all(paths.sort().map((path) => readFile(path, 'utf8')));
   const lines = texts.flatMap((text) => text.trim().split('\n').filter(Boolean));
   return lines
-    .map((line) => JSON.parse(line) as AuditLine & { at: string })
+    .map((line) => JSON.parse(line) as AuditLogLine & { at: string })
     .sort((a, b) => a.at.localeCompare(b.at));
 }

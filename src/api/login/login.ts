@@ -30,7 +30,7 @@ const OWN_PATH = /^\/(?![/\\])[\w\-./?=&%:+]{0,1000}$/;
 export interface LoginOptions {
   readonly guard: Guard;
   readonly logins: LoginCookies;
-  /** Notes who has logged in and out. */
+  /** Records who logs in and out. */
   readonly auditLog?: AuditLog | undefined;
 }
 
