@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that start no server and no program, for the time between two edits: `npm run test:fast`. */
 const WITHOUT_SERVERS = [
-  'audit/checkpoint',
+  'verification/checkpoint',
   'config/*',
   'deploy/kubernetes',
   'deploy/systemd',

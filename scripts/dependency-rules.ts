@@ -17,7 +17,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   transfer: ['domain', 'util', 'config', 'kore', 'storage'],
   workers: ['domain', 'util', 'config', 'kore', 'storage', 'jobs', 'transfer'],
   notifications: ['domain', 'util', 'config', 'jobs', 'transfer'],
-  audit: ['domain', 'util', 'config', 'storage', 'signing', 'transfer'],
+  verification: ['domain', 'util', 'config', 'storage', 'signing', 'transfer'],
   backfills: ['domain', 'util', 'config', 'kore', 'storage', 'jobs', 'workers'],
   completeness: ['domain', 'util', 'config', 'kore', 'storage', 'jobs', 'workers', 'backfills'],
   operations: ['domain', 'util', 'config', 'storage', 'jobs'],
@@ -88,7 +88,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     'signing',
     'transfer',
     'workers',
-    'audit',
+    'verification',
     'backfills',
     'completeness',
     'operations',
@@ -129,7 +129,17 @@ export const LIBRARIES: readonly Library[] = [
   { packages: ['preact', 'htm', 'uplot'], owners: ['page'] },
   {
     packages: ['zod'],
-    owners: ['kore', 'storage', 'signing', 'audit', 'completeness', 'operations', 'api', 'library', 'cli'],
+    owners: [
+      'kore',
+      'storage',
+      'signing',
+      'verification',
+      'completeness',
+      'operations',
+      'api',
+      'library',
+      'cli',
+    ],
   },
 ];
 

@@ -1,3 +1,6 @@
+import type { SessionRef } from '../domain/session.ts';
+import type { Operations } from '../operations/operations.ts';
+import { redact } from '../util/redact.ts';
 import {
   countFindings,
   FINDING_KINDS,
@@ -5,11 +8,8 @@ import {
   type FindingKind,
   NO_TOTALS,
   type Totals,
-} from '../audit/findings.ts';
-import type { DigestSpan } from '../audit/verify-signatures.ts';
-import type { SessionRef } from '../domain/session.ts';
-import type { Operations } from '../operations/operations.ts';
-import { redact } from '../util/redact.ts';
+} from '../verification/findings.ts';
+import type { DigestSpan } from '../verification/verify-signatures.ts';
 import { count, type Output } from './output.ts';
 
 /** Found only where signatures are checked. */

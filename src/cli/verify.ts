@@ -2,15 +2,15 @@ import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
-import type { Checkpoint } from '../audit/checkpoint.ts';
-import { addOutcome, countFindings, type Finding, NO_OUTCOME } from '../audit/findings.ts';
-import type { Scope } from '../audit/scope.ts';
-import type { AuditProgress } from '../audit/verify.ts';
 import type { ArchiveTarget, Config } from '../config/config.ts';
 import { systemCode } from '../domain/errors.ts';
 import { toArchiveFileError } from '../storage/fs/files.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';
+import type { Checkpoint } from '../verification/checkpoint.ts';
+import { addOutcome, countFindings, type Finding, NO_OUTCOME } from '../verification/findings.ts';
+import type { Scope } from '../verification/scope.ts';
+import type { AuditProgress } from '../verification/verify.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { jsonOption, parseIdArgument, parseIds, parseTime, wholeNumber } from './options.ts';
 import { count } from './output.ts';
@@ -164,7 +164,7 @@ async function openCheckpoint(
   scope: Scope,
 ): Promise<Checkpoint | undefined> {
   if (path === undefined) return undefined;
-  const checkpoints = await import('../audit/checkpoint.ts');
+  const checkpoints = await import('../verification/checkpoint.ts');
   try {
     return await checkpoints.openCheckpoint(path, location, scope);
   } catch (error) {
@@ -190,7 +190,7 @@ async function audit(
   { context, scope, options, config, log, store, checkpoint }: Audit,
   signal: AbortSignal,
 ): Promise<void> {
-  const { verifyArchive } = await import('../audit/verify.ts');
+  const { verifyArchive } = await import('../verification/verify.ts');
   const report = new VerifyReport(context.out, options.json === true);
   const display = new Display(context, scope);
   const broken = new BrokenSessions();
@@ -236,7 +236,7 @@ async function checkSignatures(
   }: Pick<Audit, 'scope' | 'options' | 'store'> & { readonly report: VerifyReport },
   signal: AbortSignal,
 ): Promise<void> {
-  const { verifySignatures } = await import('../audit/verify-signatures.ts');
+  const { verifySignatures } = await import('../verification/verify-signatures.ts');
   const { readPublicKeys } = await import('../signing/signatures.ts');
   const onFinding = async (finding: Finding) => {
     report.totals = addOutcome(report.totals, { ...NO_OUTCOME, findings: [finding] });

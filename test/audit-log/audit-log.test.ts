@@ -1,8 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Finding } from '../../src/audit/findings.ts';
-import { verifyArchive } from '../../src/audit/verify.ts';
 import {
   type ArchiveAuditLog,
   type AuditLogOptions,
@@ -11,6 +9,8 @@ import {
 import type { AuditLogEntry } from '../../src/domain/audit-log.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { registerSecret } from '../../src/util/redact.ts';
+import type { Finding } from '../../src/verification/findings.ts';
+import { verifyArchive } from '../../src/verification/verify.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 
 /** Far longer than any of it takes. */

@@ -1,13 +1,13 @@
 import { readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { Finding } from '../../src/audit/findings.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { parseManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
+import type { Finding } from '../../src/verification/findings.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { archiveDirectly, type StoredSession } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';

@@ -1,7 +1,5 @@
 import { PutObjectRetentionCommand } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import type { Finding } from '../../src/audit/findings.ts';
-import { verifyArchive } from '../../src/audit/verify.ts';
 import type { Config, KoreConfig } from '../../src/config/config.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
@@ -13,6 +11,8 @@ import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
+import type { Finding } from '../../src/verification/findings.ts';
+import { verifyArchive } from '../../src/verification/verify.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { wavOf } from '../support/audio.ts';
 import { CUSTODY_KINDS, type CustodyArchive, openCustodyArchive } from '../support/custody.ts';

@@ -49,8 +49,8 @@ const LONG = [
   'api/webhook-load',
   'workers/calls',
   'storage/s3-faults',
-  'audit/verify-signatures',
-  'audit/verify',
+  'verification/verify-signatures',
+  'verification/verify',
 ].map((name) => `test/${name}.test.ts`);
 
 /** Begins the longest test files first. */

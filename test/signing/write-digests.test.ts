@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { type Digest, digestKey, parseDigest } from '../../src/signing/digest.ts';
 import { readPublicKeys, signingStore } from '../../src/signing/signatures.ts';
 import { createOverdueDigestCount, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, parseManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
+import { verifySignatures } from '../../src/verification/verify-signatures.ts';
 import { openTestArchive } from '../support/archive-stores.ts';
 import { put } from '../support/archived-sessions.ts';
 import { silent } from '../support/queues.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { verifyArchive } from '../../src/audit/verify.ts';
 import { parseManifest } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
+import { verifyArchive } from '../../src/verification/verify.ts';
 import { archiveSession } from '../../src/workers/archive-session.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';

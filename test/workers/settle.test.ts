@@ -1,12 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { Finding } from '../../src/audit/findings.ts';
-import { verifyArchive } from '../../src/audit/verify.ts';
 import { VoicemailError } from '../../src/domain/errors.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import type { Voicemail } from '../../src/domain/voicemail.ts';
 import { parseTranscript } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix, transcriptKey } from '../../src/storage/layout.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
+import type { Finding } from '../../src/verification/findings.ts';
+import { verifyArchive } from '../../src/verification/verify.ts';
 import { archiveSession } from '../../src/workers/archive-session.ts';
 import { firstSettleDelay, settleSession } from '../../src/workers/settle.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';

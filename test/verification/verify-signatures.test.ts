@@ -1,13 +1,13 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { readDigestChain } from '../../src/audit/digest-chain.ts';
-import type { Finding } from '../../src/audit/findings.ts';
-import type { Scope } from '../../src/audit/scope.ts';
-import { verifySignatures } from '../../src/audit/verify-signatures.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { digestKey, parseDigest, sealDigest } from '../../src/signing/digest.ts';
 import { readPublicKeys, type SigningKey, signDocument } from '../../src/signing/signatures.ts';
 import { buildManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey, sessionPrefix } from '../../src/storage/layout.ts';
+import { readDigestChain } from '../../src/verification/digest-chain.ts';
+import type { Finding } from '../../src/verification/findings.ts';
+import type { Scope } from '../../src/verification/scope.ts';
+import { verifySignatures } from '../../src/verification/verify-signatures.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { newSigningKey, SignedArchive } from '../support/signed-archive.ts';
 

@@ -5,10 +5,6 @@ import { appendFile, chmod, mkdir, readdir, readFile, rm, symlink, writeFile } f
 import { join } from 'node:path';
 import { DeleteObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { openCheckpoint } from '../../src/audit/checkpoint.ts';
-import { type Finding, NO_TOTALS } from '../../src/audit/findings.ts';
-import type { Scope } from '../../src/audit/scope.ts';
-import { inOrder, verifyArchive } from '../../src/audit/verify.ts';
 import type { SessionRef } from '../../src/domain/session.ts';
 import { makeSessionId } from '../../src/sandbox/seeded.ts';
 import { writeTombstone } from '../../src/storage/companions.ts';
@@ -17,6 +13,10 @@ import { BREAKER_PROBE_KEY, newProbeDirectory } from '../../src/storage/keys.ts'
 import { manifestKey, partialManifestKey, sessionPrefix, tombstoneKey } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
+import { openCheckpoint } from '../../src/verification/checkpoint.ts';
+import { type Finding, NO_TOTALS } from '../../src/verification/findings.ts';
+import type { Scope } from '../../src/verification/scope.ts';
+import { inOrder, verifyArchive } from '../../src/verification/verify.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { archiveDirectly, put, type StoredSession } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { openCheckpoint } from '../../src/audit/checkpoint.ts';
+import { openCheckpoint } from '../../src/verification/checkpoint.ts';
 
 let directory: string;
 beforeEach(async () => {
