@@ -10,8 +10,14 @@ import { MAX_SESSIONS_PER_REQUEST } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
 import type { Dispatcher } from '../util/http-exchange.ts';
 import { createDispatcher } from '../util/http-proxy.ts';
-import { BackfillList, BackfillView, Nothing, ScheduleList, ScheduleView } from './schemas/backfills.ts';
-import { CompletenessAnswer, CompletenessRun } from './schemas/completeness.ts';
+import {
+  BackfillList,
+  BackfillViewSchema,
+  Nothing,
+  ScheduleList,
+  ScheduleView,
+} from './schemas/backfills.ts';
+import { CompletenessAnswer, CompletenessRunSchema } from './schemas/completeness.ts';
 import { EraseAnswer, Erasure, Hold, HoldAnswer, HoldList, ReleaseAnswer } from './schemas/custody.ts';
 import {
   CancelAllAnswer,
@@ -21,8 +27,8 @@ import {
   Problem,
   RetryAnswer,
   RetrySessionsAnswer,
-  SessionPage,
-  SessionView,
+  SessionPageSchema,
+  SessionViewSchema,
 } from './schemas/sessions.ts';
 import { Stats } from './schemas/stats.ts';
 
@@ -144,13 +150,15 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     async view({ sessionId, botId }) {
       const answer = await call(
         { method: 'GET', path: `/v1/sessions/${sessionId}`, query: { botId } },
-        SessionView,
+        SessionViewSchema,
         ['SESSION_NOT_FOUND', 'ERASED'],
       );
       return isProblem(answer) ? undefined : answer;
     },
     async list(query) {
-      return succeed(await call({ method: 'GET', path: '/v1/sessions', query: { ...query } }, SessionPage));
+      return succeed(
+        await call({ method: 'GET', path: '/v1/sessions', query: { ...query } }, SessionPageSchema),
+      );
     },
     async retry({ sessionId, botId }: SessionRef) {
       const answer = await call(
@@ -205,10 +213,10 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     }),
     completeness: {
       start: async (order) =>
-        succeed(await call({ method: 'POST', path: '/v1/completeness', body: order }, CompletenessRun)),
+        succeed(await call({ method: 'POST', path: '/v1/completeness', body: order }, CompletenessRunSchema)),
       async run(id) {
         const path = `/v1/completeness/${encodeURIComponent(id)}`;
-        const answer = await call({ method: 'GET', path }, CompletenessRun, ['NOT_FOUND']);
+        const answer = await call({ method: 'GET', path }, CompletenessRunSchema, ['NOT_FOUND']);
         return isProblem(answer) ? undefined : answer;
       },
       async reports(botId, days) {
@@ -293,7 +301,7 @@ export type CallRemote = <T>(call: RemoteCall, schema: z.ZodType<T>) => Promise<
 /** Backfills on the queue of another process, through its HTTP API. */
 function createRemoteBackfills(call: CallRemote): BackfillOperations {
   const get = (id: string) =>
-    call({ method: 'GET', path: `/v1/backfills/${encodeURIComponent(id)}` }, BackfillView);
+    call({ method: 'GET', path: `/v1/backfills/${encodeURIComponent(id)}` }, BackfillViewSchema);
   const must = <T>(answer: T | undefined): T => {
     if (answer === undefined)
       throw new Error('the API of the process that holds the queue knows no backfills');
@@ -301,12 +309,12 @@ function createRemoteBackfills(call: CallRemote): BackfillOperations {
   };
   return {
     start: async (order) =>
-      must(await call({ method: 'POST', path: '/v1/backfills', body: order }, BackfillView)),
+      must(await call({ method: 'POST', path: '/v1/backfills', body: order }, BackfillViewSchema)),
     view: get,
     async cancel(id) {
       const path = `/v1/backfills/${encodeURIComponent(id)}`;
       try {
-        return (await call({ method: 'DELETE', path }, BackfillView)) && 'cancelled';
+        return (await call({ method: 'DELETE', path }, BackfillViewSchema)) && 'cancelled';
       } catch (error) {
         if (error instanceof RemoteError && error.code === 'NOT_WAITING') return 'ended';
         throw error;

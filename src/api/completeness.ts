@@ -5,7 +5,7 @@ import {
   CompletenessAnswer,
   CompletenessBody,
   CompletenessQuery,
-  CompletenessRun,
+  CompletenessRunSchema,
   RunParams,
 } from './schemas/completeness.ts';
 import { defaultBot } from './sessions.ts';
@@ -60,7 +60,7 @@ export function addCompletenessRoutes(
         description:
           'A worker lists the days at Kore and, unless `reportOnly`, queues what is missing behind live sessions. A run under way for the same is joined.',
         body: CompletenessBody,
-        response: { 202: CompletenessRun },
+        response: { 202: CompletenessRunSchema },
       },
     },
     async (request, reply) => {
@@ -84,7 +84,7 @@ export function addCompletenessRoutes(
         tags: ['completeness'],
         summary: 'A run, with the days that are computed',
         params: RunParams,
-        response: { 200: CompletenessRun },
+        response: { 200: CompletenessRunSchema },
         problems: [404],
       },
     },

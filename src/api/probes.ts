@@ -9,7 +9,7 @@ import type { Logger } from '../util/log.ts';
 import { assertLocal } from './access.ts';
 import { type Api, createServer, servedBy } from './http-server.ts';
 import { ApiError } from './problem.ts';
-import { Health } from './schemas/sessions.ts';
+import { ProbeAnswer } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
 /** What the health routes work with. */
@@ -74,7 +74,7 @@ function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: Hea
 }
 
 function probeDocs(summary: string) {
-  return { tags: ['health'], summary, response: { 200: Health }, problems: [503] };
+  return { tags: ['health'], summary, response: { 200: ProbeAnswer }, problems: [503] };
 }
 
 /** What the route of metrics works with. */

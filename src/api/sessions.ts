@@ -3,7 +3,7 @@ import type { ErasureView } from '../domain/custody.ts';
 import { type CancelQuery, type EnqueueResult, LARGE_LIST, secondsAtRateLimit } from '../domain/requests.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { CustodyOperations } from '../operations/custody.ts';
-import { EnqueueBody, ListQuery, listQueryOf, SessionParams } from '../operations/input.ts';
+import { EnqueueBody, ListQuerySchema, listQueryOf, SessionParams } from '../operations/input.ts';
 import type { Operations } from '../operations/operations.ts';
 import { osUser } from '../util/process.ts';
 import { ApiError } from './problem.ts';
@@ -22,8 +22,8 @@ import {
   RetryAnswer,
   RetrySessionsAnswer,
   RetrySessionsBody,
-  SessionPage,
-  SessionView,
+  SessionPageSchema,
+  SessionViewSchema,
 } from './schemas/sessions.ts';
 import type { ZodServer } from './validation.ts';
 
@@ -87,8 +87,8 @@ export function addSessionRoutes(
         tags: ['sessions'],
         summary: 'List or search sessions, the newest first',
         description: 'By when they were queued; only those that the queue still knows.',
-        querystring: ListQuery,
-        response: { 200: SessionPage },
+        querystring: ListQuerySchema,
+        response: { 200: SessionPageSchema },
       },
     },
     async (request) => operations.list(listQueryOf(request.query)),
@@ -102,7 +102,7 @@ export function addSessionRoutes(
         summary: 'A session, also long after it was archived',
         params: SessionParams,
         querystring: BotQuery,
-        response: { 200: SessionView },
+        response: { 200: SessionViewSchema },
         problems: [404, 410],
       },
     },

@@ -10,7 +10,7 @@ import type { Logger } from '../util/log.ts';
 import type { Checkpoint } from '../verification/checkpoint.ts';
 import { addOutcome, countFindings, type Finding, NO_OUTCOME } from '../verification/findings.ts';
 import type { Scope } from '../verification/scope.ts';
-import type { AuditProgress } from '../verification/verify.ts';
+import type { VerificationProgress } from '../verification/verify.ts';
 import { type CliContext, CommandFailed, loadCommand, UsageError } from './context.ts';
 import { jsonOption, parseIdArgument, parseIds, parseTime, wholeNumber } from './options.ts';
 import { count } from './output.ts';
@@ -103,7 +103,7 @@ Examples:
   $ voicemail-archiver verify
   $ voicemail-archiver verify 6560b1f0a1b2c3d4e5f60718
   $ voicemail-archiver verify --from 2026-01-01 --to 2026-02-01 --json
-  $ voicemail-archiver verify --checkpoint audit.state --concurrency 32
+  $ voicemail-archiver verify --checkpoint verify.state --concurrency 32
   $ voicemail-archiver verify --from 2026-01-01 --repair
   $ voicemail-archiver verify --public-key manifest-key.pub.pem
 `;
@@ -118,7 +118,7 @@ async function verify(context: CliContext, ids: readonly string[], options: Veri
   try {
     const checkpoint = await openCheckpoint(options.checkpoint, store, scope);
     try {
-      await audit({ context, scope, options, config, log, store, checkpoint }, signal);
+      await verifyAndReport({ context, scope, options, config, log, store, checkpoint }, signal);
     } finally {
       await checkpoint?.close();
     }
@@ -176,7 +176,7 @@ async function openCheckpoint(
   }
 }
 
-interface Audit {
+interface Verification {
   readonly context: CliContext;
   readonly scope: Scope;
   readonly options: VerifyOptions;
@@ -186,8 +186,8 @@ interface Audit {
   readonly checkpoint: Checkpoint | undefined;
 }
 
-async function audit(
-  { context, scope, options, config, log, store, checkpoint }: Audit,
+async function verifyAndReport(
+  { context, scope, options, config, log, store, checkpoint }: Verification,
   signal: AbortSignal,
 ): Promise<void> {
   const { verifyArchive } = await import('../verification/verify.ts');
@@ -199,7 +199,7 @@ async function audit(
     display.clear();
     await report.add(finding);
   };
-  const onProgress = (progress: AuditProgress) => {
+  const onProgress = (progress: VerificationProgress) => {
     report.totals = progress.totals;
     display.update(progress);
   };
@@ -233,7 +233,7 @@ async function checkSignatures(
     options,
     store,
     report,
-  }: Pick<Audit, 'scope' | 'options' | 'store'> & { readonly report: VerifyReport },
+  }: Pick<Verification, 'scope' | 'options' | 'store'> & { readonly report: VerifyReport },
   signal: AbortSignal,
 ): Promise<void> {
   const { verifySignatures } = await import('../verification/verify-signatures.ts');
@@ -299,7 +299,7 @@ class Display {
     this.#what = scope.kind === 'sessions' ? 'Verifying sessions' : 'Verifying dates';
   }
 
-  update({ units, unitsDone, totals }: AuditProgress): void {
+  update({ units, unitsDone, totals }: VerificationProgress): void {
     this.#progress ??= showProgress(this.#context.stderr, this.#what, units);
     const findings = countFindings(totals);
     const found = findings > 0 ? `, ${count(findings, 'finding')}` : '';

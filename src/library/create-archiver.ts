@@ -12,7 +12,7 @@ import {
   EraseBody,
   HoldBody,
   issuesText,
-  ListQuery,
+  ListQuerySchema,
   listQueryOf,
   SessionParams,
 } from '../operations/input.ts';
@@ -165,7 +165,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
       return call(({ operations }) => operations.view(session));
     },
     async list(options = {}) {
-      const query = listQueryOf(check(ListQuery, options));
+      const query = listQueryOf(check(ListQuerySchema, options));
       return call(({ operations }) => operations.list(query));
     },
     async retry(sessionId, options = {}) {

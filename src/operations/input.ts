@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { MAX_REASON_CHARACTERS } from '../domain/custody.ts';
 import { ERROR_CODES } from '../domain/errors.ts';
-import { LISTED_STATES, type ListQuery as ListedQuery } from '../domain/requests.ts';
+import { LISTED_STATES, type ListQuery } from '../domain/requests.ts';
 import { ID_PATTERN, MIN_SEARCH_CHARACTERS } from '../domain/session.ts';
 import { printable } from '../util/text.ts';
 
@@ -63,7 +63,7 @@ export const EnqueueBody = z
   .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
 
 /** `GET /v1/sessions?state=&code=&botId=&from=&to=&q=&limit=&cursor=` */
-export const ListQuery = z.strictObject({
+export const ListQuerySchema = z.strictObject({
   state: z
     .enum(LISTED_STATES)
     .optional()
@@ -90,8 +90,8 @@ export const ListQuery = z.strictObject({
     ),
 });
 
-/** What of it was given. */
-export function listQueryOf(given: z.output<typeof ListQuery>): ListedQuery {
+/** The members that were given. */
+export function listQueryOf(given: z.output<typeof ListQuerySchema>): ListQuery {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 

@@ -11,7 +11,7 @@ import { BackfillsView } from './views/backfills.js';
 import { CompletenessView } from './views/completeness.js';
 import { FailuresView } from './views/failures.js';
 import { NowView } from './views/now.js';
-import { SessionView } from './views/session.js';
+import { SessionScreen } from './views/session.js';
 import { SessionsView } from './views/sessions.js';
 import { WhoContext } from './who.js';
 import { ROLE_WORDS } from './words.js';
@@ -82,7 +82,7 @@ function aboutWho({ permissions, expiresAt }) {
 function View({ path, query }) {
   const session = useMemo(() => /^\/sessions\/([^/]+)$/.exec(path)?.[1], [path]);
   if (session !== undefined) {
-    return html`<${SessionView}
+    return html`<${SessionScreen}
       sessionId=${decodeURIComponent(session)}
       botId=${query.get('botId') ?? undefined}
     />`;

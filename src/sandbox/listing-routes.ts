@@ -111,7 +111,7 @@ async function sendPage(
   exchange: HttpExchange,
   context: SandboxContext,
   { from, to, skip, limit }: Asked,
-  describe: (rows: readonly SandboxSession[], total: number) => unknown,
+  toBody: (rows: readonly SandboxSession[], total: number) => unknown,
 ): Promise<void> {
   await context.settings.beforeListing?.(context.nextListing());
   const rows = [...context.sessions.values()]
@@ -119,7 +119,7 @@ async function sendPage(
     .filter(({ startedAt }) => startedAt >= from && startedAt <= to)
     .sort((a, b) => b.startedAt - a.startedAt)
     .flatMap(({ session }) => new Array<SandboxSession>(session.spec.listing?.rows ?? 1).fill(session));
-  sendAnswer(exchange, jsonAnswer(200, describe(rows.slice(skip, skip + limit), rows.length)));
+  sendAnswer(exchange, jsonAnswer(200, toBody(rows.slice(skip, skip + limit), rows.length)));
 }
 
 function startOf(sessionId: string, { sessions }: SandboxContext): number {

@@ -1,4 +1,4 @@
-/** Reading the archive as an auditor: patiently, and telling a broken object from an archive that is out of reach. */
+/** Reads the archive with retries, and distinguishes a broken object from an unreachable archive. */
 
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';

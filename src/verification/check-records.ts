@@ -81,7 +81,7 @@ async function checkManifest(
   const { key, known } = records;
   const find = finder(records, store);
   const bytes = await readWithRetries(store, () => store.read(key, signal), signal);
-  // The audit of objects tells that.
+  // The verification of objects reports that.
   if (isUnreadable(bytes) || !bytes) return { findings: [] };
   const check = checkSignature(bytes, keys);
   const found = describeManifest(bytes, store.fullKey(key), check.kind === 'valid');

@@ -1,4 +1,4 @@
-/** How far an audit has come, and what it has found, in a file that survives whatever happens to the process. */
+/** A file with the progress and the findings of a verification. It survives a killed process. */
 
 import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -9,22 +9,22 @@ import { FINDING_KINDS, type Finding, NO_TOTALS, type Totals } from './findings.
 import type { Scope } from './scope.ts';
 import type { Position } from './walk.ts';
 
-/** An audit that can go on where it was. */
+/** A verification that can be resumed. */
 export interface Checkpoint {
-  /** How far an earlier run came; `undefined` for a new audit. */
+  /** The progress of an earlier run; `undefined` for a new verification. */
   readonly position: Position | undefined;
   readonly totals: Totals;
-  /** What earlier runs found. */
+  /** The findings of earlier runs. */
   findings(): AsyncIterable<Finding>;
-  /** Notes how far it has come, and what was found on the way. Safe when it returns, unless nothing was found. */
+  /** Adds progress and findings. Findings are in the file when it returns; progress alone is written a little later. */
   add(findings: readonly Finding[], position: Position, totals: Totals): Promise<void>;
-  /** Writes what is not written yet, and lets go of the file. */
+  /** Writes what is not written yet, and closes the file. */
   close(): Promise<void>;
-  /** Takes the file away: the audit is complete. */
+  /** Removes the file: the verification is complete. */
   remove(): Promise<void>;
 }
 
-/** A file that is no checkpoint of this audit, as `message` says. It was left as it is. */
+/** The file is no checkpoint of this verification; `message` says why. The file was not changed. */
 export class CheckpointRefused extends Error {
   constructor(message: string) {
     super(message);
@@ -75,17 +75,17 @@ const StepSchema = z.object({
     findings: z.record(z.enum(FINDING_KINDS), Count),
   }),
 });
-/** The first line: which audit this is. */
+/** The first line: what is verified. */
 const HeaderSchema = z.object({ verify: z.literal(VERSION), archive: z.string(), scope: z.string() });
 type Header = z.infer<typeof HeaderSchema>;
 
 /**
- * Opens the checkpoint of an audit, or begins one.
+ * Opens the checkpoint of a verification, or begins one.
  *
- * The file has a line for each step, which is whole or not there: a process that is killed while it writes leaves half
- * a line at most, which counts as not written.
+ * The file has one line for each step. A process that is killed while it writes leaves at most half a line, which is
+ * ignored.
  *
- * @throws CheckpointRefused when the file is of another audit, or something else.
+ * @throws CheckpointRefused when the file belongs to another verification, or is something else.
  */
 export async function openCheckpoint(path: string, archive: string, scope: Scope): Promise<Checkpoint> {
   const header: Header = { verify: VERSION, archive, scope: JSON.stringify(scope) };
@@ -103,7 +103,7 @@ export async function openCheckpoint(path: string, archive: string, scope: Scope
     if (line === '') return;
     if ((await handle.stat()).size !== bytes) {
       throw new Error(
-        `another process writes to ${path}: let one audit end, or give each a checkpoint of its own`,
+        `another process writes to ${path}: wait until the other verification ends, or give each its own checkpoint`,
       );
     }
     await handle.appendFile(line);
@@ -143,7 +143,7 @@ async function readSteps(path: string, header: Header): Promise<Steps | undefine
   let steps: Steps | undefined;
   for await (const { text, end } of wholeLines(path)) {
     if (!steps) {
-      assertSameAudit(path, HeaderSchema.safeParse(parseJson(text)).data, header);
+      assertSameVerification(path, HeaderSchema.safeParse(parseJson(text)).data, header);
       steps = { position: undefined, totals: NO_TOTALS, bytes: end };
     } else {
       const step = StepSchema.safeParse(parseJson(text)).data;
@@ -151,7 +151,7 @@ async function readSteps(path: string, header: Header): Promise<Steps | undefine
       steps = { position: step.position, totals: step.totals, bytes: end };
     }
   }
-  if (!steps) assertSameAudit(path, undefined, header);
+  if (!steps) assertSameVerification(path, undefined, header);
   return steps;
 }
 
@@ -165,16 +165,16 @@ async function* readFindings(path: string, bytes: number): AsyncGenerator<Findin
   }
 }
 
-function assertSameAudit(path: string, known: Header | undefined, header: Header): void {
-  if (!known) throw new CheckpointRefused(`${path} is no checkpoint of an audit: name another file`);
+function assertSameVerification(path: string, known: Header | undefined, header: Header): void {
+  if (!known) throw new CheckpointRefused(`${path} is no checkpoint of a verification: name another file`);
   if (known.archive !== header.archive) {
     throw new CheckpointRefused(
-      `${path} belongs to an audit of ${known.archive}, not of ${header.archive}: name another file, or remove it`,
+      `${path} belongs to a verification of ${known.archive}, not of ${header.archive}: name another file, or remove it`,
     );
   }
   if (known.scope !== header.scope) {
     throw new CheckpointRefused(
-      `${path} belongs to an audit of other sessions or dates: ask for the same ones, name another file, or remove it`,
+      `${path} belongs to a verification of other sessions or dates: ask for the same ones, name another file, or remove it`,
     );
   }
 }

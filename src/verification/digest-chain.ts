@@ -1,4 +1,4 @@
-/** Reading the daily digests as an auditor: is each as it was signed, and does each name the one before? */
+/** Verifies the chain of daily digests: each has its signed content, and names the one before. */
 
 import { hash } from 'node:crypto';
 import {

@@ -1,4 +1,4 @@
-/** What an audit may find wrong. */
+/** The kinds of findings of a verification. */
 
 /**
  * `missing`: an object that a manifest names is not there, or a session asked for by its id is not archived.
@@ -50,7 +50,7 @@ export interface Finding {
   readonly repairable: boolean;
 }
 
-/** What an audit has looked at, and how much of what it found. */
+/** What a verification has read, and its findings by kind. */
 export interface Totals {
   /** Session directories. */
   readonly sessions: number;
@@ -63,7 +63,7 @@ export interface Totals {
   readonly findings: Readonly<Record<FindingKind, number>>;
 }
 
-/** The beginning of an audit. */
+/** The totals at the start of a verification. */
 export const NO_TOTALS: Totals = {
   sessions: 0,
   objects: 0,

@@ -11,7 +11,7 @@ import {
 import type { ArchiveStore } from '../storage/store.ts';
 import { isUnreadable, readWithRetries } from './check-object.ts';
 
-/** What an audit is to look at. */
+/** What to verify. */
 export type Scope =
   /** Single sessions. */
   | { readonly kind: 'sessions'; readonly sessions: readonly SessionRef[] }

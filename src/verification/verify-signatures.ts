@@ -151,7 +151,7 @@ async function* directoriesIn(
   signal: AbortSignal,
 ): AsyncGenerator<{ readonly directory: string; readonly objects: readonly ListedObject[] }> {
   let group: { directory: string; objects: ListedObject[] } | undefined;
-  // What can't be looked at is told by the audit of objects.
+  // The verification of objects reports what can't be read.
   for await (const object of store.list(partition, signal, { onUnreadable: () => undefined })) {
     const directory = readSessionKey(object.key)?.directory;
     if (directory === undefined) continue;

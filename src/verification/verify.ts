@@ -15,16 +15,16 @@ import {
 import { planUnits, type Scope } from './scope.ts';
 import { type Task, unitsFrom, walk } from './walk.ts';
 
-/** How far an audit has come. */
-export interface AuditProgress {
+/** The progress of a verification. */
+export interface VerificationProgress {
   /** Sessions asked for, or directories that are listed: dates, mostly. */
   readonly units: number;
   readonly unitsDone: number;
   readonly totals: Totals;
 }
 
-/** Everything an audit depends on. */
-export interface AuditDeps {
+/** What a verification uses. */
+export interface VerificationDeps {
   readonly store: ArchiveStore;
   /** Sessions looked at at a time. */
   readonly concurrency: number;
@@ -34,7 +34,7 @@ export interface AuditDeps {
   readonly checkpoint?: Checkpoint;
   /** Called for each finding, one after the other, those of earlier runs first. */
   readonly onFinding: (finding: Finding) => Promise<void>;
-  readonly onProgress?: (progress: AuditProgress) => void;
+  readonly onProgress?: (progress: VerificationProgress) => void;
 }
 
 /** A recording is followed by its manifest within seconds, unless it is followed by a large one. */
@@ -47,7 +47,11 @@ const SETTLE_MS = 10_000;
  * @returns what was looked at, with what earlier runs did where there is a checkpoint.
  * @throws VoicemailError when the archive can't be listed or read at all; the signal's reason when aborted.
  */
-export async function verifyArchive(scope: Scope, deps: AuditDeps, signal: AbortSignal): Promise<Totals> {
+export async function verifyArchive(
+  scope: Scope,
+  deps: VerificationDeps,
+  signal: AbortSignal,
+): Promise<Totals> {
   const { store, concurrency, settleMs = SETTLE_MS, checkpoint, onFinding, onProgress } = deps;
   const units = await planUnits(scope, store, signal);
   const open = unitsFrom(units, checkpoint?.position);
@@ -155,7 +159,7 @@ export async function* inOrder<Item, Result>(
     const result = work(item, either);
     const entry = { result, isDone: false };
     window.push(entry);
-    // A failure is told by `result` itself, when its turn comes.
+    // `result` itself rejects when it is awaited below.
     const done: Promise<void> = result.then(
       () => settled(),
       () => settled(),

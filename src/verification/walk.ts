@@ -9,7 +9,7 @@ import { isFolderMark } from './check-object.ts';
 import { listAll, type SessionDirectory } from './check-session.ts';
 import { isInScope, type Scope, type Unit } from './scope.ts';
 
-/** How far an audit has come: all before is done, and in `unit` all up to and including the key `after`. */
+/** The progress of a verification: all earlier units are done, and `unit` up to and including the key `after`. */
 export interface Position {
   /** The prefix of a unit. */
   readonly unit: string;

@@ -7,7 +7,7 @@ import { shareResult } from '../util/async.ts';
 import { presentableFileName } from '../util/file-name.ts';
 
 /** What tells a recording: where it lies, and what it is called. */
-interface Identity {
+interface RecordingIdentity {
   /** Of its URL; `undefined` where that has none. */
   readonly path: string | undefined;
   readonly fileName: string;
@@ -70,7 +70,7 @@ function matchAnswers(
 }
 
 /** What two recordings must have in common; `undefined` where one of them does not tell. */
-type Criterion = (identity: Identity) => string | undefined;
+type Criterion = (identity: RecordingIdentity) => string | undefined;
 
 const byPath: Criterion = ({ path }) => path;
 const byPathAndName: Criterion = ({ path, fileName }) => path && JSON.stringify([path, fileName]);
@@ -78,8 +78,8 @@ const byName: Criterion = ({ fileName }) => fileName || undefined;
 
 /** The index of the partner of each of `ones`: by the first criterion that is unique among all of both sides. */
 function pair(
-  ones: readonly Identity[],
-  others: readonly Identity[],
+  ones: readonly RecordingIdentity[],
+  others: readonly RecordingIdentity[],
   criteria: readonly Criterion[],
 ): (number | undefined)[] {
   const partners: (number | undefined)[] = ones.map(() => undefined);
@@ -98,7 +98,7 @@ function pair(
   return partners;
 }
 
-function indexesBy(identities: readonly Identity[], criterion: Criterion): Map<string, number[]> {
+function indexesBy(identities: readonly RecordingIdentity[], criterion: Criterion): Map<string, number[]> {
   const indexes = new Map<string, number[]>();
   for (const [index, identity] of identities.entries()) {
     const value = criterion(identity);
@@ -110,11 +110,11 @@ function indexesBy(identities: readonly Identity[], criterion: Criterion): Map<s
   return indexes;
 }
 
-function identityOf(recording: KoreRecording): Identity {
+function identityOf(recording: KoreRecording): RecordingIdentity {
   return { path: pathOf(recording.fileUrl), fileName: presentableFileName(recording) };
 }
 
-function identityOfArchived({ source, fileName }: ManifestRecording): Identity {
+function identityOfArchived({ source, fileName }: ManifestRecording): RecordingIdentity {
   return { path: source.path === '' ? undefined : source.path, fileName };
 }
 

@@ -259,27 +259,27 @@ async function archiveTranscript(
   const key = transcriptKey(session);
   const fullKey = store.fullKey(key);
   const received = serialize(buildTranscript(session, messages));
-  const describe = (bytes: Buffer, count: number) => describeTranscript(fullKey, bytes, count);
-  // Most sessions have none yet: writing it without a check is one call.
+  const archivedAs = (bytes: Buffer, count: number) => archivedTranscript(fullKey, bytes, count);
+  // Most sessions have none yet, and a write without a check is one request.
   if (named.state !== 'archived' && (await wrote(key, received, 'absent', store, signal))) {
-    return describe(received, messages.length);
+    return archivedAs(received, messages.length);
   }
   const existing = await store.readVersion(key, signal);
   if (!existing) {
     const isWritten = await wrote(key, received, 'absent', store, signal);
-    return isWritten ? describe(received, messages.length) : undefined;
+    return isWritten ? archivedAs(received, messages.length) : undefined;
   }
-  if (existing.bytes.equals(received)) return describe(received, messages.length);
+  if (existing.bytes.equals(received)) return archivedAs(received, messages.length);
   const merged = mergeInto(session, existing, messages, named, options, store);
-  if (merged === 'keep') return describe(existing.bytes, countOf(named, existing, fullKey));
+  if (merged === 'keep') return archivedAs(existing.bytes, countOf(named, existing, fullKey));
   const bytes = serialize(buildTranscript(session, merged));
   const isWritten = await wrote(key, bytes, { over: existing.version }, store, signal);
-  return isWritten ? describe(bytes, merged.length) : undefined;
+  return isWritten ? archivedAs(bytes, merged.length) : undefined;
 }
 
 /**
- * The transcript that is there, where it is whole and not the one that the manifest names: whoever wrote it died before
- * it could write the manifest, and Kore may list no messages any more.
+ * The transcript in the archive, where it is whole and not the one that the manifest names. The process that wrote it
+ * ended before it wrote the manifest, and Kore may list no messages any more.
  */
 async function readUnnamedTranscript(
   session: SessionRef,
@@ -292,10 +292,11 @@ async function readUnnamedTranscript(
   if (!bytes || named.sha256 === hash('sha256', bytes)) return undefined;
   const fullKey = store.fullKey(key);
   const transcript = ownOrNothing(session, () => parseTranscript(bytes, fullKey));
-  return transcript && describeTranscript(fullKey, bytes, transcript.messages.length);
+  return transcript && archivedTranscript(fullKey, bytes, transcript.messages.length);
 }
 
-function describeTranscript(key: string, bytes: Buffer, messages: number): ManifestTranscript {
+/** What a manifest says of an archived transcript. */
+function archivedTranscript(key: string, bytes: Buffer, messages: number): ManifestTranscript {
   return { state: 'archived', key, bytes: bytes.length, sha256: hash('sha256', bytes), messages };
 }
 

@@ -3,7 +3,12 @@ import fc from 'fast-check';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { z } from 'zod';
-import { BackfillBody, BackfillView, ScheduleBody, ScheduleView } from '../../src/api/schemas/backfills.ts';
+import {
+  BackfillBody,
+  BackfillViewSchema,
+  ScheduleBody,
+  ScheduleView,
+} from '../../src/api/schemas/backfills.ts';
 import {
   CancelSessionsBody,
   EnqueueAnswer,
@@ -12,8 +17,8 @@ import {
   RetryAnswer,
   RetrySessionsAnswer,
   RetrySessionsBody,
-  SessionPage,
-  SessionView,
+  SessionPageSchema,
+  SessionViewSchema,
 } from '../../src/api/schemas/sessions.ts';
 import { ErrorCodes, Stats, WhoAmI } from '../../src/api/schemas/stats.ts';
 import { EnqueueBody } from '../../src/operations/input.ts';
@@ -23,8 +28,8 @@ import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [
   ['EnqueueRequest', EnqueueBody],
   ['EnqueueAnswer', EnqueueAnswer],
-  ['SessionView', SessionView],
-  ['SessionPage', SessionPage],
+  ['SessionView', SessionViewSchema],
+  ['SessionPage', SessionPageSchema],
   ['RetryAnswer', RetryAnswer],
   ['RetryAllAnswer', RetryAllAnswer],
   ['RetrySessionsRequest', RetrySessionsBody],
@@ -34,7 +39,7 @@ const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [
   ['WhoAmI', WhoAmI],
   ['ErrorCodes', ErrorCodes],
   ['BackfillRequest', BackfillBody],
-  ['BackfillView', BackfillView],
+  ['BackfillView', BackfillViewSchema],
   ['ScheduleRequest', ScheduleBody],
   ['Schedule', ScheduleView],
   ['Problem', Problem],

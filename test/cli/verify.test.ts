@@ -95,7 +95,7 @@ describe('verify', () => {
     await rm(join(path, second.recordingKeys[0]));
     await rm(join(path, fifth.manifestKey));
     await age(path);
-    // What was just written is waited for, so the audit is in the middle when it is killed.
+    // What was just written is waited for, so it is in the middle when it is killed.
     const held = join(path, third.recordingKeys[0]);
     await rename(held, `${held}.away`);
     await writeFile(held, 'half');

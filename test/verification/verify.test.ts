@@ -45,7 +45,7 @@ async function verify(store: ArchiveStore, scope: Scope, signal = never) {
 const short = ({ kind, key, repairable }: Finding) =>
   `${kind} ${key}${repairable ? '' : ' (not to be fixed)'}`;
 
-describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
+describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
   let archive: TestArchive;
   let store: ArchiveStore;
   let remove: (key: string) => Promise<void>;
@@ -421,7 +421,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
       ...store,
       async *list(prefix, signal, options) {
         listings += 1;
-        // The worker writes the manifest after the audit has listed the session.
+        // The worker writes the manifest after the verification has listed the session.
         if (listings === 2) await put(store, key, JSON.stringify(manifest));
         yield* store.list(prefix, signal, options);
       },
@@ -467,7 +467,7 @@ describe.each(ARCHIVE_KINDS)('an audit of an archive (%s)', (kind) => {
   });
 });
 
-describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
+describe.each(ARCHIVE_KINDS)('the verification of a whole archive (%s)', (kind) => {
   let archive: TestArchive;
 
   beforeAll(async () => {
@@ -521,7 +521,7 @@ describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
     );
     expect(findings.every(({ repairable }) => !repairable)).toBe(true);
     expect(totals).toMatchObject({ sessions: 2, objects: 8, findings: { orphaned: foreign.length } });
-    // Sessions of one date are all that an audit of it is about.
+    // Sessions of one date are all that a verification of it reads.
     const dated = await verify(store, {
       kind: 'archive',
       from: new Date('2026-05-03'),
@@ -533,7 +533,7 @@ describe.each(ARCHIVE_KINDS)('an audit of all there is (%s)', (kind) => {
 });
 
 describe('what can not be read', () => {
-  it('is told, and does not keep the audit from the rest of a directory', async () => {
+  it('is told, and does not keep the verification from the rest of a directory', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
     if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
@@ -640,7 +640,7 @@ describe('what can not be read', () => {
       expect(faults).toBe(2);
     });
 
-    it('ends the audit when it is everything, and is no finding', async () => {
+    it('ends the verification when it is everything, and is no finding', async () => {
       const botId = `away-${randomUUID()}`;
       await archiveDirectly(store, newSession(3, botId));
       decide = ({ stage }) => (stage === 'get' ? { status: 403, code: 'ExpiredToken' } : undefined);
@@ -651,7 +651,7 @@ describe('what can not be read', () => {
   });
 });
 
-describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
+describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => {
   let archive: TestArchive;
   let store: ArchiveStore;
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -664,7 +664,7 @@ describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
 
   const newFile = () => join(directory.path, randomUUID());
 
-  /** Runs an audit until it has found so much, or to its end. */
+  /** Verifies until it has found so much, or to the end. */
   async function runUntil(found: number, path: string, scope: Scope) {
     const checkpoint = await openCheckpoint(path, store.location, scope);
     const stop = new AbortController();
@@ -737,7 +737,7 @@ describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
     );
   });
 
-  it('refuses that of another audit, and anything else, and leaves it as it is', async () => {
+  it('refuses that of another verification, and anything else, and leaves it as it is', async () => {
     const path = newFile();
     const scope: Scope = { kind: 'archive', from: new Date('2026-05-01') };
     await (await openCheckpoint(path, store.location, scope)).close();
@@ -746,7 +746,7 @@ describe.each(ARCHIVE_KINDS)('an audit with a checkpoint (%s)', (kind) => {
       'other sessions or dates',
     );
     await expect(openCheckpoint(path, 's3://other', scope)).rejects.toThrow(
-      `belongs to an audit of ${store.location}`,
+      `belongs to a verification of ${store.location}`,
     );
     expect(await readFile(path, 'utf8')).toBe(before);
     for (const other of ['my notes', 'my notes\n', '{"verify":3}\n', '\n']) {

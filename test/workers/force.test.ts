@@ -126,13 +126,13 @@ describe.each(ARCHIVE_KINDS)('a session archived again by force (%s)', (kind) =>
     expect(entry).toMatchObject({ bytes: CUT_AT, integrity: { state: 'suspect', end: 'missing' } });
     expect((await archive.get(entry?.key ?? '')).equals(cut(one))).toBe(true);
     const findings: unknown[] = [];
-    const audit = {
+    const deps = {
       store: archive.store,
       concurrency: 1,
       settleMs: 0,
       onFinding: async (finding: unknown) => void findings.push(finding),
     };
-    await verifyArchive({ kind: 'sessions', sessions: [voicemail.session] }, audit, never);
+    await verifyArchive({ kind: 'sessions', sessions: [voicemail.session] }, deps, never);
     expect(findings).toEqual([]);
   });
 });

@@ -41,7 +41,7 @@ export const BackfillBody = z
 export const BackfillParams = z.strictObject({ id: z.string().max(64) });
 
 /** A backfill's view. */
-export const BackfillView = z
+export const BackfillViewSchema = z
   .object({
     id: z.string(),
     state: z
@@ -109,7 +109,7 @@ export const BackfillView = z
 
 /** The answer of `GET /v1/backfills`. */
 export const BackfillList = z
-  .object({ backfills: z.array(BackfillView).readonly() })
+  .object({ backfills: z.array(BackfillViewSchema).readonly() })
   .meta({ id: 'BackfillList' });
 
 /** A text that a parser of the configuration accepts. */

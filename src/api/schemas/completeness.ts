@@ -43,20 +43,20 @@ export const CompletenessBody = z
   .refine(isRange, RANGE);
 
 /** A report as it is answered. */
-export const DayReport = DayReportSchema.meta({
+export const DayReportAnswer = DayReportSchema.meta({
   id: 'CompletenessReport',
   description: "what became of a bot's sessions of a day",
 });
 
 /** `GET /v1/completeness` */
-export const CompletenessAnswer = z.object({ days: z.array(DayReport).readonly() });
+export const CompletenessAnswer = z.object({ days: z.array(DayReportAnswer).readonly() });
 
 /** A run. */
-export const CompletenessRun = z
+export const CompletenessRunSchema = z
   .object({
     id: z.string(),
     state: z.enum(['queued', 'active', 'waiting', 'completed', 'failed']),
-    days: z.array(DayReport).readonly(),
+    days: z.array(DayReportAnswer).readonly(),
     error: z.object({ code: z.string(), message: z.string() }).exactOptional(),
   })
   .meta({ id: 'CompletenessRun', description: 'the computing of reports by a worker' });

@@ -7,7 +7,7 @@ import { HISTORY_EVENTS, SESSION_STATES } from '../../domain/views.ts';
 import { BotId, Code, SessionId } from '../../operations/input.ts';
 import { BreakerState } from './stats.ts';
 
-const Transcript = z.enum(['archived', 'pending', 'absent']);
+const TranscriptStateSchema = z.enum(['archived', 'pending', 'absent']);
 const Count = z.int().nonnegative();
 const Time = z.iso.datetime();
 
@@ -17,7 +17,7 @@ export const BotQuery = z.strictObject({
 });
 
 /** The outcome for one session of `POST /v1/sessions`. */
-export const EnqueueOutcome = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
+export const EnqueueOutcomeSchema = z.enum(['queued', 'already-queued', 'already-archived', 'requeued']);
 
 /** Of a long list without a priority. */
 export const MovedBehindLive = z
@@ -34,7 +34,7 @@ export const EnqueueAnswer = z
     results: z.array(
       z.object({
         sessionId: SessionId,
-        outcome: EnqueueOutcome,
+        outcome: EnqueueOutcomeSchema,
         erased: z
           .literal(true)
           .exactOptional()
@@ -135,12 +135,12 @@ const FAILED_SESSION = {
 } as const;
 
 /** A session's view. */
-export const SessionView = z
+export const SessionViewSchema = z
   .object({
     sessionId: SessionId,
     botId: BotId,
     state: z.enum(SESSION_STATES),
-    transcript: Transcript.exactOptional(),
+    transcript: TranscriptStateSchema.exactOptional(),
     attempts: Count,
     enqueuedAt: Time,
     startedAt: Time.exactOptional(),
@@ -172,9 +172,9 @@ export const SessionView = z
   .meta({ id: 'SessionView', examples: [ARCHIVED_SESSION, FAILED_SESSION] });
 
 /** The answer of `GET /v1/sessions`. */
-export const SessionPage = z
+export const SessionPageSchema = z
   .object({
-    sessions: z.array(SessionView).readonly(),
+    sessions: z.array(SessionViewSchema).readonly(),
     nextCursor: z.string().exactOptional().describe('left out on the last page'),
   })
   .meta({
@@ -292,7 +292,7 @@ export const EventStream = z
   }) as unknown as z.ZodType<string, Readable>;
 
 /** The answer of `GET /livez` and `GET /readyz`. */
-export const Health = z
+export const ProbeAnswer = z
   .object({
     status: z.literal('ok'),
     dependencies: z

@@ -11,7 +11,7 @@ const Time = z.iso.datetime();
 export const BreakerState = z.enum(['closed', 'open']);
 
 /** How one of those stands that a worker depends on. */
-const Breaker = z.object({
+const BreakerSchema = z.object({
   dependency: z.string().describe('`kore`, `bucket`, `queue`, or `media:` and a host'),
   state: BreakerState.describe('open: it is away, and nothing that needs it is begun'),
   since: Time.exactOptional(),
@@ -73,7 +73,7 @@ export const Stats = z
       .exactOptional(),
     workers: z.array(Worker).readonly().describe('those that are alive, the oldest first'),
     breakers: z
-      .array(Breaker)
+      .array(BreakerSchema)
       .readonly()
       .exactOptional()
       .describe(

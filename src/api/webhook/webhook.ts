@@ -30,7 +30,7 @@ export interface WebhookOptions {
 const BODY_LIMIT_BYTES = 1024 * 1024;
 
 /** Where the id is, is configured: so this describes what is usual, and demands nothing. */
-const Notification = z.record(z.string(), z.unknown()).meta({
+const KoreNotification = z.record(z.string(), z.unknown()).meta({
   id: 'VoicemailNotification',
   description:
     'any JSON object that has the session id where WEBHOOK_SESSION_ID_PATH says, or the same below CCAIMetaInfo',
@@ -77,7 +77,7 @@ export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void 
             { webhookSignature: [] },
             { koreToken: [] },
           ],
-          body: Notification,
+          body: KoreNotification,
           response: { 202: EnqueueAnswer },
           problems: [401, 404, 503],
         },

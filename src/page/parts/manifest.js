@@ -13,7 +13,7 @@ import { Action } from './action.js';
  *
  * @param {{ session: Session }} props
  */
-export function Manifest({ session }) {
+export function ManifestDetails({ session }) {
   const [manifest, setManifest] = useState(/** @type {Document | undefined} */ (undefined));
   const address = sessionPath(session, '/manifest');
   const load = async () => {

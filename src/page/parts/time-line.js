@@ -2,7 +2,7 @@ import { html } from '../html.js';
 import { dateAndTime } from '../time.js';
 import { EVENT_WORDS } from '../words.js';
 import { sentence, Time } from './common.js';
-import { Manifest } from './manifest.js';
+import { ManifestDetails } from './manifest.js';
 
 /** @import { HistoryEntry, HistoryEvent, SessionView as Session } from '../../domain/views.ts' */
 
@@ -42,7 +42,7 @@ export function TimeLine({ session }) {
         </li>`,
       )}
     </ol>
-    ${session.manifestKey ? html`<${Manifest} session=${session} />` : ''}
+    ${session.manifestKey ? html`<${ManifestDetails} session=${session} />` : ''}
   `;
 }
 

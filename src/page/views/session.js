@@ -20,7 +20,7 @@ const REFRESH_PAUSE_MS = 250;
  *
  * @param {{ sessionId: string, botId: string | undefined }} props
  */
-export function SessionView({ sessionId, botId }) {
+export function SessionScreen({ sessionId, botId }) {
   const ref = { sessionId, botId };
   const { data, error, reload } = /** @type {import('../use-data.js').Loaded<Session>} */ (
     useData(sessionPath(ref), { on: (one) => one.sessionId === sessionId, pauseMs: REFRESH_PAUSE_MS })
