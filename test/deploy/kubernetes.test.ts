@@ -157,6 +157,15 @@ describe('the resources for Kubernetes', () => {
     for (const { kind, metadata } of made) {
       if (kind !== 'Namespace') expect(metadata.namespace, metadata.name).toBe('voicemail');
     }
+    // What patches say is what comes out.
+    for (const { path } of overlay.patches ?? []) {
+      for (const patch of resourcesIn(OVERLAY, path)) {
+        const patched = made.find(
+          ({ kind, metadata }) => kind === patch.kind && metadata.name === patch.metadata.name,
+        );
+        expect(patched, path).toMatchObject(patch);
+      }
+    }
     const images = made.flatMap((resource) =>
       resource.kind === 'Deployment' ? [new Deployment(resource as never)] : [],
     );
