@@ -23,7 +23,7 @@ describe('JSON web tokens', () => {
   });
   afterAll(() => issuer.close());
 
-  it('let in whoever has one of the issuer for this audience, beside the static tokens', async () => {
+  it('a JSON web token of the issuer for this audience is accepted, beside the static tokens', async () => {
     expect((await ask(url, '/v1/stats', bearer(await issuer.token()))).status).toBe(200);
     expect((await ask(url, '/v1/stats', bearer('a-static-token'))).status).toBe(200);
     const several = await issuer.token({ claims: { aud: ['another', issuer.jwt.audience] } });
@@ -51,7 +51,7 @@ describe('JSON web tokens', () => {
     ['is no token at all', async () => 'a.b.c'],
   ];
 
-  it.each(wrong)('are refused when one %s', async (_how, make) => {
+  it.each(wrong)('a JSON web token is refused when one %s', async (_how, make) => {
     const token = await make();
 
     const { status, body, headers, text } = await ask(url, '/v1/stats', bearer(token));
@@ -61,18 +61,18 @@ describe('JSON web tokens', () => {
     expect(text).not.toContain(token);
   });
 
-  it('may be a little late, as clocks differ', async () => {
+  it('a JSON web token may have expired a little, as clocks differ', async () => {
     expect((await ask(url, '/v1/stats', bearer(await issuer.token({ expiresIn: -2 })))).status).toBe(200);
   });
 
-  it('are not needed without credentials only on loopback: a token alone closes the API', async () => {
+  it('JSON web tokens alone leave loopback open without credentials, and a token closes the API', async () => {
     const closed = await setup.serve({ jwt: issuer.jwt });
 
     expect((await ask(closed, '/v1/stats')).status).toBe(401);
     expect((await ask(closed, '/v1/stats', bearer(await issuer.token()))).status).toBe(200);
   });
 
-  it('are neither right nor wrong while their keys cannot be fetched, and right again afterwards', async () => {
+  it('a JSON web token is neither accepted nor refused while the keys cannot be fetched, and accepted afterwards', async () => {
     const fresh = await setup.serve({ tokens: apiTokens('a-static-token'), jwt: issuer.jwt });
     const token = await issuer.token();
     issuer.answerWith(500);
@@ -87,7 +87,7 @@ describe('JSON web tokens', () => {
     expect((await ask(fresh, '/v1/stats', bearer(token))).status).toBe(200);
   });
 
-  it('are checked with keys that are fetched once, not for each request', async () => {
+  it('the keys for JSON web tokens are fetched once, not for each request', async () => {
     const fresh = await setup.serve({ jwt: issuer.jwt });
     const before = issuer.fetches();
 
@@ -100,8 +100,8 @@ describe('JSON web tokens', () => {
   });
 });
 
-describe('the guard of the API', () => {
-  it('tells the dashboard whether a token is right, and whether one is needed', async () => {
+describe('access to the API', () => {
+  it('the API tells the dashboard whether a token is right, and whether one is needed', async () => {
     const wrongCredentials = new WrongCredentials({ log: createLogger('silent') });
     const loopbackToken = 'of-this-process';
     const guard = createGuard({ tokens: apiTokens('one', 'two'), loopbackToken, wrongCredentials });
@@ -130,7 +130,7 @@ describe('every answer of the API', () => {
   ];
 
   it.each(paths)(
-    'to %s %s has a request id and keeps browsers from guessing',
+    'every answer to %s %s has a request id and keeps browsers from guessing its type',
     async (method, path, status) => {
       const url = await setup.serve();
 
@@ -149,13 +149,16 @@ describe('every answer of the API', () => {
     },
   );
 
-  it.each(['a b', 'x'.repeat(129), '{"$ne":1}', '<script>'])('does not repeat the id %s', async (id) => {
-    const { headers } = await ask(await setup.serve(), '/livez', { headers: { 'x-request-id': id } });
+  it.each(['a b', 'x'.repeat(129), '{"$ne":1}', '<script>'])(
+    'no answer repeats the request id %s',
+    async (id) => {
+      const { headers } = await ask(await setup.serve(), '/livez', { headers: { 'x-request-id': id } });
 
-    expect(headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
-  });
+      expect(headers['x-request-id']).toMatch(/^[0-9a-f-]{36}$/);
+    },
+  );
 
-  it('leaves a line with its request id in the log, and failures one more', async () => {
+  it('every answer leaves a line with its request id in the log, and a failed one leaves one more', async () => {
     const lines: string[] = [];
     const broken = { ...setup.runtime.operations, stats: () => Promise.reject(new TypeError('a bug')) };
     const url = await setup.serve(

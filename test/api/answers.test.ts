@@ -34,14 +34,14 @@ beforeAll(async () => {
 });
 afterAll(() => setup.close());
 
-it('describes every route that a role is defined for', () => {
+it('the recorded answers cover every route that a role is defined for', () => {
   const described = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
   );
   expect(described).toEqual(expect.arrayContaining(Object.keys(ROUTE_PERMISSIONS)));
 });
 
-it('is what every operation answers, when all is well and when not', async () => {
+it('each operation answers as recorded, when it succeeds and when it fails', async () => {
   const ajv = new Ajv2020({ strict: false, validateFormats: false });
   ajv.addSchema({ $id: 'openapi', components: document.components });
   const answered = new Set<string>();

@@ -84,14 +84,14 @@ afterAll(async () => {
 });
 
 describe('the audit log of the API', () => {
-  it('knows each route that changes something by hand or hands out what is archived', () => {
+  it('the audit log knows each route that changes something by hand or hands out what is archived', () => {
     const needed = Object.entries(ROUTE_PERMISSIONS)
       .filter(([, permission]) => permission !== 'read' && permission !== 'any')
       .map(([route]) => route);
     expect(needed.filter((route) => !(route in AUDIT_LOG_ROUTES))).toEqual([]);
   });
 
-  it('notes a download with who, what, from where and in which request', async () => {
+  it('the audit log notes a download with who, what, from where and in which request', async () => {
     const [status, noted] = await audited(`/v1/sessions/${archived}/recordings/0`, {
       as: 'token-of-ada-1',
       headers: { 'x-request-id': 'request-1', range: 'bytes=0-9' },
@@ -110,7 +110,7 @@ describe('the audit log of the API', () => {
     ]);
   });
 
-  it('notes a listen once, however many parts of the recording a player asks for', async () => {
+  it('the audit log notes a listen once, however many parts of the recording a player asks for', async () => {
     const path = `/v1/sessions/${archived}/recordings/0`;
     const part = (range: string, as = 'token-of-eve-1') => audited(path, { as, headers: { range } });
     expect((await part('bytes=0-'))[1]).toMatchObject([{ action: 'download', actor: { name: 'eve' } }]);
@@ -121,13 +121,13 @@ describe('the audit log of the API', () => {
     expect((await audited(path, { as: 'token-of-eve-1' }))[1]).toHaveLength(1);
   });
 
-  it.each(['transcript', 'manifest'])('notes a download of the %s', async (object) => {
+  it.each(['transcript', 'manifest'])('the audit log notes a download of the %s', async (object) => {
     const [, noted] = await audited(`/v1/sessions/${archived}/${object}`, { as: 'token-of-ada-1' });
     expect(noted).toMatchObject([{ action: 'download', details: { object } }]);
     expect(JSON.stringify(noted)).not.toContain('call back');
   });
 
-  it('notes what is queued by force, and not what is queued otherwise', async () => {
+  it('the audit log notes what is queued by force, and not what is queued otherwise', async () => {
     const some = { sessionIds: [waiting] };
     expect((await audited('/v1/sessions', { as: 'token-of-the-crm-1', json: some }))[1]).toEqual([]);
     const forced = { ...some, force: true };
@@ -137,7 +137,7 @@ describe('the audit log of the API', () => {
     ]);
   });
 
-  it('notes nothing that was refused or came to nothing', async () => {
+  it('the audit log notes nothing that was refused or came to nothing', async () => {
     const tries: [string, Ask & { as: string }, number][] = [
       [`/v1/sessions/${archived}/recordings/0`, { as: 'token-of-bob-1' }, 403],
       [`/v1/sessions/${archived}/recordings/0`, { as: 'no-token-at-all' }, 401],
@@ -151,7 +151,7 @@ describe('the audit log of the API', () => {
     }
   });
 
-  it('notes pauses, retries and schedules', async () => {
+  it('the audit log notes pauses, retries and schedules', async () => {
     const as = 'token-of-ada-1';
     expect((await audited('/v1/pause', { as, method: 'PUT' }))[1]).toMatchObject([{ action: 'pause' }]);
     const retries = { as, json: { code: 'KORE_UNAVAILABLE' } };
@@ -167,12 +167,12 @@ describe('the audit log of the API', () => {
     ]);
   });
 
-  it('tells the commands of this machine by their user', async () => {
+  it('the audit log names the local user for commands of this machine', async () => {
     const [, noted] = await audited('/v1/pause', { as: LOOPBACK_TOKEN, method: 'PUT' });
     expect(noted).toMatchObject([{ actor: { name: userInfo().username, role: 'erase', via: 'cli' } }]);
   });
 
-  it('notes log-ins to the dashboard that succeed', async () => {
+  it('the audit log notes log-ins to the dashboard that succeed', async () => {
     const form = {
       'content-type': 'application/x-www-form-urlencoded',
       origin: url,
@@ -187,7 +187,7 @@ describe('the audit log of the API', () => {
     expect((await audited('/dashboard/login', login('wrong')))[1]).toEqual([]);
   });
 
-  it('notes what somebody does who has logged in, and that they log out', async () => {
+  it('the audit log records what a logged-in user does, and the log-out', async () => {
     const headers = { origin: url, host: new URL(url).host };
     const login = await ask(url, '/login', {
       method: 'POST',
@@ -208,7 +208,7 @@ describe('the audit log of the API', () => {
     expect(out).toMatchObject([{ actor: { name: 'ada', via: 'dashboard' }, action: 'log-out' }]);
   });
 
-  it('holds none of the tokens', async () => {
+  it('the audit log holds none of the tokens', async () => {
     const text = JSON.stringify(await lines());
     for (const { token } of TOKENS) expect(text).not.toContain(token);
     expect(text).not.toContain(LOOPBACK_TOKEN);

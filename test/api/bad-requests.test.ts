@@ -285,9 +285,9 @@ async function expectProblem(path: string, options: Ask, status: number, code: s
   return answer;
 }
 
-describe('a request with', () => {
+describe('an invalid request', () => {
   it.each([...methods, ...bodies, ...sessionIds, ...queries, ...backfills])(
-    '%s: %s',
+    'a request with %s: %s is refused, and the answer names what is wrong',
     async (_what, path, options, status, code) => {
       const answer = await expectProblem(path, options, status, code);
 
@@ -295,20 +295,23 @@ describe('a request with', () => {
     },
   );
 
-  it.each(credentials)('%s for credentials is refused', async (_what, make) => {
+  it.each(credentials)('a request with %s for credentials is refused', async (_what, make) => {
     const answer = await expectProblem('/v1/stats', await make(), 401, 'UNAUTHORIZED');
 
     expect(answer.headers['www-authenticate']).toMatch(/^Bearer realm="voicemail-archiver"/);
   });
 });
 
-describe('a notification', () => {
-  it.each(notifications)('%s', async (_what, path, options, status, code) => {
-    await expectProblem(path, options, status, code);
-  });
+describe('an invalid notification', () => {
+  it.each(notifications)(
+    'a notification %s is answered with its documented status',
+    async (_what, path, options, status, code) => {
+      await expectProblem(path, options, status, code);
+    },
+  );
 });
 
-describe('what is hardly HTTP', () => {
+describe('malformed HTTP', () => {
   const request = (...lines: string[]) => `${[...lines, '', ''].join('\r\n')}`;
   const host = 'Host: localhost';
   const malformed: readonly [string, string, number, string][] = [
@@ -345,7 +348,7 @@ describe('what is hardly HTTP', () => {
   ];
 
   it.each(malformed)(
-    '%s is answered by a problem document, and no more',
+    '%s is answered by a problem document, and nothing else',
     async (_what, sent, status, code) => {
       const { port } = new URL(url);
       const socket = connect(Number(port), '127.0.0.1');
@@ -362,7 +365,7 @@ describe('what is hardly HTTP', () => {
     },
   );
 
-  it('does not take the server down', async () => {
+  it('malformed HTTP does not take the server down', async () => {
     expect((await ask(url, '/livez')).status).toBe(200);
   });
 });

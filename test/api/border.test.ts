@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => setup.close());
 
-describe('without credentials, web pages', () => {
+describe('web pages without credentials', () => {
   const foreign: readonly [string, Record<string, string>][] = [
     ['of a name that resolves to this machine', { host: 'rebound.example:8080' }],
     ['of another site', { 'sec-fetch-site': 'cross-site' }],
@@ -24,7 +24,7 @@ describe('without credentials, web pages', () => {
   ];
   const paths = ['/metrics', '/openapi.json', '/docs/', '/dashboard/queues/api/queues', '/v1/stats'];
 
-  it.each(foreign)('%s get nothing', async (_whose, headers) => {
+  it.each(foreign)('web pages %s get nothing without credentials', async (_whose, headers) => {
     const url = await setup.serve();
     for (const path of paths) {
       const { status, body } = await ask(url, path, { headers });
@@ -35,7 +35,7 @@ describe('without credentials, web pages', () => {
     expect((await ask(url, '/readyz', { headers })).status).toBe(200);
   });
 
-  it.each(foreign)('%s get no metrics of a worker on this machine alone', async (_whose, headers) => {
+  it.each(foreign)('web pages %s get no metrics of a worker on this machine', async (_whose, headers) => {
     const metrics = { contentType: 'text/plain', render: async () => 'counts 1' };
     const worker = createProbes({
       check: async () => undefined,
@@ -53,7 +53,7 @@ describe('without credentials, web pages', () => {
     }
   });
 
-  it('of this machine, and programs, get everything', async () => {
+  it('web pages of this machine and programs get everything without credentials', async () => {
     const url = await setup.serve();
     for (const headers of [{}, { 'sec-fetch-site': 'same-origin' }, { 'sec-fetch-site': 'none' }]) {
       for (const path of paths)
@@ -61,7 +61,7 @@ describe('without credentials, web pages', () => {
     }
   });
 
-  it('are no matter where credentials are asked for', async () => {
+  it('the origin of a web page does not matter where credentials are asked for', async () => {
     const url = await setup.serve({ tokens: apiTokens('a-token') });
     const { status } = await ask(url, '/metrics', { headers: { host: 'archiver.example' } });
     expect(status).toBe(200);
@@ -69,7 +69,7 @@ describe('without credentials, web pages', () => {
 });
 
 describe('wrong credentials', () => {
-  it('cost nothing at first, then more each time, up to a bound, and per address', () => {
+  it('wrong credentials cost nothing at first, then a growing delay for their address, up to a limit', () => {
     const wrong = new WrongCredentials({ log: silent, now: () => 0 });
     const delays = Array.from({ length: 30 }, () => wrong.note('192.0.2.1', 'id'));
     expect(delays.slice(0, 10)).toEqual(Array(10).fill(0));
@@ -78,7 +78,7 @@ describe('wrong credentials', () => {
     expect(wrong.note('192.0.2.2', 'id')).toBe(0);
   });
 
-  it('are forgotten after some time, and however many addresses there are', () => {
+  it('wrong credentials are forgotten after some time, and a limited number of addresses is kept', () => {
     let now = 0;
     const wrong = new WrongCredentials({ log: silent, now: () => now });
     for (let count = 0; count < 20; count += 1) wrong.note('192.0.2.1', 'id');
@@ -88,7 +88,7 @@ describe('wrong credentials', () => {
     expect(wrong.size).toBe(10_000);
   });
 
-  it('are logged with their address, some of them', async () => {
+  it('some wrong credentials are logged, with their address', async () => {
     const lines: { msg: string; address?: string }[] = [];
     const log = createLogger('warn', (line) => lines.push(JSON.parse(line)));
     const webhook = { secrets: ['the-secret-of-the-webhook'], sessionIdPaths: ['/sessionId'] };
@@ -117,7 +117,7 @@ describe('wrong credentials', () => {
     expect(many.at(-1)).toContain('more of them are not logged');
   });
 
-  it('are held back while right ones are answered at once', async () => {
+  it('a wrong token is delayed while a right one is answered at once', async () => {
     const url = await setup.serve({ tokens: apiTokens('a-token') });
     const wrong = { headers: { authorization: 'Bearer wrong' } };
     for (let count = 0; count < 12; count += 1) await ask(url, '/v1/stats', wrong);
@@ -147,7 +147,7 @@ describe('connections to the API', () => {
     return socket;
   };
 
-  it('beyond what one address may hold are for probes alone', async () => {
+  it('connections beyond the limit of an address are answered for probes alone', async () => {
     const limits = { total: 100, perAddress: 3, spare: 2, spareMs: 600_000 };
     server = createServer((request, response) => {
       response.setHeader('connection', 'close');
@@ -167,7 +167,7 @@ describe('connections to the API', () => {
     await expect.poll(async () => (await ask(`http://127.0.0.1:${port}`, '/')).text).toBe('usual');
   });
 
-  it('that one client holds all of leave /livez and /readyz answered', async () => {
+  it('a client that holds all its connections does not keep /livez and /readyz from being answered', async () => {
     const url = await setup.serve();
     const { port } = new URL(url);
     for (let count = 0; count < 1_000; count += 1) void (await open(Number(port)));

@@ -51,7 +51,7 @@ async function left(sessionId: string): Promise<string[]> {
 }
 
 describe('POST /v1/sessions/{id}/erase', () => {
-  it('is for the role erase alone', async () => {
+  it('an erase request needs the role erase', async () => {
     const id = await archived();
     const before = await left(id);
     expect((await ask(url, `/v1/sessions/${id}/erase`, { method: 'POST' })).status).toBe(401);
@@ -60,7 +60,7 @@ describe('POST /v1/sessions/{id}/erase', () => {
     expect(await left(id)).toEqual(before);
   });
 
-  it('deletes the session, which is 410 from then on, and is not archived again', async () => {
+  it('an erase request deletes the session, which answers 410 from then on and is not archived again', async () => {
     const id = await archived();
     const dry = await send(`sessions/${id}/erase`, ERASER, { json: { dryRun: true } });
     expect([dry.status, dry.body.outcome]).toEqual([200, 'would-erase']);
@@ -98,7 +98,7 @@ describe('POST /v1/sessions/{id}/erase', () => {
     expect(await left(id)).toEqual(['tombstone.json']);
   });
 
-  it('is refused while the session is held, and says so', async () => {
+  it('an erase request is refused while the session is on hold, and the answer says so', async () => {
     const id = await archived();
     expect((await send(`sessions/${id}/hold`, OPERATOR)).body.code).toBe('NOT_HELD');
     const set = await send(`sessions/${id}/hold`, OPERATOR, { method: 'PUT', json: { reason: 'case 7' } });
@@ -123,13 +123,13 @@ describe('POST /v1/sessions/{id}/erase', () => {
     expect((await send(`sessions/${id}/erase`, ERASER, { method: 'POST' })).status).toBe(200);
   });
 
-  it('does not take a reason that is too long', async () => {
+  it('an erase request with too long a reason is refused', async () => {
     const { status, body } = await send('sessions/abc/erase', ERASER, { json: { reason: 'x'.repeat(501) } });
     expect([status, body.code]).toEqual([400, 'INVALID_REQUEST']);
   });
 });
 
-it('the commands of other processes do the same through it', async () => {
+it('erase, hold and release give the same results from another process', async () => {
   const session = { sessionId: await archived(), botId: setup.sandbox.botId };
   const remote = createRemoteOperations(url, ERASER);
   const { custody } = remote;

@@ -59,7 +59,7 @@ describe.skipIf(chromium === undefined)(`the dashboard in a browser${reason}`, (
   });
 
   it(
-    'shows experts the queue, read-only and without an error where there is none',
+    'the dashboard in a browser shows the queue, read-only and without an error where there is none',
     async () => {
       const botId = sandbox.botId;
       // Kore is out of calls for its first check, and knows nothing of the other.

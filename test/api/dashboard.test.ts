@@ -80,13 +80,13 @@ async function cookieOf(url: string, token = TOKEN): Promise<string> {
   return String(headers['set-cookie']).split(';')[0] ?? '';
 }
 
-describe('the way into the dashboard', () => {
+describe('log-in and log-out', () => {
   let url: string;
   beforeAll(async () => {
     url = await serve([TOKEN]);
   });
 
-  it('leads a browser to the login, and tells a program what to send', async () => {
+  it('the dashboard sends a browser to the log-in page, and tells a program what to send', async () => {
     const browser = await ask(url, '', 'GET', HTML);
     expect(browser).toMatchObject({ status: 303, headers: { location: '/dashboard/login' } });
     const form = await ask(url, '/login', 'GET', HTML);
@@ -101,14 +101,14 @@ describe('the way into the dashboard', () => {
     }
   });
 
-  it('takes the credentials of the API from programs', async () => {
+  it('the dashboard accepts the credentials of the API from programs', async () => {
     expect((await ask(url, '/queues/api/queues', 'GET', { authorization: `Bearer ${TOKEN}` })).status).toBe(
       200,
     );
     expect((await ask(url, '/queues/api/queues', 'GET', { authorization: 'Bearer wrong' })).status).toBe(401);
   });
 
-  it('gives who knows a token a cookie that scripts and other sites do not get', async () => {
+  it('a log-in with a valid token sets a cookie that scripts and other sites cannot read', async () => {
     const { status, headers } = await logIn(url, TOKEN);
 
     expect(status).toBe(303);
@@ -123,7 +123,7 @@ describe('the way into the dashboard', () => {
     expect(board?.status).toBe(200);
   });
 
-  it('marks the cookie for https alone when the browser speaks that with a proxy', async () => {
+  it('the cookie is marked Secure when the browser speaks https with a proxy', async () => {
     const { headers } = await logIn(url, TOKEN, {
       'sec-fetch-site': 'same-origin',
       'x-forwarded-proto': 'https, http',
@@ -131,7 +131,7 @@ describe('the way into the dashboard', () => {
     expect(headers['set-cookie']).toMatch(/; Secure$/);
   });
 
-  it('gives nobody else one', async () => {
+  it('a log-in with a wrong token sets no cookie', async () => {
     for (const token of ['wrong', '', `${TOKEN} x`]) {
       const { status, headers, text } = await logIn(url, token);
       expect(status).toBe(401);
@@ -148,17 +148,17 @@ describe('the way into the dashboard', () => {
     ['another origin, from a browser without Sec-Fetch-Site', { origin: 'https://evil.example' }],
     ['an origin that is kept secret', { origin: 'null' }],
     ['nobody knows where', {}],
-  ])('takes no login and no logout from %s', async (_, headers) => {
+  ])('the dashboard refuses a log-in and a log-out from %s', async (_, headers) => {
     const cookie = await cookieOf(url);
     expect((await logIn(url, TOKEN, headers)).status).toBe(403);
     expect((await ask(url, '/logout', 'POST', { ...headers, cookie })).status).toBe(403);
   });
 
-  it('takes them from its own pages, also where the browser tells no more than the origin', async () => {
+  it('the dashboard accepts a log-in from its own pages, also where the browser sends no more than the origin', async () => {
     expect((await logIn(url, TOKEN, { origin: url })).status).toBe(303);
   });
 
-  it('ends with a logout', async () => {
+  it('a log-out ends the log-in of the browser', async () => {
     const cookie = await cookieOf(url);
     const { status, headers } = await ask(url, '/logout', 'POST', { cookie, origin: url });
     expect(status).toBe(303);
@@ -170,7 +170,7 @@ describe('the way into the dashboard', () => {
     expect((await ask(other, '/queues/api/queues', 'GET', { cookie: await cookieOf(url) })).status).toBe(200);
   });
 
-  it('ends the events of who logs out, at another process as well, and of nobody else', async () => {
+  it('a log-out ends the event streams of this log-in, also in another process, and no others', async () => {
     const other = await serve([TOKEN], { events: runtime.events });
     const [cookie, stays] = await Promise.all([cookieOf(url), cookieOf(url)]);
     const listen = async (headers: Headers) => {
@@ -196,7 +196,7 @@ describe('the way into the dashboard', () => {
     for (const { body } of [another, program]) body.destroy();
   });
 
-  it('outlives a restart, and is closed when its token is taken away', async () => {
+  it('a log-in outlives a restart, and ends when its token is removed', async () => {
     const both = await serve([TOKEN, OTHER_TOKEN]);
     const [first, second] = await Promise.all([cookieOf(both, TOKEN), cookieOf(both, OTHER_TOKEN)]);
 
@@ -206,7 +206,7 @@ describe('the way into the dashboard', () => {
     expect((await ask(rotated, '/queues/api/queues', 'GET', { cookie: second })).status).toBe(200);
   });
 
-  it('opens the API as well, to pages of this server alone', async () => {
+  it('a log-in opens the API to pages of this server alone', async () => {
     const cookie = await cookieOf(url);
     const send = async (method: 'GET' | 'PUT', path: string, headers: Headers) => {
       const { statusCode, body } = await request(`${url}${path}`, {
@@ -240,7 +240,7 @@ describe('the way into the dashboard', () => {
     await runtime.operations.resume();
   });
 
-  it('leads back to where somebody wanted to go, on this server alone', async () => {
+  it('a log-in leads back to the page that was asked for, on this server alone', async () => {
     const form = { 'content-type': 'application/x-www-form-urlencoded', 'sec-fetch-site': 'same-origin' };
     const logInTo = async (next: string) =>
       (await ask(url, '/login', 'POST', form, new URLSearchParams({ token: TOKEN, next }).toString())).headers
@@ -261,12 +261,12 @@ describe('the way into the dashboard', () => {
   });
 });
 
-describe('log-ins', () => {
+describe('a log-in', () => {
   const tokens = apiTokens(TOKEN);
   const operator = { name: 'token-1', roles: ['operate'] as const };
   const guard = { identify: async (token: string) => (token === TOKEN ? operator : undefined) };
 
-  it('end after a working day', async () => {
+  it('a log-in ends after a working day', async () => {
     let now = Date.now();
     const logins = createLoginCookies({ tokens, guard, ended: runtime.queue, now: () => now });
     const cookie = (await logins.issue(TOKEN)) ?? '';
@@ -276,7 +276,7 @@ describe('log-ins', () => {
     expect(await logins.find(cookie)).toBeUndefined();
   });
 
-  it('can be neither prolonged nor made up', async () => {
+  it('a log-in can be neither prolonged nor forged', async () => {
     const logins = createLoginCookies({ tokens, guard, ended: runtime.queue });
     const [version = '', payload = '', signed = ''] = ((await logins.issue(TOKEN)) ?? '').split('.');
     const read = JSON.parse(Buffer.from(payload, 'base64url').toString());
@@ -297,7 +297,7 @@ describe('log-ins', () => {
     for (const parts of tampered) expect(await logins.find(parts.join('.')), parts.join('.')).toBeUndefined();
   });
 
-  it('of a JSON web token do not hold it, keep its roles, and end with it', async () => {
+  it('a log-in by a JSON web token keeps its roles without storing it, and ends with it', async () => {
     const { privateKey } = await generateKeyPair('ES256');
     const jwt = await new SignJWT({}).setProtectedHeader({ alg: 'ES256' }).sign(privateKey);
     let now = Date.now();
@@ -319,7 +319,7 @@ describe('log-ins', () => {
     }
   });
 
-  it('of a token that ends within a second or names a role twice are log-ins as well', async () => {
+  it('a log-in by a JSON web token works where the token ends within a second or names a role twice', async () => {
     const holder = {
       name: 'somebody',
       roles: Array.from({ length: 3 }, () => 'read' as const),
@@ -337,7 +337,7 @@ describe('the dashboard without credentials', () => {
     url = await serve([]);
   });
 
-  it('is open on this machine, without a login', async () => {
+  it('the dashboard without credentials is open on this machine, without a log-in', async () => {
     const page = await ask(url, '/queues', 'GET', HTML);
     expect(page.status).toBe(200);
     expect(await ask(url, '/login', 'GET', HTML)).toMatchObject({
@@ -346,7 +346,7 @@ describe('the dashboard without credentials', () => {
     });
   });
 
-  it('is closed to pages of other names and origins', async () => {
+  it('the dashboard without credentials is closed to pages of other names and origins', async () => {
     for (const headers of [
       { host: 'evil.example' },
       { origin: 'https://evil.example' },
@@ -357,7 +357,7 @@ describe('the dashboard without credentials', () => {
   });
 });
 
-describe('what the dashboard shows and does', () => {
+describe('the dashboard', () => {
   const authorization = `Bearer ${TOKEN}`;
   const FAILED = `${BOT}.67ab573f3685d1ba99541234`;
   let url: string;
@@ -381,7 +381,7 @@ describe('what the dashboard shows and does', () => {
     return queues.find(({ name }) => name === 'sessions')?.jobs;
   };
 
-  it('is both queues, with sessions under their ids and error codes, and no paths of this program', async () => {
+  it('the dashboard shows both queues, with session ids and error codes, and no paths of this program', async () => {
     const [job, ...others] = (await failedJobs()) ?? [];
     expect(others).toEqual([]);
     expect(job).toMatchObject({
@@ -400,14 +400,14 @@ describe('what the dashboard shows and does', () => {
     'page=-1',
     'page=x',
     'status=none',
-  ])('is no more than a page, and nothing for the query %s', async (query) => {
+  ])('the dashboard answers 400 for the query %s', async (query) => {
     const { status } = await ask(url, `/queues/api/queues?activeQueue=sessions&${query}`, 'GET', {
       authorization,
     });
     expect(status).toBe(400);
   });
 
-  it('changes nothing', async () => {
+  it('the dashboard refuses every request that would change a queue', async () => {
     const forbidden = [
       ['PUT', `/queues/api/queues/sessions/${FAILED}/retry`],
       ['PUT', `/queues/api/queues/sessions/${FAILED}/clean`],
@@ -437,7 +437,7 @@ describe('what the dashboard shows and does', () => {
     ['GET', '/queues/api/queues?activeQueue=%25a', 400],
     ['GET', '/queues/static/%00', 403],
     ['PUT', '/queues/api/queues/sessions/retry/failed', 405],
-  ] as const)('answers what is wrong with a request: %s %s', async (method, path, status) => {
+  ] as const)('the dashboard says what is wrong with a request: %s %s', async (method, path, status) => {
     const lines: string[] = [];
     const own = await serve([], { log: createLogger('warn', (line) => lines.push(line)) });
     const body = method === 'PUT' ? { body: '{' } : {};
@@ -450,13 +450,13 @@ describe('what the dashboard shows and does', () => {
     expect([response.statusCode, lines]).toEqual([status, []]);
   });
 
-  it('may only be framed and scripted by itself', async () => {
+  it('the dashboard may only be framed and scripted by itself', async () => {
     const { headers } = await ask(url, '/queues', 'GET', { authorization });
     expect(headers['content-security-policy']).toContain("script-src 'self'");
     expect(headers['content-security-policy']).toContain("frame-ancestors 'none'");
   });
 
-  it('gives a session that was archived in the end no error, whatever came before', async () => {
+  it('the dashboard shows no error for a session that was archived in the end, whatever came before', async () => {
     await runtime.queue.retry({ sessionId: '67ab573f3685d1ba99541234', botId: BOT });
     const backend = await openBackend(queue.config, silent);
     await workOff(backend, queue.config.name, 1, () => ARCHIVED);

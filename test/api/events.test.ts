@@ -134,7 +134,7 @@ const enqueue = (...sessionIds: string[]) =>
   program.queue.enqueue(sessionIds.map((sessionId) => ({ sessionId, botId: BOT })));
 
 describe('the stream of events', () => {
-  it('tells what happens to sessions from then on, with ids', async () => {
+  it('the stream of events reports what happens to sessions from then on, with ids', async () => {
     await enqueue('before');
     const client = await listen(program.url);
     expect(client.response.statusCode).toBe(200);
@@ -160,7 +160,7 @@ describe('the stream of events', () => {
     client.leave();
   });
 
-  it('tells all clients the same', async () => {
+  it('the stream of events sends the same to all clients', async () => {
     const clients = await Promise.all([listen(program.url), listen(program.url)]);
     await enqueue('one', 'two');
     const [first, second] = await Promise.all(clients.map((client) => client.events(2)));
@@ -168,7 +168,7 @@ describe('the stream of events', () => {
     for (const client of clients) client.leave();
   });
 
-  it('is heard even if nothing happens', async () => {
+  it('the stream of events sends a comment from time to time even if nothing happens', async () => {
     const other = await startProgram({ heartbeatMs: 10 });
     const client = await listen(other.url);
     await client.block();
@@ -178,7 +178,7 @@ describe('the stream of events', () => {
     await other.stop();
   });
 
-  it('goes on after the last event that a client saw, also after a restart', async () => {
+  it('the stream of events goes on after the last event that a client saw, also after a restart', async () => {
     const client = await listen(program.url);
     await enqueue('a', 'b');
     const [first, second] = await client.events(2);
@@ -199,7 +199,7 @@ describe('the stream of events', () => {
     byQuery.leave();
   });
 
-  it('is for those with credentials, and takes no id that is none', async () => {
+  it('the stream of events needs credentials, and refuses an invalid id', async () => {
     const statusOf = async (headers: Readonly<Record<string, string>>, query = '') => {
       const { response, leave } = await listen(program.url, headers, query);
       leave();
@@ -212,14 +212,14 @@ describe('the stream of events', () => {
     expect(program.feed.isReading).toBe(false);
   });
 
-  it('is not opened by a HEAD request', async () => {
+  it('the stream of events is not opened by a HEAD request', async () => {
     const asked = get(`${program.url}/v1/events`, { method: 'HEAD', agent: false, headers: AUTHORIZED });
     const [response] = (await once(asked, 'response')) as [IncomingMessage];
     expect(response.statusCode).toBeGreaterThanOrEqual(404);
     expect(program.feed.subscribers).toBe(0);
   });
 
-  it('ends when the API closes', async () => {
+  it('the stream of events ends when the API closes', async () => {
     const client = await listen(program.url);
     await client.block();
     const closing = program.api.close();
@@ -228,7 +228,7 @@ describe('the stream of events', () => {
     await closing;
   });
 
-  it('leaves nothing behind of 200 clients that came and went', async () => {
+  it('the stream of events holds no resources for 200 clients that came and went', async () => {
     const first = await listen(program.url);
     first.leave();
     await expect.poll(() => program.feed.isReading).toBe(false);
@@ -246,7 +246,7 @@ describe('the stream of events', () => {
     expect(program.log).toEqual([]);
   });
 
-  it('drops a client that takes nothing, and no other', async () => {
+  it('the stream of events drops a client that reads nothing, and no other', async () => {
     const other = await startProgram({ heartbeatMs: 500 });
     const [stuck, fine] = await Promise.all([listen(other.url), listen(other.url)]);
     // Nobody reads from it, so its buffers fill, those of the operating system included.

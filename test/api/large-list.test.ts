@@ -19,7 +19,7 @@ const statusOf = async (sessionId: string) => {
   return (await setup.runtime.queue.statuses([session])).get(jobId(session));
 };
 
-it('goes behind live sessions when it is long and has no priority, and the answer says so', async () => {
+it('a long list without a priority is queued behind live sessions, and the answer says so', async () => {
   const { rateLimit } = await setup.runtime.operations.stats();
   const { limit, windowSeconds } = rateLimit ?? { limit: 0, windowSeconds: 0 };
 

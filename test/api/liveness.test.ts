@@ -30,7 +30,7 @@ function watch(patienceMs = MINUTE_MS) {
 }
 
 describe('a worker', () => {
-  it('is not alive when it takes nothing for a minute while sessions wait', async () => {
+  it('a worker is not alive when it takes nothing for a minute while sessions wait', async () => {
     const askLater = watch();
 
     expect((await askLater(10, { waiting: 3 })).alive).toBe(true);
@@ -42,7 +42,7 @@ describe('a worker', () => {
     expect((await askLater(1, { lastTakenAt: 70_500 })).alive).toBe(true);
   });
 
-  it('is alive however long nothing waits, and has its minute from when something does', async () => {
+  it('a worker is alive while nothing waits, and its minute starts when something does', async () => {
     const askLater = watch();
 
     expect((await askLater(36_000)).alive).toBe(true);
@@ -51,7 +51,7 @@ describe('a worker', () => {
     expect((await askLater(40, { waiting: 1 })).alive).toBe(true);
   });
 
-  it('is alive while it works on as much as it may, and while it takes nothing on purpose', async () => {
+  it('a worker is alive while it works on as much as it may, and while it is held on purpose', async () => {
     const askLater = watch();
 
     expect((await askLater(10, { waiting: 5, inHand: 16 })).alive).toBe(true);
@@ -62,7 +62,7 @@ describe('a worker', () => {
     expect((await askLater(60)).alive).toBe(false);
   });
 
-  it('is alive while the queue does not answer, and this is told well within a second', async () => {
+  it('a worker is alive while the queue does not answer, and the check ends well within a second', async () => {
     const check = createLivenessCheck({
       activity: () => ({ lastTakenAt: 0, inHand: 0, concurrency: 1, heldUntil: undefined }),
       waiting: () => new Promise(() => undefined),
@@ -72,7 +72,7 @@ describe('a worker', () => {
     expect(await check()).toEqual({ alive: true });
   });
 
-  it('is alive while the queue cannot be reached, which another start would not fix', async () => {
+  it('a worker is alive while the queue cannot be reached, which another start would not fix', async () => {
     const askLater = watch();
 
     expect((await askLater(10, { waiting: new Error('connection refused') })).alive).toBe(true);
@@ -87,7 +87,7 @@ describe('/livez', () => {
   });
   afterAll(() => setup.close());
 
-  it('answers 503 and says why while the process does not do what it is there for', async () => {
+  it('/livez answers 503 with the reason while the process does not do its work', async () => {
     let liveness: { alive: boolean; reason?: string } = { alive: false, reason: 'the worker is stuck' };
     const url = await setup.serve({ tokens: apiTokens('a-token') }, { liveness: async () => liveness });
 
@@ -98,7 +98,7 @@ describe('/livez', () => {
     expect(await ask(url, '/livez')).toMatchObject({ status: 200, body: { status: 'ok' } });
   });
 
-  it('tells of a worker that is connected and takes nothing though a session waits, until it takes it', async () => {
+  it('/livez reports a worker that is connected and takes nothing though a session waits, until it takes it', async () => {
     const { config, kore } = setup;
     const idle = await openRuntime(config, silent);
     const worker = await idle.startWorker(kore);

@@ -38,7 +38,7 @@ const isIn = (sessionId: string, state: string | undefined) =>
 const counted = async () =>
   Number(/^voicemail_sessions_without_voicemail_total (\d+)$/m.exec(await metrics.render())?.[1]);
 
-it('a maybe is archived where it has a voicemail, and counted, not failed, where it has none', async () => {
+it('a session enqueued as maybe is archived where it has a voicemail, and counted, not failed, where it has none', async () => {
   const withVoicemail = setup.sandbox.addSession({ sessionId: oldId() });
   const without = setup.sandbox.addSession({ sessionId: oldId(), recordings: [] });
   const unavailable = setup.sandbox.addSession({ sessionId: oldId(), statuses: ['media_unavailable'] });
@@ -57,7 +57,7 @@ it('a maybe is archived where it has a voicemail, and counted, not failed, where
   expect((await ask(url, '/v1/stats', { headers: HEADERS })).body).toMatchObject({ states: { failed: 0 } });
 });
 
-it('a maybe is one through the API of another process as well', async () => {
+it('a session can be enqueued as maybe through the API of another process', async () => {
   const remote = createRemoteOperations(url, TOKEN);
   const { botId } = setup.sandbox;
   const sessionId = setup.sandbox.addSession({ sessionId: oldId(), recordings: [] });
@@ -71,7 +71,7 @@ it('a maybe is one through the API of another process as well', async () => {
   await remote.close();
 });
 
-it('a maybe that an older version queued, under its older name, is still one', async () => {
+it('a maybe session that an older version queued, under its older name, is still one', async () => {
   const { botId } = setup.sandbox;
   const sessionId = setup.sandbox.addSession({ sessionId: oldId(), recordings: [] });
   const before = await counted();
@@ -83,7 +83,7 @@ it('a maybe that an older version queued, under its older name, is still one', a
   await vi.waitFor(async () => expect(await view(sessionId)).toBeUndefined());
 });
 
-it('"enqueue --maybe --wait" ends well, and says how many have no voicemail', async () => {
+it('"enqueue --maybe --wait" ends with 0, and counts the sessions without voicemail', async () => {
   const withVoicemail = setup.sandbox.addSession({ sessionId: oldId() });
   const without = setup.sandbox.addSession({ sessionId: oldId(), recordings: [] });
   const { target, name, prefix } = setup.config.queue;

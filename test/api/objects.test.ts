@@ -44,7 +44,7 @@ async function get(path: string, headers: Record<string, string> = {}, method: '
 }
 
 describe('a recording', () => {
-  it('comes whole, with what tells it from any other', async () => {
+  it('a recording is sent whole, with headers that identify it', async () => {
     const { status, headers, body } = await get(`${session}/recordings/0`);
 
     expect(status).toBe(200);
@@ -64,7 +64,7 @@ describe('a recording', () => {
     ['bytes=0-9', 0, 9],
     ['bytes=10-', 10, undefined],
     ['bytes=-7', -7, undefined],
-  ])('comes in part for Range: %s', async (range, start, last) => {
+  ])('a recording is sent in part for Range: %s', async (range, start, last) => {
     const { status, headers, body } = await get(`${session}/recordings/0`, { range });
 
     const part = bytes.subarray(start, last === undefined ? undefined : last + 1);
@@ -74,7 +74,7 @@ describe('a recording', () => {
     expect(headers['content-range']).toBe(`bytes ${first}-${first + part.length - 1}/${bytes.length}`);
   });
 
-  it('has no part beyond its end, and comes whole where it changed or the range makes no sense', async () => {
+  it('a recording is sent whole where it changed or the range makes no sense, and a range beyond its end is refused', async () => {
     const beyond = await get(`${session}/recordings/0`, { range: `bytes=${bytes.length}-` });
     expect([beyond.status, beyond.headers['content-range']]).toEqual([416, `bytes */${bytes.length}`]);
     expect(JSON.parse(beyond.body.toString())).toMatchObject({ code: 'RANGE_NOT_SATISFIABLE' });
@@ -84,12 +84,12 @@ describe('a recording', () => {
     expect([same.status, same.body.length]).toEqual([304, 0]);
   });
 
-  it('is described by HEAD', async () => {
+  it('a recording is described by the answer to HEAD', async () => {
     const { status, headers, body } = await get(`${session}/recordings/0`, {}, 'HEAD');
     expect([status, headers['content-length'], body.length]).toEqual([200, String(bytes.length), 0]);
   });
 
-  it('is only one that the manifest names', async () => {
+  it('a recording is sent only if the manifest names it', async () => {
     for (const [path, status, code] of [
       [`${session}/recordings/1`, 404, 'NOT_FOUND'],
       [`${session}/recordings/-1`, 400, 'INVALID_REQUEST'],
@@ -103,16 +103,19 @@ describe('a recording', () => {
 });
 
 describe('the documents of a session', () => {
-  it.each(['transcript', 'manifest'])('come as they lie in the archive: %s', async (name) => {
-    const { status, headers, body } = await get(`${session}/${name}`);
-    const path = join(directory, recording.key.replace(/[^/]+$/, `${name}.json`));
-    expect(status).toBe(200);
-    expect(body.equals(await readFile(path))).toBe(true);
-    expect(headers['content-type']).toBe('application/json');
-    expect(headers.etag).toBe(`"${createHash('sha256').update(body).digest('hex')}"`);
-  });
+  it.each(['transcript', 'manifest'])(
+    'a document of a session is sent as it lies in the archive: %s',
+    async (name) => {
+      const { status, headers, body } = await get(`${session}/${name}`);
+      const path = join(directory, recording.key.replace(/[^/]+$/, `${name}.json`));
+      expect(status).toBe(200);
+      expect(body.equals(await readFile(path))).toBe(true);
+      expect(headers['content-type']).toBe('application/json');
+      expect(headers.etag).toBe(`"${createHash('sha256').update(body).digest('hex')}"`);
+    },
+  );
 
-  it('are refused where they are not what the manifest says, or lie elsewhere', async () => {
+  it('a document of a session is refused where it is not what the manifest says, or lies elsewhere', async () => {
     const other = setup.sandbox.addSession({ transcription: 'Please call me back.' });
     await ask(url, '/v1/sessions', { json: { sessionIds: [other] } });
     const view = await vi.waitFor(
@@ -153,6 +156,6 @@ it.each([
   ['bytes=-', undefined],
   ['items=0-1', undefined],
   [`bytes=0-${'9'.repeat(400)}`, undefined],
-] as const)('of 10 bytes, Range: %s is %o', (header, expected) => {
+] as const)('of a file of 10 bytes, Range: %s selects %o', (header, expected) => {
   expect(parseRange(header, 10)).toEqual(expected);
 });

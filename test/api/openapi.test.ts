@@ -106,7 +106,7 @@ const operations = () =>
   );
 
 describe('the OpenAPI document', () => {
-  it('is valid, says a public validator', async () => {
+  it('the OpenAPI document is valid by a public validator', async () => {
     const result = await new Validator().validate(structuredClone(document) as never);
 
     expect(result).toEqual({ valid: true });
@@ -143,11 +143,11 @@ describe('the OpenAPI document', () => {
     ['get', '/dashboard'],
     ['get', '/openapi.json'],
     ['get', '/docs'],
-  ])('has %s %s', (method, path) => {
+  ])('the OpenAPI document describes %s %s', (method, path) => {
     expect(document.paths[path]?.[method]?.summary).toBeTypeOf('string');
   });
 
-  it('describes what it validates with, by the same schemas', () => {
+  it('the OpenAPI document uses the same schemas that requests are checked with', () => {
     expect(document.components.schemas.EnqueueRequest).toMatchObject({
       required: ['sessionIds'],
       additionalProperties: false,
@@ -165,7 +165,7 @@ describe('the OpenAPI document', () => {
     );
   });
 
-  it('tells of each operation what it answers when all is well, when not, and whom it lets in', () => {
+  it('the OpenAPI document names for each operation the answers, the errors and the roles', () => {
     for (const { path, method, operation } of operations()) {
       const where = `${method} ${path}`;
       const statuses = Object.keys(operation.responses);
@@ -200,7 +200,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  it('tells which bodies may be left out', () => {
+  it('the OpenAPI document says which bodies may be left out', () => {
     const required = operations()
       .filter(({ operation }) => operation.requestBody)
       .map(({ path, method, operation }) => [`${method} ${path}`, operation.requestBody?.required]);
@@ -220,14 +220,14 @@ describe('the OpenAPI document', () => {
     });
   });
 
-  it.each(EXAMPLES)('shows examples of %s that its own schema takes', (name, schema) => {
+  it.each(EXAMPLES)('each example of %s in the OpenAPI document is valid by its schema', (name, schema) => {
     const examples = document.components.schemas[name]?.examples ?? [];
 
     expect(examples.length).toBeGreaterThan(0);
     for (const example of examples) expect(schema.parse(example)).toEqual(example);
   });
 
-  it('has examples that are right', async () => {
+  it('each example in the OpenAPI document is what the server answers', async () => {
     const examples = document.components.schemas.EnqueueRequest?.examples ?? [];
     expect(examples.length).toBeGreaterThan(0);
 
@@ -239,7 +239,7 @@ describe('the OpenAPI document', () => {
 });
 
 describe('GET /docs', () => {
-  it('shows it in a browser that is not let out of here', async () => {
+  it('GET /docs shows the OpenAPI document in a browser that cannot connect to other servers', async () => {
     const page = await ask(url, '/docs');
 
     expect(page.status).toBe(200);
@@ -354,7 +354,7 @@ function wellFormed(text: string): string {
   return text.toWellFormed();
 }
 
-it('random requests, more or less as the document wants them, never meet a fault of the server', async () => {
+it('random requests that follow the OpenAPI document more or less never cause a server error', async () => {
   const all = fc.oneof(
     ...operations().map(({ path, method, operation }) => requestsOf(path, method, operation)),
   );

@@ -25,7 +25,7 @@ afterAll(async () => {
 const as = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
 
 describe('GET /v1/whoami', () => {
-  it('tells the name and role of a token', async () => {
+  it('GET /v1/whoami names the token and its role', async () => {
     expect((await ask(url, '/v1/whoami', as('the-viewer'))).body).toEqual({
       name: 'viewer',
       role: 'read',
@@ -33,7 +33,7 @@ describe('GET /v1/whoami', () => {
     });
   });
 
-  it('tells of a JSON web token what all of its roles permit, and when it expires', async () => {
+  it('GET /v1/whoami says what all roles of a JSON web token permit, and when it expires', async () => {
     const token = await issuer.token({ claims: { sub: 'jane', role: ['enqueue', 'read'] }, expiresIn: 600 });
     const { body } = await ask(url, '/v1/whoami', as(token));
     expect(body).toMatchObject({ name: 'jane', role: 'enqueue', permissions: ['read', 'enqueue'] });
@@ -42,14 +42,14 @@ describe('GET /v1/whoami', () => {
     expect(body.expiresAt).toBe(new Date(exp * 1000).toISOString());
   });
 
-  it('says so where no credentials are wanted', async () => {
+  it('GET /v1/whoami says so where no credentials are needed', async () => {
     const open = await setup.serve();
     expect((await ask(open, '/v1/whoami')).body).toMatchObject({ name: 'local', role: 'erase' });
   });
 });
 
 describe('GET /v1/error-codes', () => {
-  it('explains every code, without marks of Markdown', async () => {
+  it('GET /v1/error-codes explains every code, without Markdown', async () => {
     const { status, body, text } = await ask(url, '/v1/error-codes', as('the-viewer'));
     expect(status).toBe(200);
     const codes = body.codes as { code: string; meaning: string; fix: string }[];
@@ -63,7 +63,7 @@ describe('GET /v1/error-codes', () => {
 });
 
 describe('GET /v1/stats', () => {
-  it('tells of the backlog at the rate limit, of a pause, and of the workers as long as they live', async () => {
+  it('GET /v1/stats reports the backlog at the rate limit, a pause, and the workers that live', async () => {
     const stats = async () => (await ask(url, '/v1/stats', as('the-viewer'))).body;
     await ask(url, '/v1/sessions', { json: { sessionIds: [SESSION, 'another'] }, ...as('the-token') });
 

@@ -32,7 +32,7 @@ async function linked(): Promise<string[]> {
 
 describe("the operator's page as it is served", () => {
   it.each(VIEWS)(
-    '%s leads who is not logged in to the log-in, and tells programs what to send',
+    '%s sends a browser that is not logged in to the login page, and tells programs what to send',
     async (path) => {
       const next = path === '/' ? '' : `?next=${encodeURIComponent(path)}`;
       expect(await ask(closed, path, { headers: HTML })).toMatchObject({
@@ -48,11 +48,11 @@ describe("the operator's page as it is served", () => {
     },
   );
 
-  it('is closed to pages of other names where no credentials are wanted', async () => {
+  it("the operator's page is closed to pages of other names where no credentials are needed", async () => {
     expect((await ask(open, '/', { headers: { host: 'evil.example' } })).status).toBe(403);
   });
 
-  it('holds no script and no style of its own, and allows none', async () => {
+  it("the operator's page holds no inline script or style, and allows none", async () => {
     for (const [url, path] of [
       [open, '/'],
       [closed, '/login'],
@@ -66,7 +66,7 @@ describe("the operator's page as it is served", () => {
     }
   });
 
-  it('loads files of this server alone, each there, and none by a name that only Node knows', async () => {
+  it("the operator's page loads files of this server alone, all of which exist, and none by a name that only Node knows", async () => {
     const addresses = await linked();
     expect(addresses.length).toBeGreaterThan(20);
     for (const address of addresses) {
@@ -83,7 +83,7 @@ describe("the operator's page as it is served", () => {
     }
   });
 
-  it('compresses them for who takes it, and sends none again that is known', async () => {
+  it("files of the operator's page are compressed for clients that accept it, and not sent again when unchanged", async () => {
     const [address = ''] = (await linked()).filter((one) => one.endsWith('/main.js'));
     const plain = await ask(open, address);
     const response = await request(`${open}${address}`, { headers: { 'accept-encoding': 'br, gzip' } });
@@ -98,7 +98,7 @@ describe("the operator's page as it is served", () => {
   });
 
   it.each(['/page/0/main.js', '/page/../package.json', '/page/0/%2e%2e%2fpackage.json'])(
-    'has nothing else: %s',
+    "the operator's page serves no other file: %s",
     async (path) => {
       expect((await ask(open, path)).status).toBe(404);
     },

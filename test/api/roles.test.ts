@@ -68,7 +68,7 @@ const send = (method: string, path: string, token: string) =>
   });
 
 describe.each(ROLES)('the role %s', (role) => {
-  it.each(ROUTES)('may or may not: %s %s', async (method, path, roles) => {
+  it.each(ROUTES)('the role %s is allowed or refused as documented: %s %s', async (method, path, roles) => {
     const { status, body, headers } = await send(method, path, `token-that-may-${role}`);
 
     if (roles.includes(role)) {
@@ -82,7 +82,7 @@ describe.each(ROLES)('the role %s', (role) => {
   });
 });
 
-it('is decided for each route that the API describes', async () => {
+it('a role is decided for each route that the API describes', async () => {
   const { body } = await ask(url, '/openapi.json');
   const described = Object.entries(body.paths as Record<string, object>).flatMap(([path, methods]) =>
     path.startsWith('/v1/')
@@ -105,7 +105,7 @@ describe('a JSON web token', () => {
     ['may do nothing with a claim that names no role', { role: { operate: true } }, 403, 403],
   ];
 
-  it.each(cases)('%s', async (_what, claims, reading, retrying) => {
+  it.each(cases)('a JSON web token %s', async (_what, claims, reading, retrying) => {
     const token = await issuer.token({ claims });
     expect((await send('GET', '/v1/stats', token)).status).toBe(reading);
     expect((await send('POST', '/v1/retries', token)).status).toBe(retrying);
@@ -113,7 +113,7 @@ describe('a JSON web token', () => {
 });
 
 describe('the dashboard', () => {
-  it('may be read by who may read, and changed by nobody', async () => {
+  it('the dashboard can be read by whoever may read, and changed by nobody', async () => {
     const headers = (role: Role) => ({ headers: { authorization: `Bearer token-that-may-${role}` } });
     const queues = '/dashboard/queues/api/queues';
     expect((await ask(url, queues, headers('read'))).status).toBe(200);

@@ -110,7 +110,7 @@ describe('sessions over HTTP', () => {
     url = await serve();
   });
 
-  it('takes sessions in, says what became of each in the order asked, and shows them archived', async () => {
+  it('POST /v1/sessions names the outcome for each session in the order given, and GET shows them archived', async () => {
     const id = sandbox.addSession({ transcription: 'Hello.' });
 
     const first = await ask(url, '/v1/sessions', { json: { sessionIds: [id, id] } });
@@ -139,7 +139,7 @@ describe('sessions over HTTP', () => {
     expect(await ended(url, id)).toMatchObject({ state: 'archived' });
   });
 
-  it('answers 404 for a session that neither queue nor archive knows', async () => {
+  it('the API answers 404 for a session that neither queue nor archive knows', async () => {
     const answer = await ask(url, '/v1/sessions/nobody-knows-it?botId=st-other');
 
     expect(answer.status).toBe(404);
@@ -153,7 +153,7 @@ describe('sessions over HTTP', () => {
     });
   });
 
-  it('lists failed sessions by code, page by page, and retries one, all of a code, and none that is fine', async () => {
+  it('the API lists failed sessions by code, page by page, and retries one or all of a code, and no others', async () => {
     const lost = [unknownId(), unknownId(), unknownId()];
     const refused = sandbox.addSession({ statuses: ['media_unavailable'] });
     await ask(url, '/v1/sessions', { json: { sessionIds: [...lost, refused] } });
@@ -196,7 +196,7 @@ describe('sessions over HTTP', () => {
     expect([unknown.status, unknown.body.code]).toEqual([404, 'SESSION_NOT_FOUND']);
   });
 
-  it('knows an archived session whose job has gone from the queue by its manifest', async () => {
+  it('the API finds an archived session whose job has left the queue by its manifest', async () => {
     const sessionId = sandbox.addSession();
     await ask(url, '/v1/sessions', { json: { sessionIds: [sessionId] } });
     const { recordings, progress, manifestKey, transcript } = await ended(url, sessionId);
@@ -211,7 +211,7 @@ describe('sessions over HTTP', () => {
     expect([retried.status, retried.body.code]).toEqual([409, 'NOT_FAILED']);
   });
 
-  it('counts sessions by state', async () => {
+  it('the API counts sessions by state', async () => {
     const { status, body } = await ask(url, '/v1/stats');
 
     expect(status).toBe(200);
@@ -219,7 +219,7 @@ describe('sessions over HTTP', () => {
     expect(body.transcriptsPending).toBeTypeOf('number');
   });
 
-  it('takes a retry that announces JSON and sends none', async () => {
+  it('the API accepts a retry that announces JSON and sends no body', async () => {
     const answer = await ask(url, '/v1/sessions/never-seen/retry', {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -229,20 +229,20 @@ describe('sessions over HTTP', () => {
   });
 });
 
-describe('a request that is not right', () => {
+describe('an invalid request', () => {
   let url: string;
   beforeAll(async () => {
     url = await serve();
   });
 
-  it('names the field that is wrong', async () => {
+  it('an invalid request is answered with the name of the field that is wrong', async () => {
     const { body } = await ask(url, '/v1/sessions', { json: { sessionIds: ['a', 'b c'], force: 'yes' } });
 
     expect(body.detail).toMatch(/sessionIds\[1\]: .*1 to 128/);
     expect(body.detail).toMatch(/force: /);
   });
 
-  it('asks for a bot where there is no default', async () => {
+  it('a request without a bot is refused where there is no default', async () => {
     const withoutBot = await serve({ defaultBotId: undefined });
 
     const { status, body } = await ask(withoutBot, '/v1/sessions/a');
@@ -251,7 +251,7 @@ describe('a request that is not right', () => {
     expect(body.detail).toContain('KORE_BOT_ID');
   });
 
-  it('is not one with 10,000 ids of the longest kind', async () => {
+  it('a request with 10,000 ids of the longest kind is accepted', async () => {
     const sessionIds = Array.from({ length: 10_000 }, (_, index) => String(index).padStart(128, 'x'));
     const seen: number[] = [];
     const counting = await serve({
@@ -275,7 +275,7 @@ describe('a request that is not right', () => {
 describe('access to sessions', () => {
   const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
 
-  it('needs one of the tokens, or the loopback token, where tokens are configured', async () => {
+  it('requests for sessions need one of the tokens, or the loopback token, where tokens are configured', async () => {
     const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...TOKENS) } });
 
     for (const token of [...TOKENS, LOOPBACK_TOKEN]) {
@@ -297,7 +297,7 @@ describe('access to sessions', () => {
     }
   });
 
-  it('is open on loopback without tokens, but not to web pages and not with a wrong token', async () => {
+  it('the API is open on loopback without tokens, but not to web pages and not with a wrong token', async () => {
     const url = await serve();
     const { port } = new URL(url);
     const status = async (headers: Record<string, string>) =>
@@ -314,7 +314,7 @@ describe('access to sessions', () => {
     expect(await status({ authorization: 'Bearer of-another-process' })).toBe(401);
   });
 
-  it('is never needed for the health routes', async () => {
+  it('the health routes never need credentials', async () => {
     const url = await serve({ http: { host: '127.0.0.1', port: 0, tokens: apiTokens(...TOKENS) } });
 
     for (const path of ['/livez', '/readyz']) {
@@ -325,7 +325,7 @@ describe('access to sessions', () => {
 });
 
 describe('serving the API', () => {
-  it('says on which port it listens', async () => {
+  it('the API logs the port on which it listens', async () => {
     const lines: string[] = [];
 
     const url = await serve({ log: createLogger('info', (line) => lines.push(line)) });
@@ -335,7 +335,7 @@ describe('serving the API', () => {
     );
   });
 
-  it('names the request in every line that is logged on its behalf', async () => {
+  it('the API names the request in every line that is logged for it', async () => {
     const lines: string[] = [];
     const log = createLogger('debug', (line) => lines.push(line));
     const enqueue: Runtime['operations']['enqueue'] = async (requests) => {
@@ -358,7 +358,7 @@ describe('serving the API', () => {
     expect(logged.find(({ msg }) => msg === 'listening')).not.toHaveProperty('requestId');
   });
 
-  it('cancels what is queued, one or all, and leaves what has ended', async () => {
+  it('the API cancels one queued session or all, and leaves those that have ended', async () => {
     const unworked = await openRuntime({ ...config, queue: { ...queue.config, name: 'cancelled' } }, silent);
     const url = await serve({ operations: unworked.operations });
     const ids = [unknownId(), unknownId(), unknownId()];
@@ -385,7 +385,7 @@ describe('serving the API', () => {
     expect([late.status, late.body.code]).toEqual([409, 'NOT_WAITING']);
   });
 
-  it('pauses the queue, tells so, and resumes it', async () => {
+  it('the API pauses the queue, reports the pause, and resumes it', async () => {
     const url = await serve();
     expect((await ask(url, '/v1/pause', { method: 'PUT' })).body).toEqual({ paused: true });
     const id = sandbox.addSession();
@@ -396,7 +396,7 @@ describe('serving the API', () => {
     expect((await ask(url, '/v1/stats')).body).toMatchObject({ paused: false });
   });
 
-  it('says which variable to change when the port is taken', async () => {
+  it('the API names the variable to change when the port is taken', async () => {
     const { port } = new URL(await serve());
 
     const second = serve({ http: { host: '127.0.0.1', port: Number(port), tokens: [] } });
@@ -405,7 +405,7 @@ describe('serving the API', () => {
     await expect(second).rejects.toThrow(/HTTP_PORT/);
   });
 
-  it('answers 503 while the queue is away, and 202 again when it is back', async () => {
+  it('the API answers 503 while the queue is unavailable, and 202 again when it is back', async () => {
     const gate = await openGate(queue);
     const gated = await openRuntime({ ...config, queue: gate.config }, silent);
     const url = await serve({ operations: gated.operations, check: (signal) => gated.check(signal) });
@@ -439,7 +439,7 @@ describe('operations over the API of another process', () => {
   });
   afterAll(() => remote.close());
 
-  it('queue sessions of several bots and priorities, and tell the outcomes in the order asked', async () => {
+  it('operations over HTTP enqueue sessions of several bots and priorities, and name the outcomes in the order given', async () => {
     const unworked = await openRuntime({ ...config, queue: { ...queue.config, name: 'unworked' } }, silent);
     const there = createRemoteOperations(await serve({ operations: unworked.operations }), LOOPBACK_TOKEN);
     const requests = [
@@ -461,7 +461,7 @@ describe('operations over the API of another process', () => {
     await unworked.close();
   });
 
-  it('cancel, pause and resume', async () => {
+  it('operations over HTTP cancel sessions, pause the queue and resume it', async () => {
     const unworked = await openRuntime({ ...config, queue: { ...queue.config, name: 'remote' } }, silent);
     const there = createRemoteOperations(await serve({ operations: unworked.operations }), LOOPBACK_TOKEN);
     const session = { botId: sandbox.botId, sessionId: unknownId() };
@@ -478,7 +478,7 @@ describe('operations over the API of another process', () => {
     await unworked.close();
   });
 
-  it('say the same as the operations on the queue itself', async () => {
+  it('operations over HTTP return the same as the operations on the queue itself', async () => {
     const lost = unknownId();
     const failed = { sessionId: lost, botId: sandbox.botId };
     await remote.enqueue([failed]);
@@ -499,7 +499,7 @@ describe('operations over the API of another process', () => {
     expect(await remote.retryAll('RECORDING_EMPTY')).toBe(0);
   });
 
-  it('say so when nobody answers, or the token is not right', async () => {
+  it('operations over HTTP report that nobody answers, or that the token is wrong', async () => {
     const closed = createServer().listen(0, '127.0.0.1');
     await once(closed, 'listening');
     const { port } = closed.address() as AddressInfo;

@@ -25,7 +25,7 @@ describeOnEachQueue('what the queue has been doing', (kind) => {
   const enqueue = (...sessionIds: string[]) =>
     queue.enqueue(sessionIds.map((sessionId) => ({ sessionId, botId: BOT })));
 
-  it('is nothing at first', async () => {
+  it('the history of a queue is empty at first', async () => {
     const { throughput, failuresByCode } = await queue.activity();
 
     expect(failuresByCode).toEqual({});
@@ -36,7 +36,7 @@ describeOnEachQueue('what the queue has been doing', (kind) => {
     expect(minutes.every((minute, index) => minute - (minutes[0] ?? 0) === index * MINUTE_MS)).toBe(true);
   });
 
-  it('is told by the minute in which sessions ended, for an hour', async () => {
+  it('the history of a queue counts ended sessions by the minute, for an hour', async () => {
     // Only the date is set: what waits for the queue's server goes on waiting in real time.
     vi.useFakeTimers({ toFake: ['Date'] });
     const start = Date.parse('2030-05-06T12:00:30.000Z');
@@ -65,7 +65,7 @@ describeOnEachQueue('what the queue has been doing', (kind) => {
     expect(await now()).toEqual(['13:06 1 0']);
   });
 
-  it('tells failures by their codes', async () => {
+  it('the history of a queue counts failures by their codes', async () => {
     await enqueue('a', 'b', 'c', 'd', 'e');
     const reasons: Record<string, string> = {
       a: failureReason('RECORDING_EMPTY', 'no bytes: none at all'),

@@ -5,7 +5,7 @@ import { wavOf } from '../support/audio.ts';
 const SESSIONS = 1_000;
 const SENDERS = 100;
 
-it('a thousand notifications, a hundred at a time, while a worker runs: each answered 202, each archived once', async () => {
+it('a thousand notifications, a hundred at a time, are each answered 202 and archived once while a worker runs', async () => {
   const { sandbox, runtime, startWorker, serve, close } = await openApiSetup();
   const content = wavOf(1_000);
   const sessionIds = Array.from({ length: SESSIONS }, () =>

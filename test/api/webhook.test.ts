@@ -55,8 +55,8 @@ function koreToken({
 }
 const now = () => Math.floor(Date.now() / 1000);
 
-describe('what of a notification goes into the manifest', () => {
-  it('is what WEBHOOK_META names, without what may be a secret', async () => {
+describe('the metadata of a notification', () => {
+  it('the metadata of a notification is what WEBHOOK_META names, without possible secrets', async () => {
     const at = await setup.serve({
       tokens: apiTokens('a-token-of-the-api'),
       webhook: { ...WEBHOOK, metaPaths: ['/metaInfo/customer', '/metaInfo/department', '/metaInfo/none'] },
@@ -80,12 +80,12 @@ describe('what of a notification goes into the manifest', () => {
   });
 });
 
-describe('the caller of an event of Kore’s', () => {
+describe('the caller of a Kore event', () => {
   it.each<[string, object, object | undefined]>([
     ['is kept as the call tells it', { callerNumber: '+1 555 0100 222' }, { from: '+1 555 0100 222' }],
     ['is kept from its tags', { sessionTags: { callerNumber: '+15550100222' } }, { from: '+15550100222' }],
     ['is nobody whose name is no number', { from: 'user-7', callerNumber: { token: 'x' } }, undefined],
-  ])('%s', async (_title, told, call) => {
+  ])('the caller of a Kore event %s', async (_title, told, call) => {
     const sessionId = newId();
     const CCAIMetaInfo = { sessionId, ...told };
     expect((await notify({ event: 'conversation_terminated', CCAIMetaInfo })).status).toBe(202);
@@ -94,7 +94,7 @@ describe('the caller of an event of Kore’s', () => {
     expect(job?.data.call).toEqual(call);
   });
 
-  it('is hashed, or left out where there is no key for that', async () => {
+  it('the caller of a Kore event is hashed, or left out where there is no key for that', async () => {
     const callOf = async (changes: Partial<WebhookConfig>) => {
       const at = await setup.serve({ webhook: { ...WEBHOOK, callMetadata: 'hashed', ...changes } });
       const sessionId = newId();
@@ -111,7 +111,7 @@ describe('CALL_METADATA', () => {
   it.each([
     ['hashed', { caller: expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/), department: 'Claims' }],
     ['off', undefined],
-  ] as const)('%s holds of what a webhook tells', async (callMetadata, meta) => {
+  ] as const)('CALL_METADATA=%s decides which fields of a webhook are kept', async (callMetadata, meta) => {
     const at = await setup.serve({
       tokens: apiTokens('a-token-of-the-api'),
       webhook: { ...WEBHOOK, callMetadata, metaPaths: ['/metaInfo/caller', '/metaInfo/department'] },
@@ -127,7 +127,7 @@ describe('CALL_METADATA', () => {
 });
 
 describe('a notification', () => {
-  it('is answered 202 once the queue holds the session', async () => {
+  it('a notification is answered 202 once the queue holds the session', async () => {
     const sessionId = newId();
 
     const { status, body } = await notify({ sessionId });
@@ -166,7 +166,7 @@ describe('a notification', () => {
     ],
   ];
 
-  it.each(authentic)('is taken with %s', async (_how, headersFor) => {
+  it.each(authentic)('a notification is accepted with %s', async (_how, headersFor) => {
     const body = JSON.stringify({ sessionId: newId() });
 
     expect((await post({ body, headers: await headersFor(body) })).status).toBe(202);
@@ -227,7 +227,7 @@ describe('a notification', () => {
     ],
   ];
 
-  it.each(forged)('is refused with %s', async (_how, headersFor) => {
+  it.each(forged)('a notification is refused with %s', async (_how, headersFor) => {
     const sessionId = newId();
     const body = JSON.stringify({ sessionId });
     // One of its own each: many wrong ones in a row are slowed.
@@ -241,7 +241,7 @@ describe('a notification', () => {
     expect(await setup.runtime.operations.view({ sessionId, botId })).toBeUndefined();
   });
 
-  it('is signed over the bytes as they were sent, not as they are read', async () => {
+  it('a notification is signed over the bytes as they were sent, not as they are read', async () => {
     const body = `{ "sessionId" :\r\n"${newId()}", "who": "J\\u00fcrgen" }`;
 
     expect((await post({ body, headers: { 'x-signature': sign(body, 'the-new-secret') } })).status).toBe(202);
@@ -250,14 +250,14 @@ describe('a notification', () => {
     expect((await post(forgery)).status).toBe(401);
   });
 
-  it('with a token of the Kore app is refused where the app is not known', async () => {
+  it('a notification with a token of the Kore app is refused where the app is not known', async () => {
     const { app: _, ...withoutApp } = WEBHOOK;
     const other = await setup.serve({ webhook: withoutApp });
 
     expect((await post({ json: {}, headers: { token: await koreToken({}) } }, other)).status).toBe(401);
   });
 
-  it('finds nobody without WEBHOOK_SECRET', async () => {
+  it('a notification is answered 404 without WEBHOOK_SECRET', async () => {
     const without = await setup.serve();
 
     const answer = await notify({ sessionId: newId() }, without);
@@ -292,13 +292,13 @@ describe('the session id', () => {
     ],
   ];
 
-  it.each(places)('is found at %s', async (_place, make) => {
+  it.each(places)('the session id is found at %s', async (_place, make) => {
     const sessionId = newId();
 
     expect((await notify(make(sessionId))).body).toEqual({ results: [{ sessionId, outcome: 'queued' }] });
   });
 
-  it('is found where the configuration says, and only there', async () => {
+  it('the session id is found where the configuration says, and nowhere else', async () => {
     const sessionIdPaths = ['/call~1er/0/id', '/x'];
     const other = await setup.serve({ webhook: { ...WEBHOOK, sessionIdPaths } });
     const sessionId = newId();
@@ -310,7 +310,7 @@ describe('the session id', () => {
   });
 
   it.each(['application/json', 'text/plain; charset=utf-8', 'application/vnd.kore+json', undefined])(
-    'is read from JSON that calls itself %s',
+    'the session id is read from JSON that calls itself %s',
     async (type) => {
       const sessionId = newId();
       const headers = { auth: 'the-new-secret', ...(type !== undefined && { 'content-type': type }) };
@@ -321,14 +321,14 @@ describe('the session id', () => {
     },
   );
 
-  it('is read from a form', async () => {
+  it('the session id is read from a form', async () => {
     const sessionId = newId();
     const headers = { auth: 'the-new-secret', 'content-type': 'application/x-www-form-urlencoded' };
 
     expect((await post({ body: `x=1&sessionId=${sessionId}`, headers })).status).toBe(202);
   });
 
-  it('comes with the bot of the notification where that names one, otherwise with the default one', async () => {
+  it('the bot of a session is the one that the notification names, otherwise the default', async () => {
     const id = newId();
     await notify({ sessionId: id, botId: 'st-named' });
     await notify({ sessionId: id, metaInfo: { botId: 'st-in-meta' } });
@@ -349,7 +349,7 @@ describe('the session id', () => {
     ['would be inherited', [], /no session id/],
   ];
 
-  it.each(nowhere)('is asked for when it %s', async (_how, json, detail) => {
+  it.each(nowhere)('the answer asks for a session id when the body %s', async (_how, json, detail) => {
     const { status, body } = await notify(json);
 
     expect([status, body.code]).toEqual([400, 'INVALID_REQUEST']);
@@ -357,7 +357,7 @@ describe('the session id', () => {
   });
 });
 
-describe('an event of Kore’s', () => {
+describe('a Kore event', () => {
   const maybeOf = async (sessionId: string) => {
     const { sessions } = setup.runtime.queue.bullmq;
     return (await sessions.getJob(`${setup.sandbox.botId}.${sessionId}`))?.data.maybe;
@@ -377,7 +377,7 @@ describe('an event of Kore’s', () => {
     ['nobody knows', (sessionId) => ({ event: 'something_new', CCAIMetaInfo: { sessionId } })],
   ];
 
-  it.each(ends)('%s queues its session as a maybe', async (_event, make) => {
+  it.each(ends)('a Kore event %s enqueues its session as a maybe', async (_event, make) => {
     const sessionId = newId();
 
     const answer = await notify(make(sessionId));
@@ -386,7 +386,7 @@ describe('an event of Kore’s', () => {
     expect(await maybeOf(sessionId)).toBe(true);
   });
 
-  it.each(OTHER_EVENTS)('%s is none of ours: it is counted, and nothing is queued', async (event) => {
+  it.each(OTHER_EVENTS)('a Kore event %s is counted, and nothing is queued', async (event) => {
     const sessionId = newId();
     const counted: string[] = [];
     const metrics = { webhook: { onNotification: (kind: string) => counted.push(kind) } };
@@ -398,7 +398,7 @@ describe('an event of Kore’s', () => {
     expect(await setup.runtime.operations.view({ sessionId, botId: setup.sandbox.botId })).toBeUndefined();
   });
 
-  it('does not make a maybe of what somebody knew to have a voicemail, and becomes certain by a notification', async () => {
+  it('a Kore event does not make a maybe of a certain session, and a notification makes a maybe certain', async () => {
     const known = newId();
     await notify({ sessionId: known });
     await notify({ event: 'conversation_terminated', CCAIMetaInfo: { sessionId: known } });
@@ -411,8 +411,8 @@ describe('an event of Kore’s', () => {
   });
 });
 
-describe('a notification that names no session', () => {
-  it('leaves a line in the log with the names of its members, bounded and printable, and no value', async () => {
+describe('a notification without a session id', () => {
+  it('a notification without a session id logs the names of its members, bounded and printable, and no value', async () => {
     const lines: string[] = [];
     const url = await setup.serve(
       { webhook: WEBHOOK },
@@ -435,7 +435,7 @@ describe('a notification that names no session', () => {
   });
 });
 
-it('what a notification tells of the call comes into the manifest', { timeout: 60_000 }, async () => {
+it('the metadata of a notification comes into the manifest', { timeout: 60_000 }, async () => {
   const own = await openApiSetup();
   try {
     const at = await own.serve({
@@ -463,11 +463,11 @@ it('what a notification tells of the call comes into the manifest', { timeout: 6
   }
 });
 
-describe('a signed body that comes twice', () => {
+describe('a signed body that is repeated', () => {
   const signed = (body: string, at = url) =>
     post({ body, headers: { 'x-signature': sign(body, 'the-new-secret') } }, at);
 
-  it('of an archived session is answered so, and costs no call of Kore’s', async () => {
+  it('a signed body that is repeated for an archived session is answered so, and costs no call to Kore', async () => {
     const own = await openApiSetup();
     try {
       const at = await own.serve({ webhook: WEBHOOK });
@@ -512,7 +512,7 @@ describe('a signed body that comes twice', () => {
     }
   });
 
-  it('is taken in again when the queue has lost its session', async () => {
+  it('a signed body that is repeated is accepted again when the queue has lost its session', async () => {
     const sessionId = newId();
     const body = JSON.stringify({ sessionId });
     await signed(body);
@@ -522,7 +522,7 @@ describe('a signed body that comes twice', () => {
   });
 });
 
-it('a pointer reads only what was sent', () => {
+it('a pointer reads only own members of the body', () => {
   const value = JSON.parse('{"a":{"b":["x",{"~/":1}]},"":{"":"empty"},"__proto__":{"p":2}}');
   expect(readPointer(value, '/a/b/0')).toBe('x');
   expect(readPointer(value, '/a/b/1/~0~1')).toBe(1);
@@ -533,7 +533,7 @@ it('a pointer reads only what was sent', () => {
   }
 });
 
-it('nothing of a notification is ever logged, whatever becomes of it', async () => {
+it('no part of a notification is ever logged, whatever its outcome', async () => {
   const lines: string[] = [];
   const log = createLogger('trace', (line) => lines.push(line));
   const away = {

@@ -67,7 +67,7 @@ for (const kind of ARCHIVE_KINDS) {
       archive = await openTestArchive(kind);
     });
 
-    it('is JSON lines, several in an object, by day', async () => {
+    it('the audit log is JSON lines, several in an object, by day', async () => {
       const at = new Date('2026-01-05T23:59:59.123Z');
       const own = open({ now: () => at, times: { batchMs: 60_000 } });
       own.record(ENTRY);
@@ -82,7 +82,7 @@ for (const kind of ARCHIVE_KINDS) {
       expect(await archive.leftovers()).toEqual([]);
     });
 
-    it('is written soon, without being closed, and never written over', async () => {
+    it('the audit log is written soon, without being closed, and never overwritten', async () => {
       const own = open();
       own.record(ENTRY);
       const first = await vi.waitUntil(async () => {
@@ -94,7 +94,7 @@ for (const kind of ARCHIVE_KINDS) {
       expect(await objects()).toMatchObject(first);
     });
 
-    it('keeps the days apart', async () => {
+    it('the audit log keeps the days apart', async () => {
       const times = ['2026-01-05T23:59:59.999Z', '2026-01-06T00:00:00.000Z'];
       const own = open({ now: () => new Date(times.shift() ?? Number.NaN), times: { batchMs: 60_000 } });
       own.record(ENTRY);
@@ -104,7 +104,7 @@ for (const kind of ARCHIVE_KINDS) {
       expect(days).toEqual(['date=2026-01-05', 'date=2026-01-06']);
     });
 
-    it('holds no secret', async () => {
+    it('the audit log holds no secret', async () => {
       registerSecret('registered-secret-1');
       const own = open();
       own.record({
@@ -117,7 +117,7 @@ for (const kind of ARCHIVE_KINDS) {
       expect(text).not.toMatch(/registered-secret|signature/);
     });
 
-    it('is no orphan for verify, while what lies beside it is', async () => {
+    it('verify takes the audit log for no orphan, but what lies beside it', async () => {
       const own = open();
       own.record(ENTRY);
       await own.close();
@@ -139,7 +139,7 @@ for (const kind of ARCHIVE_KINDS) {
       ]);
     });
 
-    it('takes no entry after it is closed, and says which', async () => {
+    it('the audit log refuses an entry after it is closed, and names it', async () => {
       const own = open();
       await own.close();
       own.record(ENTRY);
@@ -149,7 +149,7 @@ for (const kind of ARCHIVE_KINDS) {
   });
 }
 
-describe('while the archive takes nothing', () => {
+describe('while the archive is unavailable', () => {
   let obstacle: string;
 
   beforeEach(async () => {
@@ -161,7 +161,7 @@ describe('while the archive takes nothing', () => {
     await writeFile(obstacle, '');
   });
 
-  it('entries wait, and are written once when it does again', async () => {
+  it('entries of the audit log wait while the archive is unavailable, and are written once afterwards', async () => {
     const own = open();
     for (let index = 0; index < 3; index += 1) own.record({ ...ENTRY, details: { index } });
     await vi.waitUntil(() => log.filter((line) => line.includes('will try again')).length >= 3, WAIT);
@@ -173,7 +173,7 @@ describe('while the archive takes nothing', () => {
     expect(indexes.sort()).toEqual([0, 1, 2, 3]);
   });
 
-  it('no more wait than there is room for; the log keeps the others', async () => {
+  it('entries of the audit log beyond the limit are logged instead while the archive is unavailable', async () => {
     const own = open({ maxBuffered: 500 });
     for (let index = 0; index < 10; index += 1) own.record({ ...ENTRY, details: { index } });
     const lost = log.filter((line) => line.includes('is lost'));
@@ -184,7 +184,7 @@ describe('while the archive takes nothing', () => {
     expect((await entries()).length + lost.length).toBe(10);
   });
 
-  it('closing ends all the same, and the log keeps what is lost', async () => {
+  it('closing the audit log ends while the archive is unavailable, and logs what is lost', async () => {
     const own = open({ times: { closeMs: 300 } });
     own.record(ENTRY);
     await own.close();

@@ -29,7 +29,7 @@ for (const kind of CUSTODY_KINDS) {
       vi.unstubAllEnvs();
     });
 
-    it('is told what was done just before SIGTERM, by names and without tokens', {
+    it('the audit log holds what was done just before SIGTERM, by names and without tokens', {
       timeout: TIMEOUT_MS,
     }, async () => {
       const environment = {

@@ -66,7 +66,7 @@ for (const kind of QUEUE_KINDS) {
     });
     afterAll(() => setup.close());
 
-    it('ends when it is cancelled, and can be started anew', async () => {
+    it('a backfill ends when it is cancelled, and can be started again', async () => {
       const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, startWorker: false });
       addMany(pipeline, 3);
       const { id } = await pipeline.backfills.start(order(pipeline));
@@ -84,7 +84,7 @@ for (const kind of QUEUE_KINDS) {
       await pipeline.stop();
     });
 
-    it('archives what is missing, and two of the same range at once are one', async () => {
+    it('a backfill archives what is missing, and two of the same range at once are one', async () => {
       const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, startWorker: false });
       const archivedBefore = addMany(pipeline, 3);
       await pipeline.startWorker();
@@ -136,7 +136,7 @@ describe('a backfill', () => {
   });
   afterAll(() => setup.close());
 
-  it('counts sessions that turn out to have no voicemail, and lists none of them as failed', async () => {
+  it('a backfill counts sessions that turn out to have no voicemail, and lists none of them as failed', async () => {
     // A page in place of the recording fails only when its time is up.
     const pipeline = await setup.start({ work: { recordingWaitMs: 0 } });
     const voicemails = addMany(pipeline, 5);
@@ -165,7 +165,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('waits for a call that still goes on, and for one whose recording may still come', async () => {
+  it('a backfill waits for a call that is in progress, and for one whose recording may still come', async () => {
     const pipeline = await setup.start();
     const ongoing = add(pipeline, { statuses: ['call_in_progress', 'call_in_progress', 'success'] });
     const now = Date.now();
@@ -181,7 +181,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('only says what is missing in a dry run', async () => {
+  it('a backfill only reports what is missing in a dry run', async () => {
     const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT });
     const missing = addMany(pipeline, 25);
     addMany(pipeline, 5, { recordings: [] });
@@ -205,35 +205,38 @@ describe('a backfill', () => {
   it.each([
     ['lists as failed', true],
     ['has forgotten', false],
-  ])('takes a session up again of which only a part is saved, and that the queue %s', async (_, isKnown) => {
-    const first = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, work: { recordingWaitMs: 0 } });
-    const page = { page: 'html', times: Number.POSITIVE_INFINITY } as const;
-    const sessionId = add(first, {
-      recordings: [{ content }, { content: wavOf(2_000), mediaFaults: [page] }],
-    });
-    await first.enqueue(sessionId);
-    const { missing, state } = await first.ends(sessionId);
-    expect([state, missing?.length]).toEqual(['failed', 1]);
-    first.sandbox.session(sessionId).recordings[1]?.faults.clear();
+  ])(
+    'a backfill archives again a session of which only a part is saved, and that the queue %s',
+    async (_, isKnown) => {
+      const first = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT, work: { recordingWaitMs: 0 } });
+      const page = { page: 'html', times: Number.POSITIVE_INFINITY } as const;
+      const sessionId = add(first, {
+        recordings: [{ content }, { content: wavOf(2_000), mediaFaults: [page] }],
+      });
+      await first.enqueue(sessionId);
+      const { missing, state } = await first.ends(sessionId);
+      expect([state, missing?.length]).toEqual(['failed', 1]);
+      first.sandbox.session(sessionId).recordings[1]?.faults.clear();
 
-    const pipeline = isKnown
-      ? first
-      : await setup.start({ existingSandbox: first.sandbox, kore: { ...ACCOUNT } });
-    const dry = await pipeline.backfills.start({ ...order(pipeline), dryRun: true });
-    expect(await until(pipeline, dry.id, isOver)).toMatchObject({ listed: 1, skipped: 0, missing: 1 });
-    const { id } = await pipeline.backfills.start(order(pipeline));
-    const over = { listed: 1, skipped: 0, queued: 1, archived: 1, failed: 0 };
-    expect(await until(pipeline, id, isOver)).toMatchObject(over);
-    expect((await pipeline.ends(sessionId)).state).toBe('archived');
-    const downloads = pipeline.sandbox.calls.filter(
-      (call) => call.route === 'media' && call.sessionId === sessionId && call.recording === 0,
-    );
-    expect(downloads).toHaveLength(1);
-    if (!isKnown) await pipeline.stop();
-    await first.stop();
-  });
+      const pipeline = isKnown
+        ? first
+        : await setup.start({ existingSandbox: first.sandbox, kore: { ...ACCOUNT } });
+      const dry = await pipeline.backfills.start({ ...order(pipeline), dryRun: true });
+      expect(await until(pipeline, dry.id, isOver)).toMatchObject({ listed: 1, skipped: 0, missing: 1 });
+      const { id } = await pipeline.backfills.start(order(pipeline));
+      const over = { listed: 1, skipped: 0, queued: 1, archived: 1, failed: 0 };
+      expect(await until(pipeline, id, isOver)).toMatchObject(over);
+      expect((await pipeline.ends(sessionId)).state).toBe('archived');
+      const downloads = pipeline.sandbox.calls.filter(
+        (call) => call.route === 'media' && call.sessionId === sessionId && call.recording === 0,
+      );
+      expect(downloads).toHaveLength(1);
+      if (!isKnown) await pipeline.stop();
+      await first.stop();
+    },
+  );
 
-  it('archives again what was removed from the archive, and looks through all up to now', async () => {
+  it('a backfill archives again what was removed from the archive, up to the present', async () => {
     const pipeline = await setup.start({ sandbox: ACCOUNT, kore: ACCOUNT });
     const began = new Date(Date.now() - 5_000);
     const sessionId = add(pipeline, { sessionId: makeSessionId(began) });
@@ -252,7 +255,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('waits while Kore refuses its listing, keeps no session waiting, and goes on by itself', async () => {
+  it('a backfill waits while Kore refuses its listing, holds up no session, and continues by itself', async () => {
     const pipeline = await setup.start({ sandbox: { scopes: ['SmartAssist Voicemail'] } });
     const listed = add(pipeline);
     const { id } = await pipeline.backfills.start(order(pipeline));
@@ -269,7 +272,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('waits as long as Kore says when a limit is reached', async () => {
+  it('a backfill waits as long as Kore says when a limit is reached', async () => {
     const pipeline = await setup.start({ sandbox: { rateLimit: { calls: 1, windowMs: 1_000 } } });
     const { id } = await pipeline.backfills.start(order(pipeline));
     // Two windows of under 7 days each are two calls.
@@ -279,7 +282,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('fails in words when call details are asked for without an account', async () => {
+  it('a backfill fails with a clear message when call details are asked for without an account', async () => {
     const pipeline = await setup.start();
     const { id } = await pipeline.backfills.start({ ...order(pipeline), source: 'calls' });
     const { state, error } = await until(pipeline, id, isOver);
@@ -288,7 +291,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('lets a live session go before the 5,000 of a backfill', { timeout: 120_000 }, async () => {
+  it('a backfill lets a live session go before the 5,000 of a backfill', { timeout: 120_000 }, async () => {
     const concurrency = 2;
     const pipeline = await setup.start({ work: { concurrency } });
     const { sandbox } = pipeline;
@@ -310,7 +313,7 @@ describe('a backfill', () => {
     await pipeline.stop();
   });
 
-  it('leaves live sessions their share of the rate limit', async () => {
+  it('a backfill leaves live sessions their share of the rate limit', async () => {
     const pipeline = await setup.start({ kore: { rateLimit: { calls: 12, windowMs: 120_000 } } });
     addMany(pipeline, 30);
     const { id } = await pipeline.backfills.start(order(pipeline));

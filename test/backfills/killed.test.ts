@@ -33,7 +33,7 @@ afterEach(async () => {
   await directory.remove();
 });
 
-it('archives every voicemail of 60 days once, though it is killed half-way', {
+it('a backfill archives every voicemail of 60 days once, though it is killed half-way', {
   timeout: TIMEOUT_MS,
 }, async () => {
   // What began within the last hour may still get its recording, and would be waited for.

@@ -63,7 +63,7 @@ async function startWorker(runtime: Runtime, kore: KoreConfig): Promise<SessionW
 
 describe('a schedule', () => {
   it.for(['redis', 'postgres'] as const)(
-    'fires once each time with three workers (%s)',
+    'a schedule fires once each time with three workers (%s)',
     async (kind, { skip }) => {
       skip(whyMissing(kind) !== undefined, whyMissing(kind));
       const queue = await openQueue(kind);
@@ -89,7 +89,7 @@ describe('a schedule', () => {
   );
 
   it.for(['redis', 'postgres'] as const)(
-    'is declared by many processes that start at the same moment (%s)',
+    'a schedule is declared by many processes that start at the same moment (%s)',
     async (kind, { skip }) => {
       skip(whyMissing(kind) !== undefined, whyMissing(kind));
       const { config } = configFor(await openQueue(kind));
@@ -100,7 +100,7 @@ describe('a schedule', () => {
     },
   );
 
-  it('makes up for a run that was missed while everything was down', async () => {
+  it('a schedule runs once for the runs that were missed while every process was down', async () => {
     const queue = await openQueue('redis');
     const { config, kore } = configFor(queue);
     const runtime = await open(config);
@@ -117,7 +117,7 @@ describe('a schedule', () => {
     expect(oldest.botId).toBe(sandbox.botId);
   });
 
-  it('that is declared comes back by itself when the queue was replaced by an empty one', async () => {
+  it('a declared schedule comes back by itself when the queue was replaced by an empty one', async () => {
     const queue = await openQueue('redis');
     const { config, kore } = configFor(queue, 'nightly=0 3 * * *|48h');
     const runtime = await open(config);
@@ -132,7 +132,7 @@ describe('a schedule', () => {
   });
 
   // The first to want an embedded queue has to make one, which takes seconds of computing.
-  it('is set, replaced, listed and removed, and is declared anew on an empty queue', {
+  it('a schedule is set, replaced, listed and removed, and is declared anew on an empty queue', {
     timeout: 120_000,
   }, async () => {
     const { config, kore } = configFor(
@@ -175,7 +175,7 @@ describe('SCHEDULES', () => {
     'nightly=0 3 * * *|5s',
     '1=0 3 * * *|48h',
     'a=0 3 * * *|48h; a=0 4 * * *|48h',
-  ])('refuses %j', (SCHEDULES) => {
+  ])('SCHEDULES=%j is refused', (SCHEDULES) => {
     expect(() => loadConfig({ SCHEDULES }, { needs: [] })).toThrow(ConfigError);
   });
 
@@ -186,12 +186,12 @@ describe('SCHEDULES', () => {
     '0 3 * * 7',
     '0 0 29,31 feb *',
     '0 0 31 2/2 *',
-  ])('knows the cron expression %j', (cron) => {
+  ])('SCHEDULES accepts the cron expression %j', (cron) => {
     expect(parseCron(`  ${cron.replace(' ', '   ')} `)).toBe(cron);
   });
 
   it.each(['* * * * * *', '*/30 * * * * *', '0,1 0 3 * * *'])(
-    'refuses %j, which is due too often',
+    'SCHEDULES=%j is refused, as it is due too often',
     (cron) => {
       expect(() => parseCron(cron)).toThrow('more often than once a minute');
     },
@@ -201,7 +201,7 @@ describe('SCHEDULES', () => {
 describe('a backfill', () => {
   const ask = (from: string, to?: string) => BackfillBody.safeParse({ from, ...(to && { to }) });
 
-  it('reaches over at most ten years', () => {
+  it('a backfill covers at most ten years', () => {
     expect(ask('2010-01-01T00:00:00Z', '2020-01-01T00:00:00Z').success).toBe(true);
     expect(ask('2010-01-01T00:00:00Z', '2021-01-01T00:00:00Z').error?.issues).toMatchObject([
       { path: ['from'], message: 'is more than 10 years before the end' },

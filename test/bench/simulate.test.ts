@@ -36,14 +36,14 @@ function mostIn(times: readonly number[], windowMs: number): number {
 }
 
 describe('a simulated fleet', () => {
-  it('does the same for the same seed', () => {
+  it('a simulated fleet gives the same result for the same seed', () => {
     const args = ['--sessions', '500', '--maybe', '0.2', '--outage', 'kore@9h+10m'];
     const first = run(...args, '--seed', 'a');
     expect(run(...args, '--seed', 'a')).toEqual(first);
     expect(run(...args, '--seed', 'b')).not.toEqual(first);
   });
 
-  it('never makes more calls in a window than the limit allows, and ends with each session told', () => {
+  it('a simulated fleet never makes more calls in a window than the limit allows, and every session ends', () => {
     const { fleet } = planned('--rate', '10/60s');
     const result = run('--sessions', '6000', '--hours', '4', '--profile', 'flat', '--rate', '10/60s');
     const { windowMs } = windowFor(fleet.rate);
@@ -57,7 +57,7 @@ describe('a simulated fleet', () => {
     expect(result.failed + result.lost + result.withoutVoicemail + result.open).toBe(0);
   });
 
-  it('archives nothing while Kore is away, and all within seconds after it', () => {
+  it('a simulated fleet archives nothing while Kore is unavailable, and everything within seconds after it', () => {
     const { outages } = planned('--outage', 'kore@1h+30m').fleet;
     const [away] = outages;
     const session = (queuedAt: number): PlannedSession => ({
@@ -78,7 +78,7 @@ describe('a simulated fleet', () => {
     expect(result.calls.filter(({ purpose }) => purpose === 'probe').length).toBeGreaterThan(100);
   });
 
-  it('loses what Kore forgets before it can be asked for', () => {
+  it('a simulated fleet loses what Kore deletes before it can be asked for', () => {
     const args = ['--sessions', '4000', '--profile', 'flat', '--hours', '3', '--rate', '1/60s'];
     const forgetful = run(...args, '--retention', '2h');
     expect(forgetful.lost).toBeGreaterThan(50);
@@ -86,7 +86,7 @@ describe('a simulated fleet', () => {
     expect(run(...args).lost).toBe(0);
   });
 
-  it('asks for a fresh URL where one has expired before its download could begin', () => {
+  it('a simulated fleet asks for a fresh URL where one has expired before its download could begin', () => {
     // One download at a time, which takes longer than it takes until the next session comes.
     const args = ['--sessions', '20000', '--hours', '0.2', '--profile', 'flat', '--bytes', '20MB'];
     const slow = [...args, '--set', 'WORKER_CONCURRENCY=64', '--set', 'TRANSFER_MEMORY=11MiB'];
@@ -110,13 +110,13 @@ describe('a simulated fleet', () => {
     [['--set', 'POLL_DELAY=x'], 'POLL_DELAY'],
     [['--late-transcripts', '0.6', '--no-transcript', '0.6'], 'more than 1 together'],
     [['--nope'], "Unknown option '--nope'"],
-  ])('says what is wrong with %j', (args, message) => {
+  ])('a simulated fleet reports what is wrong with %j', (args, message) => {
     expect(() => parseSimulation(args)).toThrow(UsageError);
     expect(() => parseSimulation(args)).toThrow(message);
   });
 });
 
-describe('beside a real worker', () => {
+describe('a simulation and a real worker', () => {
   let queue: TestQueue;
   let setup: Setup;
   beforeAll(async () => {
@@ -137,7 +137,7 @@ describe('beside a real worker', () => {
     ...overrides,
   });
 
-  it('whose day is skipped through, makes as many calls within 5%, and archives in the same order', async () => {
+  it('a simulation of a day makes as many calls as a real worker within 5%, and archives in the same order', async () => {
     const { arrivals } = planned('--sessions', '240', '--profile', 'flat', '--no-transcript', '0.2');
     const sessions = planSessions({ ...arrivals, hours: 6, maybe: 0.2 }, randomOf('sessions'));
     const result = simulateFleet(
@@ -192,7 +192,7 @@ describe('beside a real worker', () => {
     }
   });
 
-  it('under a small rate limit, makes the same calls, live ones first, and none faster than the limit', async () => {
+  it('a simulation under a small rate limit makes the same calls as a real worker, live ones first, within the limit', async () => {
     const rate = { calls: 6, windowMs: 400 };
     const live = 12;
     const behind = 18;

@@ -44,7 +44,7 @@ async function lines(): Promise<Record<string, unknown>[]> {
 
 const run = async (...args: string[]) => expect(await runInProcess(args, { env })).toMatchObject({ code: 0 });
 
-it('commands that open the queue themselves note what they change, with the user', {
+it('a command that opens the queue itself notes what it changes, with the user', {
   timeout: TIMEOUT_MS,
 }, async () => {
   await run('enqueue', SESSION);
@@ -75,14 +75,14 @@ it('commands that open the queue themselves note what they change, with the user
   expect(noted[2]).toMatchObject({ session: { botId: 'st-1', sessionId: SESSION } });
 });
 
-it('AUDIT_LOG=off turns it off', { timeout: TIMEOUT_MS }, async () => {
+it('AUDIT_LOG=off turns the audit log of commands off', { timeout: TIMEOUT_MS }, async () => {
   env.AUDIT_LOG = 'off';
   await run('pause');
   await run('resume');
   expect(await lines()).toEqual([]);
 });
 
-it('commands that go through another process are noted there, and written when it stops', {
+it('a command that goes through another process is noted there, and written when that stops', {
   timeout: TIMEOUT_MS,
 }, async () => {
   env = { ...env, ...(await embeddedServiceEnvironment(directory.path)) };

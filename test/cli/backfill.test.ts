@@ -45,7 +45,7 @@ function add(hasVoicemail: boolean): string {
   });
 }
 
-describe('beside a start', () => {
+describe('commands beside a running start', () => {
   let service: RunningCli;
   let url: string;
 
@@ -89,7 +89,7 @@ describe('beside a start', () => {
     expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('1 session failed') });
   });
 
-  it('schedules are set, listed and removed', async () => {
+  it('the command schedule sets, lists and removes schedules', async () => {
     const set = ['schedule', 'set', 'nightly', '--cron', '0 3 * * *', '--lookback', '48h'];
     expect(await runInProcess(set, { env })).toMatchObject({ code: 0, stdout: 'nightly: set\n' });
     const list = await runInProcess(['schedule', 'list', '--json'], { env });
@@ -114,7 +114,7 @@ describe('beside a start', () => {
     });
   });
 
-  it('the API answers wrong requests in words', async () => {
+  it('the API says what is wrong with a request for a backfill', async () => {
     const send = async (method: string, path: string, body?: unknown) => {
       const response = await fetch(url + path, {
         method,
@@ -161,7 +161,7 @@ describe('wrong usage', () => {
     [['backfill', '--from', '2999-05-02'], '--from is in the future'],
     [['schedule', 'set', 'nightly', '--cron', 'daily', '--lookback', '48h'], 'no cron expression'],
     [['schedule', 'set', 'nightly', '--cron', '0 3 * * *'], '--lookback'],
-  ])('is told with exit code 2: %j', async (args, words) => {
+  ])('wrong usage of backfill and schedule ends with exit code 2: %j', async (args, words) => {
     const run = await runInProcess(args, { env: {} });
     expect(run).toMatchObject({ code: 2, stderr: expect.stringContaining(words) });
   });

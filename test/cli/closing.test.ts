@@ -37,7 +37,7 @@ async function connections(): Promise<number> {
   return clients.trim().split('\n').length - 1;
 }
 
-it('a part that fails while all is closed keeps no other one open, and is told', async () => {
+it('a part that fails to close leaves no other part open, and its error is reported', async () => {
   const archive = `file:${directory.path}`;
   const config = loadConfig({ QUEUE_URL: redis.url, ARCHIVE_URL: archive }, { needs: [] });
   const runtime = await openRuntime(config, silent);
@@ -61,7 +61,7 @@ it('a part that fails while all is closed keeps no other one open, and is told',
   expect(keys).toHaveLength(1);
 });
 
-it('a process that is suspended for 12 seconds while it connects to Redis takes sessions then, or ends', {
+it('a process that is suspended for 12 seconds while it connects to Redis takes sessions afterwards, or ends', {
   timeout: 120_000,
 }, async () => {
   const program = startCli(['start'], {

@@ -80,7 +80,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     return ended;
   };
 
-  it('find it by a file that its owner alone can read', async () => {
+  it('a command finds the start that holds the embedded queue by a file that only its owner can read', async () => {
     const path = join(queueDirectory, 'owner.json');
     const owner = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
 
@@ -99,7 +99,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     );
   });
 
-  it('enqueue and wait until everything is archived', async () => {
+  it('enqueue --wait ends when everything is archived', async () => {
     const ids = [
       sandbox.addSession({ transcription: 'Hello.' }),
       sandbox.addSession({ notReadyPolls: 2 }),
@@ -125,7 +125,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     }
   });
 
-  it('name those that failed with their codes, and end with 1', async () => {
+  it('enqueue --wait names failed sessions with their codes, and ends with 1', async () => {
     const lost = unknownId();
     const fine = sandbox.addSession();
 
@@ -159,7 +159,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(inWords.stdout).toMatch(new RegExp(`^ {2}${lost} +SESSION_NOT_FOUND +\\S`, 'm'));
   });
 
-  it('take a list on standard input: plain, CSV or JSON lines', async () => {
+  it('enqueue reads a list from standard input: plain, CSV or JSON lines', async () => {
     const [plain, csv, json, named] = [1, 2, 3, 4].map(() => sandbox.addSession());
 
     const first = await run(['enqueue', '-', '--wait'], `${plain}\n\n`);
@@ -173,7 +173,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect([third.code, third.stdout]).toEqual([0, '2 sessions: 2 queued\nended: 2 archived, 0 failed\n']);
   });
 
-  it('queue the good lines of a file, name the bad ones, and end with 1', async () => {
+  it('enqueue queues the good lines of a file, names the bad ones, and ends with 1', async () => {
     const ids = [sandbox.addSession(), sandbox.addSession()];
     const file = join(directory.path, 'ids.txt');
     await writeFile(file, `${ids[0]}\nno id\n${ids[1]}\n\nneither/this\n`);
@@ -187,7 +187,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(stdout).toBe('2 sessions: 2 queued\nended: 2 archived, 0 failed\n');
   });
 
-  it('archive again only what is forced', async () => {
+  it('enqueue archives again only what is forced', async () => {
     const id = sandbox.addSession();
     await run(['enqueue', id, '--wait']);
 
@@ -200,7 +200,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(forced.stdout).toContain('ended: 1 archived, 0 failed');
   });
 
-  it('show counts, lists and single sessions', async () => {
+  it('status and list show counts, lists and single sessions', async () => {
     const lost = unknownId();
     await run(['enqueue', lost, '--wait']);
 
@@ -249,7 +249,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(unknown.stdout).toContain(lost);
   });
 
-  it('pause, so that nothing is taken, cancel what waits, and resume', async () => {
+  it('pause keeps sessions from being taken, cancel removes what waits, and resume ends the pause', async () => {
     const [first, second] = [sandbox.addSession(), sandbox.addSession()];
     expect((await run(['pause'])).stdout).toBe('the queue is paused\n');
     await run(['enqueue', first, second]);
@@ -276,7 +276,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(ended.stdout).toMatch(/already archived|ended: 1 archived, 0 failed/);
   });
 
-  it('retry one session, all of a code, and nothing that has not failed', async () => {
+  it('retry takes one session or all of a code, and nothing that has not failed', async () => {
     const lost = unknownId();
     const fine = sandbox.addSession();
     await run(['enqueue', lost, fine, '--wait']);
@@ -298,7 +298,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect((await run(['retry', '--code', 'RECORDING_EMPTY'])).stdout).toBe('0 sessions queued again\n');
   });
 
-  it('do what they were asked to even when nobody reads their results', async () => {
+  it('a command does its work even when nobody reads its output', async () => {
     const id = sandbox.addSession();
     const cli = startCli(['enqueue', id, '--wait'], { env });
     cli.process.stdout.destroy();
@@ -308,14 +308,14 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect((await run(['status', id])).stdout).toMatch(/^state +archived$/m);
   });
 
-  it('refuse to start a second time, and say who is there', async () => {
+  it('a second start refuses to run, and says which process holds the queue', async () => {
     const { code, stderr } = await run(['start']);
 
     expect(code).toBe(1);
     expect(stderr).toContain(`process ${service.pid} works on this embedded queue already`);
   });
 
-  it('outlive it: it ends with 0, after its transfers, and takes its file away', async () => {
+  it('start ends with 0 on a signal, after its transfers, and removes its file', async () => {
     const slow = sandbox.addSession({
       recordings: [{ bytes: 300_000, mediaFaults: [{ bytesPerSecond: 200_000 }] }],
     });
@@ -335,7 +335,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(await exists(join(queueDirectory, 'owner.json'))).toBe(false);
   });
 
-  it('open the queue themselves when nobody holds it, and then wait for nothing in vain', async () => {
+  it('a command opens the queue itself when nobody holds it, and does not wait for what nobody does', async () => {
     const id = sandbox.addSession();
 
     const waiting = await run(['enqueue', id, '--wait']);
@@ -348,7 +348,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect((await run(['enqueue', id])).stderr).toContain('run "voicemail-archiver start"');
   });
 
-  it('go on after it was killed, leaving its file behind', async () => {
+  it('a command works after the holder of the queue was killed, leaving its file behind', async () => {
     const stalled = sandbox.addSession({ recordings: [{ mediaFaults: [{ stallAfterBytes: 1_000 }] }] });
     const first = startCli(['start'], { env });
     await first.waitFor(hasLogged('taking sessions'));
@@ -368,7 +368,7 @@ describe('commands beside a start that holds the embedded queue', () => {
     expect(await exists(join(queueDirectory, 'owner.json'))).toBe(false);
   });
 
-  it('wait for a process that holds the queue without an API, and say so when it stays', async () => {
+  it('a command waits for a process that holds the queue without an API, and says so when it stays', async () => {
     const holder = await openBackend(queue.config, silent);
     const { config } = testConfig(env, queue.config);
     const signal = new AbortController().signal;
@@ -384,7 +384,7 @@ describe('commands beside a start that holds the embedded queue', () => {
 });
 
 describe('processes on a shared queue', () => {
-  it('work together: one takes sessions in, one archives them, one waits', async () => {
+  it('processes on a shared queue divide the work: one enqueues, one archives, one waits', async () => {
     const queue = await createTestQueue('redis');
     const { target, prefix, name } = queue.config;
     if (target.kind !== 'redis') throw new Error('a Redis queue was asked for');
@@ -423,7 +423,7 @@ describe('processes on a shared queue', () => {
     await queue.remove();
   });
 
-  it('take in a list as it comes, so that it can be of any length', async () => {
+  it('enqueue reads a list of any length as it comes', async () => {
     const queue = await createTestQueue('redis');
     const { target, prefix, name } = queue.config;
     if (target.kind !== 'redis') throw new Error('a Redis queue was asked for');
@@ -456,7 +456,7 @@ describe('processes on a shared queue', () => {
 });
 
 describe('the sandbox command', () => {
-  it('tells how to use it, answers, and ends with 0', async () => {
+  it('the command sandbox prints how to use it, answers requests, and ends with 0', async () => {
     const cli = startCli(['sandbox', '--port', '0', '--json']);
     await cli.waitFor(({ stdout }) => stdout.endsWith('}\n'));
     const { url, environment, sessions } = JSON.parse(cli.stdout);
@@ -473,7 +473,7 @@ describe('the sandbox command', () => {
     expect((await cli.ended).code).toBe(0);
   });
 
-  it('writes a .env that works as it is', async () => {
+  it('the command sandbox writes a .env that works as it is', async () => {
     const cli = startCli(['sandbox', '--port', '0', '--client-secret', CLIENT_SECRET]);
     await cli.waitFor(({ stdout }) => stdout.includes('ordinary voicemail'));
     const home = await temporaryDirectory();
@@ -494,7 +494,7 @@ describe('a fault of the program itself', () => {
   it.each([
     ['an exception', 'throw new Error("see https://kore.example/a?s=signature")'],
     ['a rejection', 'Promise.reject(new Error("see https://kore.example/a?s=signature"))'],
-  ])('%s that nobody caught is logged without secrets, and ends it with 1', async (_name, fault) => {
+  ])('%s that nobody caught is logged without secrets, and ends the program with 1', async (_name, fault) => {
     const preload = `process.on('SIGUSR2', () => { ${fault} })`;
     const cli = startCli(['sandbox', '--port', '0', '--json'], {
       env: { NODE_OPTIONS: `--import=data:text/javascript;base64,${btoa(preload)}` },
@@ -511,8 +511,8 @@ describe('a fault of the program itself', () => {
   });
 });
 
-describe('what all these processes wrote', () => {
-  it('holds no secret, no token and no signed URL', () => {
+describe('the output of all these processes', () => {
+  it('the output of all these processes holds no secret, no token and no signed URL', () => {
     const everything = written.join('\n');
     expect(everything.length).toBeGreaterThan(10_000);
     expect(everything).not.toContain(CLIENT_SECRET);

@@ -69,7 +69,7 @@ const isArchived = async (sessionId: string) =>
 const completeness = (...options: string[]) => runInProcess(['completeness', ...options], { env });
 
 describe('completeness', () => {
-  it('--report-only only tells what is missing, day by day, and ends with 1', async () => {
+  it('completeness --report-only only reports what is missing, day by day, and ends with 1', async () => {
     const sessionId = add(DAY);
     const told = await completeness('--from', DAY, '--to', OTHER, '--report-only', '--json');
     expect(told).toMatchObject({ code: 1, stderr: expect.stringMatching(/1 session missing/) });
@@ -84,7 +84,7 @@ describe('completeness', () => {
     expect(report?.reasons).toEqual(['not-computed']);
   });
 
-  it('queues what is missing, writes the report, and ends with 0 once all is archived', async () => {
+  it('completeness queues what is missing, writes the report, and ends with 0 once all is archived', async () => {
     const sessionId = add(DAY);
     expect((await completeness('--from', DAY, '--to', DAY, '--write')).code).toBe(1);
     await vi.waitUntil(() => isArchived(sessionId), WAIT);
@@ -95,7 +95,7 @@ describe('completeness', () => {
     expect(report).toMatchObject({ complete: true, archived: 2, missing: 0 });
   });
 
-  it('says that a listing failed, and never that the day is complete', async () => {
+  it('completeness says that a listing failed, and never that the day is complete', async () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
     const told = await completeness('--from', DAY, '--to', DAY, '--report-only', '--json');
     sandbox.configure({ scopes: ['SmartAssist Voicemail', 'SmartAssist Analytics', 'Bot Sessions'] });
@@ -109,13 +109,13 @@ describe('completeness', () => {
     [['--from', OTHER, '--to', DAY], /must not be after/],
     [['--from', '2020-01-01', '--to', '2021-01-01'], /more than 93 days/],
     [['--source', 'tapes'], /calls, sessions/],
-  ])('%j is wrong usage', async (options, message) => {
+  ])('completeness with %j is wrong usage', async (options, message) => {
     const told = await completeness(...options);
     expect(told).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
   });
 });
 
-it('the daily run is one for all workers, stays over their restart, and does its work when it is due', async () => {
+it('the daily completeness run is shared by all workers, survives their restart, and works when it is due', async () => {
   const backend = await openBackend(queue.config, silent);
   const jobs = new Queue(
     backend.queueName(backfillQueueName(queue.config.name)),

@@ -72,14 +72,14 @@ async function offers(shell: 'bash' | 'fish', typed: string): Promise<string[]> 
 }
 
 describe.each(['bash', 'fish'] as const)('completion %s', (shell) => {
-  it.runIf(has(shell))('lets the shell complete commands, their parts, options and values', async () => {
+  it.runIf(has(shell))('the shell completes commands, their parts, options and values', async () => {
     const offered = await Promise.all(UNIQUE.map(([typed]) => offers(shell, typed)));
 
     expect(offered).toEqual(UNIQUE.map(([, word]) => [word]));
     expect(await offers(shell, 'voicemail-archiver st')).toEqual(['start', 'status']);
   });
 
-  it.runIf(has(shell))('offers every command', async () => {
+  it.runIf(has(shell))('the completion offers every command', async () => {
     const { stdout } = await runInProcess(['--help']);
     const helped = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name = '']) => name);
     const offered = await offers(shell, 'voicemail-archiver ');
@@ -90,7 +90,7 @@ describe.each(['bash', 'fish'] as const)('completion %s', (shell) => {
 });
 
 describe('completion zsh', () => {
-  it.runIf(has('zsh'))('lets the shell complete commands, their parts, options and values', async () => {
+  it.runIf(has('zsh'))('the shell completes commands, their parts, options and values', async () => {
     const typed = UNIQUE.map(([words]) => words);
     const completed = (await run('zsh', ['-f', '-c', ZSH, 'zsh', './zsh', ...typed])).split('\n');
 
@@ -101,6 +101,6 @@ describe('completion zsh', () => {
   });
 });
 
-it('an unknown shell is refused', async () => {
+it('completion for an unknown shell is refused', async () => {
   expect((await runInProcess(['completion', 'tcsh'])).code).toBe(2);
 });

@@ -59,7 +59,7 @@ async function audited(): Promise<Record<string, unknown>[]> {
 }
 
 describe('erase and hold', { timeout: TIMEOUT_MS }, () => {
-  it('erase what is not held, and say what was refused by the exit code', async () => {
+  it('erase deletes what is not held, and its exit code says that something was refused', async () => {
     const dry = await run('erase', ONE, TWO, '--dry-run');
     expect(dry).toMatchObject({ code: 0 });
     expect(dry.stdout).toContain(`${ONE}  would be erased: 4 objects with 4 versions`);
@@ -109,7 +109,7 @@ describe('erase and hold', { timeout: TIMEOUT_MS }, () => {
     ]);
   });
 
-  it('go through the process that holds the embedded queue', async () => {
+  it('erase and hold go through the process that holds the embedded queue', async () => {
     env = { ...env, ...(await embeddedServiceEnvironment(directory.path)) };
     const service = startCli(['start'], { env });
     try {
@@ -128,7 +128,7 @@ describe('erase and hold', { timeout: TIMEOUT_MS }, () => {
     expect((await audited()).map(({ action }) => action)).toEqual(['hold.set', 'erase']);
   });
 
-  it('want ids, and a reason that is not too long', async () => {
+  it('erase and hold need ids, and a reason that is not too long', async () => {
     expect(await run('erase')).toMatchObject({ code: 2 });
     expect(await run('erase', ONE, '--reason', 'x'.repeat(501))).toMatchObject({ code: 2 });
     expect(await run('hold', 'set')).toMatchObject({ code: 2 });

@@ -50,7 +50,7 @@ it('digest writes what is due, and verify --public-key needs nothing but the arc
 it.each([
   [['digest'], { MANIFEST_KEY_FILE: '' }, 'set MANIFEST_KEY_FILE'],
   [['verify', '--public-key', 'no-such-file'], {}, 'openssl pkey -in key.pem -pubout'],
-])('%j is wrong usage without its key', async (args, more, says) => {
+])('%j without its key is wrong usage', async (args, more, says) => {
   const run = await runInProcess(args, { env: { ...env, ...more } });
   expect(run.code).toBe(2);
   expect(run.stderr).toContain(says);

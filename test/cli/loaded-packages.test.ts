@@ -58,8 +58,8 @@ function expectNone(packages: readonly string[], parts: readonly string[]): void
   }
 }
 
-describe.concurrent('a program loads only what it needs:', () => {
-  it('--version, next to nothing', async () => {
+describe.concurrent('the packages that a program loads', () => {
+  it('--version loads no package beyond the few it needs', async () => {
     const { env, packages } = listed();
 
     expect((await runCli(['--version'], { env })).code).toBe(0);
@@ -68,7 +68,7 @@ describe.concurrent('a program loads only what it needs:', () => {
     expect(await packages()).toContain('commander');
   });
 
-  it('status on Redis, no HTTP, no AWS SDK, no PGlite, no OpenTelemetry and nothing of the work', async () => {
+  it('status on Redis loads no HTTP, no AWS SDK, no PGlite, no OpenTelemetry and no worker', async () => {
     const { env, packages } = listed();
 
     expect((await runCli(['status'], { env })).code).toBe(0);
@@ -77,7 +77,7 @@ describe.concurrent('a program loads only what it needs:', () => {
     expect(await packages()).toEqual(expect.arrayContaining(['bullmq', 'ioredis']));
   });
 
-  it('a worker on Redis, no pages, and neither stores nor queues that it does not use', async () => {
+  it('a worker on Redis loads no pages, and neither stores nor queues that it does not use', async () => {
     const { env, packages } = listed({ HTTP_PORT: '0' });
     const worker = startCli(['worker'], { env });
     await worker.waitFor(hasLogged('taking sessions'));
@@ -89,7 +89,7 @@ describe.concurrent('a program loads only what it needs:', () => {
     expect(await packages()).toEqual(expect.arrayContaining(['fastify', 'prom-client', 'undici']));
   });
 
-  it('a worker with a bucket and traces, these too', async () => {
+  it('a worker with a bucket and traces loads the packages for these too', async () => {
     const { env, packages } = listed({
       HTTP_PORT: '0',
       ARCHIVE_URL: 's3://bucket/prefix',

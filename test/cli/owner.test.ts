@@ -17,12 +17,12 @@ describe('the file that names the holder of an embedded queue', () => {
     ['is empty', ''],
     ['is cut off', '{"pid":'],
     ['is of another kind', '[]'],
-  ])('counts as none when it %s', async (_, text) => {
+  ])('the file that names the holder of an embedded queue counts as absent when it %s', async (_, text) => {
     if (text !== undefined) await writeFile(join(directory, 'owner.json'), text);
     expect(await readOwner(directory)).toBeUndefined();
   });
 
-  it('is read as it was written', async () => {
+  it('the file that names the holder of an embedded queue is read as it was written', async () => {
     const owner = { pid: 42, url: 'http://127.0.0.1:8080', token: 'a-token', defaultBotId: 'st-1' };
     await writeOwner(directory, owner);
     expect(await readOwner(directory)).toEqual(owner);

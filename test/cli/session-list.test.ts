@@ -35,7 +35,7 @@ describe('a list of session ids', () => {
     ['only empty lines', '\n\n', []],
     ['lines that are no ids', 'a1\nb 2\nc3\n', ['1:a1', `2!"b 2" ${NO_ID}`, '3:c3']],
     ['control characters', 'a1\n\u001b[31m\n', ['1:a1', `2!"?[31m" ${NO_ID}`]],
-  ])('holds %s', async (_name, text, entries) => {
+  ])('a list of session ids may hold %s', async (_name, text, entries) => {
     expect(await short(text)).toEqual(entries);
   });
 
@@ -68,7 +68,7 @@ describe('a list of session ids', () => {
       'sessionId,botId\na,b b\n',
       ['2!"b b" is no bot id: an id has 1 to 128 letters, digits, "_" and "-"'],
     ],
-  ])('is CSV %s', async (_name, text, entries) => {
+  ])('a list of session ids may be CSV %s', async (_name, text, entries) => {
     expect(await short(text)).toEqual(entries);
   });
 
@@ -92,11 +92,11 @@ describe('a list of session ids', () => {
         '6:b',
       ],
     ],
-  ])('is JSON lines with %s', async (_name, text, entries) => {
+  ])('a list of session ids may be JSON lines with %s', async (_name, text, entries) => {
     expect(await short(text)).toEqual(entries);
   });
 
-  it('passes over a line that is far too long, and goes on behind it', async () => {
+  it('a list of session ids skips a line that is far too long, and continues behind it', async () => {
     const long = 'x'.repeat(1_000_000);
     const tooLong = 'the line is far too long';
     expect(await short(`a\n${long}\nb\n`, 65_536)).toEqual(['1:a', `2!${tooLong}`, '3:b']);
@@ -104,7 +104,7 @@ describe('a list of session ids', () => {
     expect(await short(long, 65_536)).toEqual([`1!${tooLong}`]);
   });
 
-  it('is told by its first bytes when it is UTF-16 or no text at all', async () => {
+  it('a list of session ids that is UTF-16 or no text at all is refused by its first bytes', async () => {
     const ids = async (bytes: Buffer) => {
       const entries: ListEntry[] = [];
       for await (const entry of readSessionList(Readable.from([bytes]))) entries.push(entry);
@@ -117,7 +117,7 @@ describe('a list of session ids', () => {
     await expect(ids(Buffer.from('PK\x03\x04'))).rejects.toThrow('save it as CSV');
   });
 
-  it('loses no session and no line number, whatever else its CSV holds and however it arrives', async () => {
+  it('a list of session ids loses no session and no line number, whatever else its CSV holds and however it arrives', async () => {
     const field = fc.string({ unit: fc.constantFrom('a', '"', ',', '\n', ' ', 'ä', ';'), maxLength: 12 });
     const id = fc.stringMatching(/^[A-Za-z0-9_-]{1,12}$/);
     await fc.assert(
@@ -140,7 +140,7 @@ describe('a list of session ids', () => {
     );
   });
 
-  it('never breaks on any text', async () => {
+  it('a list of session ids can be any text without an unexpected error', async () => {
     const anything = fc.string({
       unit: fc.constantFrom('a', '"', ',', '\n', '\r', '{', '}', ' ', '\0'),
       maxLength: 60,
@@ -170,7 +170,7 @@ describe('a CSV record', () => {
     ['"a""', 'open'],
     ['"', 'open'],
     ['"a"b', 'broken'],
-  ])('%j is taken apart', (text, expected) => {
+  ])('the CSV record %j is split into its fields', (text, expected) => {
     expect(parseCsvRecord(text, ',')).toEqual(expected);
   });
 });

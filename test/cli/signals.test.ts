@@ -85,7 +85,7 @@ async function service(): Promise<{ env: Record<string, string>; queue: string; 
 }
 
 describe('SIGTERM to npm', () => {
-  it('ends "npm run cli -- start" gracefully', PATIENCE, async () => {
+  it('SIGTERM to npm ends "npm run cli -- start" gracefully', PATIENCE, async () => {
     const { env, queue } = await service();
     const run = npm(['cli', '--', 'start'], env);
     await run.said('"taking sessions"');
@@ -96,7 +96,7 @@ describe('SIGTERM to npm', () => {
     expect(existsSync(join(queue, 'owner.json'))).toBe(false);
   });
 
-  it('ends "npm run demo"', PATIENCE, async () => {
+  it('SIGTERM to npm ends "npm run demo"', PATIENCE, async () => {
     const directory = await temporaryDirectory();
     cleanups.push(() => directory.remove());
     const run = npm(['demo', '--', '--dir', directory.path], {});

@@ -39,7 +39,7 @@ describe.concurrent('the program', () => {
     ['an id', ['enqueue', 'a\u001b[2Jb\u009b1m']],
     ['a time', ['verify', '--from', '\u001b]0;title\u0007']],
     ['a command', ['\u001b[31mstart']],
-  ])('quotes %s without what a terminal would obey', async (_what, args) => {
+  ])('the program quotes %s without control characters', async (_what, args) => {
     const { code, stderr } = await runInProcess(args);
 
     expect(code).toBe(2);
@@ -47,7 +47,7 @@ describe.concurrent('the program', () => {
     expect(stderr).not.toMatch(/[^\P{Cc}\n]/u);
   });
 
-  it('asks what a misspelt variable was meant to be, before it goes by a default', async () => {
+  it('the program suggests the right name of a misspelt variable, before it uses a default', async () => {
     const { code, stdout, stderr } = await runInProcess(['start'], {
       env: { ...KORE, ARCHIVE_URI: 's3://voicemails' },
     });
@@ -56,7 +56,7 @@ describe.concurrent('the program', () => {
     expect([code, stdout]).toEqual([2, '']);
   });
 
-  it('names every fault of the configuration in one message, and ends with 2', async () => {
+  it('the program names every fault of the configuration in one message, and ends with 2', async () => {
     const { code, stdout, stderr } = await runCli(['start'], {
       env: {
         KORE_HOST: 'ftp://kore.example',
@@ -92,7 +92,7 @@ describe.concurrent('the program', () => {
     expect(stderr).toMatch(/QUEUE_URL: .*embedded/);
   });
 
-  it('says in words, without a stack, that the queue cannot be reached, and ends with 1', async () => {
+  it('the program says without a stack trace that the queue cannot be reached, and ends with 1', async () => {
     const { code, stdout, stderr } = await runInProcess(['status'], {
       env: { ...KORE, QUEUE_URL: 'redis://user:a-queue-password@127.0.0.1:1' },
     });
@@ -104,7 +104,7 @@ describe.concurrent('the program', () => {
   });
 
   it.each(['start', 'worker', 'api', 'enqueue', 'status', 'retry', 'sandbox', 'demo'])(
-    'explains %s with an example',
+    'the program explains %s with an example',
     async (command) => {
       const { code, stdout, stderr } = await runInProcess([command, '--help']);
 
@@ -114,7 +114,7 @@ describe.concurrent('the program', () => {
     },
   );
 
-  it('tells its version', async () => {
+  it('the program prints its version', async () => {
     const { code, stdout } = await runCli(['--version']);
 
     expect(code).toBe(0);

@@ -64,7 +64,7 @@ describe('verify', () => {
     await age(path);
   });
 
-  it('says that nothing is wrong, and needs no configuration but the archive', async () => {
+  it('verify says that nothing is wrong, and needs no configuration but the archive', async () => {
     const run = await runInProcess(['verify'], { env });
     expect(run).toMatchObject({
       code: 0,
@@ -82,7 +82,7 @@ describe('verify', () => {
     });
   });
 
-  it('goes on after it was killed, and names all it has found', { timeout: 120_000 }, async () => {
+  it('verify continues after it was killed, and names all it has found', { timeout: 120_000 }, async () => {
     const checkpoint = join(directory.path, 'checkpoint');
     const [first, second, third, , fifth] = archived;
     if (!first || !second || !third || !fifth) throw new Error('there are five');
@@ -135,7 +135,7 @@ describe('verify', () => {
     await expect(readFile(checkpoint)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('writes a line for each finding, and ends with 1', async () => {
+  it('verify writes a line for each finding, and ends with 1', async () => {
     await writeFile(join(path, 'bot_id=st-1', 'odd\u001b[2Jname'), 'x');
     await age(path);
     const run = await runInProcess(['verify'], { env });
@@ -150,7 +150,7 @@ describe('verify', () => {
     expect(lines[5]).toMatch(/: 1 missing, 0 changed, 0 unreadable, 0 partial, 4 orphaned$/);
   });
 
-  it('does not take a directory that is not there for an archive in which nothing is wrong', async () => {
+  it('verify does not take a missing directory for an archive in which nothing is wrong', async () => {
     const run = await runInProcess(['verify'], { env: { ARCHIVE_URL: `file:${path}-unmounted` } });
     expect(run).toMatchObject({ code: 1, stderr: expect.stringContaining('there is no archive in') });
   });
@@ -163,7 +163,7 @@ describe('verify', () => {
     [['verify', '--to', '2026-02-30'], 'like 2026-01-31'],
     [['verify', '--concurrency', '0'], 'whole number from 1'],
     [['verify', '--checkpoint', '/nowhere/at/all'], "/nowhere/at/all can't be read and written (ENOENT)"],
-  ])('tells wrong usage with exit code 2: %j', async (args, words) => {
+  ])('wrong usage of verify ends with exit code 2: %j', async (args, words) => {
     expect(await runInProcess(args, { env })).toMatchObject({
       code: 2,
       stderr: expect.stringContaining(words),
@@ -204,7 +204,9 @@ describe('verify --repair', () => {
     await vi.waitUntil(isSo, { interval: 20, timeout: 60_000 });
   };
 
-  it('tries only the rest of a session that is saved in part', { timeout: 120_000 }, async () => {
+  it('verify --repair retries only the missing part of a session that is saved in part', {
+    timeout: 120_000,
+  }, async () => {
     const { botId } = sandbox;
     const page = { page: 'html', times: Number.POSITIVE_INFINITY } as const;
     const sessionId = sandbox.addSession({
@@ -233,7 +235,9 @@ describe('verify --repair', () => {
     expect(media().filter((call) => call.route === 'media' && call.recording === 0)).toHaveLength(downloads);
   });
 
-  it('fixes all that Kore still has, and leaves the rest as it is', { timeout: 120_000 }, async () => {
+  it('verify --repair fixes all that Kore still has, and leaves the rest as it is', {
+    timeout: 120_000,
+  }, async () => {
     const { botId } = sandbox;
     const ids = Array.from({ length: 6 }, () =>
       sandbox.addSession({ recordings: [{ content: wavOf(2_000) }], transcription: 'Please call me back.' }),

@@ -78,64 +78,67 @@ describe.each(SETUPS)('completeness on a queue on %s and an archive on %s', (que
     return run.days;
   };
 
-  it.skipIf(missing)('counts what became of each session, and sees what changes on its day', async () => {
-    const archived = [add(FIRST), add(FIRST), add(SECOND), add(SECOND)];
-    const failing = add(FIRST, { statuses: ['media_unavailable'] });
-    await runtime.operations.enqueue([...archived, failing]);
-    for (const session of archived) await ends(session, 'archived');
-    await ends(failing, 'failed');
-    const [erased, kept, other] = archived as [SessionRef, SessionRef, SessionRef];
-    await runtime.custody.erase(erased);
-    add(FIRST, { listing: { isVoicemail: 'NO' } });
-    const untold = add(FIRST, { listing: { isVoicemail: null } });
-    const lost = add(FIRST);
-    const partial = add(SECOND);
-    const manifest = (session: SessionRef) =>
-      buildManifest({
-        session,
-        archivedAt: new Date(),
-        recordings: [],
-        transcript: { state: 'absent' },
+  it.skipIf(missing)(
+    'completeness counts the outcome of each session, and sees what changes on its day',
+    async () => {
+      const archived = [add(FIRST), add(FIRST), add(SECOND), add(SECOND)];
+      const failing = add(FIRST, { statuses: ['media_unavailable'] });
+      await runtime.operations.enqueue([...archived, failing]);
+      for (const session of archived) await ends(session, 'archived');
+      await ends(failing, 'failed');
+      const [erased, kept, other] = archived as [SessionRef, SessionRef, SessionRef];
+      await runtime.custody.erase(erased);
+      add(FIRST, { listing: { isVoicemail: 'NO' } });
+      const untold = add(FIRST, { listing: { isVoicemail: null } });
+      const lost = add(FIRST);
+      const partial = add(SECOND);
+      const manifest = (session: SessionRef) =>
+        buildManifest({
+          session,
+          archivedAt: new Date(),
+          recordings: [],
+          transcript: { state: 'absent' },
+        });
+      await put(archive.store, partialManifestKey(partial), serialize({ ...manifest(partial), missing: [] }));
+      const forgotten = {
+        botId: sandbox.botId,
+        sessionId: makeSessionId(new Date(Date.parse(PURGED) + 60_000)),
+      };
+      await put(archive.store, manifestKey(forgotten), serialize(manifest(forgotten)));
+
+      const [purged, first, second] = await compute();
+      expect(purged).toMatchObject({ listed: 0, archivedUnlisted: 1, complete: false, hoursLeft: 0 });
+      expect(purged?.reasons).toContain('purged');
+      expect(first).toMatchObject({
+        ...{ listed: 6, archived: 1, transcriptPending: 1, erased: 1, failed: 1, missing: 1, unknown: 1 },
+        ...{ withoutVoicemail: 1, partial: 0, waiting: 0, queued: 0, complete: false },
+        failedByCode: { RECORDING_UNAVAILABLE: 1 },
+        hoursLeft: expect.any(Number),
       });
-    await put(archive.store, partialManifestKey(partial), serialize({ ...manifest(partial), missing: [] }));
-    const forgotten = {
-      botId: sandbox.botId,
-      sessionId: makeSessionId(new Date(Date.parse(PURGED) + 60_000)),
-    };
-    await put(archive.store, manifestKey(forgotten), serialize(manifest(forgotten)));
+      expect(second).toMatchObject({ listed: 3, archived: 2, partial: 1, missing: 0 });
+      expect(await runtime.completeness.reports(sandbox.botId, [PURGED, FIRST, SECOND])).toEqual([
+        purged,
+        first,
+        second,
+      ]);
 
-    const [purged, first, second] = await compute();
-    expect(purged).toMatchObject({ listed: 0, archivedUnlisted: 1, complete: false, hoursLeft: 0 });
-    expect(purged?.reasons).toContain('purged');
-    expect(first).toMatchObject({
-      ...{ listed: 6, archived: 1, transcriptPending: 1, erased: 1, failed: 1, missing: 1, unknown: 1 },
-      ...{ withoutVoicemail: 1, partial: 0, waiting: 0, queued: 0, complete: false },
-      failedByCode: { RECORDING_UNAVAILABLE: 1 },
-      hoursLeft: expect.any(Number),
-    });
-    expect(second).toMatchObject({ listed: 3, archived: 2, partial: 1, missing: 0 });
-    expect(await runtime.completeness.reports(sandbox.botId, [PURGED, FIRST, SECOND])).toEqual([
-      purged,
-      first,
-      second,
-    ]);
+      await archive.store.versions.hide(manifestKey(other), never);
+      await runtime.queue.forget(other);
+      const [, firstAgain, secondAgain] = await compute();
+      expect(facts(firstAgain)).toEqual(facts(first));
+      expect(secondAgain).toMatchObject({ listed: 3, archived: 1, partial: 1, missing: 1 });
 
-    await archive.store.versions.hide(manifestKey(other), never);
-    await runtime.queue.forget(other);
-    const [, firstAgain, secondAgain] = await compute();
-    expect(facts(firstAgain)).toEqual(facts(first));
-    expect(secondAgain).toMatchObject({ listed: 3, archived: 1, partial: 1, missing: 1 });
-
-    // Without reportOnly, the same run queues what is missing, and not what was erased.
-    const [queueing] = await compute({ from: FIRST, to: FIRST, reportOnly: false });
-    expect(queueing?.queued).toBe(2);
-    await ends(lost, 'archived');
-    await ends(untold, 'archived');
-    const [last] = await compute({ from: FIRST, to: FIRST });
-    expect(last).toMatchObject({ archived: 3, erased: 1, missing: 0, unknown: 0, failed: 1 });
-    expect(await runtime.custody.erasure(erased)).toMatchObject({ state: 'erased' });
-    expect(await runtime.operations.view(kept)).toMatchObject({ state: 'archived' });
-  });
+      // Without reportOnly, the same run queues what is missing, and not what was erased.
+      const [queueing] = await compute({ from: FIRST, to: FIRST, reportOnly: false });
+      expect(queueing?.queued).toBe(2);
+      await ends(lost, 'archived');
+      await ends(untold, 'archived');
+      const [last] = await compute({ from: FIRST, to: FIRST });
+      expect(last).toMatchObject({ archived: 3, erased: 1, missing: 0, unknown: 0, failed: 1 });
+      expect(await runtime.custody.erasure(erased)).toMatchObject({ state: 'erased' });
+      expect(await runtime.operations.view(kept)).toMatchObject({ state: 'archived' });
+    },
+  );
 });
 
 /** What a report says, without when and from what it was computed. */

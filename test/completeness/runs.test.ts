@@ -89,7 +89,7 @@ async function open(environment: Readonly<Record<string, string>> = {}): Promise
 }
 
 describe('a completeness run', () => {
-  it('archives what is missing, remembers who has no voicemail, and then calls the day complete', {
+  it('a completeness run archives what is missing, remembers sessions without voicemail, and then calls the day complete', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const { sandbox, compute, ended } = await open();
@@ -109,7 +109,7 @@ describe('a completeness run', () => {
     expect(sandbox.calls.filter(({ route }) => route === 'voicemail').length).toBe(asked);
   });
 
-  it('says that Kore could not be listed, and leaves a report that saw the day', {
+  it('a completeness run reports that Kore could not be listed, and keeps an earlier report of that day', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const { sandbox, runtime, compute } = await open();
@@ -131,7 +131,7 @@ describe('a completeness run', () => {
     expect(await runtime.operations.view({ botId: sandbox.botId, sessionId: lost })).toBeUndefined();
   });
 
-  it('says of a day that nobody computed that it is not computed', async () => {
+  it('a completeness run reports a day that nobody computed as not computed', async () => {
     const { sandbox, runtime } = await open();
 
     const [report] = await runtime.completeness.reports(sandbox.botId, [DAY]);
@@ -145,7 +145,7 @@ function hashOf(number: string, key: string): string {
 }
 
 describe('call metadata', () => {
-  it('of a listing is read under the names that Kore has for it', () => {
+  it("call metadata is read under Kore's names for it", () => {
     const row = {
       sessionId: 's-1',
       sessionTags: { callerNumber: '+15550100' },
@@ -170,7 +170,7 @@ describe('call metadata', () => {
     expect(callOfRow({ sessionId: 's-1', from: { name: 'x' }, tags: [] })).toBeUndefined();
   });
 
-  it('has numbers that nobody can read where they are hashed, the same for the same number', () => {
+  it('call metadata has unreadable numbers where they are hashed, the same for the same number', () => {
     const keep = createCallFilter('hashed', 'the key');
     const kept = keep({ from: '+15550100', to: '+15550199', queue: 'Claims' });
 
@@ -196,14 +196,14 @@ describe('call metadata', () => {
     expect(createCallFilter('off', 'the key')({ from: '+15550100' })).toBeUndefined();
   });
 
-  it('is bounded: what is too much is left out', () => {
+  it('call metadata is bounded, and what exceeds the bounds is left out', () => {
     const call = boundedCall({ from: '+15550100', meta: { note: 'x'.repeat(5_000) }, queue: 'Claims' });
 
     expect(call).toEqual({ from: '+15550100', queue: 'Claims' });
   });
 
   it.each(['/metaInfo/auth_token', '/metaInfo/Authorization', '/data/clientSecret/x', '/password'])(
-    'of a webhook may not be the secret %s',
+    'call metadata of a webhook must not be the secret %s',
     (pointer) => {
       expect(() => parseMetaPointers(`/metaInfo/customerId,${pointer}`)).toThrow(/names a secret/);
     },
@@ -221,7 +221,7 @@ describe('call metadata', () => {
     const rest = source === 'calls' ? { ...shared, queue: 'Claims', direction: 'inbound' } : shared;
 
     it.each(['on', 'hashed', 'off'] as const)(
-      'goes into the manifest, and out of the queue, by backfill and by completeness: CALL_METADATA=%s',
+      'call metadata of the listing %s goes into the manifest, and out of the queue, by backfill and by completeness: CALL_METADATA=%s',
       { timeout: TIMEOUT_MS },
       async (mode) => {
         const { sandbox, runtime, directory, compute } = await open({

@@ -62,7 +62,7 @@ afterEach(async () => {
   });
 });
 
-it('reports the truth of each of 10 days, though it is killed half-way, and a change of the archive in its day alone', {
+it('completeness reports the truth of each of 10 days, though it is killed half-way, and a change of the archive in its day alone', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const today = Date.parse(dayOf(Date.now()));

@@ -105,8 +105,8 @@ test('every part of the configuration is frozen', () => {
   expect(open).toEqual([]);
 });
 
-describe('the configuration for those who need a part of it', () => {
-  test('without needs nothing is required', () => {
+describe('the needs of a command', () => {
+  test('without needs nothing is required from the configuration', () => {
     expect(load({})).toMatchObject({ kore: undefined, defaultBotId: undefined });
     expect(load({ KORE_BOT_ID: 'st-1' })).toMatchObject({ kore: undefined, defaultBotId: 'st-1' });
   });
@@ -115,7 +115,7 @@ describe('the configuration for those who need a part of it', () => {
     expect(load(KORE).kore).toBeUndefined();
   });
 
-  test('kore needs the host, the bot and the app of Kore', () => {
+  test('the need kore asks for the host, the bot and the app of Kore', () => {
     expect(faults({}, 'kore').map(({ variable }) => variable)).toEqual([
       'KORE_BOT_ID',
       'KORE_HOST',
@@ -124,11 +124,11 @@ describe('the configuration for those who need a part of it', () => {
     ]);
   });
 
-  test('bot needs KORE_BOT_ID', () => {
+  test('the need bot asks for KORE_BOT_ID', () => {
     expect(faults({}, 'bot').map(({ variable }) => variable)).toEqual(['KORE_BOT_ID']);
   });
 
-  test('shared-queue refuses an embedded one, named or by default', () => {
+  test('the need shared-queue refuses an embedded queue, named or by default', () => {
     for (const environment of [{}, { QUEUE_URL: 'embedded:./q' }]) {
       expect(faults(environment, 'shared-queue')).toMatchObject([{ variable: 'QUEUE_URL' }]);
     }
@@ -153,7 +153,7 @@ describe('good values of variables', () => {
     ['http://localhost:3000/', 'http://localhost:3000'],
     ['localhost:3000', 'https://localhost:3000'],
     [' kore.example:8443 ', 'https://kore.example:8443'],
-  ])('KORE_HOST=%s', (value, baseUrl) => {
+  ])('KORE_HOST=%s is accepted', (value, baseUrl) => {
     expect(load({ ...KORE, KORE_HOST: value }, 'kore').kore?.baseUrl).toBe(baseUrl);
   });
 
@@ -266,7 +266,7 @@ describe('good values of variables', () => {
         sentinelTls: false,
       },
     ],
-  ])('QUEUE_URL=%s', (value, target) => {
+  ])('QUEUE_URL=%s is accepted', (value, target) => {
     expect(load({ QUEUE_URL: value }).queue.target).toEqual(target);
   });
 
@@ -278,11 +278,11 @@ describe('good values of variables', () => {
     ['s3://voicemails', { kind: 's3', bucket: 'voicemails', prefix: '', s3: NO_S3 }],
     ['s3://voicemails/', { kind: 's3', bucket: 'voicemails', prefix: '', s3: NO_S3 }],
     ['s3://voice.mails/a/b c/', { kind: 's3', bucket: 'voice.mails', prefix: 'a/b c', s3: NO_S3 }],
-  ])('ARCHIVE_URL=%s', (value, target) => {
+  ])('ARCHIVE_URL=%s is accepted', (value, target) => {
     expect(load({ ARCHIVE_URL: value }).archive).toEqual(target);
   });
 
-  test('the S3 settings', () => {
+  test('the S3 settings are read from their variables', () => {
     const environment = {
       ARCHIVE_URL: 's3://voicemails',
       S3_FORCE_PATH_STYLE: 'true',
@@ -306,7 +306,7 @@ describe('good values of variables', () => {
     });
   });
 
-  test('allowing private media adds this machine to the default hosts, but not to a list of one’s own', () => {
+  test('allowing private media adds this machine to the default hosts, but not to a given list', () => {
     expect(load({ KORE_ALLOW_PRIVATE_MEDIA: 'true' }).media.hosts).toContain('127.0.0.1');
     expect(load({}).media.hosts).not.toContain('127.0.0.1');
     const own = load({ KORE_ALLOW_PRIVATE_MEDIA: 'true', KORE_MEDIA_HOSTS: 'media.example' });
@@ -318,14 +318,14 @@ describe('good values of variables', () => {
     expect(media.hosts).toEqual(['kore.ai', '127.0.0.1', '[::1]', 'xn--mnchen-3ya.example', 'sandbox']);
   });
 
-  test('several tokens, for rotation', () => {
+  test('several tokens are accepted, for rotation', () => {
     expect(load({ API_TOKEN: 'new-token, old-token' }).http.tokens).toEqual([
       { name: 'token-1', role: 'operate', token: 'new-token' },
       { name: 'token-2', role: 'operate', token: 'old-token' },
     ]);
   });
 
-  test('tokens with a name and a role', () => {
+  test('tokens can have a name and a role', () => {
     const API_TOKEN = 'ci:enqueue:secret-1,auditor:listen:se:cr:et,plain:token';
     expect(load({ API_TOKEN }).http.tokens).toEqual([
       { name: 'ci', role: 'enqueue', token: 'secret-1' },
@@ -347,7 +347,7 @@ describe('good values of variables', () => {
     },
   );
 
-  test('any address will do with a token', () => {
+  test('any HTTP_HOST is accepted with a token', () => {
     const environment = { HTTP_HOST: '0.0.0.0', HTTP_PORT: '0', API_TOKEN: 'a-long-enough-token' };
     expect(load(environment, 'api').http).toMatchObject({
       host: '0.0.0.0',
@@ -356,7 +356,7 @@ describe('good values of variables', () => {
     });
   });
 
-  test('any address will do for what serves no API', () => {
+  test('any HTTP_HOST is accepted for a command that serves no API', () => {
     expect(load({ HTTP_HOST: '0.0.0.0' }).http.host).toBe('0.0.0.0');
   });
 
@@ -384,7 +384,7 @@ describe('good values of variables', () => {
     ]);
   });
 
-  test('the webhook is there with its secrets, and knows the app where there is one', () => {
+  test('the webhook is configured by its secrets, and knows the app where there is one', () => {
     const usual = ['/sessionId', '/metaInfo/sessionId', '/data/sessionId', '/session/id'];
     expect(load({}).http.webhook).toBeUndefined();
     expect(load({ WEBHOOK_SECRET: 'new-secret,old-secret' }).http.webhook).toEqual({
@@ -419,7 +419,7 @@ describe('a configuration that is safe by default', () => {
     expect(faults(SHORT)).toEqual([]);
   });
 
-  test('Kore is not reached by plain http on another machine, unless that is said', () => {
+  test('Kore is not reached by plain http on another machine, unless that is allowed', () => {
     const plain = { ...KORE, KORE_HOST: 'http://kore.internal.example' };
     expect(faults(plain, 'kore')).toMatchObject([
       { variable: 'KORE_HOST', hint: expect.stringContaining('KORE_ALLOW_PLAIN_HTTP=true') },
@@ -428,7 +428,7 @@ describe('a configuration that is safe by default', () => {
     expect(faults({ ...plain, KORE_HOST: 'http://[::1]:3000' }, 'kore')).toEqual([]);
   });
 
-  test('where storage is required, as in the container image, nothing goes to a default directory', () => {
+  test('an archive must be named where storage is required, as in the container image', () => {
     const required = { REQUIRE_STORAGE: 'true' };
     expect(faults(required).map(({ variable }) => variable)).toEqual(['QUEUE_URL', 'ARCHIVE_URL']);
     expect(
@@ -446,23 +446,23 @@ describe('misspelt variables', () => {
     ['API_TOKENS', 'API_TOKEN'],
     ['TRANSCRIPTS_WAIT', 'TRANSCRIPT_WAIT'],
     ['LOGLEVEL', 'LOG_LEVEL'],
-  ])('%s is a fault, as %s must be meant', (variable, meant) => {
+  ])('the misspelt variable %s is a fault, as %s must be meant', (variable, meant) => {
     const found = faults({ [variable]: 'hunter22' });
     expect(found).toEqual([{ variable, message: `is not known: did you mean ${meant}?` }]);
   });
 
-  test('beside the right one it is a warning', () => {
+  test('a misspelt variable beside the right one is a warning', () => {
     const { warnings } = load({ ARCHIVE_URI: 's3://old', ARCHIVE_URL: 's3://new' });
     expect(warnings).toEqual([{ variable: 'ARCHIVE_URI', message: expect.stringContaining('ARCHIVE_URL?') }]);
   });
 
-  test('what is close to none is a warning if it is named as ours are', () => {
+  test('an unknown variable that is named like ours is a warning', () => {
     expect(load({ KORE_REGION: 'eu' }).warnings).toEqual([
       { variable: 'KORE_REGION', message: 'is not known and does nothing' },
     ]);
   });
 
-  test('what others set is none of our business', () => {
+  test('variables of other programs are ignored', () => {
     const environment = {
       PATH: '/bin',
       HOME: '/root',
@@ -483,7 +483,7 @@ describe('misspelt variables', () => {
 });
 
 describe('proxies in the configuration', () => {
-  test('come by the variables that curl reads, of which lower case wins, and go to all parts that send requests', () => {
+  test('proxies are read from the variables that curl reads, lower case first, and apply to all parts that send requests', () => {
     const environment = {
       ...KORE,
       ARCHIVE_URL: 's3://voicemails',
@@ -506,7 +506,7 @@ describe('proxies in the configuration', () => {
     expect(config.traces?.proxy).toEqual(proxy);
   });
 
-  test('are none where only the exceptions are named', () => {
+  test('no proxy is used where only the exceptions are named', () => {
     expect(load({ NO_PROXY: '*' }).proxy).toBeUndefined();
   });
 
@@ -640,7 +640,7 @@ describe('bad values of variables', () => {
     ['WEBHOOK_SESSION_ID_PATH', 'sessionId', /no JSON pointer/],
     ['WEBHOOK_SESSION_ID_PATH', '/a,/b~2', /"\/b~2" is no JSON pointer/],
     ['LOG_LEVEL', 'verbose', /none of fatal, error/],
-  ])('%s=%s', (variable, value, message) => {
+  ])('%s=%s is refused with a clear message', (variable, value, message) => {
     const found = faults({ [variable]: value }, ...(variable === 'HTTP_HOST' ? (['api'] as const) : []));
     expect(found).toHaveLength(1);
     expect(found[0]?.variable).toBe(variable);
@@ -649,19 +649,19 @@ describe('bad values of variables', () => {
     expect(told).not.toContain('hunter22');
   });
 
-  test('numbers of webhooks are hashed under a secret that has to be there', () => {
+  test('WEBHOOK_META with numbers needs the secret they are hashed with', () => {
     const hashed = { WEBHOOK_SECRET: 'a-long-secret', WEBHOOK_META: '/caller', CALL_METADATA: 'hashed' };
     expect(faults(hashed)).toMatchObject([{ variable: 'WEBHOOK_META' }]);
     expect(faults({ ...hashed, KORE_CLIENT_ID: 'cs-1', KORE_CLIENT_SECRET: 'a-secret' })).toEqual([]);
   });
 
-  test('a prefix without braces does not go with a cluster', () => {
+  test('a queue prefix without braces is refused with a cluster', () => {
     const cluster = { QUEUE_URL: 'redis://r.example?cluster=true' };
     expect(faults({ ...cluster, QUEUE_PREFIX: 'archive' })).toMatchObject([{ variable: 'QUEUE_PREFIX' }]);
     expect(faults({ ...cluster, QUEUE_PREFIX: '{archive}' })).toEqual([]);
   });
 
-  test('an id of a key does not go with AES256, and a wrong S3_SSE is one fault, not two', () => {
+  test('a key id is refused with AES256, and a wrong S3_SSE is one fault, not two', () => {
     expect(faults({ S3_SSE: 'AES256', S3_KMS_KEY_ID: 'k' })).toMatchObject([{ variable: 'S3_KMS_KEY_ID' }]);
     expect(faults({ S3_SSE: 'kms', S3_KMS_KEY_ID: 'k' })).toMatchObject([{ variable: 'S3_SSE' }]);
   });
@@ -711,7 +711,7 @@ describe('bad values of variables', () => {
 });
 
 describe('secrets in files', () => {
-  test('are read without their last line break', () => {
+  test('secrets in files are read without their last line break', () => {
     const environment = {
       ...KORE,
       KORE_CLIENT_SECRET: '',
@@ -733,17 +733,17 @@ describe('secrets in files', () => {
     ['of two lines', { API_TOKEN_FILE: file('lines', 'one\ntwo\n') }, 'API_TOKEN_FILE'],
     ['wrong inside', { QUEUE_URL_FILE: file('wrong', 'mysql://x') }, 'QUEUE_URL_FILE'],
     ['beside the variable', { API_TOKEN: 'a-token', API_TOKEN_FILE: file('both', 'x') }, 'API_TOKEN'],
-  ])('%s is one fault', (_name, environment, variable) => {
+  ])('a secret file is refused with one fault: %s', (_name, environment, variable) => {
     expect(faults(environment)).toMatchObject([{ variable }]);
   });
 
-  test('a secret given for a path by mistake is not told', () => {
+  test('a secret given for a path by mistake is not quoted', () => {
     const found = faults({ KORE_CLIENT_SECRET_FILE: 'hunter22-is-no-path' });
     expect(found).toHaveLength(1);
     expect(found[0]?.message).not.toContain('hunter22');
   });
 
-  test('only secrets have a file form', () => {
+  test('only secrets have a file variable', () => {
     expect(load({ LOG_LEVEL_FILE: file('level', 'debug') }).logLevel).toBe('info');
   });
 });
@@ -771,11 +771,11 @@ describe('the environment', () => {
     return home;
   }
 
-  test('is the process’s where there is no .env', () => {
+  test('the environment is the one of the process where there is no .env', () => {
     expect(readEnvironment(mkdtempSync(join(directory, 'home-')), { A: '1' })).toEqual({ A: '1' });
   });
 
-  test('is .env under the process’s, which wins even where it is empty', () => {
+  test('the environment of the process overrides .env, even with an empty value', () => {
     const home = withDotEnv('# comment\nA=1\nB="two words"\nC=3\n');
     expect(readEnvironment(home, { C: '', D: '4' })).toEqual({ A: '1', B: 'two words', C: '', D: '4' });
   });
@@ -792,12 +792,12 @@ describe('the environment', () => {
     });
   });
 
-  test('both forms in the process are a fault with a .env too', () => {
+  test('both forms of a secret in the process are a fault with a .env too', () => {
     const environment = readEnvironment(withDotEnv('A=1'), { API_TOKEN: 'a', API_TOKEN_FILE: '/b' });
     expect(faults(environment)).toMatchObject([{ variable: 'API_TOKEN' }]);
   });
 
-  test('reads a .env as people and their editors write it', () => {
+  test('a .env is read as people and their editors write it', () => {
     const lines = [
       '\uFEFFKORE_HOST=https://kore.example # the one in Europe',
       '',
@@ -824,7 +824,7 @@ describe('the environment', () => {
     }
   });
 
-  test('understands values in the quotes that docker run --env-file leaves on', () => {
+  test('values may have the quotes that docker run --env-file leaves on', () => {
     const environment = readEnvironment(mkdtempSync(join(directory, 'home-')), {
       KORE_HOST: '"https://kore.example"',
       KORE_CLIENT_SECRET: "'a-secret'",
@@ -857,20 +857,20 @@ describe('the environment', () => {
       Buffer.from('A=1\nKORE_HOST: kore.example\n'),
       /line 2 sets nothing; put a "=" behind KORE_HOST/,
     ],
-  ])('refuses a .env %s', (_, content, message) => {
+  ])('a .env is refused when it is %s', (_, content, message) => {
     const home = mkdtempSync(join(directory, 'home-'));
     writeFileSync(join(home, '.env'), content);
     expect(() => readEnvironment(home, {})).toThrow(ConfigError);
     expect(() => readEnvironment(home, {})).toThrow(message);
   });
 
-  test('tells a .env that cannot be read', () => {
+  test('a .env that cannot be read is reported', () => {
     const home = mkdtempSync(join(directory, 'home-'));
     mkdirSync(join(home, '.env'));
     expect(() => readEnvironment(home, {})).toThrow(/^\.env: .*EISDIR/);
   });
 
-  test('hands settings of .env for the AWS and OpenTelemetry SDKs on to them without touching those of the process', () => {
+  test('settings of .env for the AWS and OpenTelemetry SDKs reach them without overriding those of the process', () => {
     const processEnv: Record<string, string | undefined> = { AWS_REGION: 'eu-west-1' };
     const environment = readEnvironment(
       withDotEnv('AWS_REGION=us-east-1\nAWS_PROFILE=backup\nOTEL_SERVICE_NAME=vm\nOTHER=1'),
@@ -885,7 +885,7 @@ describe('the configuration of notifications', () => {
   const url = 'https://crm.example.com/hooks?key=hook-secret-1';
   const secret = 'notify-secret-1';
 
-  test('are sent where a URL and a secret are given, all of them by default', () => {
+  test('notifications are sent where a URL and a secret are given, all events by default', () => {
     expect(load({}).notify).toBeUndefined();
     expect(load({ NOTIFY_SECRET: secret }).notify).toBeUndefined();
     expect(load({ NOTIFY_URL: url, NOTIFY_SECRET: secret }).notify).toEqual({
@@ -906,11 +906,11 @@ describe('the configuration of notifications', () => {
     [{ NOTIFY_URL: 'https://user:pass@crm.internal/', NOTIFY_SECRET: secret }, 'would not be sent'],
     [{ NOTIFY_EVENTS: 'archived,deleted' }, '"deleted" is none of archived, partial'],
     [{ AUDIT_LOG: 'perhaps' }, 'AUDIT_LOG'],
-  ])('%o is told', (environment, told) => {
+  ])('the notification settings %o are refused', (environment, told) => {
     expect(() => load(environment)).toThrow(told);
   });
 
-  test('may go to a private network where that is said', () => {
+  test('notifications may go to a private network where that is allowed', () => {
     const environment = {
       NOTIFY_URL: 'http://10.0.0.1/',
       NOTIFY_SECRET: secret,
@@ -919,12 +919,12 @@ describe('the configuration of notifications', () => {
     expect(load(environment).notify).toMatchObject({ url: 'http://10.0.0.1/', allowPrivate: true });
   });
 
-  test('leave neither URL nor secret in a text', () => {
+  test('notification settings leave neither URL nor secret in a text', () => {
     load({ NOTIFY_URL: url, NOTIFY_SECRET: secret });
     expect(redact(`sent to ${url} with ${secret}`)).not.toMatch(/hook-secret|notify-secret/);
   });
 
-  test('come with an audit log unless that is turned off', () => {
+  test('the audit log is on unless it is turned off', () => {
     expect(load({}).auditLog).toBe(true);
     expect(load({ AUDIT_LOG: 'off' }).auditLog).toBe(false);
     expect(load({ AUDIT_LOG: 'false' }).auditLog).toBe(false);

@@ -21,7 +21,7 @@ async function load(pem: string) {
 const HINT = 'openssl genpkey -algorithm ed25519 -out key.pem';
 
 describe('MANIFEST_KEY_FILE', () => {
-  it('is an Ed25519 private key, and never shows', async () => {
+  it('MANIFEST_KEY_FILE holds an Ed25519 private key, which is never shown', async () => {
     const { privateKey } = generateKeyPairSync('ed25519');
     const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
     const config = await load(pem);
@@ -43,12 +43,12 @@ describe('MANIFEST_KEY_FILE', () => {
     ],
     ['something else', 'no key at all', 'holds no private key in PEM'],
     ['nothing', '', 'holds no private key in PEM'],
-  ])('refuses %s, and says how to make one', async (_, pem, why) => {
+  ])('MANIFEST_KEY_FILE refuses %s, and says how to make one', async (_, pem, why) => {
     await expect(load(pem.toString())).rejects.toThrow(why);
     await expect(load(pem.toString())).rejects.toThrow(HINT);
   });
 
-  it('refuses a file that is not there, without telling its path', () => {
+  it('MANIFEST_KEY_FILE refuses a missing file, without its path', () => {
     const path = join(directory.path, 'nothing-here');
     const broken = () => loadConfig({ MANIFEST_KEY_FILE: path }, { needs: [] });
     expect(broken).toThrow("MANIFEST_KEY_FILE: the file can't be read (ENOENT)");

@@ -21,7 +21,7 @@ describe('TRANSFER_MEMORY', () => {
     { ...S3, TRANSFER_MEMORY: '32MiB' },
     { ...S3, TRANSFER_MEMORY: '11MiB' },
     { TRANSFER_MEMORY: '1MiB', MAX_RECORDING_BYTES: '5TiB' },
-  ])('is enough for one recording on its way: %o', (environment) => {
+  ])('TRANSFER_MEMORY is enough for one recording at a time: %o', (environment) => {
     expect(faultsOf(environment)).toEqual([]);
   });
 
@@ -30,7 +30,7 @@ describe('TRANSFER_MEMORY', () => {
     [{ ...S3, TRANSFER_MEMORY: '1MiB' }, /give at least 11MiB/],
     // Parts of 105 MiB, as there may be no more than 10,000 of them.
     [{ ...S3, MAX_RECORDING_BYTES: '1TiB', TRANSFER_MEMORY: '200MiB' }, /give at least 211MiB/],
-  ])('that could not be kept is refused: %o', (environment, message) => {
+  ])('a TRANSFER_MEMORY that could not be kept is refused: %o', (environment, message) => {
     expect(faultsOf(environment)).toEqual([
       { variable: 'TRANSFER_MEMORY', message: expect.any(String), hint: expect.stringMatching(message) },
     ]);

@@ -16,7 +16,7 @@ describe('durations in the configuration', () => {
     ['7d', 604_800_000],
     ['2w', 1_209_600_000],
     ['7y', 220_752_000_000],
-  ])('%s', (text, milliseconds) => {
+  ])('the duration %s is read', (text, milliseconds) => {
     expect(parseDuration(text)).toBe(milliseconds);
   });
 
@@ -39,11 +39,11 @@ describe('durations in the configuration', () => {
     '99999999999y',
     'Infinity',
     'constructors',
-  ])('refuses %j', (text) => {
+  ])('the duration %j is refused', (text) => {
     expect(() => parseDuration(text)).toThrow(InvalidValue);
   });
 
-  test('comes back as it was written, in every unit', () => {
+  test('a duration comes back as it was written, in every unit', () => {
     const units = { ms: 1, s: 1e3, m: 6e4, h: 36e5, d: 864e5, w: 6048e5, y: 31536e6 };
     fc.assert(
       fc.property(fc.nat(200_000), fc.constantFrom(...Object.entries(units)), (count, [unit, factor]) => {
@@ -65,18 +65,18 @@ describe('sizes in the configuration', () => {
     ['1.5GiB', 1_610_612_736],
     ['5TiB', 5_497_558_138_880],
     ['2TB', 2e12],
-  ])('%s', (text, bytes) => {
+  ])('the size %s is read', (text, bytes) => {
     expect(parseSize(text)).toBe(bytes);
   });
 
   test.each(['', 'MiB', '-1', '1 MiB', '1M', '1K', '1.5', '1PB', '1e6', '0x10', '99999999TiB'])(
-    'refuses %j',
+    'the size %j is refused',
     (text) => {
       expect(() => parseSize(text)).toThrow(InvalidValue);
     },
   );
 
-  test('comes back as it was written, in every unit and case', () => {
+  test('a size comes back as it was written, in every unit and case', () => {
     const units = {
       '': 1,
       B: 1,
@@ -107,7 +107,7 @@ describe('rates in the configuration', () => {
     ['1800/hour', 1800, 3_600_000],
     ['5/s', 5, 1000],
     ['1/250ms', 1, 250],
-  ])('%s', (text, calls, windowMs) => {
+  ])('the rate %s is read', (text, calls, windowMs) => {
     expect(parseRate(text)).toEqual({ calls, windowMs });
   });
 
@@ -124,11 +124,11 @@ describe('rates in the configuration', () => {
     '1.5/s',
     '60 / 60s',
     '60/60s/2',
-  ])('refuses %j', (text) => {
+  ])('the rate %j is refused', (text) => {
     expect(() => parseRate(text)).toThrow(InvalidValue);
   });
 
-  test('comes back as it was written', () => {
+  test('a rate comes back as it was written', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1e6 }), fc.integer({ min: 1, max: 1e6 }), (calls, seconds) => {
         expect(parseRate(`${calls}/${seconds}s`)).toEqual({ calls, windowMs: seconds * 1000 });
@@ -137,7 +137,7 @@ describe('rates in the configuration', () => {
   });
 });
 
-test('no text whatever makes a parser do anything but return a sane number or refuse', () => {
+test('the parsers return a sane number or refuse, whatever the text', () => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.stringMatching(/^[\d.]{1,12}[a-zA-Z/]{0,4}$/)), (text) => {
       for (const parse of [parseDuration, parseSize, (given: string) => parseRate(given).windowMs]) {

@@ -11,11 +11,11 @@ const ROOT = join(import.meta.dirname, '../..');
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
 
 describe('docs/configuration.md', () => {
-  test('is what "npm run docs:config" writes', () => {
+  test('docs/configuration.md is what "npm run docs:config" writes', () => {
     expect(read('docs/configuration.md')).toBe(configurationDocs());
   });
 
-  test('has each variable in one row', () => {
+  test('docs/configuration.md has each variable in one row', () => {
     const rows = read('docs/configuration.md').match(/^\| `[A-Z0-9_]+`(?= (\*|\|))/gm) ?? [];
     const names = rows.map((row) => row.slice(3, -1)).filter((name) => name !== 'QUEUE_URL');
     expect(names).toEqual(VARIABLES.map(({ name }) => name).filter((name) => name !== 'QUEUE_URL'));
@@ -23,11 +23,11 @@ describe('docs/configuration.md', () => {
 });
 
 describe('.env.example', () => {
-  test('is what "npm run docs:config" writes', () => {
+  test('.env.example is what "npm run docs:config" writes', () => {
     expect(read('.env.example')).toBe(envExample());
   });
 
-  test('has each variable with its default or an example, and sets none as it is', () => {
+  test('.env.example has each variable with its default or an example, and sets none as it is', () => {
     expect(parseEnv(envExample())).toEqual({});
     const settings = parseEnv(envExample().replaceAll(/^#(?=[A-Z0-9_]+=)/gm, ''));
     expect(settings).toEqual(
@@ -37,7 +37,7 @@ describe('.env.example', () => {
 });
 
 describe('the table of variables', () => {
-  test('names each variable that src/config reads, and no other', () => {
+  test('the table of variables names each variable that src/config reads, and no other', () => {
     const sources = readdirSync(join(ROOT, 'src/config'))
       .filter((file) => file !== 'variables.ts')
       .map((file) => read(`src/config/${file}`))
@@ -46,7 +46,7 @@ describe('the table of variables', () => {
     expect(unread).toEqual([]);
   });
 
-  test('has defaults that mean the same when they are written down', () => {
+  test('the defaults in the table of variables mean the same when they are written down', () => {
     const written = VARIABLES.filter(({ standard }) => standard !== undefined).map(
       ({ name, standard }) => [name, standard] as const,
     );
@@ -57,7 +57,7 @@ describe('the table of variables', () => {
     expect(http).toEqual({ ...standardHttp, isPortDefault: undefined });
   });
 
-  test('has examples of which none is refused', () => {
+  test('the examples in the table of variables are accepted', () => {
     for (const { name, example, isSecret } of VARIABLES) {
       if (isSecret && example.includes(' ')) continue;
       const others = name === 'S3_KMS_KEY_ID' ? { S3_SSE: 'aws:kms' } : {};

@@ -52,7 +52,7 @@ function block(language: string, word: string): string {
 }
 
 describe('the signature', () => {
-  test('is checked by the example in JavaScript', () => {
+  test('the signature is checked by the example in JavaScript', () => {
     const code = block('js', 'isAuthentic').replace(
       /import (\{.*?\}) from '(.*?)';/g,
       "const $1 = require('$2');",
@@ -78,7 +78,7 @@ describe('the signature', () => {
     });
     afterAll(() => directory.remove());
 
-    test('is what the example in the shell prints', async () => {
+    test('the signature is what the example in the shell prints', async () => {
       const { stdout } = await run('sh', ['-c', block('sh', 'body.json')], {
         cwd: directory.path,
         env: { PATH: searchPath().join(':'), NOTIFY_SECRET: SECRET },

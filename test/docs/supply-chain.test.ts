@@ -18,11 +18,11 @@ const lock = JSON.parse(read('package-lock.json')) as { packages: Record<string,
 const entries = Object.entries(lock.packages).filter(([path]) => path !== '');
 
 describe('the lock file', () => {
-  it('has a checksum for every package, those of other platforms included', () => {
+  it('the lock file has a checksum for every package, those of other platforms included', () => {
     expect(entries.filter(([, entry]) => !entry.integrity?.startsWith('sha512-'))).toEqual([]);
   });
 
-  it('holds no download addresses', () => {
+  it('the lock file holds no download addresses', () => {
     expect(entries.filter(([, entry]) => entry.resolved !== undefined)).toEqual([]);
   });
 });
@@ -30,7 +30,7 @@ describe('the lock file', () => {
 describe('the image', () => {
   const dockerfile = read('Dockerfile');
 
-  it('is built on one base, named by its digest', () => {
+  it('the image is built on one base, named by its digest', () => {
     const bases = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, base]) => base);
 
     expect(bases.length).toBeGreaterThan(0);
@@ -38,7 +38,7 @@ describe('the image', () => {
     expect(new Set(bases).size).toBe(1);
   });
 
-  it('runs as a user that is a number and not root, as a kubelet wants it', () => {
+  it('the image runs as a numeric user that is not root, as a kubelet requires', () => {
     expect(/^USER (\S+)$/m.exec(dockerfile)?.[1]).toMatch(/^[1-9]\d*(:[1-9]\d*)?$/);
   });
 });

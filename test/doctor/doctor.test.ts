@@ -76,7 +76,7 @@ const status = (results: Readonly<Record<string, CheckResult>>) =>
 const text = (result: CheckResult | undefined) => `${result?.status}: ${result?.message} -> ${result?.fix}`;
 
 describe('doctor', () => {
-  it('finds nothing wrong where nothing is, and leaves nothing behind', async () => {
+  it('doctor finds nothing wrong in a sound set-up, and leaves nothing behind', async () => {
     expect(status(await examine({ KORE_ACCOUNT_ID: sandbox.accountId }))).toEqual({
       configuration: 'ok',
       node: 'ok',
@@ -93,7 +93,7 @@ describe('doctor', () => {
     expect(await readdir(directory.path)).toEqual([]);
   });
 
-  it('names each fault of the configuration, and looks at what is sound all the same', async () => {
+  it('doctor names each fault of the configuration, and checks the rest all the same', async () => {
     const checks = runDoctor(
       {
         environment: environment({
@@ -123,7 +123,7 @@ describe('doctor', () => {
     expect(JSON.stringify(results)).not.toContain('sesame-open');
   });
 
-  it('warns of a Kore host that is not https where that is allowed, and names what allows it where it is not', async () => {
+  it('doctor warns of a Kore host without https where that is allowed, and names the setting where it is not', async () => {
     const refused = await examine({ KORE_HOST: 'http://kore.invalid' });
     expect(text(refused.configuration)).toMatch(
       /^failed: KORE_HOST: .*in clear -> write https.*KORE_ALLOW_PLAIN_HTTP=true/,
@@ -140,11 +140,11 @@ describe('doctor', () => {
     ['22.19.0', 'ok'],
     ['20.20.2', 'failed'],
     ['24.0.0', 'ok'],
-  ])('judges Node.js %s: %s', (version, expected) => {
+  ])('doctor judges Node.js %s: %s', (version, expected) => {
     expect(checkNode(version).status).toBe(expected);
   });
 
-  it('gives up on a check that does not end', async () => {
+  it('doctor gives up on a check that does not end', async () => {
     const silent = await startSilentServer();
     try {
       const { kore, archive } = await examine({ KORE_HOST: silent.url }, { timeoutMs: 2_000 });
@@ -202,13 +202,13 @@ describe('doctor on a queue on Redis', () => {
       /^warning: .*appendfsync no.* -> CONFIG SET appendfsync everysec/,
     ],
     ['whose memory is full', { maxmemory: '1mb' }, 'queue', /^failed: .*memory is full.* -> raise maxmemory/],
-  ])('tells of a server %s', async (_title, settings, name, expected) => {
+  ])('doctor reports a Redis server %s', async (_title, settings, name, expected) => {
     for (const [setting, value] of Object.entries(settings)) await redis.admin.config('SET', setting, value);
 
     expect(text((await examine())[name])).toMatch(expected);
   });
 
-  it('tells of a replica, and does not take replicas for a disk', async () => {
+  it('doctor reports a replica, and does not take replicas for persistence', async () => {
     const replica = await startOwnRedis('--replicaof', '127.0.0.1', String(redis.port));
     try {
       await expect.poll(() => redis.admin.info('replication')).toContain('connected_slaves:1');
@@ -225,7 +225,7 @@ describe('doctor on a queue on Redis', () => {
     }
   });
 
-  it('finds the server by Sentinel, and tells of a name that Sentinel does not know', async () => {
+  it('doctor finds the server through Sentinel, and reports a name that Sentinel does not know', async () => {
     const sentinel = await startOwnSentinel(redis);
     try {
       const { queue } = await examine({ QUEUE_URL: `redis+sentinel://${sentinel.host}/main` });
@@ -240,7 +240,7 @@ describe('doctor on a queue on Redis', () => {
   it.each([
     ['no password', (url: string) => url],
     ['a wrong one', (url: string) => url.replace('//', '//:sesame-wrong@')],
-  ])('tells of %s, and not which', async (_title, change) => {
+  ])('doctor reports %s, without the password', async (_title, change) => {
     await redis.admin.config('SET', 'requirepass', 'sesame-open');
 
     const results = await examine({ QUEUE_URL: change(redis.url) });
@@ -249,7 +249,7 @@ describe('doctor on a queue on Redis', () => {
     expect(JSON.stringify(results)).not.toContain('sesame');
   });
 
-  it('is content with the user that it recommends, which may not ask for settings', async () => {
+  it('doctor accepts the Redis user that it recommends, which may not read settings', async () => {
     await redis.admin.acl(
       'SETUSER',
       'archiver',
@@ -279,11 +279,11 @@ describe('doctor on a queue on Redis', () => {
       `redis+sentinel://${NOWHERE}/main`,
       /^failed: .*-> start the sentinels/,
     ],
-  ])('tells of a URL %s', async (_title, url, expected) => {
+  ])('doctor reports a queue URL %s', async (_title, url, expected) => {
     expect(text((await examine({ QUEUE_URL: url })).queue)).toMatch(expected);
   });
 
-  it('tells of a single server that is taken for a cluster, and the other way round', async () => {
+  it('doctor reports a single Redis server that is configured as a cluster, and the other way round', async () => {
     const { queue } = await examine({ QUEUE_URL: `${redis.url}?cluster=true` });
     expect(text(queue)).toMatch(/^failed: .*is no cluster.* -> take \?cluster=true out/);
 
@@ -314,7 +314,7 @@ const noPostgres = whyMissing('postgres');
 describe.skipIf(noPostgres !== undefined)(
   `doctor on a queue on PostgreSQL${noPostgres ? ` (${noPostgres})` : ''}`,
   () => {
-    it('takes nothing for granted, and leaves nothing behind', async () => {
+    it('doctor checks the permissions of PostgreSQL, and leaves nothing behind', async () => {
       const url = inject('postgresUrl') ?? '';
       const admin = new Client({ connectionString: url });
       await admin.connect();
@@ -356,7 +356,7 @@ describe.skipIf(noPostgres !== undefined)(
         (url) => Object.assign(url, { search: '?sslmode=verify-full' }),
         /^failed: .*does not speak TLS .* -> take \?sslmode= out/,
       ],
-    ])('tells of %s', async (_title, change, expected) => {
+    ])('doctor reports a PostgreSQL with %s', async (_title, change, expected) => {
       const { queue } = await examine({ QUEUE_URL: change(new URL(inject('postgresUrl') ?? '')).href });
       expect(text(queue)).toMatch(expected);
       expect(text(queue)).not.toContain('sesame');
@@ -365,7 +365,7 @@ describe.skipIf(noPostgres !== undefined)(
 );
 
 describe('doctor on an embedded queue', () => {
-  it('says who holds it, which is no fault', async () => {
+  it('doctor names the process that holds the embedded queue, which is no fault', async () => {
     const queue = join(directory.path, 'queue');
     await mkdir(join(queue, 'pgdata'), { recursive: true });
     const QUEUE_URL = `embedded:${queue}`;
@@ -384,7 +384,7 @@ describe('doctor on an embedded queue', () => {
     expect((await readdir(queue)).sort()).toEqual(['lock', 'owner.json', 'pgdata']);
   });
 
-  it('tells of a directory that can not be made, and makes none that can', async () => {
+  it('doctor reports a queue directory that cannot be made, and makes none that can', async () => {
     const file = join(directory.path, 'file');
     await writeFile(file, '');
 
@@ -398,7 +398,7 @@ describe('doctor on an embedded queue', () => {
 });
 
 describe('doctor on an archive in a directory', () => {
-  it('tells of one that can not be written to', async () => {
+  it('doctor reports an archive directory that cannot be written to', async () => {
     const file = join(directory.path, 'a-file');
     await writeFile(file, '');
 
@@ -407,12 +407,12 @@ describe('doctor on an archive in a directory', () => {
     expect(results['archive disk']?.status).toBe('skipped');
   });
 
-  it('warns of a disk with less room than one recording may take', async () => {
+  it('doctor warns of a disk with less room than one recording may take', async () => {
     const results = await examine({ MAX_RECORDING_BYTES: '5TiB', TRANSFER_MEMORY: '1TiB' });
     expect(text(results['archive disk'])).toMatch(/^warning: .* are free.*5,120 GiB -> free some space/);
   });
 
-  it('keeps what is there', async () => {
+  it('doctor keeps what the archive directory holds', async () => {
     const archive = join(directory.path, 'kept');
     await mkdir(join(archive, 'bot_id=st-1'), { recursive: true });
 
@@ -462,7 +462,7 @@ describe('doctor on an archive in a bucket', () => {
   const isProbe = ({ path }: SeenRequest) => path.includes('/_doctor-');
   const leftBehind = async () => [...(await server.listObjects()), ...(await server.listMultipartUploads())];
 
-  it('writes, reads, lists and deletes, and leaves nothing behind', async () => {
+  it('doctor writes, reads, lists and deletes in a bucket, and leaves nothing behind', async () => {
     const results = await examineBucket({ env: { S3_TAGS: 'team=voice' } });
 
     expect(text(results.archive)).toMatch(
@@ -512,14 +512,17 @@ describe('doctor on an archive in a bucket', () => {
       'archive lifecycle',
       /^skipped: .*s3:GetLifecycleConfiguration/,
     ],
-  ])('tells that %s is not allowed, and leaves nothing behind', async (_title, isHit, name, expected) => {
-    const results = await examineThrough((request) => (isHit(request) ? DENIED : undefined));
+  ])(
+    'doctor reports that %s is not allowed, and leaves nothing behind',
+    async (_title, isHit, name, expected) => {
+      const results = await examineThrough((request) => (isHit(request) ? DENIED : undefined));
 
-    expect(text(results[name])).toMatch(expected);
-    expect(await leftBehind()).toEqual([]);
-  });
+      expect(text(results[name])).toMatch(expected);
+      expect(await leftBehind()).toEqual([]);
+    },
+  );
 
-  it('warns that sessions may not be erased, before it writes what would stay', async () => {
+  it('doctor warns that sessions may not be erased, before it writes what would stay', async () => {
     const results = await examineThrough(({ method, path }) =>
       method === 'DELETE' && !path.includes('/_doctor-') ? DENIED : undefined,
     );
@@ -531,7 +534,7 @@ describe('doctor on an archive in a bucket', () => {
     expect(await leftBehind()).toEqual([]);
   });
 
-  it('tells what it could not delete, and which right that takes', async () => {
+  it('doctor reports what it could not delete, and which permission that takes', async () => {
     const { archive } = await examineThrough((request) =>
       request.method === 'DELETE' && isProbe(request) && !request.query.includes('uploadId')
         ? DENIED
@@ -547,7 +550,7 @@ describe('doctor on an archive in a bucket', () => {
     server = await openTestBucket();
   });
 
-  it('removes what it wrote when it is interrupted', async () => {
+  it('doctor removes what it wrote when it is interrupted', async () => {
     const stop = new AbortController();
     const checks = examineThrough((request) => {
       if (!request.query.includes('list-type')) return undefined;
@@ -559,7 +562,7 @@ describe('doctor on an archive in a bucket', () => {
     expect(await leftBehind()).toEqual([]);
   });
 
-  it('tells of a bucket that is not there, once', async () => {
+  it('doctor reports a missing bucket once', async () => {
     const results = await examineBucket({ env: { ARCHIVE_URL: 's3://no-such-bucket-at-all' } });
 
     expect(text(results.archive)).toMatch(/^failed: .*does not exist.* -> create it/);
@@ -574,26 +577,29 @@ describe('doctor on an archive in a bucket', () => {
     }
   });
 
-  it('tells of a server that is away', async () => {
+  it('doctor reports an S3 server that is unavailable', async () => {
     const { archive } = await examineBucket({ connection: { endpoint: `http://${NOWHERE}` } });
     expect(text(archive)).toMatch(/^failed: .*ECONNREFUSED.* -> check the network/);
   });
 
-  it.skipIf(!REAL_S3)(`gives a lifecycle rule that fixes what it found (${NEEDS_REAL_S3})`, async () => {
-    const before = (await examineBucket())['archive lifecycle'];
-    expect(text(before)).toMatch(/^warning: no rule/);
-    const [, rules = ''] = /--lifecycle-configuration '(.*)'$/.exec(before?.fix ?? '') ?? [];
-    await server.client.send(
-      new PutBucketLifecycleConfigurationCommand({
-        Bucket: server.bucket,
-        LifecycleConfiguration: JSON.parse(rules),
-      }),
-    );
+  it.skipIf(!REAL_S3)(
+    `doctor prints a lifecycle rule that fixes what it found (${NEEDS_REAL_S3})`,
+    async () => {
+      const before = (await examineBucket())['archive lifecycle'];
+      expect(text(before)).toMatch(/^warning: no rule/);
+      const [, rules = ''] = /--lifecycle-configuration '(.*)'$/.exec(before?.fix ?? '') ?? [];
+      await server.client.send(
+        new PutBucketLifecycleConfigurationCommand({
+          Bucket: server.bucket,
+          LifecycleConfiguration: JSON.parse(rules),
+        }),
+      );
 
-    expect(text((await examineBucket())['archive lifecycle'])).toMatch(/^ok: .*after 1 day/);
-  });
+      expect(text((await examineBucket())['archive lifecycle'])).toMatch(/^ok: .*after 1 day/);
+    },
+  );
 
-  it.skipIf(!REAL_S3)(`tells of a wrong secret (${NEEDS_REAL_S3})`, async () => {
+  it.skipIf(!REAL_S3)(`doctor reports a wrong secret (${NEEDS_REAL_S3})`, async () => {
     const credentials = { ...server.credentials, secretAccessKey: 'sesame-open' };
     const results = await examineBucket({ connection: { credentials } });
 
@@ -601,24 +607,27 @@ describe('doctor on an archive in a bucket', () => {
     expect(JSON.stringify(results)).not.toContain('sesame');
   });
 
-  it.skipIf(!REAL_S3)(`leaves no version behind either (${NEEDS_REAL_S3})`, async () => {
-    await server.client.send(
-      new PutBucketVersioningCommand({
-        Bucket: server.bucket,
-        VersioningConfiguration: { Status: 'Enabled' },
-      }),
-    );
+  it.skipIf(!REAL_S3)(
+    `doctor leaves no version behind in a bucket with versions (${NEEDS_REAL_S3})`,
+    async () => {
+      await server.client.send(
+        new PutBucketVersioningCommand({
+          Bucket: server.bucket,
+          VersioningConfiguration: { Status: 'Enabled' },
+        }),
+      );
 
-    const { archive, 'archive erase': erase, 'archive hold': hold } = await examineBucket();
-    expect([archive?.status, erase?.status]).toEqual(['ok', 'ok']);
-    expect(text(hold)).toMatch(/^ok: the bucket has no Object Lock: holds are kept by the archive alone/);
-    const { Versions = [], DeleteMarkers = [] } = await server.client.send(
-      new ListObjectVersionsCommand({ Bucket: server.bucket }),
-    );
-    expect([...Versions, ...DeleteMarkers]).toEqual([]);
-  });
+      const { archive, 'archive erase': erase, 'archive hold': hold } = await examineBucket();
+      expect([archive?.status, erase?.status]).toEqual(['ok', 'ok']);
+      expect(text(hold)).toMatch(/^ok: the bucket has no Object Lock: holds are kept by the archive alone/);
+      const { Versions = [], DeleteMarkers = [] } = await server.client.send(
+        new ListObjectVersionsCommand({ Bucket: server.bucket }),
+      );
+      expect([...Versions, ...DeleteMarkers]).toEqual([]);
+    },
+  );
 
-  it.skipIf(!REAL_S3)(`tries object lock without locking anything (${NEEDS_REAL_S3})`, async () => {
+  it.skipIf(!REAL_S3)(`doctor tries object lock without locking anything (${NEEDS_REAL_S3})`, async () => {
     const env = { S3_OBJECT_LOCK: 'COMPLIANCE:1d' };
     const lockable = await openTestBucket({ objectLock: true });
     try {
@@ -637,34 +646,37 @@ describe('doctor on an archive in a bucket', () => {
     expect((await examineBucket({ env }))['archive parts']?.status).toBe('failed');
   });
 
-  it.skipIf(!REAL_S3)(`names each right that holds and erasures lack (${NEEDS_REAL_S3})`, async () => {
-    const bucket = await openTestBucket({ objectLock: true });
-    const without = (lacks: (request: SeenRequest) => boolean) =>
-      examineThrough((request) => (lacks(request) ? DENIED : undefined), { bucket });
-    try {
-      const [listing, reading, setting] = await Promise.all([
-        without(({ query }) => query.includes('versions')),
-        without(({ method, query }) => method === 'GET' && query.includes('legal-hold')),
-        without(({ method, query }) => method === 'PUT' && query.includes('legal-hold')),
-      ]);
-      expect(text(listing['archive erase'])).toMatch(
-        /^warning: .* allow s3:ListBucketVersions \(on the bucket/,
-      );
-      expect(text(reading['archive erase'])).toMatch(
-        /^warning: .* allow s3:GetObjectRetention, s3:GetObjectLegalHold on/,
-      );
-      expect(setting['archive erase']?.status).toBe('ok');
-      expect(text(setting['archive hold'])).toMatch(
-        /^warning: .*can not be held.* allow s3:PutObjectLegalHold on/,
-      );
-      const { Versions = [], DeleteMarkers = [] } = await bucket.client.send(
-        new ListObjectVersionsCommand({ Bucket: bucket.bucket }),
-      );
-      expect([...Versions, ...DeleteMarkers]).toEqual([]);
-    } finally {
-      await bucket.close();
-    }
-  });
+  it.skipIf(!REAL_S3)(
+    `doctor names each permission that holds and erasures lack (${NEEDS_REAL_S3})`,
+    async () => {
+      const bucket = await openTestBucket({ objectLock: true });
+      const without = (lacks: (request: SeenRequest) => boolean) =>
+        examineThrough((request) => (lacks(request) ? DENIED : undefined), { bucket });
+      try {
+        const [listing, reading, setting] = await Promise.all([
+          without(({ query }) => query.includes('versions')),
+          without(({ method, query }) => method === 'GET' && query.includes('legal-hold')),
+          without(({ method, query }) => method === 'PUT' && query.includes('legal-hold')),
+        ]);
+        expect(text(listing['archive erase'])).toMatch(
+          /^warning: .* allow s3:ListBucketVersions \(on the bucket/,
+        );
+        expect(text(reading['archive erase'])).toMatch(
+          /^warning: .* allow s3:GetObjectRetention, s3:GetObjectLegalHold on/,
+        );
+        expect(setting['archive erase']?.status).toBe('ok');
+        expect(text(setting['archive hold'])).toMatch(
+          /^warning: .*can not be held.* allow s3:PutObjectLegalHold on/,
+        );
+        const { Versions = [], DeleteMarkers = [] } = await bucket.client.send(
+          new ListObjectVersionsCommand({ Bucket: bucket.bucket }),
+        );
+        expect([...Versions, ...DeleteMarkers]).toEqual([]);
+      } finally {
+        await bucket.close();
+      }
+    },
+  );
 });
 
 describe("doctor on Kore's API", () => {
@@ -678,7 +690,7 @@ describe("doctor on Kore's API", () => {
     }),
   );
 
-  it('tells a wrong secret, a missing scope and a wrong bot apart', async () => {
+  it('doctor distinguishes a wrong secret, a missing scope and a wrong bot', async () => {
     sandbox.configure({ signingSecret: 'another-secret' });
     expect(text((await examine()).kore)).toMatch(/^failed: .*Invalid JWT token.* -> check KORE_CLIENT_ID/);
 
@@ -693,7 +705,7 @@ describe("doctor on Kore's API", () => {
     expect(listing?.status).toBe('skipped');
   });
 
-  it('warns when only backfills are not allowed', async () => {
+  it('doctor warns when only backfills are not allowed', async () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
 
     const { kore, 'kore listing': listing } = await examine();
@@ -701,14 +713,14 @@ describe("doctor on Kore's API", () => {
     expect(text(listing)).toMatch(/^warning: .*sessions history.* -> give .* the scope "Bot Sessions"/);
   });
 
-  it('says that it can not say while the rate limit is reached', async () => {
+  it('doctor reports that it cannot check the credentials while the rate limit is reached', async () => {
     sandbox.configure({ rateLimit: { calls: 1, windowMs: 60_000 } });
     await examine();
 
     expect(text((await examine()).kore)).toMatch(/^warning: .*could not be tried -> run this again/);
   });
 
-  it('tells of an outage, and of nobody there', async () => {
+  it('doctor reports an outage of Kore, and an address where nobody listens', async () => {
     sandbox.configure({ autoSessions: true, outage: { status: 503 } });
     expect(text((await examine()).kore)).toMatch(/^failed: Kore is not available just now \(status 503/);
     expect(text((await examine({ KORE_HOST: `http://${NOWHERE}` })).kore)).toMatch(
@@ -716,7 +728,7 @@ describe("doctor on Kore's API", () => {
     );
   });
 
-  it.each([200, 404, 401])('is not fooled by a web page with status %d', async (code) => {
+  it.each([200, 404, 401])('doctor does not take a web page with status %d for Kore', async (code) => {
     const server = createServer((_, response) => {
       response.writeHead(code, { 'content-type': 'text/html' }).end('<html>Hello</html>');
     }).listen(0, '127.0.0.1');
@@ -730,7 +742,7 @@ describe("doctor on Kore's API", () => {
     }
   });
 
-  it('does not take the 404 of any other server for accepted credentials', async () => {
+  it('doctor does not take the 404 of any other server for accepted credentials', async () => {
     const server = createServer((_, response) => {
       response.writeHead(404, { 'content-type': 'application/json' }).end('{"Code":"NoSuchBucket"}');
     }).listen(0, '127.0.0.1');
@@ -748,7 +760,7 @@ describe("doctor on Kore's API", () => {
   it.each([
     ['behind', -10 * 60_000],
     ['ahead of', 10 * 60_000],
-  ])('finds the clock that is %s the right time', async (words, offsetMs) => {
+  ])('doctor reports a clock that is %s the right time', async (words, offsetMs) => {
     const { clock, kore } = await examine({}, { now: () => Date.now() + offsetMs });
 
     expect(text(clock)).toMatch(new RegExp(`^failed: this machine's clock is 10 min ${words} .*Kore -> set`));
@@ -759,7 +771,7 @@ describe("doctor on Kore's API", () => {
 describe('the command doctor', () => {
   const secrets = ['sesame-of-redis', 'sesame-of-the-api'];
 
-  it('ends with 0 when nothing failed, and with 1 when something did, and tells no secret', async () => {
+  it('the command doctor ends with 0 when nothing failed, and with 1 when something did, and shows no secret', async () => {
     await redis.admin.acl('SETUSER', 'cli', 'on', `>${secrets[0]}`, '+@all', '~*');
     const env = environment({
       QUEUE_URL: redis.url.replace('//', `//cli:${secrets[0]}@`),
@@ -790,7 +802,7 @@ describe('the command doctor', () => {
     }
   });
 
-  it('ends at once when it is interrupted', async () => {
+  it('the command doctor ends at once when it is interrupted', async () => {
     const silent = await startSilentServer();
     try {
       const cli = startCli(['doctor'], { env: environment({ KORE_HOST: silent.url }), cwd: directory.path });

@@ -75,41 +75,41 @@ describe('a WAV', () => {
     ['with sizes of 0', sized(0), ['verified']],
     ['with a header and no samples', HEADER_ONLY, ['verified']],
     ['that is sound', BASE, ['verified']],
-  ])('%s is archived', async (_title, content, states) => {
+  ])('a WAV %s is archived', async (_title, content, states) => {
     await archives({}, content, states);
   });
 });
 
 describe('a recording in another format', () => {
-  it.each(CONTAINER_FILES)('%s is archived and verified', async (name) => {
+  it.each(CONTAINER_FILES)('a recording as %s is archived and verified', async (name) => {
     await archives({}, fixture(name), ['verified']);
   });
 
   it.each(['base.wav', 'ffmpeg-pipe.wav', ...CONTAINER_FILES])(
-    '%s without a length, ended by closing the connection, is archived',
+    'a recording as %s without a length, ended by closing the connection, is archived',
     async (name) => {
       await archives({ framing: 'close' }, fixture(name), ['verified', 'unverified']);
     },
   );
 
-  it.each(CONTAINER_FILES)('%s in chunks is archived and verified', async (name) => {
+  it.each(CONTAINER_FILES)('a recording as %s in chunks is archived and verified', async (name) => {
     await archives({ framing: 'chunked' }, fixture(name), ['verified']);
   });
 });
 
 describe('a recording that is cut twice', () => {
-  it('with its own short length, is archived whole', async () => {
+  it('a recording that is cut twice, with a matching length, is archived whole', async () => {
     await archives({ mediaFaults: [{ content: half, times: 2 }] }, BASE, ['verified']);
   });
 
-  it('in another format, is archived whole', async () => {
+  it('a recording in another format that is cut twice is archived whole', async () => {
     const ogg = fixture('opus.ogg');
     await archives({ mediaFaults: [{ content: ogg.subarray(0, ogg.length / 2), times: 2 }] }, ogg, [
       'verified',
     ]);
   });
 
-  it('by a connection that closes early, is archived whole', async () => {
+  it('a recording that is cut twice by a connection that closes early is archived whole', async () => {
     const mediaFaults = [{ framing: 'close', breakAfterBytes: 5_000, times: 2 }] as const;
     await archives({ mediaFaults, ranges: false }, BASE, ['verified']);
   });
@@ -121,18 +121,21 @@ describe('a content coding that nobody asked for', () => {
     ['x-gzip', gzipSync],
     ['deflate', deflateSync],
     ['br', brotliCompressSync],
-  ])('%s is decoded, and the recording verified', async (coding, encode) => {
-    const headers = { 'content-encoding': coding };
-    const sessionId = pipeline.sandbox.addSession({ recordings: [{ content: encode(BASE), headers }] });
-    await pipeline.enqueue(sessionId);
-    expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived' });
-    const [archived] = (await pipeline.manifest(sessionId)).recordings;
-    expect((await pipeline.read(archived?.key ?? '')).equals(BASE)).toBe(true);
-    expect(archived?.integrity?.state).toBe('verified');
-  });
+  ])(
+    'a content coding that nobody asked for (%s) is decoded, and the recording verified',
+    async (coding, encode) => {
+      const headers = { 'content-encoding': coding };
+      const sessionId = pipeline.sandbox.addSession({ recordings: [{ content: encode(BASE), headers }] });
+      await pipeline.enqueue(sessionId);
+      expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived' });
+      const [archived] = (await pipeline.manifest(sessionId)).recordings;
+      expect((await pipeline.read(archived?.key ?? '')).equals(BASE)).toBe(true);
+      expect(archived?.integrity?.state).toBe('verified');
+    },
+  );
 
   it.each(['binary', 'base64', 'identity', 'none', 'utf-8', 'gzip'])(
-    '%s over plain bytes is no coding: the recording is archived as it is',
+    'the content coding %s over plain bytes is ignored: the recording is archived as it is',
     async (coding) => {
       await archives({ headers: { 'content-encoding': coding } }, BASE, ['verified']);
     },
@@ -140,11 +143,11 @@ describe('a content coding that nobody asked for', () => {
 });
 
 describe('an answer', () => {
-  it('of 206 with the whole file to a plain request is archived and verified', async () => {
+  it('an answer of 206 with the whole file to a plain request is archived and verified', async () => {
     await archives({ alwaysPartial: true }, BASE, ['verified']);
   });
 
-  it('with 20 KB of headers is read like any other', async () => {
+  it('an answer with 20 KB of headers is read like any other', async () => {
     await archives({ headers: manyHeaders }, BASE, ['verified']);
   });
 });

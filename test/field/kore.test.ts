@@ -44,21 +44,24 @@ async function transcriptOf(pipeline: Pipeline, sessionId: string): Promise<{ js
   return { json, text: (JSON.parse(json) as { text: string }).text };
 }
 
-describe('transcriptions of the field', () => {
+describe('transcriptions of odd forms', () => {
   it.each([
     ['an empty object', '{}'],
     ['a list with nothing in it', '[null]'],
     ['a number', '7'],
-  ])('that are %s do not keep the audio from being archived', async (_title, transcriptionsJson) => {
-    await archives(await start(), { transcriptionsJson });
-  });
+  ])(
+    'transcriptions that are %s do not keep the audio from being archived',
+    async (_title, transcriptionsJson) => {
+      await archives(await start(), { transcriptionsJson });
+    },
+  );
 
   it.each([
     ['a string', '"Call me back."'],
     ['a list of strings', '["Call me back."]'],
     ['a message and null', '[{"components":[{"cT":"text","data":{"text":"Call me back."}}]},null]'],
     ['a list in a list', '[[{"components":[{"cT":"text","data":{"text":"Call me back."}}]}]]'],
-  ])('that are %s are kept, with their text', async (_title, transcriptionsJson) => {
+  ])('transcriptions that are %s are kept, with their text', async (_title, transcriptionsJson) => {
     const pipeline = await start();
     const sessionId = await archives(pipeline, { transcriptionsJson });
     const { json, text } = await transcriptOf(pipeline, sessionId);
@@ -68,7 +71,7 @@ describe('transcriptions of the field', () => {
     );
   });
 
-  it('keep an integer beyond 2^53 digit for digit', async () => {
+  it('transcriptions keep an integer beyond 2^53 digit for digit', async () => {
     const pipeline = await start();
     const transcriptionsJson =
       '[{"_id":12345678901234567890,"components":[{"cT":"text","data":{"text":"x"}}]}]';
@@ -76,23 +79,29 @@ describe('transcriptions of the field', () => {
     expect((await transcriptOf(pipeline, sessionId)).json).toContain('"_id":12345678901234567890');
   });
 
-  it.each([5_000, 100_000])('nested %d deep do not keep the audio from being archived', async (depth) => {
-    const pipeline = await start({ transcriptWaitMs: 0 });
-    const sessionId = await archives(pipeline, {
-      transcriptionsJson: `${'['.repeat(depth)}${']'.repeat(depth)}`,
-    });
-    expect(pipeline.log.join('')).not.toContain('"INTERNAL"');
-    expect((await pipeline.manifest(sessionId)).recordings).toHaveLength(1);
-  });
+  it.each([5_000, 100_000])(
+    'transcriptions nested %d deep do not keep the audio from being archived',
+    async (depth) => {
+      const pipeline = await start({ transcriptWaitMs: 0 });
+      const sessionId = await archives(pipeline, {
+        transcriptionsJson: `${'['.repeat(depth)}${']'.repeat(depth)}`,
+      });
+      expect(pipeline.log.join('')).not.toContain('"INTERNAL"');
+      expect((await pipeline.manifest(sessionId)).recordings).toHaveLength(1);
+    },
+  );
 });
 
 describe('the recordings of an answer', () => {
-  it.each(['object', 'urls', 'data-uris'] as const)('as %s are archived', async (recordingsAs) => {
-    await archives(await start(), { recordingsAs });
-  });
+  it.each(['object', 'urls', 'data-uris'] as const)(
+    'recordings listed as %s are archived',
+    async (recordingsAs) => {
+      await archives(await start(), { recordingsAs });
+    },
+  );
 
   it.each(['voicemail recording', 'voicemail_recording', 'recording'] as const)(
-    'under the key "%s" are archived',
+    'recordings under the key "%s" are archived',
     async (recordingsKey) => {
       await archives(await start(), { recordingsKey });
     },
@@ -109,7 +118,7 @@ describe('the recordings of an answer', () => {
     ['refused for ever', { mediaFaults: [{ status: 403, times: Number.POSITIVE_INFINITY }] }],
     ['on a host that is not allowed', { fileUrl: 'https://elsewhere.example/x.wav' }],
   ])(
-    'of which one is %s: the two others are saved at once and stay saved',
+    'a session of which one recording is %s has the two others saved at once, and they stay saved',
     { timeout: 90_000 },
     async (_title, bad) => {
       const pipeline = await start({ recordingWaitMs: 1_500, retryWaitMs: 1_500 });
@@ -138,7 +147,7 @@ describe('the recordings of an answer', () => {
   );
 });
 
-describe('what was not there at first', () => {
+describe('a voicemail that is not there at first', () => {
   it.each<[string, NonNullable<SessionSpec['metadataFaults']>]>([
     ['404 "Session not found" three times, as the webhook came first', [{ status: 404, times: 3 }]],
     ["a load balancer's page with 404", [{ page: 'html', status: 404, contentType: 'text/html', times: 3 }]],
@@ -147,12 +156,12 @@ describe('what was not there at first', () => {
     ["a proxy's empty 404", [{ body: '', status: 404, contentType: 'text/plain', times: 3 }]],
     ["a proxy's empty 200", [{ body: '', times: 3 }]],
     ["a proxy's 403", [{ page: 'html', status: 403, contentType: 'text/html', times: 3 }]],
-  ])('%s: the voicemail is archived when it comes', async (_title, metadataFaults) => {
+  ])('after %s, the voicemail is archived when it comes', async (_title, metadataFaults) => {
     await archives(await start(), { metadataFaults });
   });
 
   it.each(['media_unavailable', 'failed', 'media_in_progress', 'something_new'])(
-    '%s in the first minutes: the voicemail is archived when it comes',
+    'with %s in the first minutes, the voicemail is archived when it comes',
     async (status) => {
       await archives(await start(), { statuses: [status, status, 'success'] });
     },
@@ -165,8 +174,8 @@ describe('what was not there at first', () => {
   });
 });
 
-describe('what comes after the session was archived', () => {
-  it('a recording and a message are added, with the next revision', async () => {
+describe('additions after the session was archived', () => {
+  it('a recording and a message that come after the session was archived are added, with the next revision', async () => {
     // No check comes before the additions, however slow the machine is.
     const pipeline = await start({ settleWaitMs: 3_600_000 });
     const { sandbox } = pipeline;
@@ -183,7 +192,7 @@ describe('what comes after the session was archived', () => {
     expect((await transcriptOf(pipeline, sessionId)).text).toMatch(/first message.*second message/s);
   });
 
-  it('a file name that changes between looks does not double a recording', async () => {
+  it('a file name that changes between polls does not double a recording', async () => {
     const pipeline = await start({ settleWaitMs: 500 });
     const sessionId = await archives(pipeline, {
       recordings: [{ content: BASE, fileName: ['a.wav', 'b.wav', 'c.wav'] }],

@@ -39,7 +39,7 @@ async function expectWhole(pipeline: Pipeline, sessionId: string): Promise<void>
 
 const several = (fault: MediaFault): MediaFault[] => [{ ...fault, times: 8 }];
 
-describe('a media host that answers for a while with', () => {
+describe('a media host with passing faults', () => {
   it.each<[string, MediaFault]>([
     ['an HTML page and 200', { page: 'html' }],
     ['an HTML page and 200, told as such', { page: 'html', contentType: 'text/html' }],
@@ -51,22 +51,25 @@ describe('a media host that answers for a while with', () => {
     ['503 and a Retry-After that is no date at all', { status: 503, retryAfter: 'Thu, 99 Foo 2099' }],
     ['404', { status: 404 }],
     ['500', { status: 500 }],
-  ])('%s: the session waits, and is archived whole', async (_title, fault) => {
-    const pipeline = await start();
-    const isHourLong = fault.retryAfter !== undefined;
-    const sessionId = add(pipeline, { mediaFaults: isHourLong ? [fault] : several(fault) });
-    await pipeline.enqueue(sessionId);
-    if (isHourLong) {
-      const waiting = await pipeline.waitFor(
-        sessionId,
-        ({ state, nextAttemptAt }) => state === 'archived' || nextAttemptAt !== undefined,
-      );
-      const pauseMs = Date.parse(waiting.nextAttemptAt ?? '') - Date.now();
-      if (waiting.state !== 'archived') expect(pauseMs).toBeLessThanOrEqual(3_700_000);
-      await pipeline.skipWaits();
-    }
-    await expectWhole(pipeline, sessionId);
-  });
+  ])(
+    'while a media host answers with %s, the session waits, and is archived whole afterwards',
+    async (_title, fault) => {
+      const pipeline = await start();
+      const isHourLong = fault.retryAfter !== undefined;
+      const sessionId = add(pipeline, { mediaFaults: isHourLong ? [fault] : several(fault) });
+      await pipeline.enqueue(sessionId);
+      if (isHourLong) {
+        const waiting = await pipeline.waitFor(
+          sessionId,
+          ({ state, nextAttemptAt }) => state === 'archived' || nextAttemptAt !== undefined,
+        );
+        const pauseMs = Date.parse(waiting.nextAttemptAt ?? '') - Date.now();
+        if (waiting.state !== 'archived') expect(pauseMs).toBeLessThanOrEqual(3_700_000);
+        await pipeline.skipWaits();
+      }
+      await expectWhole(pipeline, sessionId);
+    },
+  );
 });
 
 it('maintenance of the media host makes 20 sessions wait, and fails none', async () => {
@@ -79,7 +82,7 @@ it('maintenance of the media host makes 20 sessions wait, and fails none', async
   for (const sessionId of sessions) await expectWhole(pipeline, sessionId);
 });
 
-it('a source that drips for ever ends with a code, and honest sessions go on meanwhile', async () => {
+it('a source that sends too slowly for ever ends with a code, and other sessions are archived meanwhile', async () => {
   const pipeline = await start({
     concurrency: 2,
     downloadMinBytesPerSecond: 10_000,
@@ -100,7 +103,7 @@ it('a source that drips for ever ends with a code, and honest sessions go on mea
   }
 });
 
-it('a host that is not allowed is a fault of the configuration: said loudly, and the session waits', async () => {
+it('a host that is not allowed is reported as a fault of the configuration, and the session waits', async () => {
   const pipeline = await start();
   const sessionId = add(pipeline, { fileUrl: 'https://media.example.com/x.wav?s=SECRET' });
   await pipeline.enqueue(sessionId);

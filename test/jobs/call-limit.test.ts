@@ -50,7 +50,7 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
     }
   }
 
-  it('lets no more calls go in any window, whoever makes them', async () => {
+  it('the call limit lets no more calls go in any window, whoever makes them', async () => {
     const rate: Rate = { calls: 5, windowMs: 300 };
     const calls: Call[] = [];
     const recorded = (backend: Backend): Backend => ({
@@ -75,19 +75,19 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
     expect(closest(calls, rate.calls + 1)).toBeGreaterThanOrEqual(rate.windowMs);
   });
 
-  it('is reached after as many calls as it allows', async () => {
+  it('the call limit is reached after as many calls as it allows', async () => {
     const limit = createCallLimit(here, name, { calls: 7, windowMs: MINUTE_MS });
     expect(await allowed(limit, 'live')).toBe(7);
     expect(await allowed(createCallLimit(there, name, { calls: 7, windowMs: MINUTE_MS }), 'live')).toBe(0);
   });
 
-  it('counts each queue by itself', async () => {
+  it('the call limit counts each queue by itself', async () => {
     const rate: Rate = { calls: 2, windowMs: MINUTE_MS };
     expect(await allowed(createCallLimit(here, name, rate), 'live')).toBe(2);
     expect(await allowed(createCallLimit(here, `${name}-other`, rate), 'live')).toBe(2);
   });
 
-  it('tells how long it lasts when it is reached, and that the session is not to blame', async () => {
+  it('a reached limit says how long it lasts, and that the session is not to blame', async () => {
     const limit = createCallLimit(here, name, { calls: 1, windowMs: MINUTE_MS });
     await limit.acquire('live', never);
     const error = await limit.acquire('live', never).catch((thrown: unknown) => thrown);
@@ -97,38 +97,38 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
     );
   });
 
-  describe('for background work', () => {
-    it('is three quarters, and the rest is there for live sessions', async () => {
+  describe('the share of background work', () => {
+    it('background work gets three quarters of the calls, and the rest is reserved for live sessions', async () => {
       const limit = createCallLimit(here, name, { calls: 8, windowMs: MINUTE_MS });
       expect(await allowed(limit, 'background')).toBe(6);
       expect(await allowed(limit, 'live')).toBe(2);
       expect(await allowed(limit, 'background')).toBe(0);
     });
 
-    it('is reached when live sessions have used it up', async () => {
+    it('background work finds the limit reached when live sessions have used it up', async () => {
       const limit = createCallLimit(here, name, { calls: 4, windowMs: MINUTE_MS });
       for (let count = 0; count < 3; count += 1) await limit.acquire('live', never);
       expect(await allowed(limit, 'background')).toBe(0);
       expect(await allowed(limit, 'live')).toBe(1);
     });
 
-    it('is at least one call', async () => {
+    it('background work gets at least one call', async () => {
       const limit = createCallLimit(here, name, { calls: 1, windowMs: MINUTE_MS });
       expect(await allowed(limit, 'background')).toBe(1);
     });
   });
 
-  describe('paused', () => {
+  describe('a paused limit', () => {
     const rate: Rate = { calls: 100, windowMs: MINUTE_MS };
 
-    it('lets nothing go until the pause is over, for everybody', async () => {
+    it('a paused limit allows no call until the pause is over, for everybody', async () => {
       const start = Date.now();
       await createCallLimit(here, name, rate).pause(400);
       await createCallLimit(there, name, rate).acquire('live', never);
       expect(Date.now() - start).toBeGreaterThanOrEqual(400);
     });
 
-    it('for long says so at once', async () => {
+    it('a limit that is paused for long says so at once', async () => {
       const limit = createCallLimit(here, name, rate);
       await limit.pause(MINUTE_MS);
       const error = await limit.acquire('live', never).catch((thrown: unknown) => thrown);
@@ -137,7 +137,7 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
       );
     });
 
-    it('again for a shorter time does not end sooner', async () => {
+    it('a second, shorter pause does not end the first one sooner', async () => {
       const limit = createCallLimit(here, name, rate);
       await limit.pause(MINUTE_MS);
       await limit.pause(1.5);
@@ -145,15 +145,15 @@ describeOnEachQueue('the limit on calls to Kore', (kind) => {
     });
   });
 
-  describe('given up', () => {
-    it('before it begins, takes no call', async () => {
+  describe('a wait that is cancelled', () => {
+    it('a wait for the limit that is cancelled before it begins takes no call', async () => {
       const limit = createCallLimit(here, name, { calls: 1, windowMs: MINUTE_MS });
       const reason = new Error('enough');
       await expect(limit.acquire('live', AbortSignal.abort(reason))).rejects.toBe(reason);
       expect(await allowed(limit, 'live')).toBe(1);
     });
 
-    it('while it waits, ends at once', async () => {
+    it('a wait for the limit that is cancelled ends at once', async () => {
       const limit = createCallLimit(here, name, { calls: 1, windowMs: 2_500 });
       await limit.acquire('live', never);
       const controller = new AbortController();

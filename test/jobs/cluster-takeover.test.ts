@@ -37,7 +37,7 @@ async function openCluster() {
 }
 
 it(
-  'keeps a command of a worker until the replica has taken over, and tells whoever enqueues',
+  "a worker's command waits until the replica has taken over, while an enqueue fails with an error",
   PATIENCE,
   async () => {
     const { cluster, connect } = await openCluster();
@@ -57,14 +57,18 @@ it(
   },
 );
 
-it('sends what a node that hangs has not answered to the replica that took over', PATIENCE, async () => {
-  const { cluster, connect } = await openCluster();
-  const consumer = await connect('consumer');
-  await consumer.incr(KEY);
-  await cluster.replicated();
-  await cluster.lose('hangs');
+it(
+  'a command that a hanging node has not answered is sent to the replica that took over',
+  PATIENCE,
+  async () => {
+    const { cluster, connect } = await openCluster();
+    const consumer = await connect('consumer');
+    await consumer.incr(KEY);
+    await cluster.replicated();
+    await cluster.lose('hangs');
 
-  const unanswered = consumer.incr(KEY);
-  await cluster.takeOver();
-  expect(await unanswered).toBe(2);
-});
+    const unanswered = consumer.incr(KEY);
+    await cluster.takeOver();
+    expect(await unanswered).toBe(2);
+  },
+);

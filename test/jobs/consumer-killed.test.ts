@@ -16,10 +16,13 @@ const LOCKS: LockTimes = { durationMs: 5_000, stalledIntervalMs: 500 };
 const TAKEOVER_TIMEOUT_MS = 120_000;
 
 // All at once: each of them only waits until the locks have run out.
-describe.concurrent('a worker killed with SIGKILL loses no session', () => {
+describe.concurrent('a worker killed with SIGKILL', () => {
   for (const kind of QUEUE_KINDS) {
     const missing = whyMissing(kind);
-    const after = kind === 'embedded' ? 'when its directory is opened again' : 'and another takes over';
+    const after =
+      kind === 'embedded'
+        ? 'a job of a killed worker runs again when the directory is opened again'
+        : 'a job of a killed worker runs again in another one';
     const title = `${after} (${kind}${missing ? `: ${missing}` : ''})`;
     it.skipIf(missing !== undefined)(title, { timeout: TAKEOVER_TIMEOUT_MS }, async () => {
       const server = await createTestQueue(kind);

@@ -49,14 +49,14 @@ describeOnEachQueue('a consumer', (kind) => {
     return seen;
   }
 
-  describe('ends the job of a session as its worker decides:', () => {
-    it('done', async () => {
+  describe('the verdict of a worker', () => {
+    it('a job that is done leaves the queue', async () => {
       await enqueue('a');
       await takeOnce(() => ARCHIVED);
       expect(await viewOf('a')).toMatchObject({ state: 'archived', manifestKey: 'a/manifest.json' });
     });
 
-    it('wait: takes it again at that time, with no attempt used up', async () => {
+    it('a job that waits is taken again at its time, with no attempt used up', async () => {
       await enqueue('a');
       // Jittered pauses are no whole milliseconds.
       const until = Date.now() + 300.25;
@@ -70,7 +70,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await viewOf('a')).toMatchObject({ state: 'archived', attempts: 1 });
     });
 
-    it('retry: takes it again after the pause, with an attempt used up each time', async () => {
+    it('a job that is retried is taken again after the pause, with an attempt used up each time', async () => {
       await enqueue('a');
       const seen = await takeOnce(
         () => ({ kind: 'retry', delayMs: 300, reason: 'DOWNLOAD_FAILED: broke off' }),
@@ -82,13 +82,13 @@ describeOnEachQueue('a consumer', (kind) => {
       expect((seen[1]?.at ?? 0) - (seen[0]?.at ?? 0)).toBeGreaterThanOrEqual(300);
     });
 
-    it('retry: shows it as waiting in between', async () => {
+    it('a job that is retried is shown as waiting during the pause', async () => {
       await enqueue('a');
       await takeOnce(() => ({ kind: 'retry', delayMs: 3_600_000, reason: 'DOWNLOAD_FAILED: broke off' }));
       expect(await viewOf('a')).toMatchObject({ state: 'waiting', attempts: 1 });
     });
 
-    it('fail: lists it as failed and leaves it there', async () => {
+    it('a job that fails is listed as failed and stays there', async () => {
       await enqueue('a', 'b');
       const taken = await workOff(backend, name, 2, ({ data }) =>
         data.sessionId === 'a' ? { kind: 'fail', reason: 'RECORDING_EMPTY: no bytes' } : ARCHIVED,
@@ -102,7 +102,7 @@ describeOnEachQueue('a consumer', (kind) => {
       });
     });
 
-    it('give back: puts it into the queue as if it had never been taken', async () => {
+    it('a job that is given back is queued as if it had never been taken', async () => {
       await enqueue('a');
       const seen = await takeOnce(
         () => ({ kind: 'give-back' }),
@@ -111,7 +111,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(seen.map(({ attemptsMade }) => attemptsMade)).toEqual([0, 0]);
     });
 
-    it('give back: keeps one of a backfill behind live ones', async () => {
+    it('a job of a backfill that is given back stays behind live ones', async () => {
       await queue.enqueue([{ ...session('old'), priority: 'backfill' }]);
       await workOff(backend, name, 1, async () => {
         await enqueue('new');
@@ -120,7 +120,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await workOff(backend, name, 2, () => ARCHIVED)).toEqual(['new', 'old']);
     });
 
-    it('and remembers the progress it saved, whatever the verdict', async () => {
+    it('a job keeps the progress that was saved, whatever the verdict', async () => {
       const progress = { transfer: { recordings: 1, recordingsDone: 0, bytes: 7 }, nextAttemptAt: 'then' };
       await enqueue('a');
       const remembered: unknown[] = [];
@@ -147,8 +147,8 @@ describeOnEachQueue('a consumer', (kind) => {
     });
   });
 
-  describe('takes sessions', () => {
-    it('as many at a time as it may, and no more', async () => {
+  describe('a consumer', () => {
+    it('a consumer runs as many sessions at a time as allowed, and no more', async () => {
       const three = Promise.withResolvers<void>();
       const release = Promise.withResolvers<void>();
       const all = Promise.withResolvers<void>();
@@ -174,7 +174,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(most).toBe(3);
     });
 
-    it('as they come: an idle consumer is woken and does not poll', async () => {
+    it('a consumer that is idle is woken by a new session and does not poll', async () => {
       let next = Promise.withResolvers<string>();
       const consumer = start(async ({ data }) => {
         next.resolve(data.sessionId);
@@ -190,8 +190,8 @@ describeOnEachQueue('a consumer', (kind) => {
     });
   });
 
-  describe('and the lock of a job', () => {
-    it('are needed to save progress: a worker that lost it writes nothing and is told', async () => {
+  describe('the lock of a job', () => {
+    it('a worker that lost the lock of a job can save no progress, and gets an error', async () => {
       await enqueue('a');
       const outcome: unknown[] = [];
       await workOff(backend, name, 1, async (job) => {
@@ -210,7 +210,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await viewOf('a')).toMatchObject({ nextAttemptAt: 'mine' });
     });
 
-    it('go to whoever takes the job when they run out: the first one is broken off and says nothing of it', async () => {
+    it('a job whose lock ran out goes to the next consumer, and the first one is cancelled and reports nothing', async () => {
       const taken = Promise.withResolvers<TakenJob>();
       const broken = Promise.withResolvers<unknown>();
       const goOn = Promise.withResolvers<void>();
@@ -240,7 +240,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await viewOf('a')).toMatchObject({ state: 'archived', attempts: 1 });
     });
 
-    it('have failed it often before: a retry knows nothing of that', async () => {
+    it('a job that lost its lock often before can still be retried', async () => {
       await enqueue('a');
       await workOff(backend, name, 1, () => ({ kind: 'fail', reason: 'INTERNAL: x' }));
       await pretendStalls(backend, name, 'st-1.a');
@@ -250,8 +250,8 @@ describeOnEachQueue('a consumer', (kind) => {
     });
   });
 
-  describe('held', () => {
-    it('takes nothing while it lasts, though it was idle and waiting for work, and goes on afterwards', async () => {
+  describe('a consumer on hold', () => {
+    it('a consumer on hold takes nothing, though it was idle and waiting for work, and continues afterwards', async () => {
       const taken = Promise.withResolvers<number>();
       const first = Promise.withResolvers<void>();
       const consumer = start(async ({ data }) => {
@@ -272,7 +272,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await viewOf('a')).toMatchObject({ state: 'archived', attempts: 1 });
     });
 
-    it('by a session it works on takes no other, and lets that one finish', async () => {
+    it('a hold by a session that runs keeps others from being taken, and lets that one finish', async () => {
       const order: string[] = [];
       const all = Promise.withResolvers<void>();
       let heldUntil = 0;
@@ -295,7 +295,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(heldUntil).toBeGreaterThan(0);
     });
 
-    it('several times is held until the longest ends', async () => {
+    it('the longest of several holds decides when they end', async () => {
       const consumer = start(async () => ARCHIVED);
       await consumer.hold(60_000);
       const until = consumer.heldUntil;
@@ -305,7 +305,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(consumer.heldUntil).toBeGreaterThan(until ?? 0);
     });
 
-    it('keeps the place of sessions that wait for it meanwhile, and shows them as waiting', async () => {
+    it('sessions that wait during a hold keep their place, and are shown as waiting', async () => {
       await enqueue('a', 'b', 'c', 'd');
       const taken: string[] = [];
       const heldBack = Promise.withResolvers<void>();
@@ -336,7 +336,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(taken.slice(2).sort()).toEqual(['c', 'd']);
     });
 
-    it('leaves sessions that keep their place in front when it stops', async () => {
+    it('sessions that keep their place stay in front when the consumer stops', async () => {
       await enqueue('a', 'b');
       const consumer = start(async () => {
         await consumer.holdFor('the limit');
@@ -347,7 +347,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await workOff(backend, name, 2, () => ARCHIVED)).toEqual(['a', 'b']);
     });
 
-    it('can be stopped', async () => {
+    it('a consumer on hold can be stopped', async () => {
       const consumer = start(async () => ARCHIVED);
       await consumer.hold(60_000);
       await enqueue('a');
@@ -356,14 +356,14 @@ describeOnEachQueue('a consumer', (kind) => {
     });
   });
 
-  describe('stopped', () => {
-    it('while it has nothing to do, ends', async () => {
+  describe('a consumer that is stopped', () => {
+    it('an idle consumer stops at once', async () => {
       const consumer = start(async () => ARCHIVED);
       await consumer.ready();
       await stop(consumer, LONG_GRACE_MS);
     });
 
-    it('lets what is running finish, and takes nothing new', async () => {
+    it('a consumer that stops lets its jobs finish, and takes no others', async () => {
       const started = Promise.withResolvers<AbortSignal>();
       const release = Promise.withResolvers<void>();
       const consumer = start(async (_, signal) => {
@@ -383,7 +383,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(await viewOf('c')).toMatchObject({ state: 'queued', attempts: 0 });
     });
 
-    it('cancels what takes longer than the grace and gives it back, so that another consumer gets it', async () => {
+    it('a job that takes longer than the grace period is cancelled and given back, so that another consumer gets it', async () => {
       const started = Promise.withResolvers<void>();
       let count = 0;
       const consumer = start(async (job, signal) => {
@@ -413,7 +413,7 @@ describeOnEachQueue('a consumer', (kind) => {
       expect(seen).toEqual([0, 0, 0]);
     });
 
-    it('in the middle of a full queue loses no session and runs none twice', async () => {
+    it('a stop in the middle of a full queue loses no session and runs none twice', async () => {
       const ids = Array.from({ length: 60 }, (_, index) => `s-${index}`);
       await enqueue(...ids);
       const handled: string[] = [];

@@ -16,8 +16,8 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
 /** Nothing listens there. */
 const NOWHERE = '127.0.0.1:1';
 
-describe('what a driver throws', () => {
-  it('while Redis is away becomes QueueUnavailableError, without the password', async () => {
+describe('errors of a driver', () => {
+  it('a Redis error while the server is unavailable becomes QueueUnavailableError, without the password', async () => {
     const redis = new Redis(`redis://:hunter22-secret@${NOWHERE}`, {
       maxRetriesPerRequest: 0,
       retryStrategy: () => null,
@@ -29,7 +29,7 @@ describe('what a driver throws', () => {
     expect(`${(error as Error).message} ${(error as Error).cause}`).not.toContain('hunter22');
   });
 
-  it('for a command that Redis does not know stays what it is: a fault of this program', async () => {
+  it('a Redis error for an unknown command stays as it is: a fault of this program', async () => {
     const redis = new Redis(inject('redisUrl'));
     const error = await failureOf(redis.call('NOSUCHCOMMAND'));
     await redis.quit();
@@ -37,14 +37,14 @@ describe('what a driver throws', () => {
     expect(asQueueError(error)).toBe(error);
   });
 
-  it('while PostgreSQL is away becomes QueueUnavailableError', async () => {
+  it('a PostgreSQL error while the server is unavailable becomes QueueUnavailableError', async () => {
     const client = new Client(`postgres://user:hunter22-secret@${NOWHERE}/db`);
     expect(asQueueError(await failureOf(client.connect()))).toBeInstanceOf(QueueUnavailableError);
   });
 
   const missing = whyMissing('postgres');
   it.skipIf(missing !== undefined)(
-    `tells a server of PostgreSQL that ends from a wrong statement${missing ? ` (${missing})` : ''}`,
+    `the end of a PostgreSQL server is distinguished from a wrong statement${missing ? ` (${missing})` : ''}`,
     async () => {
       const client = new Client(inject('postgresUrl') as string);
       client.on('error', () => undefined);
@@ -57,7 +57,7 @@ describe('what a driver throws', () => {
     },
   );
 
-  it('by mistake stays what it is', () => {
+  it('an error caused by a mistake in this program stays as it is', () => {
     const bug = new TypeError('x is not a function');
     expect(asQueueError(bug)).toBe(bug);
     expect(asQueueError('text')).toBe('text');

@@ -23,7 +23,7 @@ test.for(['pgdata', 'lock'])(
   },
 );
 
-test('makes a directory that was open to everybody private', async () => {
+test('the embedded queue makes a directory private that was open to everybody', async () => {
   const top = await mkdtemp(join(tmpdir(), 'embedded-mode-'));
   onTestFinished(() => rm(top, { recursive: true, force: true }));
   const directory = join(top, 'queue');

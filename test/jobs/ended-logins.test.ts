@@ -6,7 +6,7 @@ import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createTestQueue, describeOnEachQueue, silent } from '../support/queues.ts';
 
 describeOnEachQueue('logins that were ended', (kind) => {
-  it('are known to the next process, and forgotten when they are over', async () => {
+  it('ended logins are known to the next process, and forgotten when they expire', async () => {
     const test = await createTestQueue(kind);
     const open = async () => {
       const backend = await openBackend(test.config, silent);

@@ -38,33 +38,36 @@ describeOnEachQueue('the feed of events', (kind) => {
   const enqueue = (...sessionIds: string[]) =>
     queue.enqueue(sessionIds.map((sessionId) => ({ sessionId, botId: BOT })));
 
-  it.runIf(kind === 'postgres')('misses nothing of a transaction that ends after a later one', async () => {
-    const { target } = testQueue.config;
-    if (target.kind !== 'postgres') throw new Error('not on PostgreSQL');
-    const client = new Client(target.url);
-    await client.connect();
-    try {
-      const subscription = await feed.subscribe();
-      await client.query('begin');
-      await client.query(
-        `insert into bullmq.event (queue, event, data, created_at_ms)
+  it.runIf(kind === 'postgres')(
+    'the event feed misses nothing of a transaction that ends after a later one',
+    async () => {
+      const { target } = testQueue.config;
+      if (target.kind !== 'postgres') throw new Error('not on PostgreSQL');
+      const client = new Client(target.url);
+      await client.connect();
+      try {
+        const subscription = await feed.subscribe();
+        await client.query('begin');
+        await client.query(
+          `insert into bullmq.event (queue, event, data, created_at_ms)
         values ($1, 'waiting', jsonb_build_object('jobId', $2::text), extract(epoch from now()) * 1000)`,
-        [name, `${BOT}.slow`],
-      );
-      await enqueue('quick');
+          [name, `${BOT}.slow`],
+        );
+        await enqueue('quick');
 
-      expect(await subscription.next(500)).toEqual([]);
-      expect(await backend.eventsAfter(name, '0', 10)).toEqual([]);
-      await client.query('commit');
+        expect(await subscription.next(500)).toEqual([]);
+        expect(await backend.eventsAfter(name, '0', 10)).toEqual([]);
+        await client.query('commit');
 
-      const events = await take(subscription, 2);
-      expect(events.map(({ session }) => session.sessionId)).toEqual(['slow', 'quick']);
-    } finally {
-      await client.end();
-    }
-  });
+        const events = await take(subscription, 2);
+        expect(events.map(({ session }) => session.sessionId)).toEqual(['slow', 'quick']);
+      } finally {
+        await client.end();
+      }
+    },
+  );
 
-  it('tells the life of a session that is archived', async () => {
+  it('the event feed reports each step of a session that is archived', async () => {
     const subscription = await feed.subscribe();
 
     await enqueue('good');
@@ -103,7 +106,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     }
   });
 
-  it('tells why and until when a session waits, and why it failed', async () => {
+  it('the event feed reports why and until when a session waits, and why it failed', async () => {
     const error = {
       code: 'KORE_UNAVAILABLE',
       message: 'Kore answered 503',
@@ -136,7 +139,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     });
   });
 
-  it('tells of sessions of a backfill and of those retried', async () => {
+  it('the event feed reports sessions of a backfill and those retried', async () => {
     const subscription = await feed.subscribe();
 
     await queue.enqueue([{ sessionId: 'later', botId: BOT, priority: 'backfill' }]);
@@ -151,7 +154,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     ]);
   });
 
-  it('goes on after an event seen before, in another process as well', async () => {
+  it('the event feed continues after a known event, in another process as well', async () => {
     const subscription = await feed.subscribe();
     await enqueue(...sessionIds(5));
     const seen = await take(subscription, 5);
@@ -170,7 +173,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     expect(after.map(({ session }) => session.sessionId)).toEqual(['new']);
   });
 
-  it('leaves out and repeats nothing while it catches up with what goes on', async () => {
+  it('the event feed skips and repeats nothing while it catches up with new events', async () => {
     const start = await feed.subscribe();
     await enqueue('first');
     const [first] = await take(start, 1);
@@ -185,14 +188,14 @@ describeOnEachQueue('the feed of events', (kind) => {
     expect(events.map(({ session }) => session.sessionId).toSorted()).toEqual(ids.toSorted());
   });
 
-  it('says so when the event to go on after is none of this queue', async () => {
+  it('the event feed reports an event id that this queue does not know', async () => {
     await expect(feed.subscribe('yesterday')).rejects.toThrow(InvalidEventIdError);
     expect(feed.subscribers).toBe(0);
     expect(feed.isReading).toBe(false);
   });
 
   // The embedded queue has no connection that could.
-  it.skipIf(kind === 'embedded')('goes on when its connection breaks', async () => {
+  it.skipIf(kind === 'embedded')('the event feed continues when its connection breaks', async () => {
     const subscription = await feed.subscribe();
     await enqueue('before');
     await take(subscription, 1);
@@ -203,7 +206,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     expect(await take(subscription, 1)).toMatchObject([{ session: { sessionId: 'after' } }]);
   });
 
-  it('leaves nothing of itself with the connection that it shares', async () => {
+  it('the event feed leaves no listener on the connection that it shares', async () => {
     const connection = backend.options('producer').connection as EventEmitter;
     const listeners = () => connection.eventNames().map((event) => [event, connection.listenerCount(event)]);
     const before = listeners();
@@ -215,7 +218,7 @@ describeOnEachQueue('the feed of events', (kind) => {
     expect(listeners()).toEqual(before);
   });
 
-  it('reads the queue only while somebody listens', async () => {
+  it('the event feed reads the queue only while somebody is subscribed', async () => {
     const quick = new EventFeed(backend, name, silent, { lingerMs: 0 });
     expect(quick.isReading).toBe(false);
     const [one, two] = await Promise.all([quick.subscribe(), quick.subscribe()]);
@@ -232,8 +235,8 @@ describeOnEachQueue('the feed of events', (kind) => {
   });
 });
 
-describe('a subscriber who takes nothing', () => {
-  it('is dropped, and the others are not', async () => {
+describe('a subscriber who reads nothing', () => {
+  it('a subscriber who reads nothing is dropped, and the others are not', async () => {
     const testQueue = await createTestQueue('redis');
     const backend = await openBackend(testQueue.config, silent);
     const queue = new SessionQueue(backend, 'slow', silent);

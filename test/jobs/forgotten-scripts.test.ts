@@ -56,7 +56,7 @@ describe.each(Object.entries(FORGETTING))('a Redis server that %s', (_how, forge
     return use();
   };
 
-  it('runs a script by its text, once, and by its hash from then on', async () => {
+  it('a script is sent by its text once, and by its hash from then on', async () => {
     const count = luaScript("return redis.call('INCRBY', KEYS[1], ARGV[1])");
     const run = () => runScript(client, count, ['counter'], [2]);
     await client.del('counter');
@@ -69,7 +69,7 @@ describe.each(Object.entries(FORGETTING))('a Redis server that %s', (_how, forge
     expect(stats).not.toContain('cmdstat_eval:');
   });
 
-  it('loses nothing of what the queue holds', async () => {
+  it('the queue loses nothing when the server has lost its scripts', async () => {
     await Promise.all([queue.forget(DONE), queue.forget(FAILS)]);
     const outcomes = async () => (await queue.enqueue([DONE, FAILS])).map(({ outcome }) => outcome);
     expect(await anew(outcomes)).toEqual(['queued', 'queued']);
@@ -103,7 +103,7 @@ describe.each(Object.entries(FORGETTING))('a Redis server that %s', (_how, forge
     expect((await queue.view(DONE))?.transcript).toBe('archived');
   });
 
-  it('counts all calls of the limit', async () => {
+  it('the call limit counts all calls when the server has lost its scripts', async () => {
     const take = () => backend.takeCall('limited', 3, 3_600_000);
     await client.del('bull:limited:calls');
     const taken = [await anew(take), await anew(take), await anew(take)];

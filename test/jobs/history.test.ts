@@ -17,7 +17,7 @@ const error = (code: 'KORE_UNAVAILABLE' | 'RECORDING_EMPTY', minute: number) => 
 });
 
 describe('events of a history', () => {
-  it('that wait for the same reason are one, with how often and since when', () => {
+  it('waits for the same reason are one event, with their number and first time', () => {
     let events: NotedEvent[] = [];
     for (const [minute, code] of [
       [0, 'KORE_UNAVAILABLE'],
@@ -38,7 +38,7 @@ describe('events of a history', () => {
     ]);
   });
 
-  it('are the newest 50, and short', () => {
+  it('a history holds the newest 50 events, each of limited size', () => {
     let events: NotedEvent[] = [];
     for (let minute = 0; minute < 120; minute += 1) {
       const code = minute % 2 === 0 ? 'KORE_UNAVAILABLE' : 'RECORDING_EMPTY';
@@ -50,7 +50,7 @@ describe('events of a history', () => {
     expect(JSON.stringify(events).length).toBeLessThan(20_000);
   });
 
-  it('that are noted again after a crash are there once', () => {
+  it('an event that is noted again after a crash is there once', () => {
     const failed = failureEvent(error('RECORDING_EMPTY', 1), undefined);
     expect(noteEvent(noteEvent([], failed), failed)).toEqual([failed]);
   });
@@ -64,7 +64,7 @@ describeOnEachQueue('the history of a session', (kind) => {
     ({ backend, name, queue } = opened);
   });
 
-  it('has all that happened, also before the session was put back into the queue', async () => {
+  it('the history of a session covers the time before it was put back into the queue', async () => {
     const work = (decide: Decide) => workOff(backend, name, 1, decide);
     const told = async () =>
       ((await queue.view(SESSION))?.history ?? []).map(({ at: _, ...entry }: HistoryEntry) => entry);
@@ -121,7 +121,7 @@ describeOnEachQueue('the history of a session', (kind) => {
     expect(times).toEqual([...times].sort());
   });
 
-  it('of a failure that an older version told by its reason alone', async () => {
+  it('a failure that an older version recorded by its reason alone is part of the history', async () => {
     await queue.enqueue([SESSION]);
     await workOff(backend, name, 1, () => ({
       kind: 'fail',

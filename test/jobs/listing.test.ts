@@ -57,7 +57,7 @@ async function listed(query: ListQuery, between: (page: string[]) => Promise<voi
 describeOnEachQueue('lists of sessions', (kind) => {
   prepare(kind);
 
-  it('find sessions by a part of their id, by bot, by state, by code and by time', async () => {
+  it('listings find sessions by a part of their id, by bot, by state, by code and by time', async () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     const start = Date.parse('2030-05-06T12:00:00.000Z');
     const at = (minute: number) => new Date(start + minute * 60_000).toISOString();
@@ -85,7 +85,7 @@ describeOnEachQueue('lists of sessions', (kind) => {
     expect(await listed({ limit: 2 })).toEqual(['eee444', 'ddd333', 'ccc111', 'bbb222', 'aaa111']);
   });
 
-  it('show sessions in work', async () => {
+  it('listings include sessions that are being worked on', async () => {
     await enqueue('a', 'b');
     const seen: string[] = [];
     await work(1, async () => {
@@ -96,7 +96,7 @@ describeOnEachQueue('lists of sessions', (kind) => {
     expect(await listed({ state: 'active' })).toEqual([]);
   });
 
-  it('skip and repeat nothing while sessions are retried, fail again, end and come', async () => {
+  it('listings skip and repeat nothing while sessions are retried, fail again, end and arrive', async () => {
     const ids = numbered(12);
     await enqueue(...ids);
     await work(12, failWith('RECORDING_EMPTY'));
@@ -131,7 +131,7 @@ describeOnEachQueue('lists of sessions', (kind) => {
     expect(await listed({ code: 'RECORDING_EMPTY' })).toEqual([last]);
   });
 
-  it('go on after a session that is gone, or that is there anew', async () => {
+  it('listings continue after a session that is gone, or that was queued again', async () => {
     await enqueue('a', 'b', 'c', 'd');
     const { nextCursor = '' } = await queue.list({ limit: 2 });
     await queue.cancel(session('c'));
@@ -147,7 +147,7 @@ describeOnEachQueue('lists of sessions', (kind) => {
     ]);
   });
 
-  it('show a page of the size that was asked for, also of many with few that match', async () => {
+  it('listings return a page of the requested size, also among many sessions with few that match', async () => {
     const ids = numbered(40);
     await enqueue(...ids);
     const { sessions, nextCursor } = await queue.list({ q: 's-1', limit: 7 });
@@ -163,7 +163,7 @@ describe('the index of sessions in Redis', () => {
   const redis = () => backend.options('producer').connection as Redis;
   const key = (part: string) => `${backend.options('producer').prefix}:${name}:${part}`;
 
-  it('takes in jobs of a version that kept none, with their codes', async () => {
+  it('the index of sessions in Redis adds jobs of a version that kept no index, with their codes', async () => {
     await enqueue(...numbered(6));
     await work(2, failWith('RECORDING_EMPTY'));
     await work(1, wait);
@@ -175,7 +175,7 @@ describe('the index of sessions in Redis', () => {
     expect(await listed({ code: 'KORE_UNAVAILABLE' })).toEqual(['s-102']);
   });
 
-  it('drops what is gone: when it is met, and by sweeps', async () => {
+  it('the index of sessions in Redis drops missing jobs when it meets them, and by sweeps', async () => {
     await enqueue(...numbered(6));
     await work(2, failWith('RECORDING_EMPTY'));
     for (const id of ['s-102', 's-103']) await queue.cancel(session(id));

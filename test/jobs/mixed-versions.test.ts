@@ -45,7 +45,7 @@ async function openQueue(): Promise<{ queue: TestQueue; env: Record<string, stri
 }
 
 describe('a worker on a queue that another version has filled', () => {
-  it.each(readdirSync(QUEUES))('archives what was queued by %s', async (file) => {
+  it.each(readdirSync(QUEUES))('a worker archives what was queued by %s', async (file) => {
     const { queue, env } = await openQueue();
     const { config, kore } = testConfig(env, queue.config);
     const { prefix = 'bull' } = config.queue;
@@ -75,7 +75,7 @@ describe('a worker on a queue that another version has filled', () => {
     }
   });
 
-  it('leaves alone, loudly, what a newer one has queued, and goes on with the rest', async () => {
+  it('a worker leaves alone what a newer version has queued, logs it, and archives the rest', async () => {
     const { queue, env } = await openQueue();
     const { config, kore } = testConfig(env, queue.config);
     const lines: string[] = [];

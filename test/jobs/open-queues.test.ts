@@ -27,7 +27,7 @@ describe.concurrent('Redis that is suspended while a process starts', () => {
     return { redis, backend: await openBackend({ target, name: 'sessions', prefix: undefined }, silent) };
   };
 
-  it('costs the queues their first command, after which they are built anew', {
+  it('queues that lose their first command to a suspended Redis are built anew', {
     timeout: TIMEOUT_MS,
   }, async (context) => {
     const lines: string[] = [];
@@ -50,7 +50,9 @@ describe.concurrent('Redis that is suspended while a process starts', () => {
     await backend.close();
   });
 
-  it('keeps nobody from closing the feed of events', { timeout: TIMEOUT_MS }, async (context) => {
+  it('the feed of events closes although Redis was suspended while it opened', {
+    timeout: TIMEOUT_MS,
+  }, async (context) => {
     const { redis, backend } = await startRedis(context);
     const feed = new EventFeed(backend, 'sessions', silent);
     redis.suspend();
@@ -63,7 +65,7 @@ describe.concurrent('Redis that is suspended while a process starts', () => {
   });
 });
 
-describe('a service whose Redis takes connections and never answers', () => {
+describe('a service whose Redis never answers', () => {
   let server: Server;
   const sockets = new Set<Socket>();
 
@@ -77,7 +79,9 @@ describe('a service whose Redis takes connections and never answers', () => {
     await once(server, 'close');
   });
 
-  it('ends when it gets a stop signal before it is ready', { timeout: TIMEOUT_MS }, async () => {
+  it('a service whose Redis never answers ends when it gets a stop signal before it is ready', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     const directory = await temporaryDirectory();
     const connected = once(server, 'connection');
     const worker = startCli(['worker'], {

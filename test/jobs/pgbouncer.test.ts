@@ -76,7 +76,7 @@ describe.skipIf(MISSING !== undefined)(
       await server.remove();
     });
 
-    it('takes sessions, works on them and tells of it at once', async () => {
+    it('sessions are queued, archived and reported at once through PgBouncer', async () => {
       const queue = new SessionQueue(backend, server.config.name, silent);
       const feed = new EventFeed(backend, server.config.name, silent);
       const session = { botId: 'st-1', sessionId: '67aa38026e199c8f470e0001' };

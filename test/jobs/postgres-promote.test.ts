@@ -40,12 +40,12 @@ describe.skipIf(missing !== undefined)(`a session on PostgreSQL${missing ? ` (${
     await server.remove();
   });
 
-  it('that waits for a time to come is made due', async () => {
+  it('a session on PostgreSQL that waits for its time is made due', async () => {
     expect(await queue.makeDue([SESSION])).toBe(1);
     expect((await onlooker.query(STATE)).rows).toEqual([{ state: 'waiting', token: null }]);
   });
 
-  it('that a worker takes while it is made due stays with that worker', async () => {
+  it('a session on PostgreSQL that a worker takes while it is made due stays with that worker', async () => {
     await worker.query('begin');
     await worker.query(TAKE);
     const made = queue.makeDue([SESSION]);

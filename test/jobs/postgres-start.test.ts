@@ -41,7 +41,7 @@ describe.skipIf(missing !== undefined)(`processes that start${missing ? ` (${mis
       },
     );
 
-  it('at the same moment on an empty PostgreSQL database can all open it', async () => {
+  it('processes that start at the same moment can all open an empty PostgreSQL database', async () => {
     const opening = Promise.allSettled(
       Array.from({ length: STARTERS }, () => openBackend(queue.config, silent)),
     );
@@ -52,7 +52,7 @@ describe.skipIf(missing !== undefined)(`processes that start${missing ? ` (${mis
     expect(outcomes.filter(({ status }) => status === 'rejected')).toEqual([]);
   });
 
-  it('and lose PostgreSQL in the middle of it say so, and are not ended by it', async () => {
+  it('a process that loses PostgreSQL while it starts reports that, and does not crash', async () => {
     const relay = await startRelay({ host: '127.0.0.1', port: Number(new URL(url).port) });
     const throughRelay = Object.assign(new URL(url), { port: String(relay.port) }).href;
     const config = { ...queue.config, target: { kind: 'postgres', url: throughRelay } } as const;

@@ -52,7 +52,7 @@ afterAll(async () => {
   await Promise.all([redis.remove(), directory.remove(), sandbox.close()]);
 });
 
-it('a Redis that is killed under load and comes back loses no session that was accepted', async () => {
+it('no accepted session is lost when Redis is killed under load and comes back', async () => {
   const events = await listenToEvents();
   const senders = startSenders();
   await vi.waitFor(() => expect(senders.accepted.length).toBeGreaterThan(SESSIONS), SOON);
@@ -87,7 +87,7 @@ it('a Redis that is killed under load and comes back loses no session that was a
   expect(service.log.filter(({ level }) => level === 'fatal')).toEqual([]);
 }, 120_000);
 
-it('the service can be stopped while Redis is away and somebody listens to the events', async () => {
+it('the service can be stopped while Redis is unavailable and a client listens to the events', async () => {
   await listenToEvents();
   await redis.stop('SIGTERM');
 

@@ -50,14 +50,14 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     return rest;
   };
 
-  describe('takes sessions in', () => {
-    it('says queued, and already-queued the second time', async () => {
+  describe('enqueueing', () => {
+    it('enqueueing a session returns queued, and already-queued the second time', async () => {
       expect(await enqueue(session('a'))).toEqual(['queued']);
       expect(await enqueue(session('a'))).toEqual(['already-queued']);
       expect((await queue.stats()).states.queued).toBe(1);
     });
 
-    it('names each session with its outcome, in the order asked', async () => {
+    it('enqueueing names each session with its outcome, in the order given', async () => {
       await enqueue(session('b'));
       expect(await queue.enqueue([session('c'), session('b'), session('a')])).toEqual([
         { sessionId: 'c', botId: BOT, outcome: 'queued' },
@@ -66,13 +66,13 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       ]);
     });
 
-    it('queues the same session once however often one request names it', async () => {
+    it('enqueueing queues the same session once however often one request names it', async () => {
       const outcomes = await enqueue(session('a'), session('a'), session('a'));
       expect(outcomes).toEqual(['queued', 'already-queued', 'already-queued']);
       expect((await queue.stats()).states.queued).toBe(1);
     });
 
-    it('queues the same session once when it is asked for a hundred times at once', async () => {
+    it('enqueueing queues the same session once when a hundred requests name it at the same time', async () => {
       const outcomes = await Promise.all(Array.from({ length: 100 }, () => enqueue(session('a'))));
       expect(outcomes.flat().filter((outcome) => outcome === 'queued')).toHaveLength(1);
       expect((await queue.stats()).states).toMatchObject({ queued: 1, waiting: 0 });
@@ -87,7 +87,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
 
     it.runIf(kind === 'postgres')(
-      'takes sessions that another process inserts in another order',
+      'enqueueing works while another process inserts the same sessions in another order',
       async () => {
         const { target } = server.config;
         if (target.kind !== 'postgres') throw new Error('not on PostgreSQL');
@@ -125,7 +125,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       },
     );
 
-    it('says already-queued of a session that is being worked on or waits for its next poll', async () => {
+    it('a session that is being worked on or waits for its next poll is already-queued', async () => {
       await enqueue(session('a'));
       await work(1, async () => {
         expect(await enqueue(session('a'))).toEqual(['already-queued']);
@@ -135,14 +135,14 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await queue.stats()).states).toMatchObject({ queued: 0, active: 0, waiting: 1 });
     });
 
-    it('leaves archived sessions alone', async () => {
+    it('an archived session is not queued again', async () => {
       await enqueue(session('a'));
       await archive(1);
       expect(await enqueue(session('a'))).toEqual(['already-archived']);
       expect((await viewOf('a')).state).toBe('archived');
     });
 
-    it('archives again what is forced, and tells the worker so', async () => {
+    it('a forced session is archived again, and the worker learns that it is forced', async () => {
       await enqueue(session('a'));
       await archive(1);
       expect(await enqueue({ ...session('a'), force: true })).toEqual(['requeued']);
@@ -159,7 +159,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('forces a session that is still queued when that is asked for later', async () => {
+    it('a session that is still queued can be forced later', async () => {
       await enqueue(session('a'));
       expect(await enqueue({ ...session('a'), force: true })).toEqual(['already-queued']);
       await work(1, (job) => {
@@ -168,7 +168,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('runs a failed session again, with nothing left of its failure', async () => {
+    it('a failed session that is enqueued runs again, without its failure', async () => {
       await enqueue(session('a'));
       await fail(1);
       expect((await viewOf('a')).state).toBe('failed');
@@ -186,7 +186,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('runs a failed session again once when that is asked for many times at once', async () => {
+    it('a failed session that is enqueued many times at once runs again once', async () => {
       await enqueue(session('a'));
       await fail(1);
       const outcomes = (await Promise.all(Array.from({ length: 20 }, () => enqueue(session('a'))))).flat();
@@ -194,7 +194,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await queue.stats()).states).toMatchObject({ queued: 1, failed: 0 });
     });
 
-    it('asks about sessions that it does not know whether there is nothing to do', async () => {
+    it('enqueueing asks the archive about sessions that the queue does not know', async () => {
       const asked: string[] = [];
       const isDone = async ({ sessionId, force }: EnqueueRequest) => {
         asked.push(`${sessionId}${force ? ' by force' : ''}`);
@@ -222,7 +222,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await queue.view(session('old'))).toBeUndefined();
     });
 
-    it('takes 10,000 sessions in one request, and the same ones again', async () => {
+    it('one request can enqueue 10,000 sessions, and the same ones again', async () => {
       const requests = Array.from({ length: 10_000 }, (_, index) => session(`id-${index}`));
       expect(new Set(await enqueue(...requests))).toEqual(new Set(['queued']));
       expect((await queue.stats()).states.queued).toBe(10_000);
@@ -235,13 +235,13 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       ['that differ in case alone', ['abc', 'ABC', 'aBc']],
       ['of 128 characters', ['x'.repeat(128), 'y'.repeat(128)]],
       ['with the other characters an id may have', ['-', '_', '__proto__', '-1', 'a-b_c']],
-    ])('keeps ids %s apart', async (_, ids) => {
+    ])('session ids %s are kept apart', async (_, ids) => {
       expect(await enqueue(...ids.map(session))).toEqual(ids.map(() => 'queued'));
       expect((await archive(ids.length)).sort()).toEqual([...ids].sort());
       for (const id of ids) expect(await viewOf(id)).toMatchObject({ sessionId: id, state: 'archived' });
     });
 
-    it('keeps the same session id of two bots apart', async () => {
+    it('the same session id of two bots is two sessions', async () => {
       const other = { botId: 'st-2', sessionId: 'a' };
       expect(await enqueue(session('a'), other)).toEqual(['queued', 'queued']);
       await archive(1);
@@ -250,26 +250,26 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('hands sessions out', () => {
+  describe('the order of sessions', () => {
     const backfill = (sessionId: string): EnqueueRequest => ({ ...session(sessionId), priority: 'backfill' });
 
-    it('in the order they came', async () => {
+    it('sessions are taken in the order they were enqueued', async () => {
       for (const id of ['a', 'b', 'c', 'd']) await enqueue(session(id));
       expect(await archive(4)).toEqual(['a', 'b', 'c', 'd']);
     });
 
-    it('in the order of one request', async () => {
+    it('sessions of one request are taken in its order', async () => {
       await enqueue(session('d'), session('a'), session('c'), session('b'));
       expect(await archive(4)).toEqual(['d', 'a', 'c', 'b']);
     });
 
-    it('live ones before those of a backfill', async () => {
+    it('live sessions are taken before those of a backfill', async () => {
       await enqueue(backfill('old-1'), backfill('old-2'), session('new-1'));
       await enqueue(backfill('old-3'), session('new-2'));
       expect(await archive(5)).toEqual(['new-1', 'new-2', 'old-1', 'old-2', 'old-3']);
     });
 
-    it('one of a backfill ahead of the others once it is asked for live', async () => {
+    it('a session of a backfill is taken before the others once it is enqueued as live', async () => {
       await enqueue(backfill('old-1'), backfill('old-2'), backfill('old-3'));
       expect(await enqueue(session('old-3'))).toEqual(['already-queued']);
       const data: unknown[] = [];
@@ -286,13 +286,13 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       ]);
     });
 
-    it('a live one in its old place when a backfill names it as well', async () => {
+    it('a live session keeps its place when a backfill names it as well', async () => {
       await enqueue(session('new-1'), session('new-2'));
       expect(await enqueue(backfill('new-1'))).toEqual(['already-queued']);
       expect(await archive(2)).toEqual(['new-1', 'new-2']);
     });
 
-    it('a failed one of a backfill ahead of the others once it is asked for live', async () => {
+    it('a failed session of a backfill is taken before the others once it is enqueued as live', async () => {
       await enqueue(backfill('old-1'));
       await fail(1);
       await enqueue(backfill('old-2'));
@@ -300,7 +300,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await archive(2)).toEqual(['old-1', 'old-2']);
     });
 
-    it('a failed live one behind live ones once a backfill asks for it', async () => {
+    it('a failed live session is taken behind live ones once a backfill names it', async () => {
       await enqueue(session('again'));
       await fail(1);
       expect(await enqueue(backfill('again'))).toEqual(['requeued']);
@@ -309,12 +309,12 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('shows a session', () => {
-    it('that it does not know as nothing', async () => {
+  describe('the view of a session', () => {
+    it('an unknown session has no view', async () => {
       expect(await queue.view(session('nobody'))).toBeUndefined();
     });
 
-    it.each(['live', 'backfill'] as const)('that is queued (%s)', async (priority) => {
+    it.each(['live', 'backfill'] as const)('a queued session is shown as queued (%s)', async (priority) => {
       const before = new Date().toISOString();
       await enqueue({ ...session('a'), priority });
       const view = await viewOf('a');
@@ -329,7 +329,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(view.enqueuedAt <= new Date().toISOString()).toBe(true);
     });
 
-    it('that is being worked on, with its progress', async () => {
+    it('a session that is being worked on is shown with its progress', async () => {
       const transfer = { recordings: 3, recordingsDone: 1, bytes: 12_345 };
       await enqueue(session('a'));
       await work(1, async (job) => {
@@ -347,7 +347,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('that waits, with the reason and when it is looked at again', async () => {
+    it('a session that waits is shown with the reason and the time of its next poll', async () => {
       const until = Date.now() + 3_600_000;
       const nextAttemptAt = new Date(until).toISOString();
       const error = {
@@ -373,7 +373,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('that is archived, with what was archived', async () => {
+    it('an archived session is shown with what was archived', async () => {
       await enqueue(session('a'));
       await archive(1);
       expect(await viewOf('a')).toEqual({
@@ -393,14 +393,14 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('that is archived, with what became of its transcript later', async () => {
+    it('an archived session is shown with the later state of its transcript', async () => {
       await enqueue(session('a'));
       await archive(1);
       await queue.noteTranscript(session('a'), 'absent');
       expect(await viewOf('a')).toMatchObject({ state: 'archived', transcript: 'absent' });
     });
 
-    it('that failed, with its error', async () => {
+    it('a failed session is shown with its error', async () => {
       await enqueue(session('a'));
       await fail(1);
       expect(await viewOf('a')).toEqual({
@@ -421,7 +421,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('lists sessions', () => {
+  describe('lists of sessions', () => {
     /** All pages of a list, by session id. */
     const pages = async (query: ListQuery): Promise<string[][]> => {
       const found: string[][] = [];
@@ -434,14 +434,14 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       return found;
     };
 
-    it('that are queued, the newest first, page by page', async () => {
+    it('queued sessions are listed page by page, the newest first', async () => {
       for (const id of ['a', 'b', 'c', 'd', 'e']) await enqueue(session(id));
       expect(await pages({ state: 'queued', limit: 2 })).toEqual([['e', 'd'], ['c', 'b'], ['a']]);
       expect(await pages({ state: 'queued' })).toEqual([['e', 'd', 'c', 'b', 'a']]);
       expect(await pages({ state: 'failed' })).toEqual([[]]);
     });
 
-    it('that failed, the latest first, and by code', async () => {
+    it('failed sessions are listed by code, the latest first', async () => {
       const ids = ['a', 'b', 'c', 'd', 'e', 'f'];
       for (const id of ids) await enqueue(session(id));
       await fail(6, (id) => (id < 'd' ? 'RECORDING_EMPTY' : 'SESSION_NOT_FOUND'));
@@ -451,7 +451,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await pages({ state: 'failed', code: 'INTERNAL' })).flat()).toEqual([]);
     });
 
-    it('in every state, each once, whatever the size of the pages', async () => {
+    it('sessions in every state are listed once, whatever the size of the pages', async () => {
       await enqueue(...['archived-1', 'archived-2', 'archived-3'].map(session));
       await archive(3);
       await enqueue(...['failed-1', 'failed-2'].map(session));
@@ -489,15 +489,15 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
 
     it.each(['', 'x', '1', '1.', '1.a', 'x.a.b', '-1.a.b', '1.a.b.c', 'failed:0', '__proto__'])(
-      'not for the foreign cursor "%s"',
+      'a listing refuses the foreign cursor "%s"',
       async (cursor) => {
         await expect(queue.list({ state: 'failed', cursor })).rejects.toThrow(InvalidCursorError);
       },
     );
   });
 
-  describe('retries', () => {
-    it('a failed session', async () => {
+  describe('retrying', () => {
+    it('a failed session can be retried', async () => {
       await enqueue(session('a'));
       await fail(1);
       expect(await queue.retry(session('a'))).toBe('requeued');
@@ -505,7 +505,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await archive(1)).toEqual(['a']);
     });
 
-    it('no session that has not failed, or that it does not know', async () => {
+    it('a session that has not failed, or is unknown, cannot be retried', async () => {
       await enqueue(session('a'));
       expect(await queue.retry(session('a'))).toBe('not-failed');
       await archive(1);
@@ -513,7 +513,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await queue.retry(session('b'))).toBe('unknown');
     });
 
-    it('all failed sessions with a code, then all others', async () => {
+    it('all failed sessions can be retried, or those with a code', async () => {
       const ids = ['a', 'b', 'c', 'd', 'e'];
       await enqueue(...ids.map(session));
       await fail(5, (id) => (id < 'c' ? 'RECORDING_EMPTY' : 'SESSION_NOT_FOUND'));
@@ -524,7 +524,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await archive(5)).sort()).toEqual(ids);
     });
 
-    it('keeps what a session was asked for with', async () => {
+    it('a retried session keeps what it was enqueued with', async () => {
       await enqueue({ ...session('a'), force: true, priority: 'backfill' });
       await fail(1);
       await queue.retry(session('a'));
@@ -540,8 +540,8 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('forgets', () => {
-    it('a session in whichever state, with what it remembers and the check for its transcript', async () => {
+  describe('forgetting', () => {
+    it('a session in any state is removed with its progress and the check for its transcript', async () => {
       await enqueue(session('archived'), session('failed'), session('waiting'));
       await work(3, async (job) => {
         await job.saveProgress({ transfer: { recordings: 1, recordingsDone: 0, bytes: 7 } });
@@ -566,7 +566,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it('none that a worker has in hand, and says so, until it lets go of it', async () => {
+    it('a session that a worker runs is not removed, and the answer says so until it ends', async () => {
       await enqueue(session('a'));
       const inHand: boolean[] = [];
       await work(1, async () => {
@@ -579,8 +579,8 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('cancels', () => {
-    it('a queued and a waiting session, which then can be queued anew', async () => {
+  describe('cancelling', () => {
+    it('a queued and a waiting session are cancelled, and can be queued again', async () => {
       await enqueue(session('a'));
       await work(1, () => ({ kind: 'wait', until: Date.now() + 3_600_000 }));
       await enqueue(session('b'));
@@ -591,7 +591,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await enqueue(session('a'))).toEqual(['queued']);
     });
 
-    it('no session that has ended, nor one that a worker has in hand', async () => {
+    it('a session that has ended, or that a worker runs, cannot be cancelled', async () => {
       await enqueue(session('a'), session('b'));
       const inHand: string[] = [];
       await work(2, async (job) => {
@@ -604,7 +604,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await queue.stats()).states).toMatchObject({ archived: 1, failed: 1 });
     });
 
-    it('all of them, or those of backfills, or those with a code; a dry run only counts', async () => {
+    it('all sessions can be cancelled, or those of backfills, or those with a code, and a dry run only counts', async () => {
       await enqueue(session('w'));
       await work(1, () => ({ kind: 'wait', until: Date.now() + 3_600_000 }));
       await enqueue(session('a'), session('b'), { ...session('c'), priority: 'backfill' });
@@ -618,8 +618,8 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('pauses', () => {
-    it('until it is resumed, and tells so', async () => {
+  describe('a pause', () => {
+    it('a pause keeps sessions from being taken until the queue is resumed, and is shown', async () => {
       await enqueue(session('a'));
       await queue.pause();
       await queue.pause();
@@ -639,7 +639,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
   });
 
   describe('counts', () => {
-    it('nothing in an empty queue', async () => {
+    it('the counts of an empty queue are 0', async () => {
       expect(await queue.stats()).toEqual({
         states: { queued: 0, active: 0, waiting: 0, archived: 0, failed: 0 },
         paused: false,
@@ -647,14 +647,17 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       });
     });
 
-    it.each(['live', 'backfill'] as const)('the age of the one that waits longest (%s)', async (priority) => {
-      await enqueue({ ...session('a'), priority });
-      const { enqueuedAt } = await viewOf('a');
-      await enqueue({ ...session('b'), priority }, { ...session('c'), priority });
-      expect((await queue.stats()).oldestQueuedAt).toBe(enqueuedAt);
-    });
+    it.each(['live', 'backfill'] as const)(
+      'the counts include the age of the session that waits longest (%s)',
+      async (priority) => {
+        await enqueue({ ...session('a'), priority });
+        const { enqueuedAt } = await viewOf('a');
+        await enqueue({ ...session('b'), priority }, { ...session('c'), priority });
+        expect((await queue.stats()).oldestQueuedAt).toBe(enqueuedAt);
+      },
+    );
 
-    it('the age of the one that waits longest, also when it is behind newer ones', async () => {
+    it('the counts include the age of the session that waits longest, also when it is behind newer ones', async () => {
       await enqueue({ ...session('a'), priority: 'backfill' });
       const { enqueuedAt } = await viewOf('a');
       await enqueue(session('b'));
@@ -662,11 +665,11 @@ describeOnEachQueue('the queue of sessions', (kind) => {
     });
   });
 
-  describe('awaits transcripts', () => {
+  describe('awaiting a transcript', () => {
     const workOnTranscripts = (count: number, decide: Decide) =>
       workOff(backend, transcriptQueueName(name), count, decide);
 
-    it('once per session however often it is told to', async () => {
+    it('a transcript is awaited once per session, however often that is requested', async () => {
       await Promise.all(Array.from({ length: 10 }, () => queue.awaitTranscript(session('a'), 0)));
       await queue.awaitTranscript(session('b'), 3_600_000);
       const stats = await queue.stats();
@@ -674,7 +677,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(stats.states).toEqual({ queued: 0, active: 0, waiting: 0, archived: 0, failed: 0 });
     });
 
-    it('and forgets them once they are settled', async () => {
+    it('a transcript is no longer awaited once it is settled', async () => {
       await queue.awaitTranscript(session('a'), 0);
       expect(await workOnTranscripts(1, () => ({ kind: 'done', result: null }))).toEqual(['a']);
       expect((await queue.stats()).transcriptsPending).toBe(0);
@@ -682,7 +685,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect((await queue.stats()).transcriptsPending).toBe(1);
     });
 
-    it('anew when an earlier look failed for good', async () => {
+    it('a transcript is awaited again when an earlier check failed for good', async () => {
       await queue.awaitTranscript(session('a'), 0);
       await workOnTranscripts(1, () => ({ kind: 'fail', reason: 'INTERNAL: broken' }));
       expect((await queue.stats()).transcriptsPending).toBe(0);
@@ -691,13 +694,13 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await workOnTranscripts(1, () => ({ kind: 'done', result: null }))).toEqual(['a']);
     });
 
-    it('noting what became of them with a session the queue no longer knows does nothing', async () => {
+    it('the outcome of a transcript is ignored for a session that the queue no longer knows', async () => {
       expect(await queue.noteTranscript(session('gone'), 'absent')).toBe(false);
       expect(await backend.noteCompleted(name, jobId(session('gone')), { transcript: 'absent' })).toBe(false);
       expect(await queue.view(session('gone'))).toBeUndefined();
     });
 
-    it('noting what became of them leaves a session alone that was put back into the queue', async () => {
+    it('the outcome of a transcript leaves a session alone that was put back into the queue', async () => {
       const found = { transcript: 'absent', recordings: ARCHIVED.result.recordings, revision: 2 } as const;
       const note = () => backend.noteCompleted(name, jobId(session('a')), found);
       await enqueue(session('a'));
@@ -715,7 +718,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(await viewOf('a')).toMatchObject({ state: 'archived', transcript: 'pending' });
     });
 
-    it('noting what became of them does not bring back what a failed attempt remembered', async () => {
+    it('the outcome of a transcript does not restore the progress of a failed attempt', async () => {
       await enqueue(session('a'));
       await work(1, async (job) => {
         await job.saveProgress({ polls: { RECORDING_NOT_READY: { since: 1, count: 9 } } });
@@ -729,7 +732,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
       expect(job?.progress).toEqual({ transcript: 'absent', revision: 2, history });
     });
 
-    it('noting what an older manifest says changes neither a later result nor a later note', async () => {
+    it('the outcome of an older manifest changes neither a later result nor a later note', async () => {
       const [recording] = ARCHIVED.result.recordings;
       const of = (sha256: string) => [{ ...recording, sha256 }];
       await enqueue(session('a'));
@@ -750,7 +753,7 @@ describeOnEachQueue('the queue of sessions', (kind) => {
 });
 
 describeOnEachQueue('what lies in the queue', (kind) => {
-  it('is the ids of sessions and how they are to be worked on, nothing else', async () => {
+  it('the queue holds the ids of sessions and how to work on them, nothing else', async () => {
     const server = await createTestQueue(kind);
     try {
       const backend = await openBackend(server.config, silent);

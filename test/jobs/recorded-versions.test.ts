@@ -137,15 +137,15 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
   const archived = (sessions: readonly { readonly sessionId: string }[]) =>
     sessions.map(({ sessionId }) => ({ sessionId, state: 'archived', transcript: 'archived' }));
 
-  it('finds in the recording no place on the machine that made it', () => {
+  it('the recording holds no path of the machine that made it', () => {
     expect(readFileSync(join(VERSIONS, file), 'utf8')).not.toMatch(/file:\/\/|node_modules/);
   });
 
-  it('archives what was queued, waiting, active, to be listed, or without its transcript', async () => {
+  it('a worker archives the sessions of a recorded version: queued, waiting, active, to be listed, without transcript', async () => {
     await expect.poll(() => states(others)).toEqual(archived(others));
   });
 
-  it('keeps failed sessions as they were, and archives them when they are retried', async () => {
+  it('a worker keeps the failed sessions of a recorded version, and archives them when they are retried', async () => {
     for (const { sessionId } of ended) {
       const recorded = recording.views.find((one) => one.sessionId === sessionId);
       expect(await view(sessionId)).toMatchObject({ ...recorded });
@@ -155,7 +155,7 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
     await expect.poll(() => states(ended)).toEqual(archived(ended));
   });
 
-  it('ends the backfills that were queued and active, and runs the schedule that was due', async () => {
+  it('a worker ends the backfills of a recorded version, and runs the schedule that was due', async () => {
     const ids = recording.backfills.map(({ id }) => id);
     await expect
       .poll(async () =>
@@ -174,7 +174,7 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
     expect(schedules.every(({ nextRunAt = 0 }) => nextRunAt > Date.now())).toBe(true);
   });
 
-  it('delivers each notification that was waiting, and no event twice', async () => {
+  it('a worker delivers each notification that waited in a recorded version, and no event twice', async () => {
     await expect.poll(() => runtime.notificationCounts()).toEqual({ pending: 0, failed: 0 });
     const ids = receiver.received.map(({ body }) => body.id);
 
@@ -186,7 +186,7 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
     );
   });
 
-  it('downloads and keeps each recording once', async () => {
+  it('a worker downloads and keeps each recording of a recorded version once', async () => {
     const kept = new Set(recording.files.map(({ path }) => path));
     const paths = (await readdir(join(directory.path, 'archive'), { recursive: true, withFileTypes: true }))
       .filter((entry) => entry.isFile() && entry.name.endsWith('.wav'))

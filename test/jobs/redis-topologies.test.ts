@@ -47,7 +47,7 @@ async function open(url: string) {
 const deadPort = freePort;
 
 describe('a Redis cluster', () => {
-  it('is found by any seed, with a password, and later by the nodes that it told of', async () => {
+  it('a Redis cluster is reached through any seed, with a password, and later through the nodes that it named', async () => {
     const cluster = await startCluster('pass-of-the-cluster');
     cleanups.push(() => cluster.stop());
     const [first, owner, third] = cluster.nodes;
@@ -72,7 +72,7 @@ describe('a Redis cluster', () => {
 });
 
 describe('a master that Sentinels watch', () => {
-  it('is found with passwords and TLS on both, with one of the Sentinels dead', async () => {
+  it('a master that Sentinels watch is reached with passwords and TLS on both, with one Sentinel dead', async () => {
     const passwords = { server: 'pass-of-the-server', sentinel: 'pass-of-sentinel' };
     const sentinels = await startSentinels(passwords, tls);
     cleanups.push(() => sentinels.stop());
@@ -85,7 +85,7 @@ describe('a master that Sentinels watch', () => {
   });
 });
 
-describe('a Redis at the start', () => {
+describe('Redis at the start', () => {
   /** A server with so many keys on disk that loading them takes a while. */
   async function startLoading(port: number) {
     const program = findProgram('redis-server', searchPath()) ?? '';
@@ -113,7 +113,7 @@ describe('a Redis at the start', () => {
     return { opening, messages: () => lines.map(({ msg }) => msg) };
   }
 
-  it('is waited for where it is not there yet, which is said once', async () => {
+  it('the start waits for a Redis that is not there yet, which is logged once', async () => {
     const port = await freePort();
     const { opening, messages } = await openWaiting(`redis://127.0.0.1:${port}`, 60_000);
     await vi.waitFor(() => expect(messages().join()).toContain('waiting for the queue'), SOON);
@@ -123,13 +123,13 @@ describe('a Redis at the start', () => {
     expect(messages().filter((message) => message.startsWith('waiting for the queue'))).toHaveLength(1);
   });
 
-  it('is given up where it does not come in time', async () => {
+  it('the start fails where Redis does not come in time', async () => {
     const { opening } = await openWaiting(`redis://127.0.0.1:${await deadPort()}`, 1);
     await expect(opening).rejects.toThrow(QueueUnavailableError);
     await expect(opening).rejects.toThrow(/cannot reach the queue at redis:.*check QUEUE_URL/);
   });
 
-  it('is not waited for where the password is wrong', async () => {
+  it('the start does not wait for Redis where the password is wrong', async () => {
     const port = await freePort();
     const program = findProgram('redis-server', searchPath()) ?? '';
     const args = [
@@ -150,7 +150,7 @@ describe('a Redis at the start', () => {
 });
 
 describe('a Redis that hangs', () => {
-  it('makes an enqueue fail within seconds, and is logged once', async () => {
+  it('a Redis that hangs makes an enqueue fail within seconds, and is logged once', async () => {
     const port = await freePort();
     const program = findProgram('redis-server', searchPath()) ?? '';
     const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', ''];
@@ -183,7 +183,7 @@ describe('a PostgreSQL that hangs', () => {
   const missing = whyMissing('postgres');
 
   it.skipIf(missing !== undefined)(
-    `makes an enqueue fail within seconds${missing ? ` (${missing})` : ''}`,
+    `a PostgreSQL that hangs makes an enqueue fail within seconds${missing ? ` (${missing})` : ''}`,
     async () => {
       const own = await createTestQueue('postgres');
       cleanups.push(() => own.remove());

@@ -141,7 +141,7 @@ function reply(status: number, body: string | Buffer, headers: Record<string, st
 }
 
 describe('a call to Kore', () => {
-  test('is the documented request, and the sample answer comes back', async () => {
+  test('a call to Kore is the documented request, and returns the sample answer', async () => {
     const requests: IncomingMessage[] = [];
     const url = await serve((request, response) => {
       requests.push(request);
@@ -163,7 +163,7 @@ describe('a call to Kore', () => {
     expect(outcomes).toEqual([{ status: 200, milliseconds: expect.any(Number) }]);
   });
 
-  test('is signed for Kore with a token of its own', async () => {
+  test('a call to Kore carries a token of its own, signed for Kore', async () => {
     const payloads: JWTPayload[] = [];
     const url = await serve((request, response) => {
       verify(request).then(
@@ -195,7 +195,7 @@ describe('a call to Kore', () => {
     expect(payloads[0]?.jti).not.toBe(payloads[1]?.jti);
   });
 
-  test('percent-encodes ids, so that none changes the path or the query', async () => {
+  test('a call to Kore percent-encodes ids, so that none changes the path or the query', async () => {
     const urls: (string | undefined)[] = [];
     const url = await serve((request, response) => {
       urls.push(request.url);
@@ -212,7 +212,7 @@ describe('a call to Kore', () => {
     ]);
   });
 
-  test('goes over a connection that is kept', async () => {
+  test('calls to Kore share a connection', async () => {
     const sockets = new Set<Socket>();
     const url = await serve((request, response) => {
       sockets.add(request.socket);
@@ -223,7 +223,7 @@ describe('a call to Kore', () => {
     expect(sockets.size).toBe(1);
   });
 
-  test('reads error bodies to their end, so that their connection is kept too', async () => {
+  test('the client reads error bodies to their end, so that their connection is kept too', async () => {
     const sockets = new Set<Socket>();
     const url = await serve((request, response) => {
       sockets.add(request.socket);
@@ -235,7 +235,7 @@ describe('a call to Kore', () => {
     expect(sockets.size).toBe(1);
   });
 
-  test('over https trusts the authorities that Node trusts, and no others', async () => {
+  test('a call over https trusts the authorities that Node trusts, and no others', async () => {
     const cert = readFileSync(new URL('../fixtures/tls-localhost.crt', import.meta.url), 'utf8');
     const key = readFileSync(new URL('../fixtures/tls-localhost.key', import.meta.url), 'utf8');
     const url = await listen(
@@ -254,7 +254,7 @@ describe('a call to Kore', () => {
     expect((await client.fetchVoicemail(SESSION, 'live', signal())).readiness).toBe('ready');
   });
 
-  test('notes other ids inside the transcript by their ids alone', async () => {
+  test('log lines name other ids inside the transcript by their ids alone', async () => {
     const transcriptions = [
       { botId: 'st-other', sessionId: 'other-1', text: 'call me back' },
       { botId: SESSION.botId, sessionId: 'my number is 555 0100' },
@@ -281,7 +281,7 @@ describe('a call to Kore', () => {
 });
 
 describe('refused credentials', () => {
-  test('are signed anew once, within the limit, and then it goes on', async () => {
+  test('refused credentials are signed again once, within the limit', async () => {
     const tokens: unknown[] = [];
     const url = await serve((request, response) => {
       tokens.push(request.headers.auth);
@@ -294,7 +294,7 @@ describe('refused credentials', () => {
     expect(outcomes).toMatchObject([{ status: 401, code: 'KORE_UNAUTHORIZED' }, { status: 200 }]);
   });
 
-  test('that stay refused are told in Kore’s words after the second try', async () => {
+  test('credentials that stay refused fail with Kore’s words after the second try', async () => {
     let requests = 0;
     const body = JSON.stringify({ errors: [{ msg: 'Permission denied. Scope is incorrect!', code: 4002 }] });
     const url = await serve((_request, response) => {
@@ -309,7 +309,7 @@ describe('refused credentials', () => {
     expect(limit.acquired).toHaveLength(2);
   });
 
-  test('that turn into a limit on the second try pause everyone', async () => {
+  test('credentials that are refused, then limited, pause everyone', async () => {
     const url = await serve(takeTurns(reply(401, ''), reply(429, '', { 'retry-after': '9' })));
     const { client, limit } = setUp(url);
     const error = await failure(client.fetchVoicemail(SESSION, 'live', signal()));
@@ -322,20 +322,23 @@ describe('a limit on calls to Kore', () => {
   test.each([
     ['429 with Retry-After', reply(429, '', { 'retry-after': '9' }), 9_000],
     ['200 with the hourly text', reply(200, RATE_LIMITED), 900_000],
-  ])('told by %s pauses everyone, and is not tried again at once', async (_name, answer, waitMs) => {
-    let requests = 0;
-    const url = await serve((_request, response) => {
-      requests += 1;
-      answer(response);
-    });
-    const { client, limit } = setUp(url);
-    const error = await failure(client.fetchVoicemail(SESSION, 'live', signal()));
-    expect(error).toMatchObject({ code: 'KORE_RATE_LIMITED', retryAfterMs: waitMs });
-    expect(limit.pauses).toEqual([waitMs]);
-    expect(requests).toBe(1);
-  });
+  ])(
+    'a limit reported by %s pauses everyone, and is not tried again at once',
+    async (_name, answer, waitMs) => {
+      let requests = 0;
+      const url = await serve((_request, response) => {
+        requests += 1;
+        answer(response);
+      });
+      const { client, limit } = setUp(url);
+      const error = await failure(client.fetchVoicemail(SESSION, 'live', signal()));
+      expect(error).toMatchObject({ code: 'KORE_RATE_LIMITED', retryAfterMs: waitMs });
+      expect(limit.pauses).toEqual([waitMs]);
+      expect(requests).toBe(1);
+    },
+  );
 
-  test('is told even when the others could not be paused', async () => {
+  test('a limit is reported even when the others could not be paused', async () => {
     const url = await serve(takeTurns(reply(429, '')));
     const limit: CallLimit = {
       acquire: () => Promise.resolve(),
@@ -347,7 +350,7 @@ describe('a limit on calls to Kore', () => {
     expect(lines.join('')).toContain('queue gone');
   });
 
-  test('of our own keeps the request from being sent, and pauses nobody', async () => {
+  test('a limit of our own keeps the request from being sent, and pauses nobody', async () => {
     let requests = 0;
     const url = await serve((_request, response) => {
       requests += 1;
@@ -365,7 +368,7 @@ describe('a limit on calls to Kore', () => {
   });
 });
 
-describe('an answer that something has compressed unasked', () => {
+describe('an unrequested content encoding', () => {
   test.each<[string, Buffer]>([
     ['gzip', gzipSync(SAMPLE)],
     ['br', brotliCompressSync(SAMPLE)],
@@ -373,7 +376,7 @@ describe('an answer that something has compressed unasked', () => {
     // A header that says so of what is not.
     ['gzip', Buffer.from(SAMPLE)],
     ['utf-8', Buffer.from(SAMPLE)],
-  ])('as %s is read', async (coding, body) => {
+  ])('an unrequested content encoding (%s) is decoded', async (coding, body) => {
     const url = await serve((_request, response) =>
       reply(200, body, { 'content-encoding': coding })(response),
     );
@@ -381,7 +384,7 @@ describe('an answer that something has compressed unasked', () => {
     expect((await client.fetchVoicemail(SESSION, 'live', signal())).readiness).toBe('ready');
   });
 
-  test('is read up to the limit', async () => {
+  test('a compressed answer is read up to the limit', async () => {
     const body = gzipSync(`"${'x'.repeat(200_000)}"`);
     const url = await serve((_request, response) =>
       reply(200, body, { 'content-encoding': 'gzip' })(response),
@@ -393,7 +396,7 @@ describe('an answer that something has compressed unasked', () => {
   });
 });
 
-describe('what goes wrong on the way', () => {
+describe('a call that fails', () => {
   const part = SAMPLE.slice(0, 400);
 
   test.each<[string, RequestListener, Partial<KoreClientOptions>, string, RegExp]>([
@@ -470,7 +473,7 @@ describe('what goes wrong on the way', () => {
       'KORE_BAD_RESPONSE',
       /redirected the call to 169\.254\.169\.254/,
     ],
-  ])('%s', async (_name, listener, options, code, message) => {
+  ])('a call answered with %s fails with its code', async (_name, listener, options, code, message) => {
     const url = await serve(listener);
     const { client, outcomes } = setUp(url, options);
     const error = await failure(client.fetchVoicemail(SESSION, 'live', signal()));
@@ -479,7 +482,7 @@ describe('what goes wrong on the way', () => {
     expect(outcomes).toMatchObject([{ code }]);
   });
 
-  test('nobody listening', async () => {
+  test('a call fails with KORE_UNAVAILABLE when nobody listens', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
@@ -504,7 +507,7 @@ describe('what goes wrong on the way', () => {
 describe('an abort of a call to Kore', () => {
   const reason = new Error('shutting down');
 
-  test('before the call sends nothing', async () => {
+  test('a call that is aborted before it starts sends nothing', async () => {
     let requests = 0;
     const url = await serve((_request, response) => {
       requests += 1;
@@ -518,7 +521,7 @@ describe('an abort of a call to Kore', () => {
   test.each([
     ['while waiting for headers', (_response: ServerResponse) => {}],
     ['while reading the body', (response: ServerResponse) => void response.writeHead(200).write('{')],
-  ])('%s throws its own reason and lets the connection go', async (_name, answer) => {
+  ])('an abort %s throws its own reason and closes the connection', async (_name, answer) => {
     const controller = new AbortController();
     let closed: Promise<unknown> | undefined;
     const url = await serve((request, response) => {
@@ -531,7 +534,7 @@ describe('an abort of a call to Kore', () => {
     await closed;
   });
 
-  test('leaves no listener behind on a signal that lives long', async () => {
+  test('an abort leaves no listener behind on a long-lived signal', async () => {
     const url = await serve(takeTurns(reply(200, SAMPLE)));
     const { client } = setUp(url);
     const controller = new AbortController();
@@ -541,7 +544,7 @@ describe('an abort of a call to Kore', () => {
   });
 });
 
-test('closing twice is closing once', async () => {
+test('a client can be closed twice', async () => {
   const url = await serve(takeTurns(reply(200, SAMPLE)));
   const { client } = setUp(url);
   await client.fetchVoicemail(SESSION, 'live', signal());
@@ -549,7 +552,7 @@ test('closing twice is closing once', async () => {
   await client.close();
 });
 
-test('neither token nor secret nor signed URL shows in any error or log line', async () => {
+test('no token, secret or signed URL appears in any error or log line', async () => {
   const tokens: string[] = [];
   const echo = (token: string) =>
     JSON.stringify({

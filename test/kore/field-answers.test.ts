@@ -52,26 +52,32 @@ describe('a transcript', () => {
     [`[${message},null]`, `[${message},null]`, 'pineapple umbrella'],
     ['["pineapple umbrella"]', '["pineapple umbrella"]', 'pineapple umbrella'],
     ['[{"_id":"m","big":12345678901234567890}]', '[{"_id":"m","big":12345678901234567890}]', ''],
-  ])('%s has its audio archived, and is kept as received', async (transcriptionsJson, source, text) => {
-    const session = await run({ transcriptionsJson });
+  ])(
+    'a session whose transcript is %s has its audio archived, and the transcript kept as received',
+    async (transcriptionsJson, source, text) => {
+      const session = await run({ transcriptionsJson });
 
-    expect(await archivedAudio(session)).toEqual([AUDIO]);
-    const transcript = await transcriptText(session);
-    expect(transcript).toContain(`"source":${source}`);
-    expect(parseJson(transcript)).toMatchObject({ text });
-  });
+      expect(await archivedAudio(session)).toEqual([AUDIO]);
+      const transcript = await transcriptText(session);
+      expect(transcript).toContain(`"source":${source}`);
+      expect(parseJson(transcript)).toMatchObject({ text });
+    },
+  );
 
-  it.each([5_000, 100_000])('nested %i deep has its audio archived, and is kept', async (levels) => {
-    const deep = `${'{"a":['.repeat(levels / 2)}"innermost"${']}'.repeat(levels / 2)}`;
+  it.each([5_000, 100_000])(
+    'a session whose transcript is nested %i deep has its audio archived, and the transcript kept',
+    async (levels) => {
+      const deep = `${'{"a":['.repeat(levels / 2)}"innermost"${']}'.repeat(levels / 2)}`;
 
-    const session = await run({ transcriptionsJson: `[{"_id":"m-1","deep":${deep}}]` });
+      const session = await run({ transcriptionsJson: `[{"_id":"m-1","deep":${deep}}]` });
 
-    expect(await archivedAudio(session)).toEqual([AUDIO]);
-    expect((await transcriptText(session)).replaceAll('\\', '')).toContain('"innermost"');
-  });
+      expect(await archivedAudio(session)).toEqual([AUDIO]);
+      expect((await transcriptText(session)).replaceAll('\\', '')).toContain('"innermost"');
+    },
+  );
 });
 
-describe('recordings as the field has them', () => {
+describe('recordings of odd forms', () => {
   type Listed = readonly { readonly fileName: string; readonly fileUrl: string }[];
   const listedAs = (change: (listed: Listed) => unknown): SessionSpec => ({
     answer: (built) => {
@@ -89,12 +95,12 @@ describe('recordings as the field has them', () => {
       'objects in other casings',
       (listed) => listed.map(({ fileUrl }) => ({ FileURL: fileUrl, filename: 'a.wav' })),
     ],
-  ])('listed as %s are archived', async (_as, change) => {
+  ])('recordings listed as %s are archived', async (_as, change) => {
     expect(await archivedAudio(await run(listedAs(change)))).toEqual([AUDIO]);
   });
 });
 
-describe('an answer as the field has it', () => {
+describe('an answer without a voicemail', () => {
   const faults: readonly [string, readonly MetadataFault[]][] = [
     ['404 "Session not found" three times', [{ status: 404, message: 'Session not found', times: 3 }]],
     [
@@ -115,12 +121,15 @@ describe('an answer as the field has it', () => {
     ['9 MB of it', [{ fillBytes: 9_000_000 }]],
   ];
 
-  it.each(faults)('%s, and then the voicemail: archived', async (_what, metadataFaults) => {
-    expect(await archivedAudio(await run({ metadataFaults }))).toEqual([AUDIO]);
-  });
+  it.each(faults)(
+    'after the answer %s, a voicemail that comes is archived',
+    async (_what, metadataFaults) => {
+      expect(await archivedAudio(await run({ metadataFaults }))).toEqual([AUDIO]);
+    },
+  );
 
   it.each(['media_unavailable', 'failed', 'something_new'])(
-    '%s at first, then the voicemail: archived',
+    'after %s at first, a voicemail that comes is archived',
     async (status) => {
       expect(await archivedAudio(await run({ statuses: [status, status, 'success'] }))).toEqual([AUDIO]);
     },

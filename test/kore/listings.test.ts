@@ -65,7 +65,7 @@ it.each([
 });
 
 describe('call details', () => {
-  it('come in pages that end, and tell which sessions have a voicemail', async () => {
+  it('call details come in pages that end, and say which sessions have a voicemail', async () => {
     const from = NOON;
     const ids = Array.from({ length: 150 }, (_, index) =>
       sandbox.addSession({
@@ -106,14 +106,14 @@ describe('call details', () => {
     ['', undefined],
     [null, undefined],
     [undefined, undefined],
-  ])('read isVoicemail %j as %j', (isVoicemail, hasVoicemail) => {
+  ])('call details with isVoicemail %j give %j', (isVoicemail, hasVoicemail) => {
     const page = callsListing('a').read(
       answer({ data: [{ sessionId: 's-1', channel: 'voice', isVoicemail }] }),
     );
     expect(page.sessions).toEqual([{ sessionId: 's-1', hasVoicemail }]);
   });
 
-  it('leave out other channels, and count rows that name no session', () => {
+  it('call details of other channels are left out, and rows that name no session are counted', () => {
     const data = [
       { sessionId: 's-1', channel: 'korevg' },
       { sessionId: 's-2', channel: 'rtm' },
@@ -126,7 +126,7 @@ describe('call details', () => {
   });
 
   it.each(['IVR', 'ivrVoice', 'audiocodes', 'twiliovoice', 'korevg', 'voicemail', 'x-new', 7, null])(
-    'take a session of the channel %j for one that may have a voicemail',
+    'call details with the channel %j give a session that may have a voicemail',
     (channel) => {
       const page = callsListing('a').read(answer({ data: [{ sessionId: ' s-1 ', channel }] }));
       expect(page).toMatchObject({ sessions: [{ sessionId: 's-1' }], unreadable: 0 });
@@ -134,13 +134,13 @@ describe('call details', () => {
   );
 
   it.each(['chat', 'Live Chat', 'e-mail', 'EMAIL', 'sms', 'WhatsApp', 'messaging', 'rtm', 'web_sdk'])(
-    'leave a session of the channel %j out',
+    'call details with the channel %j are left out',
     (channel) => {
       expect(callsListing('a').read(answer({ data: [{ sessionId: 's-1', channel }] })).sessions).toEqual([]);
     },
   );
 
-  it('name the scope they need when it is missing', async () => {
+  it('the error for call details names the missing scope', async () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
     await expect(list(callsListing(sandbox.accountId), NOON, NOON + HOUR_MS)).rejects.toMatchObject({
       code: 'KORE_UNAUTHORIZED',
@@ -149,7 +149,7 @@ describe('call details', () => {
     sandbox.configure({ scopes: ALL_SCOPES });
   });
 
-  it('say that it is the account which is unknown, and do not try that again', async () => {
+  it('the error for call details names an unknown account, and is not retryable', async () => {
     await expect(list(callsListing('another'), NOON, NOON + HOUR_MS)).rejects.toMatchObject({
       code: 'KORE_BAD_RESPONSE',
       retryable: false,
@@ -159,7 +159,7 @@ describe('call details', () => {
 });
 
 describe('the listing of a window', () => {
-  it('goes on behind a page that is short, as long as Kore counts more than it has shown', async () => {
+  it('the listing of a window continues behind a short page, as long as Kore counts more than it has shown', async () => {
     const pages = [40, 60, 20].map((rows, page) => ({
       sessions: Array.from({ length: rows }, (_, row) => ({
         sessionId: `s-${page}-${row}`,
@@ -182,7 +182,7 @@ describe('the listing of a window', () => {
 });
 
 describe('the sessions history', () => {
-  it('comes in pages that end, and tells nothing of voicemails', async () => {
+  it('the sessions history comes in pages that end, and says nothing about voicemails', async () => {
     const from = NOON + 24 * HOUR_MS;
     for (let index = 0; index < 101; index += 1) {
       sandbox.addSession({ sessionId: makeSessionId(new Date(from + index * 1000)) });
@@ -202,7 +202,7 @@ describe('the sessions history', () => {
     ]);
   });
 
-  it('goes on after the rows it got where the server gives fewer than asked for', () => {
+  it('the sessions history continues after the rows it got where the server gives fewer than requested', () => {
     const query = {
       botId: 'st-1',
       from: new Date(NOON),
@@ -236,7 +236,7 @@ describe('an answer that is no listing', () => {
     ['cut-off JSON', answer('{"sessions": [{"sess'), 'KORE_BAD_RESPONSE'],
     ['another shape', answer({ sessions: 'none' }), 'KORE_BAD_RESPONSE'],
     ['a list', answer([]), 'KORE_BAD_RESPONSE'],
-  ])('is told by its code: %s', (_, given, code) => {
+  ])('an answer that is no listing fails with its code: %s', (_, given, code) => {
     expect(() => sessionsListing.read(given)).toThrow(expect.objectContaining({ code }));
   });
 });

@@ -40,23 +40,23 @@ describe('urlExpiry', () => {
     [`${HOST}?X-Amz-Date=20250212T112442Z&X-Amz-Expires=-1`, undefined],
     ['', undefined],
     ['not a url?e=1739359482', '2025-02-12T11:24:42.000Z'],
-  ])('%s', (url, expected) => {
+  ])('urlExpiry reads the expiry of %s', (url, expected) => {
     expect(urlExpiry(url)?.toISOString()).toBe(expected);
   });
 
-  test('takes the earliest of hundreds of thousands of parameters', () => {
+  test('urlExpiry takes the earliest of hundreds of thousands of parameters', () => {
     const many = Array.from({ length: 500_000 }, () => 'e=1739359482').join('&');
     expect(urlExpiry(`${HOST}?${many}&e=1739359480`)?.toISOString()).toBe('2025-02-12T11:24:40.000Z');
   });
 
-  test('looks for nothing in a data: URI', () => {
+  test('urlExpiry finds no expiry in a data: URI', () => {
     expect(urlExpiry('data:audio/wav,?e=1739359482')).toBeUndefined();
   });
 
   /** Any UTF-16, halves of characters included. */
   const anyText = fc.array(fc.nat(0xffff)).map((units) => String.fromCharCode(...units));
 
-  test('takes any text whatever, and tells a valid time or none', () => {
+  test('urlExpiry accepts any text, and returns a valid time or none', () => {
     const query = fc.array(
       fc.tuple(fc.constantFrom('e', 'Expires', 'X-Amz-Date', 'x-amz-expires', 's'), anyText),
     );
@@ -69,7 +69,7 @@ describe('urlExpiry', () => {
     );
   });
 
-  test('reads every time that is written into it, in each of its forms, amid other parameters', () => {
+  test('urlExpiry reads every time that is written into a URL, in each of its forms, amid other parameters', () => {
     const seconds = fc.integer({ min: 1_000_000_000, max: 4_000_000_000 });
     const noise = fc.stringMatching(/^(?:[a-df-z]{1,5}=[A-Za-z0-9$%+=]{0,20}&)?$/);
     fc.assert(

@@ -32,8 +32,8 @@ const row = (sessionId: string, hasVoicemail: boolean | undefined): ListedSessio
   hasVoicemail,
 });
 
-describe('flags by call details', () => {
-  it('are asked for only from the third session of a span on, and once for those that ask together', async () => {
+describe('voicemail flags', () => {
+  it('voicemail flags are requested only from the third session of a span on, and once for concurrent sessions', async () => {
     const { state, of } = open([row('a', true), row('b', false), row('c', false), row('d', undefined)]);
     expect([await of('a'), await of('b'), await of('b')]).toEqual([undefined, undefined, undefined]);
     expect(state.pages).toBe(0);
@@ -49,7 +49,7 @@ describe('flags by call details', () => {
     expect(await of('f', BEGAN + 30 * MINUTE_MS)).toBeUndefined();
   });
 
-  it('are asked for again while the calls may go on, and then once more', async () => {
+  it('voicemail flags are requested again while the calls may go on, and then once more', async () => {
     const { state, of } = open([row('c', false)]);
     for (const id of ['a', 'b', 'c']) await of(id);
     state.rows = [row('c', true)];
@@ -64,7 +64,7 @@ describe('flags by call details', () => {
   });
 
   it.each<ErrorCode>(['KORE_UNAUTHORIZED', 'KORE_UNAVAILABLE', 'KORE_BAD_RESPONSE'])(
-    'that can not be had (%s) keep nobody waiting, and are not asked for again for some minutes',
+    'voicemail flags that are unavailable (%s) keep nobody waiting, and are not requested again for some minutes',
     async (code) => {
       const { state, of } = open([], async () => {
         throw new VoicemailError(code, 'no');
@@ -78,7 +78,7 @@ describe('flags by call details', () => {
     },
   );
 
-  it('that a listing does not have are not asked for again for some minutes', async () => {
+  it('voicemail flags that a listing lacks are not requested again for some minutes', async () => {
     const { state, of } = open([row('c', undefined)]);
     for (const id of ['a', 'b', 'c', 'd', 'e']) expect(await of(id)).toBeUndefined();
     state.now += MINUTE_MS;
@@ -86,7 +86,7 @@ describe('flags by call details', () => {
     expect(state.pages).toBe(1);
   });
 
-  it('wait for a call like everything else', async () => {
+  it('voicemail flags wait for the call limit like everything else', async () => {
     const { of } = open([], async () => {
       throw new CallLimitReached(5_000, 'background');
     });

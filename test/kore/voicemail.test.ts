@@ -26,7 +26,7 @@ function refused(given: KoreAnswer): VoicemailError {
 
 describe('the documented sample', () => {
   test.each(['voicemail-response.json', 'voicemail-response.underscore.json'])(
-    '%s comes out with every field as it is',
+    'the documented sample %s is read with every field as it is',
     (file) => {
       const text = readFileSync(new URL(`../fixtures/${file}`, import.meta.url), 'utf8');
       const voicemail = interpretVoicemail(answer(200, text));
@@ -68,7 +68,7 @@ describe('recordings in an answer of Kore', () => {
       [{ fileName: '', fileUrl: URL_A }],
     ],
     ['a message beside them', { recording: [a], message: 'rate limit', code: 429 }, [a]],
-  ])('%s', (_name, fields, expected) => {
+  ])('recordings are read from an answer with %s', (_name, fields, expected) => {
     const voicemail = interpretVoicemail(answer(200, { status: 'success', transcriptions: [], ...fields }));
     expect(voicemail.recordings).toEqual(expected);
     expect(voicemail.readiness).toBe('ready');
@@ -89,7 +89,7 @@ describe('recordings in an answer of Kore', () => {
     ['a list in a list', { recording: [[a, b]] }, [a, b]],
     ['an object of a list', { 'voicemail recording': { count: 2, items: [a, b] } }, [a, b]],
     ['a status that says never, and a URL', { status: 'media_unavailable', recording: [a] }, [a]],
-  ])('are read from %s', (_name, fields, expected) => {
+  ])('recordings are read from %s', (_name, fields, expected) => {
     const voicemail = interpretVoicemail(answer(200, { status: 'success', ...fields }));
     expect(voicemail).toMatchObject({ readiness: 'ready', recordings: expected, withoutUrl: [] });
   });
@@ -102,7 +102,7 @@ describe('recordings in an answer of Kore', () => {
     ['that is a name', 'b.wav', 'b.wav'],
     ['with a URL of 20,000 characters', { fileUrl: `https://x.kore.ai/${'y'.repeat(20_000)}` }, ''],
     ['with a host of 40,000 labels', { fileUrl: `https://${'a.'.repeat(40_000)}kore.ai/b.wav` }, ''],
-  ])('%s do not sink the others, and are not forgotten', (_name, entry, fileName) => {
+  ])('an entry %s does not hide the other recordings, and is reported', (_name, entry, fileName) => {
     const voicemail = interpretVoicemail(answer(200, { status: 'success', recording: [a, entry] }));
     expect(voicemail.recordings).toEqual([a]);
     expect(voicemail.withoutUrl).toEqual([{ fileName, message: expect.stringMatching(/^Kore lists/) }]);
@@ -115,7 +115,7 @@ describe('recordings in an answer of Kore', () => {
     ['a list of one', (body) => [body]],
     ['data', (data) => ({ status: 'ok', data })],
     ['response', (response) => ({ response })],
-  ])('are found in an answer inside %s', (_name, wrap) => {
+  ])('recordings are found in an answer inside %s', (_name, wrap) => {
     const wrapped = wrap({ status: 'success', recording: [a], transcriptions: ['text'] });
     expect(interpretVoicemail(answer(200, wrapped))).toMatchObject({
       readiness: 'ready',
@@ -125,7 +125,7 @@ describe('recordings in an answer of Kore', () => {
   });
 
   test.each([null, 7, true, '', ' ', []].map((entry) => [entry]))(
-    'beside %j are all there are, unless there is nothing but that',
+    'an entry %j is ignored beside recordings, unless there is nothing else',
     (entry) => {
       const voicemail = interpretVoicemail(answer(200, { status: 'success', recording: [entry, a, entry] }));
       expect(voicemail).toMatchObject({ readiness: 'ready', recordings: [a], withoutUrl: [] });
@@ -138,7 +138,7 @@ describe('recordings in an answer of Kore', () => {
     },
   );
 
-  test('of one name stay two, and one that stands in two lists stays one', () => {
+  test('two recordings of one name stay two, and one that is in two lists stays one', () => {
     const incomplete = { fileName: 'a.wav' };
     const twice = interpretVoicemail(answer(200, { recording: [a, incomplete, incomplete] }));
     expect([twice.recordings.length, twice.withoutUrl.length]).toEqual([1, 2]);
@@ -146,7 +146,7 @@ describe('recordings in an answer of Kore', () => {
     expect(interpretVoicemail(answer(200, mirrored))).toMatchObject({ recordings: [a], withoutUrl: [] });
   });
 
-  test('are at most 1,000', () => {
+  test('at most 1,000 recordings are read from an answer', () => {
     const list = (length: number) => Array.from({ length }, (_, n) => `https://media.kore.ai/${n}.wav`);
     expect(interpretVoicemail(answer(200, { recording: list(1_000) })).recordings).toHaveLength(1_000);
     expect(refused(answer(200, { recording: list(1_001) }))).toMatchObject({
@@ -163,19 +163,22 @@ describe('recordings in an answer of Kore', () => {
     ['a part of the query', 'a.wav&s=c2lnbmF0dXJlQQ', 'a.wav'],
     ['the signature alone', 'a c2lnbmF0dXJlQQ$$.wav', 'a '.trim()],
     ['200,000 dots', '.'.repeat(200_000), '.'.repeat(1_024)],
-  ])('have names without %s', (_name, fileName, expected) => {
+  ])('names of recordings have no %s', (_name, fileName, expected) => {
     const { recordings } = interpretVoicemail(answer(200, { recording: [{ fileName, fileUrl: URL_A }] }));
     expect(recordings).toEqual([{ fileName: expected, fileUrl: URL_A }]);
   });
 });
 
 describe('transcriptions in an answer of Kore', () => {
-  test.each([[{}], [{ transcriptions: null }], [{ transcriptions: [] }]])('%j is none', (fields) => {
-    expect(interpretVoicemail(answer(200, { status: 'success', ...fields })).transcriptions).toEqual([]);
-  });
+  test.each([[{}], [{ transcriptions: null }], [{ transcriptions: [] }]])(
+    'an answer with %j has no transcriptions',
+    (fields) => {
+      expect(interpretVoicemail(answer(200, { status: 'success', ...fields })).transcriptions).toEqual([]);
+    },
+  );
 
   test.each([{}, 'text', [null], [{ a: 1 }, null], ['text'], 7].map((received) => [received]))(
-    '%j stays what it is',
+    'transcriptions keep %j as it is',
     (received) => {
       const body = { status: 'success', recording: [URL_A], transcriptions: received };
       const voicemail = interpretVoicemail(answer(200, body));
@@ -184,7 +187,7 @@ describe('transcriptions in an answer of Kore', () => {
     },
   );
 
-  test('numbers stay what they are, digit for digit', () => {
+  test('numbers in transcriptions stay as they are, digit for digit', () => {
     const documents =
       '[{"id":12345678901234567890,"d":0.12345678901234567891,"e":1e400,"neg":-9007199254740993,"n":1.5}]';
     const { transcriptions } = interpretVoicemail(answer(200, `{"transcriptions":${documents}}`));
@@ -192,25 +195,28 @@ describe('transcriptions in an answer of Kore', () => {
     expect(transcriptions).toMatchObject([{ n: 1.5 }]);
   });
 
-  test.each([5_000, 100_000])('nested %i deep cost no stack, and no recording', (levels) => {
-    const deep = `${'{"a":['.repeat(levels / 2)}"words"${']}'.repeat(levels / 2)}`;
-    const body = `{"status":"success","transcriptions":[{"_id":"m","deep":${deep}}],"recording":["${URL_A}"]}`;
-    const { recordings, transcriptions } = interpretVoicemail(answer(200, body));
-    expect(recordings).toHaveLength(1);
-    // Readable, and nothing of it is lost.
-    const text = JSON.stringify(transcriptions);
-    expect(text.replaceAll('\\"', '"')).toContain('"words"');
-    expect(text.length).toBeGreaterThan(deep.length);
-  });
+  test.each([5_000, 100_000])(
+    'transcriptions nested %i deep exhaust no stack, and lose no recording',
+    (levels) => {
+      const deep = `${'{"a":['.repeat(levels / 2)}"words"${']}'.repeat(levels / 2)}`;
+      const body = `{"status":"success","transcriptions":[{"_id":"m","deep":${deep}}],"recording":["${URL_A}"]}`;
+      const { recordings, transcriptions } = interpretVoicemail(answer(200, body));
+      expect(recordings).toHaveLength(1);
+      // Readable, and nothing of it is lost.
+      const text = JSON.stringify(transcriptions);
+      expect(text.replaceAll('\\"', '"')).toContain('"words"');
+      expect(text.length).toBeGreaterThan(deep.length);
+    },
+  );
 
-  test('unknown fields stay, in their order, even those that objects treat as special', () => {
+  test('unknown fields of transcriptions stay, in their order, even those that objects treat as special', () => {
     const body = '{"transcriptions":[{"zz":1,"__proto__":{"a":2},"_id":"x","__v":0,"n":{"deep":[null]}}]}';
     const { transcriptions } = interpretVoicemail(answer(200, body));
     expect(JSON.stringify({ transcriptions })).toBe(body);
   });
 });
 
-describe('the readiness that an answer of Kore tells', () => {
+describe('the readiness in an answer of Kore', () => {
   const listed = [{ fileName: 'a.wav', fileUrl: URL_A }];
 
   test.each<[unknown, boolean, Readiness]>([
@@ -239,7 +245,7 @@ describe('the readiness that an answer of Kore tells', () => {
     expect(interpretVoicemail(answer(200, body))).toMatchObject({ readiness: 'later', recordings: [] });
   });
 
-  test('the status is kept short and printable', () => {
+  test('the status of an answer is kept short and printable', () => {
     const { status } = interpretVoicemail(answer(200, { status: `new\u0000\u202e\n${'x'.repeat(100)}` }));
     expect(status).toBe(`new ${'x'.repeat(59)}…`);
   });
@@ -283,12 +289,12 @@ describe('limits on an answer of Kore', () => {
     ['the text beside a status with 200', answer(200, { status: 'failed', message: PER_MINUTE }), 60_000],
     ['code 429 with 200', answer(200, { code: 429, message: 'no' }), 60_000],
     ['code 429 in the other envelope with 200', answer(200, { errors: [{ msg: 'no', code: 429 }] }), 60_000],
-  ])('%s', (_name, given, retryAfterMs) => {
+  ])("a limit of Kore's (%s) gives its wait time", (_name, given, retryAfterMs) => {
     const error = refused(given);
     expect(error).toMatchObject({ code: 'KORE_RATE_LIMITED', retryable: true, retryAfterMs });
   });
 
-  test("a caller's words are no limit", () => {
+  test('words of the caller are not taken for a limit', () => {
     const transcriptions = [{ components: [{ cT: 'text', data: { text: PER_MINUTE } }] }];
     expect(interpretVoicemail(answer(200, { status: 'success', transcriptions })).readiness).toBe('later');
   });
@@ -413,14 +419,14 @@ describe('refusals of Kore', () => {
     ['a list', answer(200, []), 'KORE_BAD_RESPONSE', true, /no JSON object/],
     ['null', answer(200, 'null'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
     ['a number too large', answer(200, '1e999'), 'KORE_BAD_RESPONSE', true, /no JSON object/],
-  ])('%s', (_name, given, code, retryable, message) => {
+  ])('a refusal by Kore (%s) gives its code', (_name, given, code, retryable, message) => {
     const error = refused(given);
     expect(`${error.message}; ${error.hint}`).toMatch(message);
     expect(error).toMatchObject({ code, retryable });
   });
 
   test.each([400, 403, 404, 405, 407, 410, 412, 422, 500, 502, 503])(
-    'a %i that Kore did not say is an outage, and never final',
+    'a %i that Kore did not send itself is an outage, and never final',
     (status) => {
       const said = [
         '',
@@ -439,18 +445,18 @@ describe('refusals of Kore', () => {
     },
   );
 
-  test('a 401 is believed unless it is a page for browsers', () => {
+  test("a 401 is accepted as Kore's unless it is a page for browsers", () => {
     expect(refused(answer(401, '<html>Sign in to the proxy</html>')).code).toBe('KORE_UNAVAILABLE');
     expect(refused(answer(401, '')).code).toBe('KORE_UNAUTHORIZED');
     expect(refused(answer(401, 'Unauthorized')).hint).toMatch(/^check KORE_CLIENT_ID/);
   });
 
-  test('503 honours Retry-After, and does without', () => {
+  test('a 503 gives the wait of its Retry-After, or none', () => {
     expect(refused(answer(503, '', { 'retry-after': '12' })).retryAfterMs).toBe(12_000);
     expect(refused(answer(503, '')).retryAfterMs).toBeUndefined();
   });
 
-  test('a message that success carries is no error', () => {
+  test('a message in a successful answer is no error', () => {
     expect(interpretVoicemail(answer(200, { code: 200, message: 'No recording yet' })).readiness).toBe(
       'later',
     );
@@ -470,13 +476,13 @@ describe('messages in an answer of Kore', () => {
     expect(quoted).toHaveLength(200);
   });
 
-  test('a token that the cut would halve is still taken out', () => {
+  test('a token that the shortening would halve is still redacted', () => {
     const token = `eyJhbGciOiJIUzI1NiJ9.${'a'.repeat(400)}.sig`;
     const { message } = refused(answer(401, { message: `${'x'.repeat(180)} ${token}` }));
     expect(message).not.toContain('eyJ');
   });
 
-  test('nothing of a cut-off body is quoted', () => {
+  test('no part of a cut-off body is quoted', () => {
     const body = `{"recording":[{"fileUrl":"${URL_A}"}],"transcriptions":[{"text":"call me back`;
     for (const status of [200, 400, 401, 404, 500]) {
       const error = refused(answer(status, body));

@@ -64,7 +64,7 @@ describe('createArchiver', () => {
         logger: /methods debug/,
       },
     ],
-  ])('refuses %s, and names each option', (_name, options, faults) => {
+  ])('createArchiver refuses %s, and names each option', (_name, options, faults) => {
     const error = thrownBy(() => createArchiver(options as { queueUrl: string }));
 
     expect(error).toBeInstanceOf(ConfigError);
@@ -75,7 +75,7 @@ describe('createArchiver', () => {
     expect(String(error)).not.toMatch(/pass-word|[A-Z]{2,}_[A-Z]+/);
   });
 
-  it('connects with nothing before it is used, and to nothing for a call that makes no sense', async () => {
+  it('createArchiver connects to nothing before it is used, and to nothing for an invalid call', async () => {
     const { server, port, sockets } = await listen(() => undefined);
     const archiver = createArchiver({ queueUrl: `redis://127.0.0.1:${port}` });
 
@@ -100,7 +100,7 @@ describe('createArchiver', () => {
     server.close();
   });
 
-  it('says that the embedded queue is held by another process', async () => {
+  it('createArchiver reports that the embedded queue is held by another process', async () => {
     const directory = await temporaryDirectory();
     const holder = new DatabaseSync(join(directory.path, 'lock'));
     holder.exec('BEGIN EXCLUSIVE');
@@ -117,7 +117,7 @@ describe('createArchiver', () => {
     await directory.remove();
   });
 
-  it('gives up on a queue that never answers', async () => {
+  it('createArchiver gives up on a queue that never answers', async () => {
     const { server, port, sockets } = await listen(() => undefined);
     const archiver = createArchiver({ queueUrl: `redis://127.0.0.1:${port}`, botId: BOT, timeoutMs: 100 });
 
@@ -156,7 +156,7 @@ describe('an archiver', () => {
     await queue.remove();
   });
 
-  it('queues sessions of any bot once, and says what became of each in the order given', async () => {
+  it('an archiver queues sessions of any bot once, and returns each outcome in the order given', async () => {
     const archiver = create();
 
     expect(await archiver.enqueue(['q-1', 'q-2', 'q-1'])).toEqual([
@@ -173,7 +173,7 @@ describe('an archiver', () => {
     await archiver.check();
   });
 
-  it('lists sessions in pages', async () => {
+  it('an archiver lists sessions in pages', async () => {
     const archiver = create();
     await archiver.enqueue(['p-1', 'p-2', 'p-3']);
 
@@ -190,7 +190,7 @@ describe('an archiver', () => {
     await expect(archiver.list({ cursor: 'elsewhere' })).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
   });
 
-  it('erases and holds sessions, where it knows the archive', async () => {
+  it('an archiver erases and holds sessions, where it has the archive', async () => {
     const archive = await openTestArchive('file');
     if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
     const archiver = create({ archiveUrl: `file:${archive.target.directory}` });
@@ -229,7 +229,7 @@ describe('an archiver', () => {
     await archive.close();
   });
 
-  it('knows what the queue has forgotten only if it may read the archive', async () => {
+  it('an archiver finds what the queue has forgotten only if it may read the archive', async () => {
     const archive = await openTestArchive('file');
     const session = { botId: BOT, sessionId: '67ab573f3685d1ba99541234' };
     const manifest = buildManifest({
@@ -251,7 +251,7 @@ describe('an archiver', () => {
     await archive.close();
   });
 
-  it('says that the queue is away, tells its logger without the password, and works once it is back', async () => {
+  it('an archiver reports that the queue is unavailable, logs no password, and works once it is back', async () => {
     const relay = (socket: Socket) => {
       const other = dial(Number(redisUrl.port), redisUrl.hostname);
       socket.pipe(other).pipe(socket);
@@ -299,7 +299,7 @@ describe('an archiver', () => {
     await cut();
   });
 
-  it('tells what happens to sessions, and goes on after the event that it is told', async () => {
+  it('an archiver reports what happens to sessions, and continues after a given event', async () => {
     const archiver = create();
     await archiver.enqueue('e-0');
     const stop = new AbortController();
@@ -329,7 +329,7 @@ describe('an archiver', () => {
     });
   });
 
-  it('misses no event however slowly they are taken', async () => {
+  it('an archiver misses no event however slowly they are read', async () => {
     const archiver = create();
     const ids = Array.from({ length: 3_000 }, (_, index) => `many-${index}`);
     const [slow, quick] = [archiver.events(), archiver.events()];
@@ -351,7 +351,7 @@ describe('an archiver', () => {
     expect(seen).toEqual(ids);
   });
 
-  it('lets calls finish when it is closed, ends the reading of events, and takes no more calls', async () => {
+  it('an archiver that is closed lets calls finish, ends the reading of events, and refuses new calls', async () => {
     const archiver = create();
     await archiver.check();
     const reading = archiver.events().next();

@@ -128,7 +128,7 @@ it('the package holds the built program, its types and its papers, and nothing o
   expect(await filesWith(project.installed, [TREE_ROOT, tmpdir(), 'sourceMappingURL'])).toEqual([]);
 });
 
-it('the installed program runs', async () => {
+it('the installed program runs and prints its version', async () => {
   const { stdout } = await project.run(['--version'], 'node_modules/.bin/voicemail-archiver');
 
   expect(stdout).toBe(`${VERSION}\n`);

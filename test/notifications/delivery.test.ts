@@ -93,7 +93,7 @@ describeOnEachQueue('notifications', (kind) => {
   const settled = (expected: Awaited<ReturnType<NotificationQueue['counts']>>) =>
     vi.waitFor(async () => expect(await queue.counts()).toEqual(expected), { timeout: 60_000, interval: 20 });
 
-  it('all arrive, signed, at a receiver that answers 500, hangs, drops connections and is away', {
+  it('all notifications arrive, signed, at a receiver that answers 500, hangs, drops connections and is unavailable', {
     timeout: TIMEOUT_MS,
   }, async () => {
     receiver.behave((_request, index) => (index < 20 ? 500 : index < 35 ? 'hang' : 'drop'));
@@ -116,7 +116,7 @@ describeOnEachQueue('notifications', (kind) => {
     expect(outcomes).toMatchObject({ delivered: NOTIFICATIONS, 'given-up': 0 });
   });
 
-  it('of completeness come with the counts of a day, where they are wanted', {
+  it('notifications of completeness carry the counts of a day, where they are enabled', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const report = {
@@ -144,7 +144,9 @@ describeOnEachQueue('notifications', (kind) => {
     ]);
   });
 
-  it('queued while nobody sends are sent when somebody does', { timeout: TIMEOUT_MS }, async () => {
+  it('notifications queued while no worker sends are sent when one starts', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
     await queue.add([notification(1), notification(2)]);
     expect(await queue.counts()).toEqual({ pending: 2, failed: 0 });
     await start();
@@ -152,7 +154,7 @@ describeOnEachQueue('notifications', (kind) => {
     await settled({ pending: 0, failed: 0 });
   });
 
-  it('of the same id are sent once, also when they have arrived before', {
+  it('notifications of the same id are sent once, also when they have arrived before', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const outcomes = await start();
@@ -166,7 +168,7 @@ describeOnEachQueue('notifications', (kind) => {
     expect(outcomes.delivered).toBe(2);
   });
 
-  it('are given up after their time, which is told, and keep nothing else back', {
+  it('notifications are given up after their time, which is logged, and delay no others', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const lines: string[] = [];
@@ -185,7 +187,7 @@ describeOnEachQueue('notifications', (kind) => {
     expect(lines.join('')).not.toContain('hook-key');
   });
 
-  it('of an erased session are neither sent nor kept, whatever state they are in', {
+  it('notifications of an erased session are neither sent nor kept, whatever state they are in', {
     timeout: TIMEOUT_MS,
   }, async () => {
     const [gone, other] = [notification(1), notification(2)];
@@ -207,7 +209,7 @@ describeOnEachQueue('notifications', (kind) => {
     await receiver.until((now) => now.received.length === 3);
   });
 
-  it('in hand are given back when the worker stops, and sent by the next', {
+  it('notifications that are being sent are given back when the worker stops, and sent by the next', {
     timeout: TIMEOUT_MS,
   }, async () => {
     receiver.behave(() => 'hang');
@@ -232,7 +234,7 @@ describeOnEachQueue('notifications', (kind) => {
 });
 
 describe('a receiver that is not allowed', () => {
-  it('keeps the worker from being started', async () => {
+  it('a receiver that is not allowed keeps the worker from being started', async () => {
     const server = await createTestQueue('redis');
     const backend = await openBackend(server.config, silent);
     try {

@@ -28,7 +28,9 @@ afterEach(async () => {
   await directory.remove();
 });
 
-it('loses no notification to SIGKILL, whatever the program was doing', { timeout: TIMEOUT_MS }, async () => {
+it('no notification is lost to SIGKILL, whatever the program was doing', {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const good = Array.from({ length: GOOD }, () =>
     sandbox.addSession({ recordings: [{ content: wavOf(1_000) }], transcription: 'Please call me back.' }),
   );

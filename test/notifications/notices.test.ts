@@ -36,27 +36,27 @@ const eventsOf = (outcome: Parameters<typeof noticesOf>[0], events = [...NOTIFIC
 const idsOf = (outcome: Parameters<typeof noticesOf>[0], at = AT) =>
   noticesOf(outcome, NOTIFICATION_EVENTS, at).map(({ id }) => id);
 
-describe('what notifications tell', () => {
+describe('the events of notifications', () => {
   it.each([
     ['an archived session with its transcript', archived, ['archived', 'transcript']],
     ['one whose transcript is given up', { ...archived, transcript: 'absent' }, ['archived', 'transcript']],
     ['one whose transcript is awaited', { ...archived, transcript: 'pending' }, ['archived']],
     ['a failed session', failed, ['failed']],
     ['one of which some recordings were saved', partial, ['partial']],
-  ] as const)('%s', (_title, outcome, events) => {
+  ] as const)('notifications report %s', (_title, outcome, events) => {
     expect(eventsOf(outcome)).toEqual(events);
   });
 
-  it('only the events that are wanted', () => {
+  it('notifications report only the events that are enabled', () => {
     expect(eventsOf(archived, ['transcript', 'failed'])).toEqual(['transcript']);
     expect(eventsOf(failed, ['archived'])).toEqual([]);
   });
 
-  it('a partial archive as a failure where only failures are wanted', () => {
+  it('notifications report a partial archive as a failure where only failures are enabled', () => {
     expect(eventsOf(partial, ['failed'])).toEqual(['failed']);
   });
 
-  it('the session as its view shows it', () => {
+  it('notifications show the session as its view does', () => {
     expect(noticesOf(partial, NOTIFICATION_EVENTS, AT)).toEqual([
       {
         id: expect.stringMatching(/^partial-[0-9a-f]{32}$/),
@@ -77,12 +77,12 @@ describe('what notifications tell', () => {
 });
 
 describe('ids of notifications', () => {
-  it('are the same when the same is reported again, whenever that is', () => {
+  it('the id of a notification is the same when the same event is reported again, at any time', () => {
     expect(idsOf(archived, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(archived));
     expect(idsOf(failed, '2027-01-01T00:00:00.000Z')).toEqual(idsOf(failed));
   });
 
-  it('of the transcript stay when only a recording is new, and the other way round', () => {
+  it('the id of a transcript notification is the same when only a recording is new, and the other way round', () => {
     const [first, transcript] = idsOf(archived);
     const later = { ...archived, revision: 2, recordings: [recording('1.wav'), recording('2.wav')] };
     expect(idsOf(later)).toEqual([expect.not.stringContaining(String(first)), transcript]);
@@ -96,17 +96,17 @@ describe('ids of notifications', () => {
     ['another bot', { botId: 'st-2' }],
     ['another session', { sessionId: 's-2' }],
     ['archived anew', { archivedAt: '2026-01-06T09:29:00.000Z' }],
-  ])('differ for %s', (_title, change) => {
+  ])('the id of a notification differs for %s', (_title, change) => {
     const before = new Set(idsOf(archived));
     expect(idsOf({ ...archived, ...change }).filter((id) => before.has(id))).toEqual([]);
   });
 
-  it('differ for another failure of the same session', () => {
+  it('the id of a notification differs for another failure of the same session', () => {
     const again = { ...failed, error: { ...failed.error, at: '2026-01-06T00:00:00.000Z' } };
     expect(idsOf(again)).not.toEqual(idsOf(failed));
   });
 
-  it('of completeness depend on bot, day and counts, and not on their order', () => {
+  it('the id of a completeness notification depends on bot, day and counts, and not on their order', () => {
     const report = { botId: 'st-1', date: '2026-01-05', counts: { archived: 3, missing: 1 } };
     const id = completenessNotice(report, AT).id;
     const idWith = (change: object) => completenessNotice({ ...report, ...change }, AT).id;

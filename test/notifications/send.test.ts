@@ -33,7 +33,7 @@ const send = (options: Partial<SenderOptions> = {}): Promise<SendOutcome> =>
   sender(options).send(NOTIFICATION, never);
 
 describe('a notification', () => {
-  it('is JSON, named in a header and signed over its bytes', async () => {
+  it('a notification is JSON, named in a header and signed over its bytes', async () => {
     expect(await send()).toEqual({ kind: 'delivered' });
     const [request] = receiver.received;
     expect(request?.body).toEqual(NOTIFICATION);
@@ -49,7 +49,7 @@ describe('a notification', () => {
     );
   });
 
-  it('is delivered by any status from 200 to 299, and by no other', async () => {
+  it('a notification is delivered by any status from 200 to 299, and by no other', async () => {
     const one = sender();
     const outcomes: Record<number, SendOutcome['kind']> = {};
     for (const status of [200, 202, 299, 302, 400, 410, 429, 500, 503]) {
@@ -67,7 +67,7 @@ describe('a notification', () => {
     expect(outcomes).toEqual({ 200: 'delivered', 202: 'delivered', 299: 'delivered', ...failed });
   });
 
-  it('follows no redirect', async () => {
+  it('a notification follows no redirect', async () => {
     const other = await startReceiver();
     closers.push(() => other.close());
     receiver.behave(() => (response) => response.writeHead(307, { location: other.url }).end());
@@ -75,12 +75,12 @@ describe('a notification', () => {
     expect(other.received).toEqual([]);
   });
 
-  it('hears when to come again', async () => {
+  it('a notification is sent again at the time that the receiver asks for', async () => {
     receiver.behave(() => (response) => response.writeHead(429, { 'retry-after': '120' }).end());
     expect(await send()).toMatchObject({ kind: 'failed', retryAfterMs: 120_000 });
   });
 
-  it('is delivered although the answer never ends', async () => {
+  it('a notification is delivered although the answer never ends', async () => {
     receiver.behave(() => (response) => {
       response.writeHead(200);
       const write = () => {
@@ -92,7 +92,7 @@ describe('a notification', () => {
     expect(await send()).toEqual({ kind: 'delivered' });
   });
 
-  it('waits for no receiver that hangs', async () => {
+  it('a notification fails in time when the receiver hangs', async () => {
     receiver.behave(() => 'hang');
     expect(await send({ timeoutMs: 100 })).toMatchObject({
       kind: 'failed',
@@ -100,7 +100,7 @@ describe('a notification', () => {
     });
   });
 
-  it('fails where nobody listens, or the connection breaks, without a word of the URL but its host', async () => {
+  it('a notification fails where nobody listens or the connection breaks, and the error shows only the host', async () => {
     receiver.behave(() => 'drop');
     const broken = await send();
     await receiver.goAway();
@@ -114,7 +114,7 @@ describe('a notification', () => {
     }
   });
 
-  it('ends with a stop, as what the stop was for', async () => {
+  it('a notification that is stopped ends with the reason of the stop', async () => {
     receiver.behave(() => 'hang');
     const stop = new AbortController();
     const sending = sender().send(NOTIFICATION, stop.signal);
@@ -132,12 +132,12 @@ describe('without NOTIFY_ALLOW_PRIVATE', () => {
     ['IPv4 in IPv6', 'https://[::ffff:127.0.0.1]/'],
     ['a private network', 'https://10.1.2.3/'],
     ['cloud metadata', 'https://169.254.169.254/'],
-  ])('%s is refused before anything is sent', (_title, url) => {
+  ])('%s is refused without NOTIFY_ALLOW_PRIVATE before anything is sent', (_title, url) => {
     const notify = notifyConfig({ url }, { allowPrivate: false });
     expect(() => createSender({ notify, timeoutMs: 1_000 })).toThrow(/NOTIFY_URL.*NOTIFY_ALLOW_PRIVATE=true/);
   });
 
-  it('a name that leads to a private address gets no connection', async () => {
+  it('a name that leads to a private address gets no connection without NOTIFY_ALLOW_PRIVATE', async () => {
     const { port } = new URL(receiver.url);
     const notify = notifyConfig({ url: `https://crm.example.com:${port}/` }, { allowPrivate: false });
     const outcome = await send({ notify, resolve: async () => [{ address: '127.0.0.1', family: 4 }] });

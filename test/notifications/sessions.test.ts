@@ -41,7 +41,7 @@ const idsOf = (event: string) =>
 describeOnEachSetup(
   'the receiver of notifications',
   (start) => {
-    it('hears of a session and its transcript as the archive has them', async () => {
+    it('the receiver is notified of a session and its transcript as the archive has them', async () => {
       const pipeline = await start({ notify: notifyConfig(receiver) });
       const sessionId = pipeline.sandbox.addSession({ recordings: [{ seconds: 1 }], transcription: SPOKEN });
       await pipeline.enqueue(sessionId);
@@ -62,7 +62,7 @@ describeOnEachSetup(
       expect(told()).toEqual({ archived: [session], transcript: [session] });
     });
 
-    it('hears of a transcript when it comes, and not before', async () => {
+    it('the receiver is notified of a transcript when it comes, and not before', async () => {
       let hasCome = false;
       const pipeline = await start({ notify: notifyConfig(receiver), work: { pollDelayMs: 20 } });
       const sessionId = pipeline.sandbox.addSession({
@@ -81,7 +81,7 @@ describeOnEachSetup(
       });
     });
 
-    it('hears of a transcript that is given up', async () => {
+    it('the receiver is notified of a transcript that is given up', async () => {
       const pipeline = await start({ notify: notifyConfig(receiver), work: { transcriptWaitMs: 0 } });
       const sessionId = pipeline.sandbox.addSession({ recordings: [{ seconds: 1 }] });
       await pipeline.enqueue(sessionId);
@@ -90,7 +90,7 @@ describeOnEachSetup(
       expect(told().transcript).toMatchObject([{ sessionId, state: 'archived', transcript: 'absent' }]);
     });
 
-    it('hears of a recording that comes late, as the next revision', async () => {
+    it('the receiver is notified of a recording that comes late, as the next revision', async () => {
       let isLate = false;
       const pipeline = await start({ notify: notifyConfig(receiver), work: { settleWaitMs: HOUR_MS } });
       const sessionId = pipeline.sandbox.addSession({
@@ -111,7 +111,7 @@ describeOnEachSetup(
       expect(told().transcript).toHaveLength(1);
     });
 
-    it('hears of each failure once, with what could be saved', async () => {
+    it('the receiver is notified of each failure once, with what could be saved', async () => {
       const pipeline = await start({ notify: notifyConfig(receiver), work: IMPATIENT });
       const whole = pipeline.sandbox.addSession({ recordings: [{ bytes: 70_000_000 }] });
       const part = pipeline.sandbox.addSession({
@@ -148,7 +148,7 @@ describeOnEachSetup(
       expect(new Set(idsOf('failed')).size).toBe(2);
     });
 
-    it('hears nothing of sessions that wait, and of those without a voicemail', async () => {
+    it('the receiver is not notified of sessions that wait, and of those without a voicemail', async () => {
       const pipeline = await start({ notify: notifyConfig(receiver) });
       const waiting = pipeline.sandbox.addSession({ statuses: ['media_in_progress'] });
       const without = pipeline.sandbox.addSession({ statuses: ['media_unavailable'] });
@@ -184,14 +184,14 @@ describe('a failure that was reported before its worker died', () => {
   const outcomeAt = (now: number, progress: Parameters<typeof withFirstFailure>[1]) =>
     withFirstFailure(decideOutcome({ error, attemptsMade: 0, progress, now }, limits), progress);
 
-  it('is the same failure when it is reported again', () => {
+  it('a failure that was reported before its worker died keeps its id when it is reported again', () => {
     const first = outcomeAt(1_000, {});
     const again = outcomeAt(50_000, first.progress);
     expect(first.verdict.kind).toBe('fail');
     expect(again.progress.error?.at).toBe(first.progress.error?.at);
   });
 
-  it('is another one after a retry by hand, or an attempt that was to be followed by another', () => {
+  it('a failure after a retry by hand, or in an attempt that was to be followed by another, gets a new id', () => {
     const { error: told } = outcomeAt(1_000, {}).progress;
     expect(outcomeAt(50_000, {}).progress.error?.at).not.toBe(told?.at);
     const waited = { ...(told && { error: told }), nextAttemptAt: '2026-01-01T00:00:00.000Z' };

@@ -155,7 +155,7 @@ function selects(selector: Selector, { labels }: Sample): boolean {
 }
 
 describe('the queries of the dashboard and the rules', () => {
-  it('read only metrics and labels that are served', () => {
+  it('the queries read only metrics and labels that are served', () => {
     for (const { where, expr } of queries) {
       const { selectors } = readPromql(expr);
       expect(selectors.length, where).toBeGreaterThan(0);
@@ -166,7 +166,7 @@ describe('the queries of the dashboard and the rules', () => {
     }
   });
 
-  it('select something, and every value they name is one that is served', () => {
+  it('the queries select series that exist, with label values that are served', () => {
     for (const { where, selector } of allSelectors()) {
       const samples = samplesOf(served, selector);
       expect(
@@ -182,7 +182,7 @@ describe('the queries of the dashboard and the rules', () => {
     }
   });
 
-  it('group by labels that are there, and show only labels that are left', () => {
+  it('the queries group by labels that are there, and show only labels that are left', () => {
     for (const { where, expr, text } of queries) {
       const { selectors, groupings } = readPromql(expr);
       for (const { labels, selectors: grouped } of groupings) {
@@ -197,7 +197,7 @@ describe('the queries of the dashboard and the rules', () => {
     }
   });
 
-  it('take rates of counters, never of gauges', () => {
+  it('the queries take rates of counters, never of gauges', () => {
     for (const { where, selector } of allSelectors()) {
       const isCounter = familyOf(selector).type !== 'gauge';
       const [applied = ''] = selector.within;
@@ -207,14 +207,14 @@ describe('the queries of the dashboard and the rules', () => {
     }
   });
 
-  it('never add up what every process says of the same queue', () => {
+  it('the queries never add up what every process reports of the same queue', () => {
     const ofQueue = allSelectors().filter(({ selector }) => selector.metric.startsWith('voicemail_queue_'));
 
     expect(ofQueue.length).toBeGreaterThan(5);
     for (const { where, selector } of ofQueue) expect(['min', 'max'], where).toContain(selector.within[0]);
   });
 
-  it('keep the buckets of a histogram apart where they ask for a quantile', () => {
+  it('the queries keep the buckets of a histogram apart where they ask for a quantile', () => {
     for (const { where, expr } of queries) {
       const { selectors, groupings } = readPromql(expr);
       for (const selector of selectors.filter(({ within }) => within.includes('histogram_quantile'))) {
@@ -225,13 +225,13 @@ describe('the queries of the dashboard and the rules', () => {
     }
   });
 
-  it('do not use a sum that can fall', () => {
+  it('the queries do not use a sum that can fall', () => {
     const metrics = allSelectors().map(({ selector }) => selector.metric);
 
     expect(metrics).not.toContain('voicemail_download_time_to_expiry_seconds_sum');
   });
 
-  it('show every metric of ours', () => {
+  it('the queries show every metric of ours', () => {
     const used = new Set(allSelectors().map(({ selector }) => selector.metric));
     const ours = served.filter(({ name }) => name.startsWith('voicemail_'));
     const forgotten = ours.filter((family) => !sampleNames(family).some((name) => used.has(name)));
@@ -241,11 +241,11 @@ describe('the queries of the dashboard and the rules', () => {
 });
 
 describe('the alert rules', () => {
-  it('are those that are wanted', () => {
+  it('the alert rules are the expected ones', () => {
     expect(rules.map(({ alert }) => alert)).toEqual(ALERTS);
   });
 
-  it('look at series that are there from the start, so that the first increment is seen', () => {
+  it('the alert rules look at series that are there from the start, so that the first increment is seen', () => {
     for (const { where, expr } of alerting) {
       for (const selector of readPromql(expr).selectors) {
         const series = samplesOf(fresh, selector).filter((sample) => selects(selector, sample));
@@ -254,7 +254,7 @@ describe('the alert rules', () => {
     }
   });
 
-  it('tell one archiver from another', () => {
+  it('the alert rules tell one archiver from another', () => {
     for (const { where, expr } of alerting) {
       const { groupings, selectors } = readPromql(expr);
       // What is not there has no labels.
@@ -266,7 +266,7 @@ describe('the alert rules', () => {
 });
 
 describe('the dashboard', () => {
-  it('has the rows it should have, each with panels', () => {
+  it('the dashboard has the rows it should have, each with panels', () => {
     const titles = dashboard.panels.filter(({ type }) => type === 'row').map(({ title }) => title);
 
     expect(titles).toEqual(ROWS);
@@ -275,7 +275,7 @@ describe('the dashboard', () => {
     });
   });
 
-  it('has panels with ids of their own that do not overlap', () => {
+  it('the dashboard has panels with ids of their own that do not overlap', () => {
     expect(new Set(dashboard.panels.map(({ id }) => id)).size).toBe(dashboard.panels.length);
     const taken = new Set<string>();
     for (const { title, gridPos } of dashboard.panels) {
@@ -289,7 +289,7 @@ describe('the dashboard', () => {
     }
   });
 
-  it('asks for the data source and the archiver, and every query keeps to that archiver', () => {
+  it('the dashboard asks for the data source and the archiver, and every query keeps to that archiver', () => {
     expect(dashboard.templating.list.map(({ name, type }) => [name, type])).toEqual([
       ['datasource', 'datasource'],
       ['job', 'query'],
@@ -302,8 +302,8 @@ describe('the dashboard', () => {
   });
 });
 
-describe('the reader of queries that these tests read with', () => {
-  it('finds selectors, ranges, functions and groupings', () => {
+describe('the query parser of these tests', () => {
+  it('the query parser of these tests finds selectors, ranges, functions and groupings', () => {
     const { selectors, groupings } = readPromql(
       'sum by (a, b) (rate(x_total{c="1",d!~"2|3"}[5m])) / on (a) group_left () max(y) > bool 1.5e3 and time() - z',
     );
@@ -325,7 +325,7 @@ describe('the reader of queries that these tests read with', () => {
   });
 
   it.each([['sum without (a) (x)'], ['sum(x'], ['sum(x))'], ['x{a}'], ['x{a="1"'], ['x ? y']])(
-    'refuses %s',
+    'the query parser of these tests refuses %s',
     (query) => {
       expect(() => readPromql(query)).toThrow();
     },

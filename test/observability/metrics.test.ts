@@ -24,8 +24,8 @@ function ours(families: readonly MetricFamily[]): MetricFamily[] {
   return families.filter(({ name }) => name.startsWith('voicemail_'));
 }
 
-describe('what is served', () => {
-  it('is in the text format that its content type announces', async () => {
+describe('the metrics', () => {
+  it('the metrics are in the text format that their content type announces', async () => {
     const { metrics } = testMetrics();
     reportEverything(metrics);
 
@@ -33,7 +33,7 @@ describe('what is served', () => {
     expect(ours(await scrape(metrics)).length).toBeGreaterThan(15);
   });
 
-  it('is named by the rules: base units, and _total for counters alone', async () => {
+  it('the metrics follow the naming rules: base units, and _total for counters alone', async () => {
     const { metrics } = testMetrics();
 
     for (const { name, type, help } of ours(await scrape(metrics))) {
@@ -45,7 +45,7 @@ describe('what is served', () => {
     }
   });
 
-  it('has few series, however much happens', async () => {
+  it('the metrics have few series, however much happens', async () => {
     const { metrics } = testMetrics();
     reportEverything(metrics);
     const before = ours(await scrape(metrics)).flatMap(({ samples }) => samples);
@@ -57,7 +57,7 @@ describe('what is served', () => {
     expect(after.length).toBeLessThan(400);
   });
 
-  it('includes the process, Node.js and the version', async () => {
+  it('the metrics include the process, Node.js and the version', async () => {
     const families = await scrape(testMetrics().metrics);
 
     expect(sampleValue(families, 'voicemail_build_info', { version: '1.2.3' })).toBe(1);
@@ -66,7 +66,7 @@ describe('what is served', () => {
     expect(sampleValue(families, 'nodejs_heap_size_used_bytes')).toBeGreaterThan(0);
   });
 
-  it('belongs to one createMetrics() alone', async () => {
+  it('the metrics belong to one createMetrics() alone', async () => {
     const [first, second] = [testMetrics().metrics, testMetrics().metrics];
     first.transfer.onResume();
 
@@ -85,7 +85,7 @@ describe('metrics of sessions', () => {
     transcript: 'archived',
   } as const;
 
-  it('count as archived with their recordings, bytes, time and transcript', async () => {
+  it('an archived session counts with its recordings, bytes, time and transcript', async () => {
     const { metrics } = testMetrics();
     metrics.worker.onArchived(archived);
     const families = await scrape(metrics);
@@ -97,7 +97,7 @@ describe('metrics of sessions', () => {
     expect(sampleValue(families, 'voicemail_transcripts_total', { state: 'archived' })).toBe(1);
   });
 
-  it('that had been archived before count apart, without time and bytes', async () => {
+  it('a session that had been archived before counts apart, without time and bytes', async () => {
     const { metrics } = testMetrics();
     metrics.worker.onArchived({ ...archived, alreadyArchived: true });
     const families = await scrape(metrics);
@@ -111,7 +111,7 @@ describe('metrics of sessions', () => {
     expect(sampleValue(families, 'voicemail_transcripts_total', { state: 'archived' })).toBe(0);
   });
 
-  it('fail once, however many attempts that took', async () => {
+  it('a failed session counts once, however many attempts it took', async () => {
     const { metrics } = testMetrics();
     const failed = { work: 'session', code: 'DOWNLOAD_FAILED' } as const;
     metrics.worker.onAttemptFailed({ ...failed, verdict: 'retry' });
@@ -126,7 +126,7 @@ describe('metrics of sessions', () => {
     expect(sampleValue(families, attempts, { ...failed, verdict: 'fail' })).toBe(1);
   });
 
-  it('do not fail when it is their transcript that could not be had', async () => {
+  it('a session does not count as failed when only its transcript is unavailable', async () => {
     const { metrics } = testMetrics();
     const failed = { work: 'transcript', code: 'KORE_BAD_RESPONSE', verdict: 'fail' } as const;
     metrics.worker.onAttemptFailed(failed);
@@ -137,7 +137,7 @@ describe('metrics of sessions', () => {
     expect(sampleValue(families, 'voicemail_sessions_total', ended)).toBe(0);
   });
 
-  it('have their transcript counted once, when it is settled', async () => {
+  it('the transcript of a session counts once, when it is settled', async () => {
     const { metrics } = testMetrics();
     metrics.worker.onArchived({ ...archived, transcript: 'pending' });
     const pending = await scrape(metrics);
@@ -164,7 +164,7 @@ describe('metrics of downloads', () => {
     [86_399, '86400'],
     [172_799, '172800'],
     [200_000, '+Inf'],
-  ])('begun with %d seconds left fall into the bucket up to %s', async (seconds, bound) => {
+  ])('a download begun with %d seconds left falls into the bucket up to %s', async (seconds, bound) => {
     const { metrics } = testMetrics();
     metrics.transfer.onStart(seconds);
     const family = (await scrape(metrics)).find(
@@ -175,7 +175,7 @@ describe('metrics of downloads', () => {
     expect(holding?.labels.le).toBe(bound);
   });
 
-  it('of unknown expiry are counted and in no bucket', async () => {
+  it('a download of unknown expiry is counted and in no bucket', async () => {
     const { metrics } = testMetrics();
     metrics.transfer.onStart(undefined);
     metrics.transfer.onStart(10);
@@ -186,7 +186,7 @@ describe('metrics of downloads', () => {
     expect(sampleValue(families, 'voicemail_download_time_to_expiry_seconds_count')).toBe(1);
   });
 
-  it('report bytes, resumes, fresh URLs and where the time went', async () => {
+  it('a download reports bytes, resumes, fresh URLs and where the time went', async () => {
     const { metrics } = testMetrics();
     metrics.transfer.onBytes(65_536);
     metrics.transfer.onBytes(100);
@@ -202,7 +202,7 @@ describe('metrics of downloads', () => {
 });
 
 describe("requests to the archive's bucket", () => {
-  it('that the SDK had to send again are counted', async () => {
+  it('a request to the bucket that the SDK had to send again is counted', async () => {
     const { metrics } = testMetrics();
     expect(sampleValue(await scrape(metrics), 'voicemail_s3_fallbacks_total')).toBe(0);
     metrics.archive.onFallback();
@@ -211,7 +211,7 @@ describe("requests to the archive's bucket", () => {
 });
 
 describe('calls of the Kore API', () => {
-  it('count by status and code, with their time in seconds', async () => {
+  it('a call to the Kore API counts by status and code, with its time in seconds', async () => {
     const { metrics } = testMetrics();
     metrics.kore.onCall({ status: 200, milliseconds: 250 });
     metrics.kore.onCall({ status: 429, code: 'KORE_RATE_LIMITED', milliseconds: 250 });
@@ -225,7 +225,7 @@ describe('calls of the Kore API', () => {
     expect(sampleValue(families, 'voicemail_kore_call_duration_seconds_sum')).toBe(1);
   });
 
-  it('that had to wait for the limit count with the time they waited', async () => {
+  it('a call that had to wait for the limit counts with its wait', async () => {
     const { metrics } = testMetrics();
     metrics.kore.onWait(0.5);
     metrics.kore.onWait(2);
@@ -246,7 +246,7 @@ describe('the queue', () => {
     'voicemail_notifications_pending',
   ];
 
-  it('is looked at when metrics are read', async () => {
+  it('the queue is counted when metrics are read', async () => {
     const families = await scrape(testMetrics().metrics);
 
     expect(sampleValue(families, 'voicemail_queue_up')).toBe(1);
@@ -264,7 +264,7 @@ describe('the queue', () => {
     expect(age).toBeLessThan(600);
   });
 
-  it('with nothing waiting has an age of 0, and a clock that is ahead makes none below', async () => {
+  it('an empty queue has an age of 0, and a clock that is ahead makes none below', async () => {
     const { oldestQueuedAt: _, ...idle } = STATS;
     const ahead = { ...STATS, oldestQueuedAt: new Date(Date.now() + 600_000).toISOString() };
 
@@ -274,7 +274,7 @@ describe('the queue', () => {
     }
   });
 
-  it('that cannot be reached is told as such, and its last numbers are not repeated', async () => {
+  it('a queue that cannot be reached is reported as such, and its last numbers are not repeated', async () => {
     let isDown = false;
     const { metrics, logged } = testMetrics({
       stats: async () => {
@@ -302,7 +302,7 @@ describe('the queue', () => {
     expect(logged[0]).toContain('ECONNREFUSED');
   });
 
-  it('has no numbers that nobody has seen when it could never be reached', async () => {
+  it('a queue that could never be reached reports no numbers', async () => {
     const { metrics } = testMetrics({ stats: () => Promise.reject(new Error('away')) });
     const families = await scrape(metrics);
 
@@ -311,7 +311,7 @@ describe('the queue', () => {
     }
   });
 
-  it('that does not answer is not waited for long, nor asked a second time', async () => {
+  it('a queue that does not answer is waited for only briefly, and not asked a second time', async () => {
     const answer = Promise.withResolvers<QueueStats>();
     let asked = 0;
     const { metrics } = testMetrics({
@@ -332,7 +332,7 @@ describe('the queue', () => {
     expect(sampleValue(await scrape(metrics), 'voicemail_queue_up')).toBe(1);
   });
 
-  it('is looked at once for all who read at the same time, and shortly after', async () => {
+  it('the queue is counted once for all who read at the same time, or shortly after', async () => {
     let asked = 0;
     const stats = async () => {
       asked += 1;
@@ -345,7 +345,7 @@ describe('the queue', () => {
     expect(asked).toBe(1);
   });
 
-  it('is looked at again once a check is no longer fresh', async () => {
+  it('the queue is counted again once a count is no longer fresh', async () => {
     let asked = 0;
     const stats = async () => {
       asked += 1;
@@ -359,10 +359,10 @@ describe('the queue', () => {
   });
 });
 
-describe('the parser that these tests read with', () => {
+describe('the metrics parser of these tests', () => {
   const HEAD = '# HELP a_total Help.\n# TYPE a_total counter\n';
 
-  it('reads labels with everything escaped in them', () => {
+  it('the metrics parser of these tests reads labels with everything escaped in them', () => {
     const [family] = parseExposition(`${HEAD}a_total{x="a\\"b\\\\c\\nd,}",y=""} 1e3\n`);
 
     expect(family?.samples).toEqual([{ name: 'a_total', labels: { x: 'a"b\\c\nd,}', y: '' }, value: 1000 }]);
@@ -383,7 +383,7 @@ describe('the parser that these tests read with', () => {
       'falling buckets',
       '# HELP h H.\n# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="+Inf"} 1\nh_sum 1\nh_count 1\n',
     ],
-  ])('refuses %s', (_, text) => {
+  ])('the metrics parser of these tests refuses %s', (_, text) => {
     expect(() => parseExposition(text)).toThrow();
   });
 });

@@ -96,7 +96,7 @@ async function start(variables: Readonly<Record<string, string>>) {
   };
 }
 
-it('nothing of OpenTelemetry is loaded while no endpoint is set', async () => {
+it('no OpenTelemetry package is loaded while no endpoint is set', async () => {
   const program = await start({});
   const sessionId = sandbox.addSession();
   await program.post([sessionId]);
@@ -190,7 +190,7 @@ describe('the traces of a run', () => {
     ).toEqual([SERVER, PRODUCER, CONSUMER, CLIENT]);
   });
 
-  it('its spans tell what was done', () => {
+  it('the spans of a session name each step of its archiving', () => {
     const { ordinary } = traceIds;
     const about = (name: string) => one(ordinary, name).attributes;
 
@@ -222,7 +222,7 @@ describe('the traces of a run', () => {
     });
   });
 
-  it('attempts that fail or find nothing yet, and the late transcript, stay in the trace', () => {
+  it('failed attempts, polls and the late transcript belong to the trace of their session', () => {
     const { troubled } = traceIds;
     const attempts = named(troubled, 'process sessions');
 
@@ -257,7 +257,7 @@ describe('the traces of a run', () => {
     ]);
   });
 
-  it('a failure is told by its code, where it happened and with the session', () => {
+  it('a failure is recorded by its code, where it happened and with the session', () => {
     const { failed } = traceIds;
 
     expect(one(failed, 'kore voicemail')).toMatchObject({
@@ -270,7 +270,7 @@ describe('the traces of a run', () => {
     });
   });
 
-  it('a refused request is told by its problem, and is no error of this program', () => {
+  it('a refused request is recorded by its problem, and is no error of this program', () => {
     expect(inTrace(traceIds.refused)).toMatchObject([
       {
         name: 'POST /v1/sessions',
@@ -280,7 +280,7 @@ describe('the traces of a run', () => {
     ]);
   });
 
-  it('of a great many sessions in one request each has a trace of its own', () => {
+  it('each of a great many sessions in one request has a trace of its own', () => {
     const ofCrowd = collector.spans.filter(({ attributes }) =>
       crowd.includes(String(attributes['voicemail.session.id'])),
     );
@@ -299,7 +299,7 @@ describe('the traces of a run', () => {
     expect(new Set(attempts.map(({ traceId }) => traceId)).size).toBe(crowd.length);
   });
 
-  it('there are no others: nothing of idle workers, health checks and the sending itself', () => {
+  it('idle workers, health checks and the exporter itself make no traces', () => {
     expect(new Set(collector.spans.map(({ name }) => name))).toEqual(
       new Set([
         'POST /v1/sessions',
@@ -321,7 +321,7 @@ describe('the traces of a run', () => {
     );
   });
 
-  it('they hold nothing secret, and say which program they come from', async () => {
+  it('the traces hold nothing secret, and name the program they come from', async () => {
     expect(collector.resource).toMatchObject({
       'service.name': 'voicemail-archiver',
       'service.version': VERSION,
@@ -334,7 +334,7 @@ describe('the traces of a run', () => {
   });
 });
 
-it('sessions are archived all the same while the collector is away, which is told once', async () => {
+it('sessions are archived while the collector is unavailable, which is logged once', async () => {
   const program = await start({
     // Nobody listens there.
     OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
@@ -350,7 +350,7 @@ it('sessions are archived all the same while the collector is away, which is tol
   expect(told[0]).toContain('ECONNREFUSED');
 });
 
-describe('the configuration', () => {
+describe('the tracing configuration', () => {
   const load = (environment: Readonly<Record<string, string>>) =>
     loadConfig(environment, { needs: [] }).traces;
   const ENDPOINT = { OTEL_EXPORTER_OTLP_ENDPOINT: 'https://collector.example' };
@@ -360,7 +360,7 @@ describe('the configuration', () => {
     ['no endpoint, whatever else there is', { OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_SERVICE_NAME: 'x' }],
     ['the SDK switched off', { ...ENDPOINT, OTEL_SDK_DISABLED: 'TRUE' }],
     ['no exporter', { ...ENDPOINT, OTEL_TRACES_EXPORTER: 'none' }],
-  ])('wants no traces with %s', (_, environment) => {
+  ])('tracing is off with %s', (_, environment) => {
     expect(load(environment)).toBeUndefined();
   });
 
@@ -377,7 +377,7 @@ describe('the configuration', () => {
       { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.25' },
       { sampler: 'parentbased_traceidratio', samplerRatio: 0.25 },
     ],
-  ])('takes %s', (_, environment, expected) => {
+  ])('the tracing configuration accepts %s', (_, environment, expected) => {
     const standard = {
       endpoint: 'https://collector.example',
       protocol: 'http/protobuf',
@@ -394,11 +394,11 @@ describe('the configuration', () => {
     ['OTEL_EXPORTER_OTLP_HEADERS', 'no-value'],
     ['OTEL_TRACES_SAMPLER', 'sometimes'],
     ['OTEL_TRACES_SAMPLER_ARG', '2'],
-  ])('refuses %s=%s', (variable, value) => {
+  ])('%s=%s is refused by the tracing configuration', (variable, value) => {
     expect(() => load({ ...ENDPOINT, [variable]: value })).toThrow(new RegExp(`^${variable}: `));
   });
 
-  it("keeps the collector's credentials out of everything that is written", () => {
+  it("the collector's credentials stay out of everything that is written", () => {
     load({
       OTEL_EXPORTER_OTLP_ENDPOINT: 'https://user:pass-of-collector@collector.example',
       OTEL_EXPORTER_OTLP_HEADERS: 'Authorization=Bearer%20token-of-collector,x-tenant=voicemail',

@@ -103,7 +103,7 @@ for (const kind of CUSTODY_KINDS) {
     };
 
     describe('erasing a session', () => {
-      it('deletes every version of it, leaves a record without anything personal, and forgets its job', async () => {
+      it('erasing a session deletes every version of it, leaves a record without personal data, and removes its job', async () => {
         const session = await archived();
         await archiveAgain(session);
         const before = await left(session);
@@ -139,7 +139,7 @@ for (const kind of CUSTODY_KINDS) {
         });
       });
 
-      it('keeps it from coming back by enqueue, force, a long list, retry and the nightly backfill', async () => {
+      it('an erased session does not come back by enqueue, force, a long list, retry and the nightly backfill', async () => {
         const session = await archived();
         await runtime.custody.erase(session);
         const gone = await left(session);
@@ -172,7 +172,7 @@ for (const kind of CUSTODY_KINDS) {
         expect(await left(session)).toEqual(gone);
       });
 
-      it('holds of a session that nobody has archived yet', async () => {
+      it('a session that is not archived yet can be erased', async () => {
         const session = addSession();
         expect(await runtime.custody.erase(session)).toMatchObject({ outcome: 'erased', objects: 0 });
         expect((await runtime.operations.enqueue([session]))[0]).toMatchObject({ erased: true });
@@ -216,7 +216,7 @@ for (const kind of CUSTODY_KINDS) {
         },
       );
 
-      it('waits for a worker that has it in hand, and takes its job out of the queue', async () => {
+      it('erasing a session waits for the worker that runs it, and removes its job from the queue', async () => {
         const session = addSession();
         await runtime.operations.enqueue([session]);
         expect(await runtime.custody.erase(session)).toMatchObject({ outcome: 'erased' });
@@ -224,7 +224,7 @@ for (const kind of CUSTODY_KINDS) {
         expect(new Set(await left(session))).toEqual(new Set(['tombstone.json']));
       });
 
-      it('that breaks off in the middle is ended by asking again, and nothing is archived meanwhile', async () => {
+      it('an erasure that was interrupted is completed by a second request, and nothing is archived meanwhile', async () => {
         const session = await archived();
         let deleted = 0;
         const breaking: ArchiveStore = {
@@ -261,7 +261,7 @@ for (const kind of CUSTODY_KINDS) {
         expect(await verify(session)).toEqual([]);
       });
 
-      it('tells verify of whatever lies beside its record', async () => {
+      it('verify reports whatever lies beside the record of an erasure', async () => {
         const session = await archived();
         await runtime.custody.erase(session);
         const key = `${sessionPrefix(session)}one.wav`;
@@ -273,7 +273,7 @@ for (const kind of CUSTODY_KINDS) {
     });
 
     describe('holding a session', () => {
-      it('keeps it from being erased until it is released, also what is archived anew', async () => {
+      it('a session on hold cannot be erased until it is released, even if it is archived again', async () => {
         const session = await archived();
         const held = await runtime.custody.setHold(session, 'case 7');
         expect(held).toMatchObject({ outcome: 'held', isLocked: archive.server !== undefined });
@@ -313,14 +313,14 @@ for (const kind of CUSTODY_KINDS) {
         expect(new Set(await left(session))).toEqual(new Set(['tombstone.json']));
       });
 
-      it('is refused of one that was erased', async () => {
+      it('a hold of an erased session is refused', async () => {
         const session = await archived();
         await runtime.custody.erase(session);
         expect(await runtime.custody.setHold(session)).toEqual({ ...session, outcome: 'erased' });
         expect(new Set(await left(session))).toEqual(new Set(['tombstone.json']));
       });
 
-      it('that comes between the check and the record of an erasure refuses that one', async () => {
+      it('a hold between the check and the record of an erasure stops the erasure', async () => {
         const session = await archived();
         const backend = await openBackend(config.queue, silent);
         const sessions = new SessionQueue(backend, config.queue.name, silent);
@@ -349,7 +349,7 @@ for (const kind of CUSTODY_KINDS) {
     });
 
     it.skipIf(kind === 'directory')(
-      'an object that is locked keeps its session from being erased, and it is told until when',
+      'a locked object keeps its session from being erased, and the error says until when',
       async () => {
         const session = await archived();
         const until = new Date(Date.now() + DAY_MS);

@@ -116,7 +116,7 @@ describe('health', () => {
     ],
   ];
 
-  it.each(cases)('of %s', (_what, facts, level, text) => {
+  it.each(cases)('the health message covers %s', (_what, facts, level, text) => {
     expect(healthOf(facts, NOW)).toEqual({ level, text });
   });
 });

@@ -52,7 +52,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     return sessionId;
   };
 
-  it('retry of all with one code', async () => {
+  it('the page retries all sessions with one code', async () => {
     await act('Retry all with SESSION_NOT_FOUND');
     await told('2 sessions are queued again.');
     await page.getByText('No session has failed.').waitFor();
@@ -61,7 +61,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     expect(await Promise.all(both.map(sessionState))).toEqual(['archived', 'archived']);
   });
 
-  it('retry', async () => {
+  it('the page retries a session', async () => {
     const sessionId = await failOnce();
     await at(`/sessions/${sessionId}`);
     await act('Retry', false);
@@ -70,7 +70,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     expect(await sessionState(sessionId)).toBe('archived');
   });
 
-  it('pause, cancel and resume', async () => {
+  it('the page pauses the queue, cancels a session and resumes the queue', async () => {
     await at('/');
     await act('Pause');
     await page
@@ -89,7 +89,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByRole('button', { name: 'Pause' }).waitFor();
   });
 
-  it('archive again', async () => {
+  it('the page archives a session again', async () => {
     await at(`/sessions/${archived}`);
     await act('Archive again');
     await told('The session is queued to be archived again.');
@@ -101,7 +101,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
       .toBe(2);
   });
 
-  it('hold and release', async () => {
+  it('the page holds and releases a session', async () => {
     await at(`/sessions/${archived}`);
     await page.getByRole('button', { name: 'Hold', exact: true }).click();
     await page.getByLabel(/^Reason/).fill('case 4711');
@@ -114,7 +114,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByText('case 4711').waitFor({ state: 'detached' });
   });
 
-  it('erase, after its id is typed', async () => {
+  it('the page erases a session after its id is typed', async () => {
     const sessionId = service.sandbox.addSession();
     await service.enqueue(sessionId);
     await service.ended(sessionId);
@@ -132,7 +132,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     expect((await service.ask('GET', `/v1/sessions/${sessionId}`)).status).toBe(410);
   });
 
-  it('list and queue what is missing of a day', async () => {
+  it('the page lists and queues what is missing of a day', async () => {
     const time = Date.now() - 2 * DAY_MS;
     const missing = [1, 2].map(() =>
       service.sandbox.addSession({
@@ -151,7 +151,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     expect(await square.getAttribute('class')).toContain('complete');
   });
 
-  it('start and cancel a backfill', async () => {
+  it('the page starts and cancels a backfill', async () => {
     const held = Promise.withResolvers<void>();
     service.sandbox.configure({ beforeListing: () => held.promise });
     await at('/backfills');
@@ -164,7 +164,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByRole('cell', { name: 'cancelled' }).waitFor();
   });
 
-  it('set and remove a schedule', async () => {
+  it('the page sets and removes a schedule', async () => {
     await at('/backfills');
     await page.getByRole('button', { name: 'Set a schedule' }).click();
     const dialog = page.getByRole('dialog');
@@ -183,7 +183,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByText('Nothing is on a timetable.').waitFor();
   });
 
-  it('are all in the audit log, by who has done them', async () => {
+  it('the audit log holds each action of the page, with its user', async () => {
     const actions = [
       'retry',
       'pause',

@@ -50,7 +50,7 @@ const TRIES = [
   '\u202e<scr\u0000ipt>boom()</scr\u0000ipt>',
 ];
 
-describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${reason}`, () => {
+describe.skipIf(reason !== '')(`hostile text on the operator's page${reason}`, () => {
   let service: PageService;
   let page: Page;
   /** What the page was made to do that it must not do. */
@@ -92,7 +92,7 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     expect([made, done]).toEqual([0, []]);
   };
 
-  it('does nothing: 40 tries in transcripts, file names and metadata', async () => {
+  it('hostile text in transcripts, file names and metadata runs no script: 40 tries', async () => {
     expect(TRIES).toHaveLength(40);
     const sessionId = service.sandbox.addSession({
       recordings: TRIES.map((fileName) => ({ seconds: 1, fileName })),
@@ -113,7 +113,7 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await expectInert();
   });
 
-  it('does nothing in the texts of errors, and of recordings that could not be saved', async () => {
+  it('hostile text in errors and in recordings that could not be saved runs no script', async () => {
     const failing = TRIES.slice(0, 8).map((text) =>
       service.sandbox.addSession({
         recordings: [{ seconds: 1 }, { fileName: text, fileUrl: `ftp://evil.example/${text}` }],
@@ -132,7 +132,7 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await expectInert();
   });
 
-  it('does nothing in the words of Kore: of a status, and of a call', async () => {
+  it("hostile text in Kore's status and call runs no script", async () => {
     const [text = '', other = ''] = [TRIES[4], TRIES[6]];
     const waiting = service.sandbox.addSession({ statuses: [text] });
     const called = service.sandbox.addSession({
@@ -151,7 +151,7 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await expectInert();
   });
 
-  it('does nothing as a reason of a hold, in ids, in filters and in addresses', async () => {
+  it('hostile text in the reason of a hold, in ids, filters and addresses runs no script', async () => {
     const sessionId = service.sandbox.addSession();
     await service.enqueue(sessionId);
     await service.ended(sessionId);
@@ -178,7 +178,7 @@ describe.skipIf(reason !== '')(`what strangers wrote, on the operator's page${re
     await expectInert();
   });
 
-  it('is shut out twice: the policy of the page refuses scripts and markup that are put into it', async () => {
+  it('the policy of the page also refuses scripts and markup that are put into it', async () => {
     const { headers } = await page
       .goto(`${service.url}/`)
       .then((answer) => ({ headers: answer?.headers() ?? {} }));

@@ -57,7 +57,7 @@ describe.skipIf(reason !== '')(`searching on the operator's page${reason}`, () =
   });
   afterAll(() => service?.close());
 
-  it('finds one of 200,000 queued sessions by a part of its id, with one request', async () => {
+  it('the search finds one of 200,000 queued sessions by a part of its id, with one request', async () => {
     const wanted = ids[Math.floor(SESSIONS / 3)] ?? '';
     const page = await service.open('/sessions');
     await page.locator('tbody tr').nth(49).waitFor();

@@ -56,7 +56,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     return on;
   };
 
-  it('shows how things are: health in words, counts, the last hour, rate limit, workers', async () => {
+  it('the page shows health, counts, the last hour, the rate limit and the workers', async () => {
     await at('/');
     await page.getByText(/^All is well/).waitFor();
     await page.getByRole('link', { name: /1\s*archived/ }).waitFor();
@@ -75,7 +75,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.getByRole('row', { name: new RegExp(`${service.program.pid}`) }).waitFor();
   });
 
-  it('follows what happens without being loaded again', async () => {
+  it('the page follows events without being loaded again', async () => {
     await at('/');
     await page.locator('.connection.open').waitFor();
     await page.evaluate('window.isTheSame = true');
@@ -92,7 +92,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     expect(await page.evaluate('window.isTheSame')).toBe(true);
   });
 
-  it('lists sessions by state and by a part of the id, and keeps what is asked in the address', async () => {
+  it('the page lists sessions by state and by a part of the id, and keeps the filter in the address', async () => {
     await at('/sessions');
     await page.getByLabel('State').selectOption('failed');
     await expect.poll(() => page.locator('tbody tr').count(), POLL).toBe(1);
@@ -109,7 +109,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     expect(await page.getByLabel(/Session id/).inputValue()).toBe(archived.slice(3, 20));
   });
 
-  it('shows the history of a session, with integrity in words, transcript and manifest', async () => {
+  it('the page shows the history of a session, with integrity, transcript and manifest', async () => {
     await at(`/sessions/${archived}`);
     const timeLine = page.locator('.time-line');
     for (const event of ['Queued', 'Attempt', 'Archived']) await timeLine.getByText(event).first().waitFor();
@@ -124,7 +124,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.locator('.notice.trouble').getByText('SESSION_NOT_FOUND').waitFor();
   });
 
-  it('plays a recording, seeks by Range, and keeps nothing of it', async () => {
+  it('the page plays a recording, seeks by Range, and keeps nothing of it', async () => {
     await at(`/sessions/${archived}`);
     const answers: Promise<readonly [range: string | undefined, caching: string | undefined]>[] = [];
     page.on('response', (response) => {
@@ -146,7 +146,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     expect([...new Set(seen.map(([, caching]) => caching))]).toEqual(['no-store']);
   });
 
-  it('tells what each failure means and what fixes it', async () => {
+  it('the page explains each failure and what fixes it', async () => {
     await at('/failures');
     const section = page.getByRole('region', { name: 'SESSION_NOT_FOUND' });
     await section.getByText('What it means').waitFor();
@@ -155,7 +155,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.getByRole('link', { name: failed }).waitFor();
   });
 
-  it('keeps what a role may not do from it, and says why', async () => {
+  it('the page disables what a role may not do, and says why', async () => {
     const reader = await service.open(`/sessions/${archived}`, 'read');
     await reader
       .getByText(/takes the right to listen/)
@@ -178,7 +178,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await program.close();
   });
 
-  it('says a refusal and a lost connection in words, and goes on when it is back', async () => {
+  it('the page reports a refusal and a lost connection, and continues when it is back', async () => {
     await at('/sessions/67ab573f3685d1ba99549999');
     await page.getByText('Nobody knows this session.').waitFor();
     await at('/sessions?q=ab');
@@ -196,7 +196,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.locator('.connection.open').waitFor();
   });
 
-  it('ends a log-in in all tabs, and shows nothing more', async () => {
+  it('a log-out ends the log-in in all tabs, and they show no data any more', async () => {
     const other = await service.open(`/sessions/${archived}`);
     await other.getByRole('button', { name: 'Show transcript' }).click();
     await other.getByText(SPOKEN).waitFor();
@@ -215,7 +215,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await other.context().close();
   });
 
-  it('can be used by the keyboard alone', async () => {
+  it('the page can be used by the keyboard alone', async () => {
     await at('/');
     await page.keyboard.press('Tab');
     expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to the content');
@@ -273,7 +273,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await other.close();
   });
 
-  it('fits a phone', async () => {
+  it('the page fits a phone', async () => {
     await page.setViewportSize({ width: 375, height: 700 });
     for (const path of [...VIEWS, `/sessions/${archived}`]) {
       await at(path);
@@ -284,7 +284,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await page.setViewportSize({ width: 1280, height: 720 });
   });
 
-  it('is small, and soon there', async () => {
+  it('the page is small and loads fast', async () => {
     const fresh = await page.context().browser()?.newContext();
     if (!fresh) throw new Error('the browser is gone');
     await fresh.addCookies(await page.context().cookies());
@@ -306,7 +306,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await fresh.close();
   });
 
-  it('has noted the listen once, and the log-out', async () => {
+  it('the audit log holds the listen once, and the log-out', async () => {
     const noted = await vi.waitUntil(async () => {
       const entries = await auditLogEntries(service.archive);
       return entries.some(({ action }) => action === 'log-out') && entries;

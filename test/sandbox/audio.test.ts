@@ -25,14 +25,14 @@ test('checksums match the published check values', () => {
 });
 
 describe('every format of made-up audio', () => {
-  test.each(FORMATS)('%s is the same for the same seed and another for another', (format) => {
+  test.each(FORMATS)('%s made for the same seed is the same, and for another seed another', (format) => {
     const make = (seed: string) => makeAudio(format, seed, { seconds: 2 });
     expect(sha256OfSource(make('a'))).toBe(sha256OfSource(make('a')));
     expect(sha256OfSource(make('a'))).not.toBe(sha256OfSource(make('b')));
     expect(whole(make('a')).length).toBe(make('a').bytes);
   });
 
-  test.each(FORMATS)('%s in parts is the same as in one piece', (format) => {
+  test.each(FORMATS)('%s read in parts is the same as in one piece', (format) => {
     const source = makeAudio(format, 'parts', { seconds: 1.37 });
     const all = whole(source);
     const position = fc.nat({ max: source.bytes + 10 });
@@ -46,7 +46,7 @@ describe('every format of made-up audio', () => {
 });
 
 describe('WAV', () => {
-  test('has a header that tells the truth', () => {
+  test('a made-up WAV has a correct header', () => {
     const file = whole(makeAudio('wav', 'x', { seconds: 1.5 }));
     expect(file.length).toBe(44 + 24_000);
     expect(file.toString('latin1', 0, 4)).toBe('RIFF');
@@ -63,7 +63,7 @@ describe('WAV', () => {
     expect(file.readUInt32LE(40)).toBe(24_000);
   });
 
-  test('can be heard: it begins with a tone of 1000 Hz and is loud, but not distorted', () => {
+  test('a made-up WAV can be heard: it begins with a tone of 1000 Hz and is loud, but not distorted', () => {
     const file = whole(makeAudio('wav', 'x', { seconds: 4 }));
     const samples = new Int16Array(file.buffer.slice(file.byteOffset + 44, file.byteOffset + file.length));
     let risingCrossings = 0;
@@ -78,7 +78,7 @@ describe('WAV', () => {
     expect(Math.abs(samples.at(-1) ?? 0)).toBeLessThan(50);
   });
 
-  test('in µ-law is the same tune, with the chunks that µ-law needs and a byte of padding if odd', () => {
+  test('a made-up WAV in µ-law is the same tune, with the chunks that µ-law needs and a byte of padding if odd', () => {
     const law = whole(makeAudio('wav-mulaw', 'x', { seconds: 8001 / 8000 }));
     expect(law.length).toBe(58 + 8002);
     expect(law.readUInt32LE(4)).toBe(law.length - 8);
@@ -95,14 +95,14 @@ describe('WAV', () => {
     }
   });
 
-  test('can have a header and no samples', () => {
+  test('a made-up WAV can have a header and no samples', () => {
     const file = whole(makeAudio('wav', 'x', { seconds: 0 }));
     expect(file.length).toBe(44);
     expect(file.readUInt32LE(40)).toBe(0);
     expect(file.readUInt32LE(4)).toBe(36);
   });
 
-  test('can be huge without being held, and no two places in it are alike', () => {
+  test('a made-up WAV can be huge without being held in memory, and no two places in it are alike', () => {
     const source = makeAudio('wav', 'x', { bytes: 500_000_000 });
     expect(source.bytes).toBe(500_000_000);
     expect(source.slice(0, 44).readUInt32LE(40)).toBe(499_999_956);
@@ -115,12 +115,12 @@ describe('WAV', () => {
     expect(parts.size).toBe(2000);
   });
 
-  test.each([43, 45, 1001, -2, 5e9, Number.NaN])('of %d bytes cannot be made', (bytes) => {
+  test.each([43, 45, 1001, -2, 5e9, Number.NaN])('a made-up WAV of %d bytes is refused', (bytes) => {
     expect(() => makeAudio('wav', 'x', { bytes })).toThrow(RangeError);
   });
 });
 
-test('FLAC has a truthful STREAMINFO, and every frame has the right checksums and number', () => {
+test('a made-up FLAC has a correct STREAMINFO, and every frame has the right checksums and number', () => {
   const pcm = whole(makeAudio('wav', 'x', { seconds: 1.1 }));
   const file = whole(makeAudio('flac', 'x', { seconds: 1.1 }));
   expect(file.toString('latin1', 0, 4)).toBe('fLaC');
@@ -143,7 +143,7 @@ test('FLAC has a truthful STREAMINFO, and every frame has the right checksums an
   expect(at).toBe(file.length);
 });
 
-test('Ogg has pages in order with the right checksums, granules that grow, and an end', () => {
+test('a made-up Ogg has pages in order with the right checksums, granules that grow, and an end', () => {
   const file = whole(makeAudio('ogg', 'x', { seconds: 2.5 }));
   const pages: { flags: number; granule: number; sequence: number }[] = [];
   for (let at = 0; at < file.length; ) {
@@ -167,7 +167,7 @@ test('Ogg has pages in order with the right checksums, granules that grow, and a
   expect(file.toString('latin1', 28, 36)).toBe('OpusHead');
 });
 
-test('MP3 is an ID3 tag of the size it says, and then whole frames', () => {
+test('a made-up MP3 is an ID3 tag of the size it says, and then whole frames', () => {
   const file = whole(makeAudio('mp3', 'Grüße', { seconds: 1 }));
   expect(file.toString('latin1', 0, 3)).toBe('ID3');
   const size = file.subarray(6, 10).reduce((sum, byte) => sum * 128 + byte, 0);
@@ -186,7 +186,7 @@ test.each(['flac', 'ogg', 'mp3'] as const)(
 );
 
 describe('session ids', () => {
-  test('carry their creation time, and are the same for the same seed', () => {
+  test('made-up session ids carry their creation time, and are the same for the same seed', () => {
     const at = new Date('2025-02-10T17:34:26.789Z');
     const id = makeSessionId(at, 'one');
     expect(isValidId(id)).toBe(true);
@@ -198,7 +198,7 @@ describe('session ids', () => {
   });
 
   test.each([new Date(-1000), new Date(2 ** 32 * 1000), new Date(Number.NaN)])(
-    'cannot tell of %s',
+    'a session id cannot hold the time %s',
     (date) => {
       expect(() => makeSessionId(date)).toThrow(RangeError);
     },

@@ -37,18 +37,18 @@ function sessions(body: Record<string, unknown> = {}) {
   return post(`/api/public/bot/${sandbox.botId}/getSessions`, { skip: 0, limit: 100, ...window, ...body });
 }
 
-describe('the sandbox keeps to the limits of the listings', () => {
+describe('the limits of the listings', () => {
   it.each([
     ['a window of more than 7 days', { body: { endDate: '2026-05-08 00:00:01' } }],
     ['times in another format', { body: { startDate: '2026-05-01T00:00:00Z' } }],
     ['a window that ends before it begins', { body: { endDate: '2026-04-01 00:00:00' } }],
     ['more than 100 rows', { query: 'offset=0&limit=101' }],
     ['a page beyond the 10th', { query: 'offset=11&limit=100' }],
-  ])('call details: %s is refused', async (_, asked) => {
+  ])('the sandbox refuses call details for %s', async (_, asked) => {
     expect((await calls(asked)).status).toBe(412);
   });
 
-  it('call details: unknown accounts and bots are refused', async () => {
+  it('the sandbox refuses call details of unknown accounts and bots', async () => {
     expect((await calls({ account: 'o-1' })).status).toBe(404);
     expect((await calls({ botId: 'st-1' })).status).toBe(401);
   });
@@ -57,13 +57,13 @@ describe('the sandbox keeps to the limits of the listings', () => {
     ['a window of 7 days', { dateTo: '2026-05-08T00:00:00.000Z' }],
     ['more than 100 rows', { limit: 101 }],
     ['no times', { dateFrom: undefined }],
-  ])('sessions history: %s is refused', async (_, asked) => {
+  ])('the sandbox refuses the sessions history for %s', async (_, asked) => {
     expect((await sessions(asked)).status).toBe(412);
   });
 });
 
-describe('the sandbox lists sessions as they are in that moment', () => {
-  it('the newest first, some twice, and the count of them all', async () => {
+describe('the listed sessions', () => {
+  it('the sandbox lists the sessions of that moment, the newest first, some twice, with the count of all', async () => {
     const at = (day: number) => makeSessionId(new Date(Date.UTC(2026, 4, day)));
     const old = sandbox.addSession({ sessionId: at(2), recordings: [], listing: { rows: 2 } });
     const recent = sandbox.addSession({ sessionId: at(3), listing: { isVoicemail: null } });
@@ -92,8 +92,8 @@ describe('the sandbox lists sessions as they are in that moment', () => {
   });
 });
 
-describe('listings have channels and flags of any kind', () => {
-  it.each(['IVR', 'audiocodes'])('the channel %s', async (channel) => {
+describe('channels and flags', () => {
+  it.each(['IVR', 'audiocodes'])('the sandbox can list the channel %s', async (channel) => {
     const sessionId = sandbox.addSession({
       sessionId: makeSessionId(new Date(Date.UTC(2026, 4, 5))),
       listing: { channel },
@@ -102,7 +102,7 @@ describe('listings have channels and flags of any kind', () => {
     expect((await sessions()).body.sessions).toContainEqual(expect.objectContaining({ sessionId, channel }));
   });
 
-  it.each(['Y', 1, 'true', true])('isVoicemail %j', async (isVoicemail) => {
+  it.each(['Y', 1, 'true', true])('the sandbox can list isVoicemail %j', async (isVoicemail) => {
     const sessionId = sandbox.addSession({
       sessionId: makeSessionId(new Date(Date.UTC(2026, 4, 5))),
       listing: { isVoicemail },

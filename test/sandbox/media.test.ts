@@ -52,7 +52,7 @@ async function raw(url: string): Promise<{ head: string; body: Buffer; end: stri
 }
 
 describe('a signed URL', () => {
-  test('delivers the recording with length and validators', async () => {
+  test('a signed URL delivers the recording with length and validators', async () => {
     const { sessionId, url } = await oneRecording({ seconds: 2 });
     const response = await fetch(url);
     expect(response.status).toBe(200);
@@ -66,7 +66,7 @@ describe('a signed URL', () => {
     expect(sandbox.session(sessionId).recordings[0]?.sha256()).toBe(sha256);
   });
 
-  test('is a new one each time, for the same path, with paddings of all kinds', async () => {
+  test('a signed URL is a new one each time, for the same path, with paddings of all kinds', async () => {
     const sessionId = sandbox.addSession();
     const urls = [];
     for (let i = 0; i < 8; i++) urls.push(await freshUrl(sandbox, sessionId));
@@ -78,7 +78,7 @@ describe('a signed URL', () => {
     for (const url of urls) expect((await fetch(url, { method: 'HEAD' })).status).toBe(200);
   });
 
-  test('expires when it says, and a running download is not cut by that', async () => {
+  test('a signed URL expires at its time, and a running download is not cut by that', async () => {
     const { sessionId, url } = await oneRecording({ bytes: 4_000_000 });
     expect(Number(new URL(url).searchParams.get('e'))).toBe(Math.floor(clock / 1000 + 300));
     const running = await fetch(url);
@@ -90,7 +90,7 @@ describe('a signed URL', () => {
     expect((await fetch(await freshUrl(sandbox, sessionId), { method: 'HEAD' })).status).toBe(200);
   });
 
-  test('is good until the last millisecond', async () => {
+  test('a signed URL is valid until the last millisecond', async () => {
     clock = 1_800_000_000_000;
     const { url } = await oneRecording();
     clock += 299_999;
@@ -99,7 +99,7 @@ describe('a signed URL', () => {
     expect((await fetch(url, { method: 'HEAD' })).status).toBe(403);
   });
 
-  test('can have expired already, one after the other', async () => {
+  test('several signed URLs in a row can have expired already', async () => {
     const { sessionId, url } = await oneRecording({ lifetimeSeconds: [-10, -10, 60] });
     expect((await fetch(url)).status).toBe(403);
     expect((await fetch(await freshUrl(sandbox, sessionId))).status).toBe(403);
@@ -107,7 +107,7 @@ describe('a signed URL', () => {
     expect((await fetch(await freshUrl(sandbox, sessionId), { method: 'HEAD' })).status).toBe(200);
   });
 
-  test('can be revoked with all others', async () => {
+  test('a signed URL can be revoked with all others', async () => {
     const { sessionId, url } = await oneRecording();
     sandbox.revokeUrls();
     expect((await fetch(url)).status).toBe(403);
@@ -122,13 +122,13 @@ describe('a signed URL', () => {
     ['with something added', (url) => `${url}&x=1`],
     ['with its parameters in another order', (url) => url.replace(/(e=\d+)&(n=\d+)/, '$2&$1')],
     ['without its query', (url) => url.replace(/\?.*/, '')],
-  ])('is refused %s', async (_, change) => {
+  ])('a signed URL is refused %s', async (_, change) => {
     const { url } = await oneRecording();
     expect((await fetch(change(url))).status).toBe(403);
     expect(sandbox.violations).toEqual([]);
   });
 
-  test('is refused in another spelling, and that is noted', async () => {
+  test('a signed URL is refused in another spelling, which is recorded', async () => {
     const sessionId = sandbox.addSession();
     const urls = [];
     for (let i = 0; i < 4; i++) urls.push(await freshUrl(sandbox, sessionId));
@@ -141,7 +141,7 @@ describe('a signed URL', () => {
   });
 
   test.each(['auth', 'authorization'])(
-    'is refused together with the header %s, and that is noted',
+    'a signed URL is refused together with the header %s, which is recorded',
     async (name) => {
       const { url } = await oneRecording();
       expect((await fetch(url, { headers: { [name]: 'secret' } })).status).toBe(400);
@@ -150,19 +150,19 @@ describe('a signed URL', () => {
     },
   );
 
-  test('names the host it was told to name', async () => {
+  test('a signed URL names the configured host', async () => {
     const other = await startSandbox({ mediaHost: 'localhost' });
     expect(await freshUrl(other, other.addSession())).toContain(`http://localhost:${other.port}/api/`);
     await other.close();
   });
 
-  test('of a recording that does not exist is answered 404', async () => {
+  test('a signed URL of a recording that does not exist is answered 404', async () => {
     expect((await fetch(`${sandbox.url}/api/getMediaStream/x.wav?e=1&n=1&s=x`)).status).toBe(404);
   });
 });
 
 describe('redirects', () => {
-  test('lead to a storage that has signed URLs of its own', async () => {
+  test('a redirect leads to a storage with signed URLs of its own', async () => {
     const { sessionId, url } = await oneRecording({ redirectTo: 'storage' });
     const first = await fetch(url, { redirect: 'manual' });
     expect(first.status).toBe(302);
@@ -178,7 +178,7 @@ describe('redirects', () => {
     expect((await fetch(location)).status).toBe(403);
   });
 
-  test('can be many, endless, or lead anywhere', async () => {
+  test('redirects can be many, endless, or lead anywhere', async () => {
     const far = await oneRecording({ redirectTo: 'storage', redirectHops: 5 });
     expect((await bodyOf(await fetch(far.url))).equals(served(far.sessionId))).toBe(true);
     expect(sandbox.calls.filter((call) => call.status === 302)).toHaveLength(5);
@@ -202,7 +202,7 @@ describe('ranges of a recording at the sandbox', () => {
     ['bytes=5-2', 200, 0, 48_044],
     ['bytes=-', 200, 0, 48_044],
     ['items=0-1', 200, 0, 48_044],
-  ])('%s is answered %d', async (range, status, start, end) => {
+  ])('the range %s is answered %d', async (range, status, start, end) => {
     const { sessionId, url } = await oneRecording();
     const response = await fetch(url, { headers: { range } });
     expect(response.status).toBe(status);
@@ -214,13 +214,16 @@ describe('ranges of a recording at the sandbox', () => {
     expect(sandbox.calls.at(-1)?.range).toBe(range);
   });
 
-  test.each(['bytes=48044-', 'bytes=99999-100000', 'bytes=-0'])('%s is answered 416', async (range) => {
-    const { url } = await oneRecording();
-    const response = await fetch(url, { headers: { range } });
-    expect([response.status, response.headers.get('content-range')]).toEqual([416, 'bytes */48044']);
-  });
+  test.each(['bytes=48044-', 'bytes=99999-100000', 'bytes=-0'])(
+    'the range %s is answered 416',
+    async (range) => {
+      const { url } = await oneRecording();
+      const response = await fetch(url, { headers: { range } });
+      expect([response.status, response.headers.get('content-range')]).toEqual([416, 'bytes */48044']);
+    },
+  );
 
-  test('hold under the validator they were asked for with', async () => {
+  test('a range is served only under the validator it was requested with', async () => {
     const { url } = await oneRecording();
     const { headers } = await fetch(url, { method: 'HEAD' });
     const status = async (condition: string | null) =>
@@ -231,7 +234,7 @@ describe('ranges of a recording at the sandbox', () => {
     expect(await status(`W/${headers.get('etag')}`)).toBe(200);
   });
 
-  test('can be unknown to the server, and so can validators', async () => {
+  test('a server can lack ranges, and validators too', async () => {
     const { url } = await oneRecording({ ranges: false, etag: 'none', lastModified: false });
     const response = await fetch(url, { headers: { range: 'bytes=5-' } });
     expect(response.status).toBe(200);
@@ -244,7 +247,7 @@ describe('ranges of a recording at the sandbox', () => {
     expect(resumed.status).toBe(200);
   });
 
-  test('can be ignored once, or answered from another place', async () => {
+  test('a range can be ignored once, or answered from another place', async () => {
     const { sessionId, url } = await oneRecording({
       mediaFaults: [{ ignoreRange: true }, { shiftRangeBy: 10 }],
     });
@@ -262,7 +265,7 @@ describe('the framing of a recording at the sandbox', () => {
     ['length', 'content-length: 48044', undefined],
     ['chunked', 'transfer-encoding: chunked', '0\r\n\r\n'],
     ['close', 'connection: close', undefined],
-  ] as const)('by %s', async (framing, header, ending) => {
+  ] as const)('a recording can be framed by %s', async (framing, header, ending) => {
     const { sessionId, url } = await oneRecording({ framing });
     const { head, body } = await raw(url);
     expect(head).toContain(header);
@@ -279,7 +282,7 @@ describe('faults of downloads from the sandbox', () => {
     return oneRecording({ ...recording, mediaFaults: [fault] });
   }
 
-  test('break a download where they say, and only as often', async () => {
+  test('a download breaks where it was configured to, and only as often', async () => {
     const { sessionId, url } = await faulty({ breakAfterBytes: 1_000_000, times: 2 }, { bytes: 3_000_000 });
     for (let i = 0; i < 2; i++) {
       const { head, body, end } = await raw(url);
@@ -296,32 +299,32 @@ describe('faults of downloads from the sandbox', () => {
     ]);
   });
 
-  test('are not used up by HEAD', async () => {
+  test('a HEAD request uses up no fault', async () => {
     const { url } = await faulty({ status: 500 });
     expect((await fetch(url, { method: 'HEAD' })).status).toBe(200);
     expect((await fetch(url)).status).toBe(500);
   });
 
-  test('break before the first byte, and by reset', async () => {
+  test('a download can break before the first byte, and by reset', async () => {
     const nothing = await faulty({ breakAfterBytes: 0 });
     expect((await raw(nothing.url)).body.length).toBe(0);
     const reset = await faulty({ breakAfterBytes: 1000, breakBy: 'reset' });
     expect((await raw(reset.url)).end).toContain('ECONNRESET');
   });
 
-  test('leave the last chunk out', async () => {
+  test('a download can lack its last chunk', async () => {
     const { url } = await faulty({ framing: 'chunked', breakAfterBytes: 48_044 });
     const { body } = await raw(url);
     expect(body.toString('latin1').endsWith('0\r\n\r\n')).toBe(false);
     expect(body.length).toBeGreaterThan(48_044);
   });
 
-  test('end a body without length too early, which nobody can see from outside', async () => {
+  test('a body without length can end too early, which no client can see', async () => {
     const { url } = await faulty({ framing: 'close', breakAfterBytes: 1000 });
     expect((await bodyOf(await fetch(url))).length).toBe(1000);
   });
 
-  test('make a file shorter, or empty, with headers that say so', async () => {
+  test('a file can be shorter, or empty, with headers that match', async () => {
     const short = await faulty({ shortBy: 100 });
     const response = await fetch(short.url);
     expect(response.headers.get('content-length')).toBe('47944');
@@ -330,7 +333,7 @@ describe('faults of downloads from the sandbox', () => {
     expect([empty.status, (await bodyOf(empty)).length]).toEqual([200, 0]);
   });
 
-  test('stall a download until the caller gives up', async () => {
+  test('a download can stall until the caller gives up', async () => {
     const { url } = await faulty({ stallAfterBytes: 1000 });
     const caller = new AbortController();
     const response = await fetch(url, { signal: caller.signal });
@@ -341,7 +344,7 @@ describe('faults of downloads from the sandbox', () => {
     await sandbox.waitFor((calls) => calls.at(-1)?.state === 'broken');
   });
 
-  test('send slowly, in small portions', async () => {
+  test('a download can be slow, in small portions', async () => {
     const { sessionId, url } = await faulty({ bytesPerSecond: 200_000 });
     const seen = new Set<number>();
     const done = sandbox.waitFor((calls) => {
@@ -356,7 +359,7 @@ describe('faults of downloads from the sandbox', () => {
     ]);
   });
 
-  test('answer with an error, or after a while', async () => {
+  test('a download can be answered with an error, or after a while', async () => {
     const { url } = await faulty({ status: 503, retryAfter: 3 });
     const response = await fetch(url);
     expect([response.status, response.headers.get('retry-after')]).toEqual([503, '3']);
@@ -367,7 +370,7 @@ describe('faults of downloads from the sandbox', () => {
     ['html', '<!DOCTYPE html>'],
     ['xml', '<?xml'],
     ['json', '{"errors"'],
-  ] as const)('deliver %s in the place of audio', async (page, beginning) => {
+  ] as const)('a download can deliver %s in the place of audio', async (page, beginning) => {
     const lying = await fetch((await faulty({ page })).url);
     expect([lying.status, lying.headers.get('content-type')]).toEqual([200, 'audio/wav']);
     expect((await lying.text()).startsWith(beginning)).toBe(true);
@@ -375,7 +378,7 @@ describe('faults of downloads from the sandbox', () => {
     expect(honest.headers.get('content-type')).toBe('text/html');
   });
 
-  test('let the URL expire at this moment', async () => {
+  test('a URL can expire at the moment of its download', async () => {
     const { sessionId, url } = await faulty({ expireNow: true });
     const other = await oneRecording();
     expect((await fetch(url)).status).toBe(403);
@@ -384,7 +387,7 @@ describe('faults of downloads from the sandbox', () => {
     expect((await fetch(await freshUrl(sandbox, sessionId))).status).toBe(200);
   });
 
-  test('put another recording in its place', async () => {
+  test('another recording can be put in the place of one', async () => {
     const { sessionId, url } = await faulty({ replaced: true });
     const before = await fetch(url, { method: 'HEAD' });
     const old = served(sessionId);
@@ -402,7 +405,7 @@ describe('faults of downloads from the sandbox', () => {
 });
 
 describe('the content of a recording at the sandbox', () => {
-  test('can be of each format, of any bytes, or shared', async () => {
+  test('the content of a recording can be of each format, of any bytes, or shared', async () => {
     const flac = await fetch((await oneRecording({ format: 'flac', seconds: 1 })).url);
     expect(flac.headers.get('content-type')).toBe('audio/flac');
     const own = await oneRecording({ content: Buffer.from('RIFF'), contentType: 'audio/x-wav' });
@@ -413,7 +416,7 @@ describe('the content of a recording at the sandbox', () => {
     expect((await bodyOf(shared)).equals(content.slice(0, 12_345))).toBe(true);
   });
 
-  test('goes no faster than it is taken', async () => {
+  test('the content of a recording is made no faster than it is read', async () => {
     const { url } = await oneRecording({ bytes: 500_000_000 });
     const response = await fetch(url);
     const reader = response.body?.getReader();
@@ -424,7 +427,7 @@ describe('the content of a recording at the sandbox', () => {
     expect(sandbox.calls.at(-1)?.bytesSent).toBeLessThan(100_000_000);
   });
 
-  test('that fails to be made is told, and stops nothing', async () => {
+  test('content that cannot be made is reported, and stops nothing', async () => {
     const content = {
       contentType: 'audio/wav',
       bytes: 10,

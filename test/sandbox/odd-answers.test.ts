@@ -22,7 +22,7 @@ async function recordingsOf(sessionId: string): Promise<unknown> {
 
 describe('transcripts of odd forms', () => {
   test.each(['{}', '"text"', '[null]', '[{"a":1},null]', '["$&"]', '[{"n":12345678901234567890}]'])(
-    'stand in the answer byte for byte: %s',
+    'a transcript of odd form is in the answer byte for byte: %s',
     async (transcriptionsJson) => {
       const response = await call(sandbox, sandbox.addSession({ transcriptionsJson }));
       expect(response.headers.get('content-length')).toMatch(/^\d+$/);
@@ -30,14 +30,14 @@ describe('transcripts of odd forms', () => {
     },
   );
 
-  test('may be nested 5,000 deep', async () => {
+  test('a transcript may be nested 5,000 deep', async () => {
     const transcriptionsJson = '['.repeat(5000) + ']'.repeat(5000);
     expect(await (await call(sandbox, sandbox.addSession({ transcriptionsJson }))).text()).toContain(
       transcriptionsJson,
     );
   });
 
-  test('have messages that come after so many looks, or when they are added', async () => {
+  test('a transcript may get messages after a number of polls, or when they are added', async () => {
     const sessionId = sandbox.addSession({
       transcription: { texts: ['first'], later: [{ text: 'second', afterPolls: 1 }] },
     });
@@ -59,29 +59,29 @@ describe('recordings of odd forms', () => {
     recordings: [{ content, contentType: 'audio/wav', fileName: 'a.wav' }],
   });
 
-  test('one object instead of a list', async () => {
+  test('a recording may be one object instead of a list', async () => {
     expect(await recordingsOf(sandbox.addSession(spec('object')))).toEqual({
       fileName: 'a.wav',
       fileUrl: expect.stringMatching(/^http/),
     });
   });
 
-  test('a list of URLs that deliver', async () => {
+  test('recordings may be a list of URLs that deliver', async () => {
     const [url] = (await recordingsOf(sandbox.addSession(spec('urls')))) as string[];
     expect(await (await fetch(url ?? '')).text()).toBe('some audio');
   });
 
-  test('a list of data: URIs', async () => {
+  test('recordings may be a list of data: URIs', async () => {
     const [uri] = (await recordingsOf(sandbox.addSession(spec('data-uris')))) as string[];
     expect(await (await fetch(uri ?? '')).text()).toBe('some audio');
   });
 
-  test('without a fileUrl', async () => {
+  test('a recording may lack its fileUrl', async () => {
     const recordings = [{ fileName: 'a.wav', fileUrl: null }];
     expect(await recordingsOf(sandbox.addSession({ recordings }))).toEqual([{ fileName: 'a.wav' }]);
   });
 
-  test('with a fileName that changes from answer to answer', async () => {
+  test('a recording may have a fileName that changes from answer to answer', async () => {
     const sessionId = sandbox.addSession({ recordings: [{ fileName: ['a.wav', 'b.wav'] }] });
     const names = [];
     for (let i = 0; i < 3; i++)
@@ -89,7 +89,7 @@ describe('recordings of odd forms', () => {
     expect(names).toEqual(['a.wav', 'b.wav', 'b.wav']);
   });
 
-  test('with a path that changes from answer to answer, all of which deliver', async () => {
+  test('a recording may have a path that changes from answer to answer, all of which deliver', async () => {
     const sessionId = sandbox.addSession({
       recordings: [{ content, changingPath: true, redirectTo: 'storage' }],
     });
@@ -98,7 +98,7 @@ describe('recordings of odd forms', () => {
     for (const url of urls) expect(await (await fetch(url)).text()).toBe('some audio');
   });
 
-  test('that come after so many looks, or when they are added', async () => {
+  test('recordings may come after a number of polls, or when they are added', async () => {
     const sessionId = sandbox.addSession({ recordings: [{}, { afterPolls: 2 }] });
     expect(await recordingsOf(sessionId)).toHaveLength(1);
     expect(await recordingsOf(sessionId)).toHaveLength(1);
@@ -110,8 +110,8 @@ describe('recordings of odd forms', () => {
   });
 });
 
-describe('what stands between the caller and Kore', () => {
-  test('a session is not known the first times, in the words of Kore', async () => {
+describe("answers that are not Kore's", () => {
+  test('a session can be unknown the first times, in the words of Kore', async () => {
     const sessionId = sandbox.addSession({
       metadataFaults: [{ status: 404, message: 'Session not found', times: 2 }],
     });
@@ -125,7 +125,7 @@ describe('what stands between the caller and Kore', () => {
     expect((await look(sandbox, sessionId)).status).toBe('success');
   });
 
-  test.each([404, 400, 200, 502])('a load balancer answers %i with a page of its own', async (status) => {
+  test.each([404, 400, 200, 502])('a load balancer can answer %i with a page of its own', async (status) => {
     const sessionId = sandbox.addSession({ metadataFaults: [{ status, page: 'html', times: 2 }] });
     for (let i = 0; i < 2; i++) {
       const response = await call(sandbox, sessionId);
@@ -135,7 +135,7 @@ describe('what stands between the caller and Kore', () => {
     expect((await look(sandbox, sessionId)).status).toBe('success');
   });
 
-  test('an answer of 9 MB has all that belongs to it', async () => {
+  test('an answer of 9 MB is complete', async () => {
     const transcriptionsJson = '[null]';
     const sessionId = sandbox.addSession({ transcriptionsJson, metadataFaults: [{ fillBytes: 9_000_000 }] });
     const text = await (await call(sandbox, sessionId)).text();
@@ -167,7 +167,7 @@ describe('media answers', () => {
     return freshUrl(sandbox, sandbox.addSession({ recordings: [{ content, ...recording }] }));
   }
 
-  test('have the headers that a recording or a fault adds', async () => {
+  test('a media answer has the headers that a recording or a fault adds', async () => {
     const url = await urlOf({
       headers: { 'content-encoding': 'binary', 'x-many': ['a', 'b'] },
       mediaFaults: [{ headers: { 'x-once': '1' } }],
@@ -179,7 +179,7 @@ describe('media answers', () => {
     expect(await second.text()).toBe('0123456789');
   });
 
-  test('may be compressed though nobody asked', async () => {
+  test('a media answer may be compressed without being asked to', async () => {
     const packed = gzipSync(content);
     const url = await urlOf({ content: packed, headers: { 'content-encoding': 'gzip' } });
     const response = await fetch(url);
@@ -187,13 +187,13 @@ describe('media answers', () => {
     expect(gunzipSync(packed).equals(Buffer.from(await response.arrayBuffer()))).toBe(true);
   });
 
-  test('may be partial though nobody asked', async () => {
+  test('a media answer may be partial without being asked to', async () => {
     const response = await fetch(await urlOf({ alwaysPartial: true }));
     expect([response.status, response.headers.get('content-range')]).toEqual([206, 'bytes 0-9/10']);
     expect(await response.text()).toBe('0123456789');
   });
 
-  test('come one after the other: a page, nothing, half, other bytes, and then the whole', async () => {
+  test('media answers can come one after the other: a page, nothing, half, other bytes, and then the whole', async () => {
     const mediaFaults: MediaFault[] = [
       { page: 'html', status: 503, contentType: 'text/html', times: 2 },
       { shortBy: Number.POSITIVE_INFINITY },
@@ -220,7 +220,7 @@ describe('media answers', () => {
     ]);
   });
 
-  test('of all recordings go wrong during an outage of the media host', async () => {
+  test('all media answers fail during an outage of the media host', async () => {
     const urls = [await urlOf({}), await urlOf({})];
     sandbox.configure({ mediaOutage: { page: 'html' } });
     for (const url of urls) expect(await (await fetch(url)).text()).toMatch(/^<!DOCTYPE html>/);

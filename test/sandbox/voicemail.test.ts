@@ -47,27 +47,27 @@ describe('the token of a call to the sandbox', () => {
     ['with an empty jti', () => token(sandbox, { jti: '' }), invalid],
     ['of another app', () => token(sandbox, { appId: 'cs-other' }), wrongApp],
     ['of no app', () => token(sandbox, { appId: undefined }), wrongApp],
-  ])('is refused: %s', async (_, make, refusal) => {
+  ])('a token is refused: %s', async (_, make, refusal) => {
     const sessionId = sandbox.addSession();
     expect(await error(await call(sandbox, sessionId, { auth: await make() }))).toEqual(refusal);
     expect(sandbox.session(sessionId).polls).toBe(0);
   });
 
-  test('is refused unsigned, with alg none', async () => {
+  test('an unsigned token with alg none is refused', async () => {
     const [, payload] = (await token(sandbox)).split('.');
     const header = Buffer.from('{"alg":"none"}').toString('base64url');
     const response = await call(sandbox, sandbox.addSession(), { auth: `${header}.${payload}.` });
     expect(await error(response)).toEqual(invalid);
   });
 
-  test('is good once', async () => {
+  test('a token is accepted once', async () => {
     const sessionId = sandbox.addSession();
     const auth = await token(sandbox);
     expect((await call(sandbox, sessionId, { auth })).status).toBe(200);
     expect(await error(await call(sandbox, sessionId, { auth }))).toEqual(invalid);
   });
 
-  test('is good again and without exp and jti where the app does not enforce them', async () => {
+  test('a token is accepted again and without exp and jti where the app does not enforce them', async () => {
     sandbox.configure({ enforceJti: false });
     const sessionId = sandbox.addSession();
     const auth = await token(sandbox, { jti: undefined, exp: undefined });
@@ -75,7 +75,7 @@ describe('the token of a call to the sandbox', () => {
     expect((await call(sandbox, sessionId, { auth })).status).toBe(200);
   });
 
-  test('is good with the claims Kore knows besides, signed by somebody else', async () => {
+  test('a token is accepted with the other claims Kore knows, signed by another issuer', async () => {
     const auth = await new SignJWT({ appId: sandbox.clientId, sub: 'x', jti: 'one' })
       .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
       .setIssuer(sandbox.clientId)
@@ -86,7 +86,7 @@ describe('the token of a call to the sandbox', () => {
     expect((await call(sandbox, sandbox.addSession(), { auth })).status).toBe(200);
   });
 
-  test('is refused after the secret was changed, without its scope, and for another bot', async () => {
+  test('a token is refused after the secret was changed, without its scope, and for another bot', async () => {
     const sessionId = sandbox.addSession();
     sandbox.configure({ signingSecret: 'a secret nobody was told' });
     expect(await error(await call(sandbox, sessionId))).toEqual(invalid);
@@ -102,7 +102,7 @@ describe('the token of a call to the sandbox', () => {
 });
 
 describe('the answer of the sandbox', () => {
-  test('has the documented shape', async () => {
+  test('the answer of the sandbox has the documented shape', async () => {
     const sessionId = makeSessionId(new Date('2025-02-10T17:34:26Z'), 'x');
     sandbox.addSession({ sessionId, transcription: ['Hi, this is voicemail testing.', 'Bye.'] });
     const answer = await look(sandbox, sessionId);
@@ -131,21 +131,21 @@ describe('the answer of the sandbox', () => {
     expect(first?.botId).not.toBe(sandbox.botId);
   });
 
-  test('has the transcript only if it was asked for', async () => {
+  test('the answer of the sandbox has the transcript only if it was requested', async () => {
     const sessionId = sandbox.addSession({ transcription: 'x' });
     const response = await call(sandbox, sessionId, { query: `sessionId=${sessionId}` });
     expect(await response.json()).not.toHaveProperty('transcriptions');
   });
 
   test.each(['voicemail recording', 'voicemail_recording', 'recording'] as const)(
-    'has its recordings at "%s"',
+    'the answer of the sandbox has its recordings at "%s"',
     async (recordingsKey) => {
       const answer = await look(sandbox, sandbox.addSession({ recordingsKey, recordings: [{}, {}] }));
       expect(answer[recordingsKey]).toHaveLength(2);
     },
   );
 
-  test('goes through its statuses, and lists recordings with success alone', async () => {
+  test('the answer of the sandbox goes through its statuses, and lists recordings with success alone', async () => {
     const sessionId = sandbox.addSession({ statuses: ['call_in_progress', 'media_in_progress', 'success'] });
     const seen = [];
     for (let i = 0; i < 4; i++) {
@@ -164,14 +164,17 @@ describe('the answer of the sandbox', () => {
     ['empty', []],
     ['absent', undefined],
     ['null', null],
-  ] as const)('has no recordings the first times (%s)', async (notReadyAs, expected) => {
-    const sessionId = sandbox.addSession({ notReadyPolls: 2, notReadyAs });
-    expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
-    expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
-    expect((await look(sandbox, sessionId))['voicemail recording']).toHaveLength(1);
-  });
+  ] as const)(
+    'the answer of the sandbox has no recordings the first times (%s)',
+    async (notReadyAs, expected) => {
+      const sessionId = sandbox.addSession({ notReadyPolls: 2, notReadyAs });
+      expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
+      expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
+      expect((await look(sandbox, sessionId))['voicemail recording']).toHaveLength(1);
+    },
+  );
 
-  test('has no transcript, or a late one by looks, or by time', async () => {
+  test('the answer of the sandbox has no transcript, or a late one by polls, or by time', async () => {
     const never = sandbox.addSession();
     const byLooks = sandbox.addSession({ transcription: { texts: ['x'], afterPolls: 2, language: 'de' } });
     const byTime = sandbox.addSession({ transcription: { texts: ['x'], afterMs: 60_000 } });
@@ -184,12 +187,12 @@ describe('the answer of the sandbox', () => {
     expect(await count(byTime)).toBe(1);
   });
 
-  test('can be changed at the last moment', async () => {
+  test('the answer of the sandbox can be changed at the last moment', async () => {
     const sessionId = sandbox.addSession({ answer: (built) => ({ ...built, status: 'odd', extra: 1 }) });
     expect(await look(sandbox, sessionId)).toMatchObject({ status: 'odd', extra: 1 });
   });
 
-  test('has the URLs that a test wants', async () => {
+  test('the answer of the sandbox has the URLs that a test sets', async () => {
     const sessionId = sandbox.addSession({
       recordings: [{ fileUrl: 'file:///etc/passwd', fileName: '../../x' }],
     });
@@ -206,15 +209,15 @@ describe('bad requests', () => {
     'sessionId=a%2Fb',
     'sessionId=a&sessionId=b',
     'sessionId=a&transcription=yes',
-  ])('with the arguments "%s" are answered 412', async (query) => {
+  ])('a request with the arguments "%s" is answered 412', async (query) => {
     expect((await error(await call(sandbox, '', { query }))).status).toBe(412);
   });
 
-  test('for a session that does not exist are answered 404', async () => {
+  test('a request for a session that does not exist is answered 404', async () => {
     expect((await error(await call(sandbox, '67aa38026e199c8f470e0000'))).status).toBe(404);
   });
 
-  test('to other routes and with other methods are answered 404 and 405', async () => {
+  test('requests to other routes and with other methods are answered 404 and 405', async () => {
     expect((await error(await fetch(`${sandbox.url}/other`))).status).toBe(404);
     const url = `${sandbox.url}/api/public/bot/${sandbox.botId}/voicemail?sessionId=a`;
     const response = await fetch(url, { method: 'POST', body: 'x'.repeat(100_000) });
@@ -222,7 +225,7 @@ describe('bad requests', () => {
     expect((await error(response)).status).toBe(405);
   });
 
-  test('can be told in the other envelope', async () => {
+  test('errors can have the other envelope', async () => {
     sandbox.configure({ errorEnvelope: 'message' });
     expect(await (await call(sandbox, 'unknown')).json()).toEqual({
       code: 404,
@@ -232,7 +235,7 @@ describe('bad requests', () => {
 });
 
 describe('the rate limit', () => {
-  test('lets so many calls through in a window', async () => {
+  test('the rate limit allows a number of calls in a window', async () => {
     sandbox.configure({ rateLimit: { calls: 2, windowMs: 60_000 } });
     const sessionId = sandbox.addSession();
     const statuses = [];
@@ -248,7 +251,7 @@ describe('the rate limit', () => {
     expect((await call(sandbox, sessionId)).status).toBe(200);
   });
 
-  test('is not used up by calls without credentials', async () => {
+  test('calls without credentials do not use up the rate limit', async () => {
     sandbox.configure({ rateLimit: { calls: 1, windowMs: 60_000 } });
     const sessionId = sandbox.addSession();
     await call(sandbox, sessionId, { auth: 'x' });
@@ -262,7 +265,7 @@ describe('the rate limit', () => {
     ['429-hourly', 429, 'hourly', undefined],
     ['200-text', 200, 'Rate limit for this API', undefined],
     ['400-text', 400, 'Rate limit for this API', undefined],
-  ] as const)('can look like %s', async (answer, status, text, retryAfter) => {
+  ] as const)('the rate limit can look like %s', async (answer, status, text, retryAfter) => {
     sandbox.configure({ rateLimit: { calls: 0, windowMs: 60_000, answer } });
     const response = await call(sandbox, sandbox.addSession());
     const header = response.headers.get('retry-after');
@@ -275,7 +278,7 @@ describe('the rate limit', () => {
 });
 
 describe('faults of calls to the sandbox', () => {
-  test('come one after the other, so often as they say, and then all is well', async () => {
+  test('faults come one after the other, each as often as configured, and then none', async () => {
     const sessionId = sandbox.addSession({
       metadataFaults: [
         { status: 503, times: 2 },
@@ -303,7 +306,7 @@ describe('faults of calls to the sandbox', () => {
     expect(sandbox.session(sessionId).polls).toBe(1);
   });
 
-  test('can be added, go on for ever, and be cleared', async () => {
+  test('faults can be added, go on for ever, and be cleared', async () => {
     const sessionId = sandbox.addSession();
     sandbox.session(sessionId).faults.add({ status: 401, times: Number.POSITIVE_INFINITY });
     for (let i = 0; i < 5; i++) expect((await call(sandbox, sessionId)).status).toBe(401);
@@ -311,7 +314,7 @@ describe('faults of calls to the sandbox', () => {
     expect((await call(sandbox, sessionId)).status).toBe(200);
   });
 
-  test('can hit everything during an outage', async () => {
+  test('an outage affects every call', async () => {
     const ids = [sandbox.addSession(), sandbox.addSession()];
     sandbox.configure({ outage: { status: 503 } });
     for (const id of ids) expect((await call(sandbox, id)).status).toBe(503);
@@ -323,14 +326,14 @@ describe('faults of calls to the sandbox', () => {
     return call(sandbox, sandbox.addSession({ transcription: 'x', metadataFaults: [fault] }));
   }
 
-  test('cut JSON arrives whole by its headers, and is not', async () => {
+  test('cut JSON is complete by its headers, and cut in its content', async () => {
     const response = await faulty({ cutJson: true });
     const text = await response.text();
     expect(response.headers.get('content-length')).toBe(String(text.length));
     expect(() => JSON.parse(text)).toThrow(SyntaxError);
   });
 
-  test('a connection is dropped before the answer, or in it', async () => {
+  test('a connection can be dropped before the answer, or in it', async () => {
     await expect(faulty({ dropConnection: true })).rejects.toThrow('fetch failed');
     const response = await faulty({ breakAfterBytes: 10 });
     expect(response.status).toBe(200);
@@ -342,7 +345,7 @@ describe('faults of calls to the sandbox', () => {
     ]);
   });
 
-  test('an answer never comes, until the caller gives up', async () => {
+  test('an answer can stay out until the caller gives up', async () => {
     const sessionId = sandbox.addSession({ metadataFaults: [{ stall: true }] });
     const caller = new AbortController();
     const answered = call(sandbox, sessionId, { signal: caller.signal });
@@ -361,7 +364,7 @@ describe('faults of calls to the sandbox', () => {
 });
 
 describe('the sandbox', () => {
-  test('makes up sessions only where it should', async () => {
+  test('the sandbox makes up sessions only where configured', async () => {
     const id = '67aa38026e199c8f470e1234';
     expect((await call(sandbox, id)).status).toBe(404);
     sandbox.configure({ autoSessions: true });
@@ -373,7 +376,7 @@ describe('the sandbox', () => {
     expect((await call(sandbox, 'other')).status).toBe(404);
   });
 
-  test('forgets made-up sessions when there are many of them, and never those that were added', async () => {
+  test('the sandbox forgets made-up sessions when there are many of them, and never those that were added', async () => {
     sandbox.configure({ autoSessions: true, enforceJti: false });
     const added = sandbox.addSession();
     const auth = await token(sandbox);
@@ -386,7 +389,7 @@ describe('the sandbox', () => {
     expect(sandbox.sessions.has(added)).toBe(true);
   });
 
-  test('refuses to be told nonsense', () => {
+  test('the sandbox refuses an invalid configuration', () => {
     const sessionId = sandbox.addSession();
     expect(() => sandbox.addSession({ sessionId })).toThrow('there already');
     expect(() => sandbox.addSession({ sessionId: 'a/b' })).toThrow(RangeError);
@@ -394,7 +397,7 @@ describe('the sandbox', () => {
     expect(() => sandbox.session('unknown')).toThrow(RangeError);
   });
 
-  test('remembers calls, logs them without secrets, and forgets the oldest', async () => {
+  test('the sandbox records calls, logs them without secrets, and forgets the oldest', async () => {
     const lines: string[] = [];
     const small = await startSandbox({ keepCalls: 2, log: (line) => lines.push(line) });
     const sessionId = small.addSession({ transcription: 'confidential' });
@@ -413,7 +416,7 @@ describe('the sandbox', () => {
     expect(lines.join()).not.toMatch(/[?]|s=|ey|confidential/);
   });
 
-  test('tells those who wait in vain that it was closed, or that they gave up', async () => {
+  test('the sandbox reports to waiting tests that it was closed, or that they gave up', async () => {
     const other = await startSandbox();
     const waiting = expect(other.waitFor(() => false)).rejects.toThrow('closed before');
     await expect(other.waitFor(() => false, AbortSignal.abort(new Error('enough')))).rejects.toThrow(
@@ -428,7 +431,7 @@ describe('the sandbox', () => {
     await other.close();
   });
 
-  test('cannot listen on a port that is taken, and says so', async () => {
+  test('the sandbox reports that its port is taken', async () => {
     await expect(startSandbox({ port: sandbox.port })).rejects.toMatchObject({
       code: 'INTERNAL',
       retryable: false,
@@ -436,7 +439,7 @@ describe('the sandbox', () => {
     });
   });
 
-  test('closes while requests are running', async () => {
+  test('the sandbox closes while requests are running', async () => {
     const other = await startSandbox();
     const sessionId = other.addSession({ metadataFaults: [{ stall: true }, { delayMs: 3_600_000 }] });
     const failures = [call(other, sessionId), call(other, sessionId)].map((one) =>

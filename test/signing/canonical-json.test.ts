@@ -4,7 +4,7 @@ import { canonicalJson, NotCanonical } from '../../src/signing/canonical-json.ts
 const RFC = 'the example of RFC 8785';
 
 describe('canonical JSON', () => {
-  it(`writes ${RFC}, section 3.2.4, byte for byte`, () => {
+  it(`canonical JSON writes ${RFC}, section 3.2.4, byte for byte`, () => {
     // Section 3.2.2, as it stands there.
     const input = String.raw`{
       "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
@@ -22,7 +22,7 @@ describe('canonical JSON', () => {
     expect(Buffer.from(canonicalJson(JSON.parse(input)))).toEqual(bytes);
   });
 
-  it(`sorts members as ${RFC}, section 3.2.3, by UTF-16 code units`, () => {
+  it(`canonical JSON sorts members as ${RFC}, section 3.2.3, by UTF-16 code units`, () => {
     const input = String.raw`{
       "\u20ac": "Euro Sign", "\r": "Carriage Return", "\ufb33": "Hebrew Letter Dalet With Dagesh",
       "1": "One", "\ud83d\ude00": "Emoji: Grinning Face", "\u0080": "Control", "\u00f6": "Latin Small Letter O With Diaeresis"
@@ -65,7 +65,7 @@ describe('canonical JSON', () => {
     ['41b3de4355555557', '333333333.33333343'],
     ['becbf647612f3696', '-0.0000033333333333333333'],
     ['43143ff3c1cb0959', '1424953923781206.2'],
-  ])('writes the number %s as %s', (bits, text) => {
+  ])('canonical JSON writes the number %s as %s', (bits, text) => {
     expect(canonicalJson(Buffer.from(bits, 'hex').readDoubleBE())).toBe(text);
   });
 
@@ -75,7 +75,7 @@ describe('canonical JSON', () => {
     ['a lone surrogate', ['\ud800']],
     ['a name with a lone surrogate', { '\udead': 1 }],
     ['undefined', { a: undefined }],
-  ])('refuses %s', (_, value) => {
+  ])('canonical JSON refuses %s', (_, value) => {
     expect(() => canonicalJson(value)).toThrow(NotCanonical);
   });
 });

@@ -31,7 +31,7 @@ const opensslVersion = (() => {
 const MISSING = opensslVersion === undefined ? ' (needs OpenSSL: apt-get install openssl)' : '';
 
 describe('the published test vector', () => {
-  it('has this canonical form, this signature and this key id', () => {
+  it('the published test vector has this canonical form, this signature and this key id', () => {
     expect(canonicalOf(SIGNED)).toEqual(fixture('manifest.canonical.json'));
     expect(KEY.kid).toBe('06e3fd8fda29bb60');
     expect(signDocument(SIGNED, KEY)).toEqual(SIGNED);
@@ -40,7 +40,7 @@ describe('the published test vector', () => {
   });
 
   it.skipIf(opensslVersion === undefined)(
-    `is taken by OpenSSL, and refused with another byte${MISSING}`,
+    `the test vector is accepted by OpenSSL, and refused with another byte${MISSING}`,
     async () => {
       const directory = await temporaryDirectory();
       try {
@@ -64,16 +64,19 @@ describe('the published test vector', () => {
     },
   );
 
-  it.skipIf(opensslVersion === undefined)(`has the key id that OpenSSL leads to${MISSING}`, () => {
-    const files = ['-in', join(import.meta.dirname, '../fixtures/signing/public-key.pem')];
-    const der = execFileSync('openssl', ['pkey', '-pubin', ...files, '-outform', 'DER']);
-    const digest = execFileSync('openssl', ['dgst', '-sha256', '-hex'], { input: der, encoding: 'utf8' });
-    expect(digest.trim().split(' ').at(-1)?.slice(0, 16)).toBe(KEY.kid);
-  });
+  it.skipIf(opensslVersion === undefined)(
+    `the test vector has the key id that OpenSSL computes${MISSING}`,
+    () => {
+      const files = ['-in', join(import.meta.dirname, '../fixtures/signing/public-key.pem')];
+      const der = execFileSync('openssl', ['pkey', '-pubin', ...files, '-outform', 'DER']);
+      const digest = execFileSync('openssl', ['dgst', '-sha256', '-hex'], { input: der, encoding: 'utf8' });
+      expect(digest.trim().split(' ').at(-1)?.slice(0, 16)).toBe(KEY.kid);
+    },
+  );
 });
 
 describe('a signed document', () => {
-  it('is not valid with any bit of it changed', () => {
+  it('a signed document is invalid with any bit of it changed', () => {
     for (let at = 0; at < SIGNED.length; at += 1) {
       for (const bit of [1, 32, 128]) {
         const changed = Buffer.from(SIGNED);
@@ -89,18 +92,18 @@ describe('a signed document', () => {
     ['a member twice', (text: string) => text.replace('{', '{"botId":"st-2",')],
     ['a number written otherwise', (text: string) => text.replace(':48044', ':48044.0')],
     ['a member more', (text: string) => text.replace('{', '{"more":1,')],
-  ])('is not what was written with %s', (_, change) => {
+  ])('a signed document differs from the one that was written with %s', (_, change) => {
     expect(checkSignature(Buffer.from(change(SIGNED.toString())), KEYS).kind).toBe('wrong');
   });
 
-  it('may have its members in another order, which is the same document', () => {
+  it('a signed document may have its members in another order', () => {
     const { signature, ...rest } = JSON.parse(SIGNED.toString());
     const reordered = Object.fromEntries(Object.entries(rest).reverse());
     const bytes = Buffer.from(`${JSON.stringify({ ...reordered, signature })}\n`);
     expect(checkSignature(bytes, KEYS).kind).toBe('valid');
   });
 
-  it('is signed anew when it is signed again, with this key or another', () => {
+  it('a signed document is signed anew when it is signed again, with this key or another', () => {
     const other = newSigningKey();
     const again = signDocument(SIGNED, other);
     expect(checkSignature(again, KEYS)).toEqual({ kind: 'unknown-key', kid: other.kid });
@@ -108,7 +111,7 @@ describe('a signed document', () => {
     expect(signDocument(again, KEY)).toEqual(SIGNED);
   });
 
-  it('keeps numbers digit for digit, and can be signed whatever text is in it', () => {
+  it('a signed document keeps numbers digit for digit, and can be signed whatever text is in it', () => {
     const source = String.raw`{"id":12345678901234567890123,"odd":"\ud800\\ud800 \udead","\udc00":"\u00fc","fine":"\ud83d\ude00"}`;
     const signed = signDocument(Buffer.from(source), KEY);
     expect(signed.toString()).toContain('12345678901234567890123');
@@ -124,11 +127,11 @@ describe('a signed document', () => {
     ['no signature', '{}\n'],
     ['another algorithm', '{"signature":{"algorithm":"none","kid":"06e3fd8fda29bb60","value":""}}\n'],
     ['a signature that is none', '{"signature":"x"}\n'],
-  ])('is none with %s', (_, text) => {
+  ])('a document with %s is not a signed one', (_, text) => {
     expect(checkSignature(Buffer.from(text), KEYS)).toEqual({ kind: 'none' });
   });
 
-  it('is not valid with a signature over something that has no canonical form', () => {
+  it('a signature over something without a canonical form is invalid', () => {
     const value = sign(null, Buffer.from('x'), KEY.privateKey).toString('base64url');
     const signature = { algorithm: 'Ed25519', kid: KEY.kid, value };
     const text = `${JSON.stringify({ odd: '\ud800', signature })}\n`;

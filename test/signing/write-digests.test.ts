@@ -53,7 +53,7 @@ async function archiveUnsigned(at: Date): Promise<SessionRef> {
 }
 
 describe('daily digests', () => {
-  it('say what was added, replaced and erased, with the hashes before and after', async () => {
+  it('daily digests name what was added, replaced and erased, with the hashes before and after', async () => {
     const [one, two] = [await archive.archive(june(1)), await archive.archive(june(1))];
     const before = sha256(await archive.read(manifestKey(one)));
     await archive.digest(june(2, 0, 15));
@@ -88,7 +88,7 @@ describe('daily digests', () => {
     ]);
   });
 
-  it('are written once: again, and by two at once', async () => {
+  it('daily digests are written once, when run again and when two run at once', async () => {
     await archive.archive(june(1));
     const runs = await Promise.all([archive.digest(june(2, 0, 15)), archive.digest(june(2, 0, 16))]);
     expect(runs.flatMap(({ written }) => written.map(({ date }) => date))).toEqual(['2026-06-01']);
@@ -96,7 +96,7 @@ describe('daily digests', () => {
     expect(await findings(june(2))).toEqual([]);
   });
 
-  it('are made up for, each day with what happened on it', async () => {
+  it('missing daily digests are written later, each with what happened on its day', async () => {
     await archive.archive(june(1));
     await archive.digest(june(2, 0, 15));
     const [second, fourth] = [await archive.archive(june(2)), await archive.archive(june(4))];
@@ -111,7 +111,7 @@ describe('daily digests', () => {
     expect(await findings(june(6))).toEqual([]);
   });
 
-  it('lose nothing when the process ends between two of them', async () => {
+  it('daily digests lose nothing when the process ends between two of them', async () => {
     await archive.archive(june(1));
     await archive.digest(june(2, 0, 15));
     await archive.archive(june(2));
@@ -124,7 +124,7 @@ describe('daily digests', () => {
     expect(await findings(june(6))).toEqual([]);
   });
 
-  it('know what was archived long ago when it is archived again, erased or repaired', async () => {
+  it('daily digests know what was archived long ago when it is archived again, erased or repaired', async () => {
     const [again, gone, lost] = [
       await archive.archive(june(1)),
       await archive.archive(june(1)),
@@ -145,7 +145,7 @@ describe('daily digests', () => {
     expect(await findings(june(21))).toEqual([]);
   });
 
-  it('begin with all that is there, signed or not; what is not signed later is not taken', async () => {
+  it('the first daily digest covers everything there is, signed or not, and later ones only signed manifests', async () => {
     const old = await archiveUnsigned(june(1));
     expect(await findings(june(1))).toEqual([`forged ${archive.plain.fullKey(manifestKey(old))}`]);
     expect(await archive.digest(june(2, 0, 15))).toMatchObject({ written: [{ entries: 1 }], refused: 0 });
@@ -155,7 +155,7 @@ describe('daily digests', () => {
     expect(await findings(june(3))).toEqual([`forged ${archive.plain.fullKey(manifestKey(late))}`]);
   });
 
-  it('go on with another key; then both are needed to verify', async () => {
+  it('daily digests continue with another key, and then both are needed to verify', async () => {
     const before = archive.key;
     const one = await archive.archive(june(1));
     await archive.digest(june(2, 0, 15));
@@ -173,7 +173,7 @@ describe('daily digests', () => {
     );
   });
 
-  describe('of many entries', () => {
+  describe('digests of many entries', () => {
     const partsOf = async (date: string) => (await digestOf(date)).parts ?? [];
     const partKeys = async () => {
       const keys: string[] = [];
@@ -183,7 +183,7 @@ describe('daily digests', () => {
       return keys;
     };
 
-    it('are written in parts, which they name by their hashes; later ones go on from them', async () => {
+    it('digests of many entries are written in parts, which they name by their hashes, and later ones continue from them', async () => {
       const sessions: SessionRef[] = [];
       for (let count = 0; count < 7; count += 1) sessions.push(await archive.archive(june(1)));
       expect(await archive.digest(june(2, 0, 15), 3)).toMatchObject({
@@ -210,7 +210,7 @@ describe('daily digests', () => {
       expect(await findings(june(3))).toEqual([]);
     });
 
-    it('have parts that verify names when they are changed, removed or slipped in', async () => {
+    it('parts of a digest that are changed, removed or slipped in are named by verify', async () => {
       for (let count = 0; count < 4; count += 1) await archive.archive(june(1));
       await archive.digest(june(2, 0, 15), 2);
       const [one, two] = await partsOf('2026-06-01');
@@ -230,7 +230,7 @@ describe('daily digests', () => {
       expect(await findings(june(2))).toEqual([]);
     });
 
-    it('leave no parts of a run that was interrupted, or that another one was faster than', async () => {
+    it('a digest run that was interrupted, or was slower than another, leaves no parts', async () => {
       for (let count = 0; count < 4; count += 1) await archive.archive(june(1));
       await archive.digest(june(2, 0, 15), 2);
       // As if it had been killed before it could write the digest, and more came since.
@@ -247,7 +247,7 @@ describe('daily digests', () => {
     });
   });
 
-  it('are counted when they are late: six hours after a day', async () => {
+  it('daily digests count as late from six hours after their day', async () => {
     await archive.archive(june(1));
     const late = (now: Date) => createOverdueDigestCount(archive.plain, () => now.getTime())();
     expect(await late(june(2, 12))).toBe(1);
@@ -258,7 +258,7 @@ describe('daily digests', () => {
     expect(await late(june(5, 6))).toBe(3);
   });
 
-  it('do not go on from a digest that was changed', async () => {
+  it('no daily digest continues from one that was changed', async () => {
     await archive.archive(june(1));
     await archive.digest(june(2, 0, 15));
     const bytes = await archive.read(digestKey('2026-06-01'));
@@ -270,7 +270,7 @@ describe('daily digests', () => {
   });
 });
 
-it('work in a bucket as in a directory', async () => {
+it('daily digests work in a bucket as in a directory', async () => {
   const bucket = await openTestArchive('s3');
   const { store } = bucket;
   const key = newSigningKey();

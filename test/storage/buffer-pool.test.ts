@@ -3,7 +3,7 @@ import { createBufferPool } from '../../src/storage/s3/multipart.ts';
 
 const KB = 1024;
 
-test('hands out memory again that was given back, in the size that is asked for', () => {
+test('the buffer pool hands out released memory again, in the requested size', () => {
   const pool = createBufferPool(1024 * KB);
   const first = pool.take(480_000);
   expect(first).toHaveLength(480_000);
@@ -14,7 +14,7 @@ test('hands out memory again that was given back, in the size that is asked for'
   expect(pool.take(470_000).buffer).not.toBe(first.buffer);
 });
 
-test('gives no small body memory for a large one', () => {
+test('the buffer pool gives a small body no memory for a large one', () => {
   const pool = createBufferPool(1024 * KB);
   const large = pool.take(640 * KB);
   pool.give(large);
@@ -22,7 +22,7 @@ test('gives no small body memory for a large one', () => {
   expect(pool.take(640 * KB).buffer).toBe(large.buffer);
 });
 
-test('keeps no more than it may', () => {
+test('the buffer pool keeps no more than its limit', () => {
   const pool = createBufferPool(128 * KB);
   const [one, two, three] = [pool.take(64 * KB), pool.take(64 * KB), pool.take(64 * KB)];
   for (const buffer of [one, two, three]) pool.give(buffer);
@@ -31,7 +31,7 @@ test('keeps no more than it may', () => {
   expect(again[2]).not.toBe(three.buffer);
 });
 
-test('takes nothing and more than a step as well', () => {
+test('the buffer pool accepts no bytes and more than a step as well', () => {
   const pool = createBufferPool(0);
   expect(pool.take(0)).toHaveLength(0);
   expect(pool.take(64 * KB + 1)).toHaveLength(64 * KB + 1);

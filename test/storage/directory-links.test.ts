@@ -74,20 +74,20 @@ describe('a symbolic link in the place of the directory for unfinished files', (
   beforeEach(() => symlink(outside, join(root, '.tmp')));
   afterEach(async () => expect(await contentsOf(outside)).toEqual(before));
 
-  test('is told by the check that readiness rests on, and nothing behind it is removed', async () => {
+  test('the readiness check reports a link in the place of the directory for unfinished files, and removes nothing behind it', async () => {
     await expect(createDirectoryStore(root).check(never)).rejects.toMatchObject({
       ...DENIED,
       hint: LINK_HINT,
     });
   });
 
-  test('is told by the doctor, and nothing behind it is removed', async () => {
+  test('doctor reports a link in the place of the directory for unfinished files, and removes nothing behind it', async () => {
     const [archive] = await checkDirectory(root, 1, never);
     expect(archive).toMatchObject({ status: 'failed' });
     expect(JSON.stringify(archive)).toContain('symbolic link');
   });
 
-  test('is written to by nobody', async () => {
+  test('a link in the place of the directory for unfinished files is never written to', async () => {
     const written = createDirectoryStore(root).writeStream(
       'a/b.wav',
       bodyOf(bytesOf(5)),
@@ -99,7 +99,7 @@ describe('a symbolic link in the place of the directory for unfinished files', (
     expect(await readdir(root)).toEqual(['.tmp']);
   });
 
-  test('is shown by listings as what it is', async () => {
+  test('a link in the place of the directory for unfinished files is listed as what it is', async () => {
     const keys: string[] = [];
     for await (const { key, isOther } of createDirectoryStore(root).list('', never, { withOthers: true })) {
       keys.push(`${key} ${isOther}`);
@@ -108,7 +108,7 @@ describe('a symbolic link in the place of the directory for unfinished files', (
   });
 });
 
-test('the directory for unfinished files, swapped for a link in the middle of a download, leads nowhere', async () => {
+test('swapping the directory for unfinished files for a link in the middle of a download leads nowhere', async () => {
   const store = createDirectoryStore(root);
   let name = '';
   const body = bodyOf(bytesOf(300_000), {
@@ -127,7 +127,7 @@ test('the directory for unfinished files, swapped for a link in the middle of a 
 });
 
 test.for(['absent', 'replace'] as const)(
-  "a session's directory, swapped for a link in the middle of a download, gets nothing (%s)",
+  "swapping a session's directory for a link in the middle of a download writes nothing behind it (%s)",
   async (mode) => {
     const store = createDirectoryStore(root);
     await store.write('a/first.wav', bytesOf(5), WAV, 'absent', never);
@@ -146,7 +146,7 @@ test.for(['absent', 'replace'] as const)(
   },
 );
 
-test('a new directory is made by the one above it, not by its name', async () => {
+test("a new directory is made by its parent's handle, not by its name", async () => {
   await mkdir(join(root, 'a'));
   const held = await makeWithin(root, join(root, 'a'));
   await swap(join(root, 'a'));
@@ -157,8 +157,8 @@ test('a new directory is made by the one above it, not by its name', async () =>
   expect(await contentsOf(outside)).toEqual(before);
 });
 
-describe('where the system has no paths by handle', () => {
-  test('a directory that was swapped is noticed', async () => {
+describe('a system without paths by handle', () => {
+  test('a directory that was swapped is noticed where the system has no paths by handle', async () => {
     await mkdir(join(root, 'a'));
     const held = await holdWithin(root, join(root, 'a'), { byHandle: false });
     await held?.confirm();
@@ -167,14 +167,14 @@ describe('where the system has no paths by handle', () => {
     await held?.[Symbol.asyncDispose]();
   });
 
-  test('a link that leads out is refused', async () => {
+  test('a link that leads out is refused where the system has no paths by handle', async () => {
     await symlink(outside, join(root, 'a'));
     await expect(holdWithin(root, join(root, 'a'), { byHandle: false })).rejects.toMatchObject(DENIED);
   });
 });
 
 describe('listings of directories with links', () => {
-  test('show nothing behind a link that leads out, and say so', async () => {
+  test('listings show nothing behind a link that leads out, and report it', async () => {
     await symlink(outside, join(root, 'a'));
     const store = createDirectoryStore(root);
     const first = (listing: AsyncIterable<unknown>) => listing[Symbol.asyncIterator]().next();
@@ -185,7 +185,7 @@ describe('listings of directories with links', () => {
     await expect(store.readVersion('a/letters.txt', never)).rejects.toMatchObject(DENIED);
   });
 
-  test('go on with what a directory held, and look into no link put in its place meanwhile', async () => {
+  test('listings continue with what a directory held, and follow no link put in its place meanwhile', async () => {
     const store = createDirectoryStore(root);
     for (const key of ['a/1', 'a/2', 'b/1']) await store.write(key, bytesOf(5), WAV, 'absent', never);
     const seen: string[] = [];
@@ -236,7 +236,7 @@ test('removing a tree removes the links in it, and nothing behind them', async (
 });
 
 test.each(['a pipe', 'a symbolic link'])(
-  'a lock that is %s holds nobody up, and is not followed',
+  'a lock that is %s blocks nobody, and is not followed',
   async (what) => {
     const store = createDirectoryStore(root);
     const key = 'bot_id=a/manifest.json';

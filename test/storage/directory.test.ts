@@ -67,22 +67,22 @@ beforeEach(async () => {
 });
 afterEach(() => rm(top, { recursive: true, force: true }));
 
-test('tells where it is, absolutely', () => {
+test('the directory store gives its absolute location', () => {
   expect(createDirectoryStore(root).location).toBe(`file:${root}`);
 });
 
-test('creates nothing before it is used', async () => {
+test('the directory store creates nothing before it is used', async () => {
   await createDirectoryStore(root).read('a/b', never);
   expect(await readdir(top)).toEqual([]);
 });
 
-test('gives files and directories no rights for others', async () => {
+test('the directory store gives files and directories no permissions for others', async () => {
   await createDirectoryStore(root).write('a/b.wav', bytesOf(5), WAV, 'absent', never);
   expect((await stat(join(root, 'a/b.wav'))).mode & 0o137).toBe(0);
   expect((await stat(join(root, 'a'))).mode & 0o027).toBe(0);
 });
 
-test('shows a file under its name only when it is whole', async () => {
+test('the directory store shows a file under its name only when it is whole', async () => {
   const store = createDirectoryStore(root);
   const seen: string[][] = [];
   const body = bodyOf(bytesOf(300_000), {
@@ -96,7 +96,7 @@ test('shows a file under its name only when it is whole', async () => {
   expect((await readdir(root, { recursive: true })).sort()).toEqual(['a', 'a/b.wav']);
 });
 
-test('asks for the next chunk only when the one before is written', async () => {
+test('the directory store requests the next chunk only when the one before is written', async () => {
   const store = createDirectoryStore(root);
   const onDisk: number[] = [];
   const body = bodyOf(bytesOf(200_000), {
@@ -110,7 +110,7 @@ test('asks for the next chunk only when the one before is written', async () => 
   expect(onDisk).toEqual([0, 50_000, 100_000, 150_000, 200_000]);
 });
 
-test('removes what killed processes left long ago, and leaves what others write now and what is not its own', async () => {
+test('the directory store removes old files of killed processes, and leaves recent and foreign ones', async () => {
   const past = new Date(Date.now() - 2 * HOUR_MS);
   const [old, recent] = [randomUUID(), randomUUID()];
   await mkdir(join(root, '.tmp', `${'0'.repeat(64)}.lock`), { recursive: true });
@@ -122,7 +122,7 @@ test('removes what killed processes left long ago, and leaves what others write 
   expect((await readdir(join(root, '.tmp'))).sort()).toEqual(before.filter((name) => name !== old).sort());
 });
 
-test('removes at once what a killed process was writing, and leaves what a living one writes', async () => {
+test('the directory store removes at once what a killed process was writing, and leaves what a living one writes', async () => {
   const children = [startWriter(root), startWriter(root)] as const;
   try {
     const [killed, living] = await Promise.all(children.map((child) => child.writing));
@@ -152,8 +152,8 @@ test('many writers at once leave their files and nothing else', async () => {
   expect(await readdir(root)).not.toContain('.tmp');
 });
 
-describe('without hard links', () => {
-  test('one of two writers at once wins', async () => {
+describe('a directory without hard links', () => {
+  test('one of two writers at once wins where there are no hard links', async () => {
     await mkdir(root);
     const outcomes = await Promise.all(
       [1, 2].map(async (number) => {
@@ -173,7 +173,7 @@ describe('without hard links', () => {
     expect(await readdir(root)).not.toContain('.tmp');
   });
 
-  test('what is there stays', async () => {
+  test('an existing file stays where there are no hard links', async () => {
     await mkdir(root);
     await writeFile(join(root, 'final'), 'old');
     await writeFile(join(root, 't'), 'new');
@@ -190,7 +190,7 @@ describe('without hard links', () => {
 });
 
 describe('symbolic links', () => {
-  test('may lead to the archive itself', async () => {
+  test('a symbolic link may lead to the archive itself', async () => {
     await mkdir(join(top, 'disk'));
     await symlink(join(top, 'disk'), root);
     const store = createDirectoryStore(root);
@@ -198,7 +198,7 @@ describe('symbolic links', () => {
     expect(await readFile(join(top, 'disk/a/b.wav'))).toEqual(bytesOf(5));
   });
 
-  test('may not lead out of it', async () => {
+  test('a symbolic link may not lead out of the archive', async () => {
     await mkdir(root);
     await mkdir(join(top, 'outside'));
     await writeFile(join(top, 'outside', 'secret'), 'secret');
@@ -214,8 +214,8 @@ describe('symbolic links', () => {
   });
 });
 
-describe('what is wrong with a directory is told in words', () => {
-  test('a file where a directory belongs', async () => {
+describe('errors of a directory', () => {
+  test('a file where a directory belongs is reported with what to do', async () => {
     await writeFile(root, 'x');
     const store = createDirectoryStore(root);
     const expected = { code: 'ARCHIVE_DENIED', message: expect.stringContaining(root) };
@@ -223,7 +223,7 @@ describe('what is wrong with a directory is told in words', () => {
     await expect(store.write('a.wav', bytesOf(1), WAV, 'absent', never)).rejects.toMatchObject(expected);
   });
 
-  test('a directory where a file belongs', async () => {
+  test('a directory where a file belongs is reported with what to do', async () => {
     await mkdir(join(root, 'a.wav'), { recursive: true });
     const store = createDirectoryStore(root);
     expect(await store.head('a.wav', never)).toBeUndefined();
@@ -236,27 +236,30 @@ describe('what is wrong with a directory is told in words', () => {
     expect(await readdir(root)).toEqual(['a.wav']);
   });
 
-  test.skipIf(!canMountReadOnly())('a read-only file system (needs Linux and unshare)', async () => {
-    for (const archive of [top, root]) {
-      const { stdout } = await promisify(execFile)('unshare', [
-        '-rm',
-        'sh',
-        '-c',
-        'mount -t tmpfs -o ro tmpfs "$1" && exec "$2" --input-type=module -e "$3" "$4"',
-        'sh',
-        top,
-        process.execPath,
-        `const { createDirectoryStore } = await import(${JSON.stringify(STORE_MODULE)});
+  test.skipIf(!canMountReadOnly())(
+    'a read-only file system is reported with what to do (needs Linux and unshare)',
+    async () => {
+      for (const archive of [top, root]) {
+        const { stdout } = await promisify(execFile)('unshare', [
+          '-rm',
+          'sh',
+          '-c',
+          'mount -t tmpfs -o ro tmpfs "$1" && exec "$2" --input-type=module -e "$3" "$4"',
+          'sh',
+          top,
+          process.execPath,
+          `const { createDirectoryStore } = await import(${JSON.stringify(STORE_MODULE)});
          const write = createDirectoryStore(process.argv[1])
            .write('a/b.wav', Buffer.of(1), { contentType: 'audio/wav' }, 'absent', new AbortController().signal);
          await write.catch(({ code, message, hint }) => console.log(code, message, hint));`,
-        archive,
-      ]);
-      expect(stdout).toMatch(
-        /^ARCHIVE_DENIED .*the file system is read-only \(EROFS\) mount it writable.*\n$/,
-      );
-    }
-  });
+          archive,
+        ]);
+        expect(stdout).toMatch(
+          /^ARCHIVE_DENIED .*the file system is read-only \(EROFS\) mount it writable.*\n$/,
+        );
+      }
+    },
+  );
 
   test('an archive that became usable is used', async () => {
     await writeFile(root, 'x');
@@ -273,7 +276,7 @@ describe('what is wrong with a directory is told in words', () => {
     ['EROFS', 'ARCHIVE_DENIED', 'read-only'],
     ['EMFILE', 'ARCHIVE_UNAVAILABLE', 'ulimit'],
     ['EIO', 'ARCHIVE_UNAVAILABLE', 'fault'],
-  ] as const)('%s is %s: %s', ([system, code, words]) => {
+  ] as const)('the error %s is %s, with a message about: %s', ([system, code, words]) => {
     const error = Object.assign(new Error('as the system says'), { code: system });
     const told = toArchiveFileError(error, 'file:/a') as VoicemailError;
     expect(told.code).toBe(code);

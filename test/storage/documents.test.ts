@@ -32,7 +32,7 @@ const message = (extra: Record<string, unknown>): KoreDocument => ({
 });
 
 describe('a transcript', () => {
-  test('has each message, their text together, and the documents as received', () => {
+  test('a transcript has each message, their text together, and the documents as received', () => {
     const documents = [message({ unknown: { kept: [1] } }), message({ _id: 'ms-2', lang: 'de' })];
     expect(buildTranscript(SESSION, documents)).toEqual({
       schemaVersion: 1,
@@ -62,7 +62,7 @@ describe('a transcript', () => {
     });
   });
 
-  test('joins the text components of a message and passes over all others', () => {
+  test('a transcript joins the text components of a message and skips all others', () => {
     const components = [
       { cT: 'text', data: { text: 'one' } },
       { cT: 'image', data: { text: 'no' } },
@@ -77,7 +77,7 @@ describe('a transcript', () => {
     expect(text).toBe('one\ntwo');
   });
 
-  test('says null for what is missing', () => {
+  test('a transcript has null for what is missing', () => {
     const transcript = buildTranscript(SESSION, [{}, message({ components: 'x', author: null, lang: 1 })]);
     expect(transcript.language).toBeNull();
     expect(transcript.text).toBe('');
@@ -94,7 +94,7 @@ describe('a transcript', () => {
     ]);
   });
 
-  test('keeps whatever Kore lists as a message, and the text where there is any', () => {
+  test('a transcript keeps whatever Kore lists as a message, and its text where there is any', () => {
     const { messages, text, source } = buildTranscript(SESSION, [
       'spoken',
       null,
@@ -107,21 +107,21 @@ describe('a transcript', () => {
     expect(source).toEqual(['spoken', null, 7, [message({})], message({})]);
   });
 
-  test('keeps numbers digit for digit, also when it is read back', () => {
+  test('a transcript keeps numbers digit for digit, also when it is read back', () => {
     const source = '[{"_id":"ms-1","at":9007199254740993,"ratio":0.12345678901234567891}]';
     const bytes = serialize(buildTranscript(SESSION, parseJson(source) as unknown[]));
     expect(bytes.toString()).toContain(`"source":${source}`);
     expect(serialize(parseTranscript(bytes, 'k'))).toEqual(bytes);
   });
 
-  test('nested 5,000 deep is kept, its depths as text', () => {
+  test('a transcript nested 5,000 deep is kept, with its innermost levels as text', () => {
     const deep = `${'{"a":['.repeat(2_500)}1${']}'.repeat(2_500)}`;
     const bytes = serialize(buildTranscript(SESSION, [parseJson(deep)]));
     expect(bytes.toString().replaceAll('\\"', '"')).toContain('{"a":['.repeat(2_400));
     expect(parseTranscript(bytes, 'k').messages).toHaveLength(1);
   });
 
-  test('of whatever documents is read back as it was', () => {
+  test('a transcript of any documents is read back as it was', () => {
     fc.assert(
       fc.property(
         fc.array(fc.dictionary(fc.oneof(fc.string(), fc.constant('__proto__')), fc.jsonValue())),
@@ -154,7 +154,7 @@ describe('a manifest', () => {
   const build = (recordings: ManifestRecording[]) =>
     buildManifest({ session: SESSION, archivedAt, recordings, transcript: { state: 'pending' } });
 
-  test('has just the fields of the contract', () => {
+  test('a manifest has just the fields of the contract', () => {
     const recording = buildManifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
     const manifest = buildManifest({
       session: SESSION,
@@ -198,7 +198,7 @@ describe('a manifest', () => {
     });
   });
 
-  test('is written again as the next revision, with all that nobody here knows and without the old signature', () => {
+  test('a manifest is written again as the next revision, with all unknown fields and without the old signature', () => {
     const recording = buildManifestRecording('p/f.wav', { fileName: 'f.wav', fileUrl }, transferred);
     const { revision: _revision, ...old } = build([recording]);
     const { integrity: _integrity, ...oldRecording } = recording;
@@ -224,14 +224,14 @@ describe('a manifest', () => {
     expect(revisionOf(next)).toBe(2);
   });
 
-  test('that is partial says what is missing, and is no manifest without that', () => {
+  test('a partial manifest says what is missing, and is invalid without that', () => {
     const missing = [{ fileName: 'b.wav', code: 'RECORDING_EMPTY', message: 'no bytes', at: '2026-01-01' }];
     const bytes = serialize({ ...build([]), missing });
     expect(parsePartialManifest(bytes, 'k').missing).toEqual(missing);
     expect(() => parsePartialManifest(serialize(build([])), 'k')).toThrow(/partial manifest at k .*missing/);
   });
 
-  test('leaves out what is not known', () => {
+  test('a manifest leaves out what is not known', () => {
     const { audio: _audio, source: _source, ...rest } = transferred;
     const bare = buildManifestRecording(
       'p/f',
@@ -248,7 +248,7 @@ describe('a manifest', () => {
     expect(Object.keys(partly.audio ?? {})).toEqual(['container']);
   });
 
-  test('never holds the query of a URL', () => {
+  test('a manifest never holds the query of a URL', () => {
     const source = { host: 'media.example', path: '/x/f.wav?e=1&s=SECRETSIGNATURE' };
     const recording = buildManifestRecording(
       'p/f',
@@ -258,13 +258,13 @@ describe('a manifest', () => {
     expect(serialize(build([recording])).toString()).not.toMatch(/SECRET|[?]/);
   });
 
-  test('is the same text for the same content, one line and its end', () => {
+  test('a manifest is the same text for the same content, one line and its end', () => {
     const text = serialize(build([])).toString();
     expect(text).toBe(serialize(build([])).toString());
     expect(text).toMatch(/^\{"schemaVersion":1,.*\}\n$/);
   });
 
-  test('is read back with fields that it does not know', () => {
+  test('a manifest is read back with fields that it does not know', () => {
     const later = { ...build([]), note: 'from a later version', archiver: { version: '9.9.9', build: 'x' } };
     const bytes = serialize(later);
     expect(parseManifest(bytes, 'k')).toEqual(later);
@@ -279,7 +279,7 @@ describe('a manifest', () => {
     ['{}', /not as expected.*schemaVersion/],
     ['{"schemaVersion": 2}', /schemaVersion is 2/],
     ['{"schemaVersion": 1, "sessionId": 5, "recordings": []}', /not as expected.*sessionId/],
-  ] as const)('that is none (%s) is a conflict, told in words', ([text, words]) => {
+  ] as const)('an invalid manifest (%s) is a conflict with a clear message', ([text, words]) => {
     const read = () => parseManifest(Buffer.from(text), 'the/key');
     expect(read).toThrow(expect.objectContaining({ code: 'ARCHIVE_CONFLICT' }));
     expect(read).toThrow(words);

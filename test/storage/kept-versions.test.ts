@@ -28,7 +28,7 @@ describe.for(ARCHIVE_KINDS)('the versions of objects (%s)', (kind) => {
   afterAll(() => archive.close());
 
   test.skipIf(skipped)(
-    `are listed below a prefix alone, and deleted one by one${skipped ? ` (skipped: ${NEEDS_REAL_S3})` : ''}`,
+    `kept versions are listed below a prefix alone, and deleted one by one${skipped ? ` (skipped: ${NEEDS_REAL_S3})` : ''}`,
     async () => {
       const { store } = archive;
       await write(store, 'a/one', 'a/two', 'ab/three');
@@ -55,7 +55,7 @@ describe.for(ARCHIVE_KINDS)('the versions of objects (%s)', (kind) => {
     },
   );
 
-  test('are asked for by whole segments alone', async () => {
+  test('kept versions are requested by whole path segments alone', async () => {
     await expect(list(archive.store, '../')).rejects.toMatchObject({ code: 'INTERNAL' });
     await expect(list(archive.store, 'a')).rejects.toMatchObject({ code: 'INTERNAL' });
   });
@@ -83,7 +83,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
     return { store, prefix };
   }
 
-  test('each is there, delete markers too, page by page, until it is deleted', async () => {
+  test('each kept version is listed, delete markers too, page by page, until it is deleted', async () => {
     const { store } = await through();
     for (let round = 0; round < 3; round += 1) await write(store, 'a/one', 'a/two');
     await store.versions.hide('a/one', never);
@@ -99,7 +99,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
     expect(await list(store, 'a/')).toEqual([]);
   });
 
-  test('are listed also where there are more than one page of them', async () => {
+  test('kept versions are listed also where there is more than one page of them', async () => {
     const { store } = await through();
     const writes = Array.from({ length: 1_100 }, (_, index) => `a/${index % 20}`);
     for (let at = 0; at < writes.length; at += 20) {
@@ -110,7 +110,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
     expect(new Set(versions.map(({ versionId }) => versionId)).size).toBe(writes.length);
   });
 
-  test('a legal hold protects one until it is taken off', async () => {
+  test('a legal hold protects a kept version until it is removed', async () => {
     const { store } = await through();
     await write(store, 'a/one');
     const [version] = await list(store, 'a/');
@@ -123,7 +123,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
     await store.versions.delete(version, never);
   });
 
-  test('uploads that are under way below a prefix are broken off, and no others', async () => {
+  test('unfinished uploads below a prefix are aborted, and no others', async () => {
     const { store, prefix } = await through();
     const { client, bucket } = server;
     for (const name of ['a/one', 'ab/two']) {
@@ -153,7 +153,7 @@ describe.skipIf(!REAL_S3)(`in a bucket with versions${REAL_S3 ? '' : ` (skipped:
     ['looking at holds', ({ query }) => query.includes('legal-hold'), /s3:GetObjectLegalHold/],
     ['looking at retention', ({ query }) => query.includes('retention'), /s3:GetObjectRetention/],
     ['deleting', ({ method }) => method === 'DELETE', /s3:DeleteObjectVersion/],
-  ])('a missing right is named: %s', async ([, isRefused, right]) => {
+  ])('the error names a missing permission: %s', async ([, isRefused, right]) => {
     const { store } = await through((request) =>
       isRefused(request) ? { status: 403, code: 'AccessDenied' } : undefined,
     );

@@ -27,7 +27,7 @@ const names = (recordings: KoreRecording[]) =>
 const nameOf = (fileName: string, fileUrl?: string) => names([recording(fileName, fileUrl)])[0];
 
 describe("a session's place", () => {
-  test('is made of bot, day and session', () => {
+  test("a session's place is made of bot, day and session", () => {
     expect(sessionPrefix(SESSION)).toBe(PREFIX);
     expect(manifestKey(SESSION)).toBe(`${PREFIX}manifest.json`);
     expect(transcriptKey(SESSION)).toBe(`${PREFIX}transcript.json`);
@@ -44,15 +44,18 @@ describe("a session's place", () => {
     ['67ab573f3685d1ba9954xxxx', 'undated'],
     ['67ab573f3685d1ba9954000', 'undated'],
     ['s', 'undated'],
-  ])('of session %s is dated %s', ([sessionId, date]) => {
+  ])("a session's place for %s is dated %s", ([sessionId, date]) => {
     const id = sessionId ?? '';
     expect(sessionPrefix({ botId: 'b', sessionId: id })).toBe(`bot_id=b/date=${date}/session_id=${id}/`);
   });
 
-  test.for(['', '..', 'a/b', 'a b', 'ä', 'x'.repeat(129)])('does not exist for the id %j', (id) => {
-    expect(() => sessionPrefix({ botId: 'b', sessionId: id })).toThrow();
-    expect(() => sessionPrefix({ botId: id, sessionId: 's' })).toThrow();
-  });
+  test.for(['', '..', 'a/b', 'a b', 'ä', 'x'.repeat(129)])(
+    "a session's place does not exist for the id %j",
+    (id) => {
+      expect(() => sessionPrefix({ botId: 'b', sessionId: id })).toThrow();
+      expect(() => sessionPrefix({ botId: id, sessionId: 's' })).toThrow();
+    },
+  );
 });
 
 describe('the name of a recording', () => {
@@ -88,18 +91,18 @@ describe('the name of a recording', () => {
     ['NUL.wav', 'recording-NUL.wav'],
     ['lpt1.tar.gz', 'recording-lpt1.tar.gz'],
     ['console.wav', 'console.wav'],
-  ])('%j becomes %j', ([received, expected]) => {
+  ])('the name %j of a recording becomes %j', ([received, expected]) => {
     expect(nameOf(received ?? '')).toBe(expected);
   });
 
   test.for(['', ' ', '.', '..', '...', '/', 'a/', '\\', '\u0000', '\u200b'])(
-    'that is nothing (%j) is taken from the URL',
+    'an empty name (%j) of a recording is replaced by the one in the URL',
     (received) => {
       expect(nameOf(received)).toBe('from-url.wav');
     },
   );
 
-  test('that is nothing in the URL either is `recording`', () => {
+  test('a name that is empty in the URL too is `recording`', () => {
     expect(nameOf('', 'https://media.example/?e=1')).toBe('recording');
     expect(nameOf('', 'not a url/')).toBe('recording');
     expect(nameOf('', 'https://media.example/a%2Fb%2F..%2f?x')).toBe('recording');
@@ -107,7 +110,7 @@ describe('the name of a recording', () => {
     expect(nameOf('', 'https://media.example/50%.wav')).toBe('50_.wav');
   });
 
-  test('is at most 180 bytes long, with its extension', () => {
+  test('the name of a recording is at most 180 bytes long, with its extension', () => {
     expect(nameOf(`${'x'.repeat(2000)}.wav`)).toBe(`${'x'.repeat(176)}.wav`);
     expect(nameOf(`${'ä'.repeat(2000)}.wav`)).toBe(`${'ä'.repeat(88)}.wav`);
     expect(nameOf('x'.repeat(2000))).toBe('x'.repeat(180));
@@ -115,13 +118,13 @@ describe('the name of a recording', () => {
     expect(nameOf(`nul.${'y'.repeat(2000)}`)).toBe(`recording-nul.${'y'.repeat(166)}`);
   });
 
-  test("never holds its URL's query", () => {
+  test("the name of a recording never holds its URL's query", () => {
     const fileUrl = 'https://media.example/x/f.wav?e=1&n=2&s=SECRETSIGNATURE$$';
     expect(nameOf('f.wav?e=1&n=2&s=SECRETSIGNATURE$$', fileUrl)).toBe('f.wav');
     expect(nameOf(fileUrl, fileUrl)).toBe('f.wav');
   });
 
-  test('that is given as its URL is `recording`', () => {
+  test("a name that is the recording's URL becomes `recording`", () => {
     expect(nameOf('', 'data:audio/wav;base64,UklGRiQ/AABXQVZF')).toBe('recording');
   });
 });
@@ -143,7 +146,7 @@ describe('work on names', () => {
     ],
     ['dots in a name', (count: number) => [recording(`a${'.'.repeat(count * 20)}x`)]],
     ['slashes in a name', (count: number) => [recording('/'.repeat(count * 20))]],
-  ] as const)('grows with their number alone: %s', ([, build]) => {
+  ] as const)('the work on names grows with their number alone: %s', ([, build]) => {
     const work = (count: number) => {
       const recordings = build(count);
       return () => recordingKeys(recordings, SESSION);
@@ -151,7 +154,7 @@ describe('work on names', () => {
     assertLinear(work(3_000), work(3_000 * TIMES_LARGER));
   });
 
-  test('gives 12,000 recordings of one name 12,000 keys', () => {
+  test('12,000 recordings of one name get 12,000 keys', () => {
     expect(new Set(names(alike(12_000, () => 'voicemail.wav'))).size).toBe(12_000);
   });
 });
@@ -160,7 +163,7 @@ describe('names within a session', () => {
   const at = (fileName: string, path: string, query = 'e=1') =>
     recording(fileName, `https://media.example/${path}?${query}`);
 
-  test('that are the same get numbers by where the recording lies', () => {
+  test('equal names within a session get numbers by where the recording lies', () => {
     expect(names([at('a.wav', 'c'), at('a.wav', 'a'), at('a.wav', 'b')])).toEqual([
       'a-3.wav',
       'a.wav',
@@ -168,16 +171,16 @@ describe('names within a session', () => {
     ]);
   });
 
-  test('stay the same when URLs are signed anew', () => {
+  test('names within a session stay the same when URLs are signed anew', () => {
     expect(names([at('a.wav', '1', 's=z'), at('a.wav', '2', 's=a')])).toEqual(['a.wav', 'a-2.wav']);
     expect(names([at('a.wav', '1', 's=a'), at('a.wav', '2', 's=z')])).toEqual(['a.wav', 'a-2.wav']);
   });
 
-  test('that differ in case alone are the same', () => {
+  test('names within a session that differ in case alone count as equal', () => {
     expect(names([at('A.wav', '1'), at('a.WAV', '2')])).toEqual(['A.wav', 'a-2.WAV']);
   });
 
-  test('that look like a number already keep it', () => {
+  test('names within a session that look numbered already stay as they are', () => {
     expect(names([at('a.wav', '1'), at('a.wav', '2'), at('a-2.wav', '3')])).toEqual([
       'a.wav',
       'a-3.wav',
@@ -185,17 +188,17 @@ describe('names within a session', () => {
     ]);
   });
 
-  test('of one and the same place go by the order given', () => {
+  test('equal names of one and the same place are numbered in the order given', () => {
     expect(names([at('a.wav', '1'), at('a.wav', '1')])).toEqual(['a.wav', 'a-2.wav']);
   });
 
-  test('that another recording of the session has are not given again', () => {
+  test('a name that another recording of the session has is not given again', () => {
     const taken = [`${PREFIX}A.wav`, `${PREFIX}a-2.wav`];
     const keys = recordingKeys([at('a.wav', '1'), at('b.wav', '2'), at('a.wav', '3')], SESSION, taken);
     expect(keys.map((key) => key.slice(PREFIX.length))).toEqual(['a-3.wav', 'b.wav', 'a-4.wav']);
   });
 
-  test('that are long leave room for the number', () => {
+  test('a long name within a session leaves room for the number', () => {
     const long = `${'x'.repeat(500)}.wav`;
     expect(names([at(long, '1'), at(long, '2')])).toEqual([
       `${'x'.repeat(176)}.wav`,
@@ -204,7 +207,7 @@ describe('names within a session', () => {
   });
 });
 
-describe('whatever Kore sends', () => {
+describe('names of any kind', () => {
   const hostileName = fc.oneof(
     fc.string({ unit: 'binary', maxLength: 300 }),
     fc.string({ unit: 'grapheme', maxLength: 300 }),
@@ -225,7 +228,7 @@ describe('whatever Kore sends', () => {
     .array(hostileName, { minLength: 1, maxLength: 12 })
     .map((list) => list.map((fileName, index) => recording(fileName, `https://media.example/p/${index}`)));
 
-  test('keys stay in their session, are distinct and not too long', () => {
+  test('keys stay in their session, are distinct and not too long, whatever Kore sends', () => {
     fc.assert(
       fc.property(recordings, (list) => {
         const keys = recordingKeys(list, SESSION);
@@ -245,7 +248,7 @@ describe('whatever Kore sends', () => {
     );
   });
 
-  test('keys do not depend on the order', () => {
+  test('keys do not depend on the order of the recordings', () => {
     const shuffled = recordings.chain((list) =>
       fc.shuffledSubarray([...list.keys()], { minLength: list.length }).map((order) => ({ list, order })),
     );

@@ -33,7 +33,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     await archive.store.write(key, Buffer.alloc(bytes), { contentType: 'text/plain' }, 'replace', signal);
   }
 
-  it('finds all below a prefix, under the keys they were written with', async () => {
+  it('a listing finds all objects below a prefix, under the keys they were written with', async () => {
     expect(await list('')).toEqual([]);
     expect(await list('a/b/')).toEqual([]);
     await Promise.all([write('a/b/one', 3), write('a/b/c/two', 5), write('a/bc/three'), write('four')]);
@@ -43,7 +43,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     await expect(list('a/b')).rejects.toMatchObject({ code: 'INTERNAL' });
   });
 
-  it('gives keys in the order of their bytes, from any of them on, and directories by themselves', async () => {
+  it('a listing gives keys in the order of their bytes, from any of them on, and directories by themselves', async () => {
     // `-` comes before `/`, which comes before `0`; the last two are ordered otherwise in UTF-16.
     const ascii = ['ord/a-b', 'ord/a/x', 'ord/a/y/z', 'ord/a0'];
     // The stand-in for a bucket sorts as people do.
@@ -67,7 +67,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect(await collect(archive.store.listDirectory('nothing/', signal))).toEqual([]);
   });
 
-  it('reads an object of any size in pieces', async () => {
+  it('a scan reads an object of any size in pieces', async () => {
     await write('scanned', 3_000_000);
     let bytes = 0;
     const onChunk = (chunk: Buffer) => {
@@ -79,24 +79,28 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect(await archive.store.scan('not-there', onChunk, signal)).toBe(false);
   });
 
-  it.runIf(kind === 's3')('goes on over as many pages as there are', { timeout: 120_000 }, async () => {
-    const keys = Array.from({ length: 1_050 }, (_, index) => `many/${String(index).padStart(4, '0')}`);
-    const next = keys.values();
-    const writeAll = async () => {
-      for (const key of next) await write(key);
-    };
-    await Promise.all(Array.from({ length: 16 }, writeAll));
-    expect(await list('many/')).toEqual(keys.map((key) => `${key} 1`));
-  });
+  it.runIf(kind === 's3')(
+    'a listing continues over as many pages as there are',
+    { timeout: 120_000 },
+    async () => {
+      const keys = Array.from({ length: 1_050 }, (_, index) => `many/${String(index).padStart(4, '0')}`);
+      const next = keys.values();
+      const writeAll = async () => {
+        for (const key of next) await write(key);
+      };
+      await Promise.all(Array.from({ length: 16 }, writeAll));
+      expect(await list('many/')).toEqual(keys.map((key) => `${key} 1`));
+    },
+  );
 
-  it('stops when its signal is aborted', async () => {
+  it('a listing stops when its signal is aborted', async () => {
     const stop = new AbortController();
     stop.abort(new Error('enough'));
     const first = archive.store.list('', stop.signal)[Symbol.asyncIterator]().next();
     await expect(first).rejects.toThrow('enough');
   });
 
-  it.runIf(kind === 'file')('leaves out what is unfinished, and follows no links', async () => {
+  it.runIf(kind === 'file')('a listing leaves out unfinished files, and follows no links', async () => {
     if (archive.target.kind !== 'file') return;
     const { directory } = archive.target;
     await mkdir(join(directory, '.tmp'), { recursive: true });
@@ -107,7 +111,7 @@ describe.each(ARCHIVE_KINDS)('listing an archive (%s)', (kind) => {
     expect((await list('')).filter((key) => key.includes('half'))).toEqual([]);
   });
 
-  it('tells which sessions are archived, by listing days with many and asking for the others', async () => {
+  it('the check for archived sessions lists days with many sessions and asks for the others one by one', async () => {
     const at = (day: number, index: number) => makeSessionId(new Date(Date.UTC(2026, 4, day, 0, 0, index)));
     const session = (day: number) => (_: unknown, index: number) => ({
       botId: 'st-1',

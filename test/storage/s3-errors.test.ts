@@ -16,7 +16,7 @@ function answered(name: string, status: number | undefined, message = 'as the st
   return toArchiveS3Error(error, 'mail') as VoicemailError;
 }
 
-describe('what S3 says of keys, credentials and regions names what to do', () => {
+describe('S3 errors of keys, credentials and regions', () => {
   test.for<[string, number | undefined, RegExp]>([
     ['KMS.DisabledException', 400, /enable the KMS key.*S3_KMS_KEY_ID/],
     ['KMS.KMSInvalidStateException', 400, /enable the KMS key.*S3_KMS_KEY_ID/],
@@ -38,13 +38,13 @@ describe('what S3 says of keys, credentials and regions names what to do', () =>
     ['InvalidObjectState', 403, /s3:RestoreObject/],
     ['QuotaExceeded', 403, /raise the quota/],
     ['CERT_HAS_EXPIRED', undefined, /NODE_EXTRA_CA_CERTS/],
-  ])('%s (%s)', ([name, status, hint]) => {
+  ])('the S3 error %s (%s) says what to do', ([name, status, hint]) => {
     const told = answered(name, status);
     expect(told).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.stringMatching(hint) });
     expect(told.message).not.toMatch(hint);
   });
 
-  test('a right on the key that is missing, which S3 answers like one on the bucket', () => {
+  test('a missing permission on the key, which S3 answers like one on the bucket, names the key', () => {
     const message =
       'User: x is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:eu:1:key/1';
     const told = answered('AccessDenied', 403, message);
@@ -60,19 +60,19 @@ describe('what S3 says of keys, credentials and regions names what to do', () =>
     ['UnknownError', 407],
     ['ServiceUnavailable', 503],
     ['SlowDown', 503],
-  ])('%s (%s) passes by itself', ([name, status]) => {
+  ])('the S3 error %s (%s) is retryable', ([name, status]) => {
     expect(answered(name, status)).toMatchObject({ code: 'ARCHIVE_UNAVAILABLE', retryable: true });
   });
 });
 
 test.for(['constructor', '__proto__', 'toString', 'hasOwnProperty', 'KMS.constructor'])(
-  'a code that is the name of something else is only a code: %s',
+  'an error code that is also the name of something else is only a code: %s',
   (name) => {
     expect(answered(name, 400)).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.any(String) });
   },
 );
 
-test('a code from outside shows no control characters, and no more than fits', () => {
+test('an error code from outside shows no control characters, and is shortened', () => {
   const told = answered(`Evil\u001b[2J\r\n${'x'.repeat(100_000)}`, 400);
   expect(told.message).not.toMatch(/\p{Cc}/u);
   expect(told.message.length).toBeLessThan(300);
@@ -85,12 +85,12 @@ test.for([
   ['EPERM', 'ARCHIVE_DENIED', /ARCHIVE_URL/],
   ['EMFILE', 'ARCHIVE_UNAVAILABLE', /ulimit/],
   ['EIO', 'ARCHIVE_UNAVAILABLE', /log/],
-] as const)('a disk that says %s is %s, with what to do', ([system, code, hint]) => {
+] as const)('a disk error %s is %s, with what to do', ([system, code, hint]) => {
   const error = Object.assign(new Error('as the system says'), { code: system });
   expect(toArchiveFileError(error, 'file:/a')).toMatchObject({ code, hint: expect.stringMatching(hint) });
 });
 
-describe('something else than a store that answers', () => {
+describe('an answer that is not from S3', () => {
   let server: TestBucket;
   beforeAll(async () => {
     server = await openTestBucket();
@@ -123,7 +123,7 @@ describe('something else than a store that answers', () => {
     ['a scan, as an object', 'get', (store) => store.scan('a', () => undefined, never)],
     ['a check, as an object', 'head', (store) => store.head('a', never)],
     ['the check, as a store that is there', 'get', (store) => store.check(never)],
-  ])('with a page is not taken for the answer to %s', async ([, stage, use]) => {
+  ])('a page is not taken for the answer to %s', async ([, stage, use]) => {
     const store = await through(stage, 'page');
     await expect(use(store)).rejects.toMatchObject({
       code: 'ARCHIVE_UNAVAILABLE',
@@ -138,7 +138,7 @@ describe('something else than a store that answers', () => {
     ['list', 403],
     ['create', 403],
     ['complete', 403],
-  ])('to a %s with %s is denied, with what to do', async ([stage, status]) => {
+  ])('an answer to a %s with %s is denied, with what to do', async ([stage, status]) => {
     const store = await through(stage, { status, code: 'AccessDenied' });
     const denied = { code: 'ARCHIVE_DENIED', hint: expect.stringContaining('s3:') };
     const use: Partial<Record<Stage, () => Promise<unknown>>> = {

@@ -3,7 +3,7 @@ import { createFallbacks } from '../../src/storage/s3/fallbacks.ts';
 
 const TEN_MINUTES = 10 * 60_000;
 
-test('what a store answers in a way of its own is tried again after some minutes', () => {
+test('a request that the fast path could not send is tried on it again after some minutes', () => {
   let now = 0;
   const fallbacks = createFallbacks(undefined, undefined, () => now);
   for (let time = 1; time <= 3; time += 1) {
@@ -16,7 +16,7 @@ test('what a store answers in a way of its own is tried again after some minutes
   expect(fallbacks.isLeftToSdk('GET')).toBe(false);
 });
 
-test('faults that pass, other reasons and successes in between teach nothing', () => {
+test('passing faults, other reasons and successes in between do not disable the fast path', () => {
   const fallbacks = createFallbacks(undefined, undefined);
   for (let time = 1; time <= 20; time += 1) {
     fallbacks.happened({ method: 'GET', reason: 'ECONNRESET' }, false);

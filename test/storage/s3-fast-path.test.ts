@@ -78,8 +78,8 @@ async function keysBelow(prefix: string): Promise<string[]> {
   return keys.map((key) => key.slice(prefix.length + 1)).filter((key) => key !== 'first.json');
 }
 
-describe('a store that has sent its first requests', () => {
-  test('writes and reads without the SDK whatever the key', async () => {
+describe('the fast path', () => {
+  test('the fast path writes and reads without the SDK whatever the key', async () => {
     const { store, sent, prefix } = await openWarm();
     const keys = [
       "a b/ü&+=~!'()*,;:@$.wav",
@@ -105,7 +105,7 @@ describe('a store that has sent its first requests', () => {
     ['drops the answer', 'drop answer'],
     ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
     ['is answered for by something else', 'page'],
-  ])('and %s once has the object, once and whole', async ([, fault]) => {
+  ])('the fast path stores an object once and whole when the store %s once', async ([, fault]) => {
     const { store, sent, prefix } = await openWarm(onceAt('put', fault));
     expect(await store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never)).toMatch(
       /stored|exists/,
@@ -116,7 +116,7 @@ describe('a store that has sent its first requests', () => {
     expect(puts.map(bySdk).slice(0, 2)).toEqual([false, true]);
   });
 
-  test('tells the names below a directory without the SDK', async () => {
+  test('the fast path lists the names below a directory without the SDK', async () => {
     const { store, sent } = await openWarm();
     const names = ["a b/ü&+=~!'()*,;:@$.wav", 'manifest.json', '<100%>.wav'];
     for (const name of names) await store.write(`d=1/x y/${name}`, FIRST, WAV, 'replace', never);
@@ -126,7 +126,7 @@ describe('a store that has sent its first requests', () => {
     expect(sent().filter(bySdk)).toEqual([]);
   });
 
-  test('and answers a listing with something else is asked again', async () => {
+  test('a listing that is answered with something else is requested again', async () => {
     const { store, sent } = await openWarm(onceAt('list', 'page'));
     expect(await store.names('', never)).toEqual(new Set(['first.json']));
     expect(sent().map(bySdk)).toEqual([false, true]);
@@ -136,7 +136,7 @@ describe('a store that has sent its first requests', () => {
     ['answers 503', { status: 503, code: 'SlowDown' }],
     ['answers 404 for another reason', { status: 404, code: 'NoSuchThing' }],
     ['drops the answer', 'drop answer'],
-  ])('and %s to a check once is looked at again', async ([, fault]) => {
+  ])('a check is repeated when the store %s to it once', async ([, fault]) => {
     const { store, sent } = await openWarm(onceAt('get', fault));
     expect(await store.read('first.json', never)).toEqual(FIRST);
     expect(sent().map(bySdk)).toEqual([false, true]);
@@ -148,7 +148,7 @@ describe('a store that has sent its first requests', () => {
     ['drops requests', 'drop request'],
     ['tells of its failure below a status of 200', { status: 200, code: 'InternalError' }],
     ['is answered for by something else', 'page'],
-  ])('and %s to each write from then on is unavailable, and holds nothing', async ([, fault]) => {
+  ])('a store that %s to each write is unavailable, and holds nothing', async ([, fault]) => {
     const decide = ({ stage }: SeenRequest) => (stage === 'put' ? fault : 'pass');
     const { store, prefix } = await openWarm(decide, { maxAttempts: 2 });
     const written = store.writeStream('a.wav', bodyOf(RECORDING), WAV, 'absent', never);
@@ -156,7 +156,7 @@ describe('a store that has sent its first requests', () => {
     expect(await keysBelow(prefix)).toEqual([]);
   });
 
-  test('tells of each request that the SDK has to send again, and logs each cause once', async () => {
+  test('each request that the SDK has to send again is reported, and each cause logged once', async () => {
     const faults = ['SlowDown', 'SlowDown', 'InternalError', 'InternalError'];
     const { store, fallbacks, lines } = await openWarm((request) => {
       if (bySdk(request)) return 'pass';
@@ -186,7 +186,7 @@ describe('a store that has sent its first requests', () => {
       'blank answer',
       (store, key) => store.write(key, FIRST, WAV, 'replace', never),
     ],
-  ])('and %s is left to the SDK from the fourth time on', async ([, stage, fault, ask]) => {
+  ])('a store that %s is left to the SDK from the fourth time on', async ([, stage, fault, ask]) => {
     const decide = (request: SeenRequest) => (request.stage === stage && !bySdk(request) ? fault : 'pass');
     const { store, sent, fallbacks } = await openWarm(decide);
     for (let time = 1; time <= 6; time += 1) await ask(store, `${time}.json`);
@@ -196,7 +196,7 @@ describe('a store that has sent its first requests', () => {
   });
 
   test.skipIf(!REAL_S3)(
-    `and knows no conditional writes costs one more, once (${NEEDS_REAL_S3})`,
+    `a store without conditional writes costs one more request, once (${NEEDS_REAL_S3})`,
     async () => {
       const decide = ({ stage, headers }: SeenRequest): InjectedFault =>
         stage === 'put' && headers['if-none-match'] !== undefined
@@ -212,7 +212,7 @@ describe('a store that has sent its first requests', () => {
     },
   );
 
-  test.skipIf(!REAL_S3)(`replaces a version without the SDK (${NEEDS_REAL_S3})`, async () => {
+  test.skipIf(!REAL_S3)(`the fast path replaces a version without the SDK (${NEEDS_REAL_S3})`, async () => {
     const { store, sent } = await openWarm();
     const { version = '' } = (await store.readVersion('first.json', never)) ?? {};
     expect(await store.write('first.json', RECORDING, WAV, { over: version }, never)).toBe('stored');
@@ -222,7 +222,7 @@ describe('a store that has sent its first requests', () => {
     expect(await store.read('first.json', never)).toEqual(RECORDING);
   });
 
-  test('and breaks off in the middle of an object is asked for it again', async () => {
+  test('an object that breaks off in the middle is requested again', async () => {
     const { store, sent, fallbacks } = await openWarm(onceAt('get', 'half answer'));
     expect(await store.read('first.json', never)).toEqual(FIRST);
     expect(sent().map(bySdk)).toEqual([false, true]);
@@ -232,14 +232,14 @@ describe('a store that has sent its first requests', () => {
   test.for<[string, InjectedFault, string]>([
     ['denies', { status: 403, code: 'AccessDenied' }, 'ARCHIVE_DENIED'],
     ['has lost its bucket', { status: 404, code: 'NoSuchBucket' }, 'ARCHIVE_DENIED'],
-  ])('and %s from then on says so', async ([, fault, code]) => {
+  ])('a store that %s from then on fails with its code', async ([, fault, code]) => {
     const { store } = await openWarm(() => fault);
     const body = bodyOf(RECORDING);
     await expect(store.writeStream('a.wav', body, WAV, 'absent', never)).rejects.toMatchObject({ code });
     await expect(store.read('a.wav', never)).rejects.toMatchObject({ code });
   });
 
-  test.skipIf(!REAL_S3)(`never overwrites (${NEEDS_REAL_S3})`, async () => {
+  test.skipIf(!REAL_S3)(`the fast path never overwrites an object (${NEEDS_REAL_S3})`, async () => {
     const { store } = await openWarm();
     await store.write('a.wav', RECORDING, WAV, 'absent', never);
     expect(await store.write('a.wav', RECORDING, WAV, 'absent', never)).toBe('exists');
@@ -248,14 +248,17 @@ describe('a store that has sent its first requests', () => {
     expect(await store.read('a.wav', never)).toEqual(RECORDING);
   });
 
-  test.skipIf(!REAL_S3)(`has its bytes verified by the server (${NEEDS_REAL_S3})`, async () => {
-    const { store, sent, prefix } = await openWarm(onceAt('put', 'damage'));
-    expect(await store.write('a.wav', RECORDING, WAV, 'absent', never)).toBe('stored');
-    expect(sha256(await server.getObject(`${prefix}/a.wav`))).toBe(sha256(RECORDING));
-    expect(sent()).toHaveLength(2);
-  });
+  test.skipIf(!REAL_S3)(
+    `the server verifies the bytes that the fast path sends (${NEEDS_REAL_S3})`,
+    async () => {
+      const { store, sent, prefix } = await openWarm(onceAt('put', 'damage'));
+      expect(await store.write('a.wav', RECORDING, WAV, 'absent', never)).toBe('stored');
+      expect(sha256(await server.getObject(`${prefix}/a.wav`))).toBe(sha256(RECORDING));
+      expect(sent()).toHaveLength(2);
+    },
+  );
 
-  test('stores nothing when it is cancelled', async () => {
+  test('the fast path stores nothing when it is cancelled', async () => {
     const stop = new AbortController();
     const { store, sent, prefix } = await openWarm(({ stage }) => {
       if (stage !== 'put') return 'pass';
@@ -267,7 +270,7 @@ describe('a store that has sent its first requests', () => {
     expect(await keysBelow(prefix)).toEqual([]);
   });
 
-  test('looks no further when it is cancelled', async () => {
+  test('the fast path stops checking when it is cancelled', async () => {
     const stop = new AbortController();
     const { store, sent } = await openWarm(() => {
       stop.abort(new Error('enough'));
@@ -278,7 +281,7 @@ describe('a store that has sent its first requests', () => {
   });
 });
 
-test('an object of a length that the store does not tell is read no further than it may be', async () => {
+test('an object of unknown length is read no further than the limit', async () => {
   const { url, seen } = await startListener((outgoing) => outgoing.write('a'.repeat(20_000)));
   const store = createS3Store(
     { kind: 's3', bucket: 'voicemail', prefix: '', s3: PLAIN_S3 },
@@ -291,7 +294,7 @@ test('an object of a length that the store does not tell is read no further than
   expect(seen.map(bySdk)).toEqual([true, false, true]);
 });
 
-describe('what is sent without the SDK', () => {
+describe('requests of the fast path', () => {
   /** What belongs to one request alone, or tells that the SDK sent it. */
   const ITS_OWN = /^(authorization|x-amz-date|amz-sdk-.*|connection)$/;
 
@@ -310,7 +313,7 @@ describe('what is sent without the SDK', () => {
       {},
     ],
     ['temporary credentials', {}, { credentials: { ...KEYS, sessionToken: 'a-session-token' } }],
-  ])('says what the SDK would have said with %s', async ([, settings, connection]) => {
+  ])('the fast path sends what the SDK would have sent with %s', async ([, settings, connection]) => {
     const { url, seen } = await startListener();
     const store = createS3Store(
       { kind: 's3', bucket: 'voicemail', prefix: 'p', s3: { ...PLAIN_S3, ...settings } },
@@ -327,7 +330,7 @@ describe('what is sent without the SDK', () => {
     expect(Object.keys(said(second?.headers))).toContain('x-amz-content-sha256');
   });
 
-  test('is nothing where each object has a lock that ends at a time of its own', async () => {
+  test('the fast path is not used where each object has a lock that ends at a time of its own', async () => {
     const { url, seen } = await startListener();
     const objectLock = { mode: 'GOVERNANCE', retainMs: 86_400_000 } as const;
     const store = createS3Store(
@@ -339,7 +342,7 @@ describe('what is sent without the SDK', () => {
     expect(seen.map(bySdk)).toEqual([true, true]);
   });
 
-  test('is signed with the credentials of the moment', async () => {
+  test('the fast path signs with the current credentials', async () => {
     const { url, seen } = await startListener();
     let keys = 0;
     const store = createS3Store(

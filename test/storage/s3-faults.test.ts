@@ -89,19 +89,22 @@ async function uploadsAt(key: string): Promise<string[]> {
 }
 
 describe.concurrent('a bucket that fails once', () => {
-  test.for(CASES)('and $what at $name gets the object, from one download', async (at, context) => {
-    const { store } = await through(context, (request) =>
-      hits(request, at) && request.count === 1 ? at.fault : 'pass',
-    );
-    const key = newKey();
-    const body = bodyOf(at.bytes);
-    expect(await store.writeStream(key, body, WAV, 'absent', never)).toMatch(/stored|exists/);
-    expect(await objectAt(key)).toBe(sha256(at.bytes));
-    expect(await uploadsAt(key)).toEqual([]);
-  });
+  test.for(CASES)(
+    'a bucket that fails once ($what at $name) gets the object from one download',
+    async (at, context) => {
+      const { store } = await through(context, (request) =>
+        hits(request, at) && request.count === 1 ? at.fault : 'pass',
+      );
+      const key = newKey();
+      const body = bodyOf(at.bytes);
+      expect(await store.writeStream(key, body, WAV, 'absent', never)).toMatch(/stored|exists/);
+      expect(await objectAt(key)).toBe(sha256(at.bytes));
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
 
   test.for(DAMAGE.flatMap((code) => STAGES.filter(isBody).map((at) => ({ ...at, code }))))(
-    'to get $name whole ($code) gets it again, from one download',
+    'a bucket that gets $name damaged once ($code) gets it again, from one download',
     async (at, context) => {
       const { store } = await through(context, (request) =>
         hits(request, at) && request.count === 1 ? { status: 400, code: at.code } : 'pass',
@@ -113,36 +116,42 @@ describe.concurrent('a bucket that fails once', () => {
     },
   );
 
-  test.for(STAGES)('and loses its answer to $name has the object, once and whole', async (at, context) => {
-    const { store, proxy } = await through(context, (request) =>
-      hits(request, at) && request.count === 1 ? 'drop answer' : 'pass',
-    );
-    const key = newKey();
-    expect(await store.writeStream(key, bodyOf(at.bytes), WAV, 'absent', never)).toMatch(/stored|exists/);
-    expect(proxy.seen.some((request) => hits(request, at) && request.count > 1)).toBe(true);
-    expect(await objectAt(key)).toBe(sha256(at.bytes));
-    expect(await uploadsAt(key)).toEqual([]);
-  });
+  test.for(STAGES)(
+    'a bucket that loses its answer to $name once has the object, once and whole',
+    async (at, context) => {
+      const { store, proxy } = await through(context, (request) =>
+        hits(request, at) && request.count === 1 ? 'drop answer' : 'pass',
+      );
+      const key = newKey();
+      expect(await store.writeStream(key, bodyOf(at.bytes), WAV, 'absent', never)).toMatch(/stored|exists/);
+      expect(proxy.seen.some((request) => hits(request, at) && request.count > 1)).toBe(true);
+      expect(await objectAt(key)).toBe(sha256(at.bytes));
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
 });
 
 describe.concurrent('a bucket that keeps failing', () => {
-  test.for(CASES)('and $what at $name is unavailable, and holds nothing', async (at, context) => {
-    const { store } = await through(context, (request) => (hits(request, at) ? at.fault : 'pass'), {
-      maxAttempts: 2,
-    });
-    const key = newKey();
-    const body = bodyOf(at.bytes);
-    await expect(store.writeStream(key, body, WAV, 'absent', never)).rejects.toMatchObject({
-      code: 'ARCHIVE_UNAVAILABLE',
-      retryable: true,
-    });
-    expect(body.closed).toBe(true);
-    expect(await objectAt(key)).toBeUndefined();
-    expect(await uploadsAt(key)).toEqual([]);
-  });
+  test.for(CASES)(
+    'a bucket that keeps failing ($what at $name) is unavailable, and holds nothing',
+    async (at, context) => {
+      const { store } = await through(context, (request) => (hits(request, at) ? at.fault : 'pass'), {
+        maxAttempts: 2,
+      });
+      const key = newKey();
+      const body = bodyOf(at.bytes);
+      await expect(store.writeStream(key, body, WAV, 'absent', never)).rejects.toMatchObject({
+        code: 'ARCHIVE_UNAVAILABLE',
+        retryable: true,
+      });
+      expect(body.closed).toBe(true);
+      expect(await objectAt(key)).toBeUndefined();
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
 
   test.for(STAGES)(
-    'to be what answers 200 to $name is unavailable, and holds nothing',
+    'a server that answers $name with a page is unavailable, and holds nothing',
     async (at, context) => {
       const { store } = await through(context, (request) => (hits(request, at) ? 'page' : 'pass'));
       const key = newKey();
@@ -155,7 +164,7 @@ describe.concurrent('a bucket that keeps failing', () => {
     },
   );
 
-  test('to say what it has stored has the object all the same', async (context) => {
+  test('a bucket that never says what it has stored has the object all the same', async (context) => {
     const { store } = await through(context, ({ stage }) => (stage === 'put' ? 'blank answer' : 'pass'));
     const key = newKey();
     expect(await store.writeStream(key, bodyOf(bytesOf(1000)), WAV, 'replace', never)).toBe('stored');
@@ -163,7 +172,7 @@ describe.concurrent('a bucket that keeps failing', () => {
   });
 
   test.for(STAGES)(
-    'to get its answers to $name through holds the whole object or nothing',
+    'a bucket that always loses its answer to $name holds the whole object or nothing',
     async (at, context) => {
       const { store } = await through(context, (request) => (hits(request, at) ? 'drop answer' : 'pass'), {
         maxAttempts: 2,
@@ -181,7 +190,7 @@ describe.concurrent('a bucket that keeps failing', () => {
   );
 
   test.for(['absent', 'replace'] as const)(
-    'to tell the id of an upload is unavailable, leaves what was there and no upload (%s)',
+    'a bucket that gives no upload id is unavailable, keeps what was there and has no upload (%s)',
     async (mode, context) => {
       const { store, proxy } = await through(context, (request) =>
         request.stage === 'create' ? 'blank answer' : 'pass',
@@ -197,7 +206,7 @@ describe.concurrent('a bucket that keeps failing', () => {
     },
   );
 
-  test('and does not let an upload be removed at first is asked again', async (context) => {
+  test('an upload that cannot be removed at first is removed by a second request', async (context) => {
     const { store, proxy } = await through(
       context,
       (request) => {
@@ -216,7 +225,7 @@ describe.concurrent('a bucket that keeps failing', () => {
 describe.concurrent('a write that is cancelled', () => {
   /** The stage is not answered any more once it is reached: only the cancelling ends it. */
   test.for(STAGES.filter(({ stage }) => stage === 'part' || stage === 'put'))(
-    'at $name leaves nothing',
+    'a write that is cancelled at $name leaves nothing',
     async (at, context) => {
       const stop = new AbortController();
       const reason = new Error('shutting down');
@@ -234,7 +243,7 @@ describe.concurrent('a write that is cancelled', () => {
     },
   );
 
-  test('at the start of an upload waits for its answer, to take back what it began', async (context) => {
+  test('a write that is cancelled at the start of an upload waits for its answer, to remove the upload', async (context) => {
     const stop = new AbortController();
     const reason = new Error('shutting down');
     const { store, proxy } = await through(context, (request) => {
@@ -250,7 +259,7 @@ describe.concurrent('a write that is cancelled', () => {
     expect(await uploadsAt(key)).toEqual([]);
   });
 
-  test('at the completion lets it happen', async (context) => {
+  test('a write that is cancelled at its completion is completed', async (context) => {
     const stop = new AbortController();
     const { store } = await through(context, (request) => {
       if (request.stage === 'complete') stop.abort(new Error('shutting down'));
@@ -264,7 +273,7 @@ describe.concurrent('a write that is cancelled', () => {
   });
 
   test.for(['create', 'part', 'complete'] as const)(
-    'gives up on a bucket that answers nothing any more, in its own time, and says so: %s',
+    'a write that is cancelled gives up in time on a bucket that answers nothing any more, and logs it: %s',
     { timeout: 15_000 },
     async (stage, context) => {
       const stop = new AbortController();
@@ -286,7 +295,7 @@ describe.concurrent('a write that is cancelled', () => {
     },
   );
 
-  test('while it waits to try again ends at once', async (context) => {
+  test('a write that is cancelled during the pause between tries ends at once', async (context) => {
     const stop = new AbortController();
     const reason = new Error('shutting down');
     const { store } = await through(context, (request) => {
@@ -306,13 +315,13 @@ describe('conditional writes', () => {
     ['an upload in parts', PART + 1],
   ];
 
-  test('are tried out with a small object, never with a recording', async (context) => {
+  test('conditional writes are tested with a small object, never with a recording', async (context) => {
     const { store, proxy } = await through(context, () => 'pass');
     await write(store, newKey(), bytesOf(100_000));
     expect(proxy.seen.filter(({ stage }) => stage === 'put')).toHaveLength(1);
   });
 
-  test('that meet another one are sent again', async (context) => {
+  test('a conditional write that conflicts with another one is sent again', async (context) => {
     const { store, proxy } = await through(context, (request) =>
       request.stage === 'put' && request.count <= 2
         ? { status: 409, code: 'ConditionalRequestConflict' }
@@ -324,18 +333,21 @@ describe('conditional writes', () => {
     expect(await objectAt(key)).toBe(sha256(bytesOf(1000)));
   });
 
-  test.for(SIZES)('that meet another one for ever are unavailable: %s', async ([_name, length], context) => {
-    const { store } = await through(context, (request) =>
-      request.headers['if-none-match'] ? { status: 409, code: 'ConditionalRequestConflict' } : 'pass',
-    );
-    const key = newKey();
-    await expect(write(store, key, bytesOf(length))).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE' });
-    expect(await objectAt(key)).toBeUndefined();
-    expect(await uploadsAt(key)).toEqual([]);
-  });
+  test.for(SIZES)(
+    'a conditional write that conflicts for ever is unavailable: %s',
+    async ([_name, length], context) => {
+      const { store } = await through(context, (request) =>
+        request.headers['if-none-match'] ? { status: 409, code: 'ConditionalRequestConflict' } : 'pass',
+      );
+      const key = newKey();
+      await expect(write(store, key, bytesOf(length))).rejects.toMatchObject({ code: 'ARCHIVE_UNAVAILABLE' });
+      expect(await objectAt(key)).toBeUndefined();
+      expect(await uploadsAt(key)).toEqual([]);
+    },
+  );
 
   test.for(SIZES)(
-    'that the store does not know are done without, after a check: %s',
+    'conditional writes that the store does not know are replaced by a check before the write: %s',
     async ([_name, length], context) => {
       const { store } = await through(context, (request) =>
         request.headers['if-none-match'] ? { status: 501, code: 'NotImplemented' } : 'pass',
@@ -350,7 +362,7 @@ describe('conditional writes', () => {
   );
 
   test.skipIf(!REAL_S3)(
-    `that the store keeps need no check once it has shown that (without: ${NEEDS_REAL_S3})`,
+    `conditional writes need no check once the store has shown that it supports them (without: ${NEEDS_REAL_S3})`,
     async (context) => {
       const { store, proxy } = await through(context, () => 'pass');
       await write(store, newKey(), bytesOf(1000));
@@ -370,44 +382,41 @@ test.for([
   ['amazonaws.com.example.org', false],
   ['notamazonaws.com', false],
   ['127.0.0.1', false],
-] as const)('%s is known to keep conditions: %s', ([host, known]) => {
+] as const)('the host %s is known to support conditional writes: %s', ([host, known]) => {
   expect(isAmazonS3(host)).toBe(known);
 });
 
-describe.skipIf(!REAL_S3)(
-  `bytes that change on their way are refused by the store (${NEEDS_REAL_S3})`,
-  () => {
-    test.for([undefined, 'WHEN_REQUIRED'] as const)(
-      'with AWS_REQUEST_CHECKSUM_CALCULATION=%s',
-      async (checksums, context) => {
-        const connection: S3Connection = checksums ? { requestChecksumCalculation: checksums } : {};
-        for (const stage of ['put', 'part'] as const) {
-          const { store } = await through(
-            context,
-            (request) => (request.stage === stage ? 'damage' : 'pass'),
-            connection,
-          );
-          const key = newKey();
-          const bytes = bytesOf(stage === 'put' ? 1000 : PART + 1000);
-          await expect(store.writeStream(key, bodyOf(bytes), WAV, 'absent', never)).rejects.toMatchObject({
-            code: 'ARCHIVE_UNAVAILABLE',
-          });
-          expect(await objectAt(key)).toBeUndefined();
-          expect(await uploadsAt(key)).toEqual([]);
-        }
-      },
-    );
-
-    test('and sent again', async (context) => {
+describe.skipIf(!REAL_S3)(`bytes that are damaged on their way (${NEEDS_REAL_S3})`, () => {
+  test.for([undefined, 'WHEN_REQUIRED'] as const)(
+    'bytes that are damaged every time are refused with AWS_REQUEST_CHECKSUM_CALCULATION=%s',
+    async (checksums, context) => {
+      const connection: S3Connection = checksums ? { requestChecksumCalculation: checksums } : {};
       for (const stage of ['put', 'part'] as const) {
-        const { store } = await through(context, (request) =>
-          request.stage === stage && request.count === 1 ? 'damage' : 'pass',
+        const { store } = await through(
+          context,
+          (request) => (request.stage === stage ? 'damage' : 'pass'),
+          connection,
         );
         const key = newKey();
         const bytes = bytesOf(stage === 'put' ? 1000 : PART + 1000);
-        expect(await store.writeStream(key, bodyOf(bytes), WAV, 'absent', never)).toBe('stored');
-        expect(await objectAt(key)).toBe(sha256(bytes));
+        await expect(store.writeStream(key, bodyOf(bytes), WAV, 'absent', never)).rejects.toMatchObject({
+          code: 'ARCHIVE_UNAVAILABLE',
+        });
+        expect(await objectAt(key)).toBeUndefined();
+        expect(await uploadsAt(key)).toEqual([]);
       }
-    });
-  },
-);
+    },
+  );
+
+  test('bytes that are damaged once are sent again', async (context) => {
+    for (const stage of ['put', 'part'] as const) {
+      const { store } = await through(context, (request) =>
+        request.stage === stage && request.count === 1 ? 'damage' : 'pass',
+      );
+      const key = newKey();
+      const bytes = bytesOf(stage === 'put' ? 1000 : PART + 1000);
+      expect(await store.writeStream(key, bodyOf(bytes), WAV, 'absent', never)).toBe('stored');
+      expect(await objectAt(key)).toBe(sha256(bytes));
+    }
+  });
+});

@@ -6,7 +6,7 @@ const listing = (contents: string, more = '<IsTruncated>false</IsTruncated>') =>
 const object = (key: string) =>
   `<Contents>\n  <Key>${key}</Key><ETag>&quot;1&quot;</ETag><Owner><DisplayName>Key</DisplayName></Owner></Contents>`;
 
-test('reads the keys of a listing, also those that XML writes in another way', () => {
+test('the keys of a listing are read, also those that XML escapes in another way', () => {
   const keys = ['a/b c.wav', 'R&amp;D &lt;1&gt;.wav', '&#x1F600;&#233;&apos;&quot;', '&amp;lt;'];
   expect(readWholeListing(listing(keys.map(object).join('')))).toEqual({
     keys: ['a/b c.wav', 'R&D <1>.wav', '😀é\'"', '&lt;'],
@@ -24,6 +24,6 @@ test.for([
   ['has an object without a key', listing('<Contents><Size>1</Size></Contents>')],
   ['is cut', listing(object('a')).slice(0, -5)],
   ['is a page of somebody else', '<html><IsTruncated>false</IsTruncated></html>'],
-])('leaves an answer to the SDK that %s', ([, xml = '']) => {
+])('a listing is left to the SDK when it %s', ([, xml = '']) => {
   expect(readWholeListing(xml)).toBeUndefined();
 });

@@ -29,7 +29,7 @@ const request = fc.record({
   hash: fc.stringMatching(/^[0-9a-f]{64}$/),
 });
 
-test('signs every request as the SDK does', async () => {
+test('every request is signed as the SDK does', async () => {
   const now = fc.date({ min: new Date('2020-01-01'), max: new Date('2090-01-01'), noInvalidDate: true });
   const region = fc.constantFrom('eu-central-1', 'us-east-1');
   await fc.assert(
@@ -78,7 +78,7 @@ test('signs every request as the SDK does', async () => {
   );
 });
 
-test('takes a new key for another day and for other credentials', () => {
+test('another day and other credentials get a new signing key', () => {
   const sign = createRequestSigner('eu-central-1');
   const asked = { method: 'GET', path: '/a', headers: { host: 'h', 'x-amz-content-sha256': 'x' } };
   const keys = { accessKeyId: 'id', secretAccessKey: 'secret' };

@@ -38,7 +38,7 @@ async function bytesOf(body: AsyncIterable<Buffer>): Promise<number> {
   return bytes;
 }
 
-test('an object that drips is broken off, and its connection with it', async () => {
+test('an object that arrives too slowly is aborted, with its connection', async () => {
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   answer = (response) => {
     response.once('close', resolve);
@@ -65,7 +65,7 @@ test('an object that is read slowly is not the fault of the store', async () => 
   expect(bytes).toBe(50);
 });
 
-test('another answer that does not end is broken off', async () => {
+test('another answer that does not end is aborted', async () => {
   answer = (response) => drip(response, 5_000);
   const response = await ask();
   boundTime(response, 200);

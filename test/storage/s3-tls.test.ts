@@ -42,7 +42,7 @@ async function writeParts(connection: S3Connection, decide?: (request: SeenReque
   return proxy.seen.filter(({ stage }) => stage === 'part').map(({ headers }) => headers);
 }
 
-test('over https, parts carry a checksum and are not hashed for the signature as well', async () => {
+test('parts over https carry a checksum and are not hashed for the signature as well', async () => {
   const parts = await writeParts({});
   expect(parts).toHaveLength(2);
   for (const headers of parts) {
@@ -51,7 +51,7 @@ test('over https, parts carry a checksum and are not hashed for the signature as
   }
 });
 
-test('over https without checksums, parts are signed with their hash', async () => {
+test('parts over https without checksums are signed with their hash', async () => {
   for (const headers of await writeParts({ requestChecksumCalculation: 'WHEN_REQUIRED' })) {
     expect(headers['x-amz-content-sha256']).toMatch(/^[0-9a-f]{64}$/);
     expect(headers['x-amz-checksum-crc32']).toBeUndefined();

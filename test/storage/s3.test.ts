@@ -80,7 +80,7 @@ async function failureOf(
     : { code: 'none', message: String(error) };
 }
 
-test('tells where it is, and puts keys below its prefix', () => {
+test('the S3 store gives its location, and puts keys below its prefix', () => {
   expect(open({ bucket: 'mail' }).location).toBe('s3://mail');
   expect(open({ bucket: 'mail' }).fullKey('a/b')).toBe('a/b');
   expect(open({ bucket: 'mail', prefix: 'x/y' }).location).toBe('s3://mail/x/y');
@@ -90,14 +90,14 @@ test('tells where it is, and puts keys below its prefix', () => {
 describe.for(SIZES)('%s', ([name, length]) => {
   const single = name === 'a single put';
 
-  test('carries its content type, and its hash where that is known in time', async () => {
+  test('an object carries its content type, and its hash where that is known in time', async () => {
     const { store, key, head, bytes } = await written(length, {});
     expect(head.ContentType).toBe('audio/wav');
     expect(head.Metadata).toEqual(single ? { sha256: sha256(bytes) } : {});
     expect(await store.head(key, never)).toEqual({ bytes: length, ...(single && { sha256: sha256(bytes) }) });
   });
 
-  test('is sent with hashes that the store verifies', async () => {
+  test('an object is sent with hashes that the store verifies', async () => {
     const { sent, bytes } = await written(length, {});
     const writes = sent.filter(({ stage }) => stage === 'put' || stage === 'part');
     expect(writes.length).toBe(single ? 1 : 2);
@@ -114,7 +114,7 @@ describe.for(SIZES)('%s', ([name, length]) => {
     }
   });
 
-  test('is sent without checksums, but signed with its hash, when only required ones are wanted', async () => {
+  test('an object is sent without checksums, but signed with its hash, when only required ones are wanted', async () => {
     const options: S3StoreOptions = { connection: { requestChecksumCalculation: 'WHEN_REQUIRED' } };
     const { store, key, sent, bytes } = await written(length, { options });
     const names = sent.flatMap(({ headers }) => Object.keys(headers));
@@ -125,7 +125,7 @@ describe.for(SIZES)('%s', ([name, length]) => {
     expect((await store.head(key, never))?.sha256).toBe(single ? sha256(bytes) : undefined);
   });
 
-  test('names the expected owner of the bucket in every request', async () => {
+  test('every request names the expected owner of the bucket', async () => {
     const { sent, store, key } = await written(length, { s3: { expectedBucketOwner: 'tester' } });
     const before = proxy.seen.length;
     await store.writeStream(key, bodyOf(bytesOf(length, number)), WAV, 'absent', never);
@@ -136,23 +136,23 @@ describe.for(SIZES)('%s', ([name, length]) => {
   });
 
   describe.skipIf(!REAL_S3)(`with settings (${NEEDS_REAL_S3})`, () => {
-    test('is encrypted with the KMS key', async () => {
+    test('an object is encrypted with the KMS key', async () => {
       const { head } = await written(length, { s3: { sse: 'aws:kms', kmsKeyId: 'testkey-1' } });
       expect(head.ServerSideEncryption).toBe('aws:kms');
       expect(head.SSEKMSKeyId).toBe('testkey-1');
     });
 
-    test("is encrypted with the store's own key", async () => {
+    test("an object is encrypted with the store's own key", async () => {
       expect((await written(length, { s3: { sse: 'AES256' } })).head.ServerSideEncryption).toBe('AES256');
     });
 
-    test('has its storage class', async () => {
+    test('an object has its storage class', async () => {
       expect((await written(length, { s3: { storageClass: 'STANDARD_IA' } })).head.StorageClass).toBe(
         'STANDARD_IA',
       );
     });
 
-    test('has its tags', async () => {
+    test('an object has its tags', async () => {
       const { key } = await written(length, { s3: { tags: 'team=voice%20mail&keep=yes' } });
       const { TagSet } = await server.client.send(
         new GetObjectTaggingCommand({ Bucket: server.bucket, Key: key }),
@@ -192,7 +192,7 @@ describe.for(SIZES)('%s', ([name, length]) => {
   });
 });
 
-test('makes parts so large that the largest recording fits into 10,000', async () => {
+test('parts are so large that the largest recording fits into 10,000', async () => {
   const store = open({ options: { maxObjectBytes: 60_000 * 1024 * 1024 } });
   expect(store.transferMemory(undefined)).toBeGreaterThan(2 * 6_000 * 1024);
   const bytes = bytesOf(6 * 1024 * 1024 + 1);
@@ -203,7 +203,7 @@ test('makes parts so large that the largest recording fits into 10,000', async (
   expect(sha256(await server.getObject(key))).toBe(sha256(bytes));
 });
 
-test('says how much of a body it holds at most, whatever its size', () => {
+test('the S3 store says how much of a body it holds at most, whatever its size', () => {
   const store = open();
   expect(store.transferMemory(0)).toBeGreaterThan(0);
   expect(store.transferMemory(480_000)).toBeLessThan(2_000_000);
@@ -211,8 +211,8 @@ test('says how much of a body it holds at most, whatever its size', () => {
   expect(store.transferMemory(undefined)).toBe(store.transferMemory(50 * PART));
 });
 
-describe('what is wrong with a bucket is told in words', () => {
-  test('a bucket that does not exist', async () => {
+describe('errors of a bucket', () => {
+  test('a bucket that does not exist is reported with what to do', async () => {
     const store = open({ bucket: 'there-is-no-such-bucket' });
     const expected = {
       code: 'ARCHIVE_DENIED',
@@ -225,7 +225,7 @@ describe('what is wrong with a bucket is told in words', () => {
     expect(await failureOf(inParts)).toEqual(expected);
   });
 
-  test.skipIf(!REAL_S3)(`a wrong secret (${NEEDS_REAL_S3})`, async () => {
+  test.skipIf(!REAL_S3)(`a wrong secret is reported with what to do (${NEEDS_REAL_S3})`, async () => {
     const credentials = { ...server.credentials, secretAccessKey: 'wrong-secret-wrong-secret' };
     const failure = await failureOf(open({ options: { connection: { credentials } } }).check(never));
     expect(failure).toEqual({
@@ -236,7 +236,7 @@ describe('what is wrong with a bucket is told in words', () => {
     expect(failure.message).not.toContain('wrong-secret');
   });
 
-  test.skipIf(!REAL_S3)(`an unknown access key (${NEEDS_REAL_S3})`, async () => {
+  test.skipIf(!REAL_S3)(`an unknown access key is reported with what to do (${NEEDS_REAL_S3})`, async () => {
     const credentials = { ...server.credentials, accessKeyId: 'AKIDNOBODY' };
     expect(await failureOf(open({ options: { connection: { credentials } } }).check(never))).toEqual({
       code: 'ARCHIVE_DENIED',
@@ -245,7 +245,7 @@ describe('what is wrong with a bucket is told in words', () => {
     });
   });
 
-  test('an endpoint that nobody listens at', async () => {
+  test('an endpoint where nobody listens is reported with what to do', async () => {
     const dead = await startS3Proxy(server.endpoint);
     await dead.close();
     const store = open({ options: { connection: { endpoint: dead.endpoint, maxAttempts: 2 } } });
@@ -278,7 +278,7 @@ describe('what is wrong with a bucket is told in words', () => {
     ['InternalError', 500, 'ARCHIVE_UNAVAILABLE', /passing/],
     ['TimeoutError', undefined, 'ARCHIVE_UNAVAILABLE', /can not be reached/],
     ['BadDigest', 400, 'ARCHIVE_UNAVAILABLE', /damaged/],
-  ])('%s (%s) is %s', ([name, status, code, words]) => {
+  ])('the S3 error %s (%s) is %s', ([name, status, code, words]) => {
     const error = Object.assign(new Error('User: someone is not allowed'), {
       name,
       $metadata: { httpStatusCode: status },
@@ -288,12 +288,12 @@ describe('what is wrong with a bucket is told in words', () => {
     expect(`${told.message}; ${told.hint}`).toMatch(words);
   });
 
-  test('but a fault in the program stays what it is', () => {
+  test('a fault of this program stays as it is', () => {
     const fault = new ReferenceError('x is not defined');
     expect(toArchiveS3Error(fault, 'mail')).toBe(fault);
   });
 
-  test('a missing region', () => {
+  test('a missing region is reported with what to do', () => {
     expect(toArchiveS3Error(new Error('Region is missing'), 'mail')).toMatchObject({
       code: 'ARCHIVE_DENIED',
       hint: expect.stringMatching(/AWS_REGION/),

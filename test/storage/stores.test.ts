@@ -31,18 +31,18 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     return isVoicemailError(error) ? error.code : `not an VoicemailError: ${String(error)}`;
   }
 
-  test('reads and finds nothing where nothing is', async () => {
+  test('the store reads and finds nothing where nothing is', async () => {
     expect(await archive.store.read(newKey(), never)).toBeUndefined();
     expect(await archive.store.head(newKey(), never)).toBeUndefined();
   });
 
-  test('names full keys as they stand in the archive', async () => {
+  test('the store names full keys as they are in the archive', async () => {
     const key = newKey();
     await archive.store.write(key, bytesOf(10), WAV, 'absent', never);
     expect(await archive.list()).toContain(archive.store.fullKey(key));
   });
 
-  test('opens an object, or a part of it, and tells the size of the whole', async () => {
+  test('the store opens an object, or a part of it, and gives the size of the whole', async () => {
     const key = newKey();
     const bytes = bytesOf(300_000);
     expect(await archive.store.open(key, undefined, never)).toBeUndefined();
@@ -61,7 +61,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     }
   });
 
-  test('destroys an opened object when its signal aborts', async () => {
+  test('the store destroys an opened object when its signal aborts', async () => {
     const key = newKey();
     await archive.store.write(key, bytesOf(300_000), WAV, 'absent', never);
     const controller = new AbortController();
@@ -74,7 +74,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     expect(opened.body.destroyed).toBe(true);
   });
 
-  test('passes its check', async () => {
+  test('the store passes its check', async () => {
     await archive.store.check(never);
   });
 
@@ -93,7 +93,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     [2 * PART + 1, 2 * PART + 1],
     [3 * PART + 17, 5], // the hint may be wrong
     [100, 5_000_000],
-  ])('streams %i bytes with %s announced, and gives them back', async ([length, expectedBytes]) => {
+  ])('the store streams %i bytes with %s announced, and gives them back', async ([length, expectedBytes]) => {
     const key = newKey();
     const bytes = bytesOf(length);
     const body = bodyOf(bytes, { chunkBytes: 65_521, ...(expectedBytes !== undefined && { expectedBytes }) });
@@ -104,7 +104,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('streams chunks larger than a part', async () => {
+  test('the store writes chunks larger than a part', async () => {
     const key = newKey();
     const bytes = bytesOf(2 * PART + 3);
     const body = bodyOf(bytes, { chunkBytes: 2 * PART });
@@ -119,14 +119,14 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     const write = (key: string, seed: number, mode: WriteMode) =>
       archive.store.writeStream(key, bodyOf(bytesOf(length, seed)), WAV, mode, never);
 
-    test('that is there with the same bytes counts as written', async () => {
+    test('an object that is there with the same bytes counts as written', async () => {
       const key = newKey();
       expect(await write(key, 1, 'absent')).toBe('stored');
       expect(await write(key, 1, 'absent')).toBe('exists');
       expect(await archive.leftovers()).toEqual([]);
     });
 
-    test('that is there with other bytes is a conflict, and stays', async () => {
+    test('an object that is there with other bytes is a conflict, and stays', async () => {
       const key = newKey();
       await write(key, 1, 'absent');
       expect(await codeOf(write(key, 2, 'absent'))).toBe('ARCHIVE_CONFLICT');
@@ -134,7 +134,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
       expect(await archive.leftovers()).toEqual([]);
     });
 
-    test('that is there with another size is a conflict, and stays', async () => {
+    test('an object that is there with another size is a conflict, and stays', async () => {
       const key = newKey();
       await archive.store.write(key, bytesOf(7), WAV, 'absent', never);
       expect(await codeOf(write(key, 2, 'absent'))).toBe('ARCHIVE_CONFLICT');
@@ -142,7 +142,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
       expect(await archive.leftovers()).toEqual([]);
     });
 
-    test('replaces what was there when told to', async () => {
+    test('an object is replaced when that is requested', async () => {
       const key = newKey();
       await write(key, 1, 'absent');
       expect(await write(key, 2, 'replace')).toBe('stored');
@@ -150,7 +150,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
       expect(await archive.leftovers()).toEqual([]);
     });
 
-    test('written by two at once with the same bytes is there once, and both succeed', async () => {
+    test('an object written by two at once with the same bytes is there once, and both succeed', async () => {
       const key = newKey();
       const other = archive.openAnother();
       const outcomes = await Promise.all([
@@ -164,7 +164,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     });
 
     test.skipIf(!conditional)(
-      `written by two at once with other bytes has one winner and one conflict${conditional ? '' : ` (skipped: ${NEEDS_REAL_S3})`}`,
+      `an object written by two at once with other bytes has one winner and one conflict${conditional ? '' : ` (skipped: ${NEEDS_REAL_S3})`}`,
       async () => {
         const key = newKey();
         const other = archive.openAnother();
@@ -182,7 +182,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     );
   });
 
-  test('writes whole documents, keeps them and replaces them', async () => {
+  test('the store writes whole documents, keeps them and replaces them', async () => {
     const key = newKey();
     expect(await archive.store.write(key, Buffer.from('{}\n'), WAV, 'absent', never)).toBe('stored');
     expect(await archive.store.write(key, Buffer.from('{}\n'), WAV, 'absent', never)).toBe('exists');
@@ -194,7 +194,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('does not read more than it is allowed to', async () => {
+  test('the store does not read more than it is allowed to', async () => {
     const key = newKey();
     await archive.store.write(key, bytesOf(1000), WAV, 'absent', never);
     expect(await archive.store.read(key, never, 1000)).toEqual(bytesOf(1000));
@@ -207,7 +207,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     [PART],
     [2 * PART],
     [3 * PART], // after the last byte
-  ])('a body that fails after %i bytes leaves nothing, and its error comes through', async ([at]) => {
+  ])('a body that fails after %i bytes leaves nothing, and its error is thrown', async ([at]) => {
     const key = newKey();
     const failure = new Error('the recording is shorter than announced');
     const body = bodyOf(bytesOf(3 * PART), {
@@ -242,7 +242,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     },
   );
 
-  test('does nothing once its signal is aborted', async () => {
+  test('the store does nothing once its signal is aborted', async () => {
     const reason = new Error('stopped');
     const stopped = AbortSignal.abort(reason);
     const key = newKey();
@@ -269,7 +269,7 @@ describe.for(ARCHIVE_KINDS)('the %s store', (kind) => {
     'a/\nb',
     '.tmp/x',
     'a/',
-  ])('refuses the key %j', async (key) => {
+  ])('the store refuses the key %j', async (key) => {
     expect(() => archive.store.fullKey(key)).toThrow('refused');
     await expect(archive.store.write(key, bytesOf(1), WAV, 'absent', never)).rejects.toThrow('refused');
     await expect(archive.store.read(key, never)).rejects.toThrow('refused');

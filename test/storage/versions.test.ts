@@ -38,11 +38,11 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
   });
   afterAll(() => archive.close());
 
-  test('nothing has no version', async () => {
+  test('a missing object has no version', async () => {
     expect(await archive.store.readVersion(newKey(), never)).toBeUndefined();
   });
 
-  test('puts the new one in its place, version by version', async () => {
+  test('replacing one version of an object writes the new one, version by version', async () => {
     const key = newKey();
     const first = await firstVersion(archive.store, key);
     expect(await over(archive.store, key, TWO, first)).toBe('stored');
@@ -54,7 +54,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('is a conflict when it was changed since, and leaves the change', async () => {
+  test('replacing a version that was changed since is a conflict, and leaves the change', async () => {
     const key = newKey();
     const first = await firstVersion(archive.store, key);
     await archive.store.write(key, OTHER, JSON_TYPE, 'replace', never);
@@ -66,7 +66,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('is a conflict where there is nothing, and writes nothing', async () => {
+  test('replacing a version of a missing object is a conflict, and writes nothing', async () => {
     const version = await firstVersion(archive.store, newKey());
     const key = newKey();
     await expect(over(archive.store, key, TWO, version)).rejects.toMatchObject({ code: 'ARCHIVE_CONFLICT' });
@@ -74,7 +74,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('that has happened already, with the same bytes, counts as done', async () => {
+  test('replacing a version that was replaced already, with the same bytes, counts as done', async () => {
     const key = newKey();
     const first = await firstVersion(archive.store, key);
     expect(await over(archive.store, key, TWO, first)).toBe('stored');
@@ -83,7 +83,7 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
 
   const atomic = kind === 'file' || REAL_S3;
   test.skipIf(!atomic)(
-    `has one winner among many writers at once${atomic ? '' : ` (skipped: ${NEEDS_REAL_S3})`}`,
+    `replacing one version of an object has one winner among many writers at once${atomic ? '' : ` (skipped: ${NEEDS_REAL_S3})`}`,
     async () => {
       const stores = [archive.store, archive.openAnother(), archive.openAnother()];
       for (let round = 0; round < 5; round += 1) {
@@ -107,8 +107,8 @@ describe.for(ARCHIVE_KINDS)('replacing one version of an object (%s)', (kind) =>
   );
 });
 
-describe('replacing an object in a directory:', () => {
-  test('one of many writers in two processes wins', async () => {
+describe('replacing an object in a directory', () => {
+  test('one of many writers in two processes wins when they replace an object in a directory', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
     const directory = archive.target.kind === 'file' ? archive.target.directory : '';
@@ -123,7 +123,7 @@ describe('replacing an object in a directory:', () => {
     expect(await archive.leftovers()).toEqual([]);
   });
 
-  test('a lock whose process was killed is removed, by one of those that wait for it', async () => {
+  test('a lock whose process was killed is removed by one of those that wait for it', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
     const directory = archive.target.kind === 'file' ? archive.target.directory : '';
@@ -164,7 +164,7 @@ describe('replacing an object in a bucket', () => {
   const isConditional = ({ stage, headers }: SeenRequest) =>
     stage === 'put' && headers['if-match'] !== undefined;
 
-  test('whose answer is lost counts as done: the second try finds its own bytes', async () => {
+  test('replacing an object in a bucket whose answer is lost counts as done: the second try finds its own bytes', async () => {
     let lost = 0;
     const { store } = await through((request) => {
       if (!isConditional(request) || lost === 2) return 'pass';
@@ -180,7 +180,7 @@ describe('replacing an object in a bucket', () => {
     ['412', { status: 412, code: 'PreconditionFailed' }],
     ['409 for as long as it is asked', { status: 409, code: 'ConditionalRequestConflict' }],
     ['404', { status: 404, code: 'NoSuchKey' }],
-  ])('that answers %s is a conflict', async ([, fault]) => {
+  ])('replacing an object in a bucket that answers %s is a conflict', async ([, fault]) => {
     const { store } = await through((request) => (isConditional(request) ? fault : 'pass'));
     const first = await firstVersion(store, 'manifest.json');
     await expect(over(store, 'manifest.json', TWO, first)).rejects.toMatchObject({
@@ -189,7 +189,7 @@ describe('replacing an object in a bucket', () => {
     expect(await store.read('manifest.json', never)).toEqual(ONE);
   });
 
-  test('that answers 409 once is asked again', async () => {
+  test('replacing an object in a bucket that answers 409 once is tried again', async () => {
     const { store } = await through((request) =>
       isConditional(request) && request.count <= 3
         ? { status: 409, code: 'ConditionalRequestConflict' }
@@ -199,7 +199,7 @@ describe('replacing an object in a bucket', () => {
     expect(await over(store, 'manifest.json', TWO, first)).toBe('stored');
   });
 
-  test('that is gone is denied, not a conflict', async () => {
+  test('replacing an object in a bucket that is gone is denied, not a conflict', async () => {
     const { store } = await through((request) =>
       isConditional(request) ? { status: 404, code: 'NoSuchBucket' } : 'pass',
     );
@@ -207,7 +207,7 @@ describe('replacing an object in a bucket', () => {
     await expect(over(store, 'manifest.json', TWO, first)).rejects.toMatchObject({ code: 'ARCHIVE_DENIED' });
   });
 
-  test('that does not know conditions is compared before the write', async () => {
+  test('an object is compared before the write in a bucket that does not know conditions', async () => {
     const { store, proxy } = await through((request) =>
       isConditional(request) ? { status: 501, code: 'NotImplemented' } : 'pass',
     );
@@ -221,7 +221,7 @@ describe('replacing an object in a bucket', () => {
   });
 
   test.skipIf(!REAL_S3)(
-    `with versions: a version that was overtaken is refused (${NEEDS_REAL_S3})`,
+    `replacing an older version is refused in a bucket with versions (${NEEDS_REAL_S3})`,
     async () => {
       const versioned = await openTestBucket({ objectLock: true });
       onTestFinished(() => versioned.close());

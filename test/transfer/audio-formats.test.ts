@@ -117,11 +117,11 @@ it('each file of the fixtures is in the table', () => {
 describe.each(FILES)('%s', (name, contentType, facts, end, audioEnd) => {
   const body = fixture(name);
 
-  it.each([1, 7, 1000, body.length])('is recognised and judged, in pieces of %i bytes', (pieceBytes) => {
+  it.each([1, 7, 1000, body.length])('%s is recognised and judged, in pieces of %i bytes', (pieceBytes) => {
     expect(inspect(body, pieceBytes)).toMatchObject({ contentType, facts, end, notes: [] });
   });
 
-  it('is never taken for whole when it is cut', () => {
+  it('%s is never taken for whole when it is cut', () => {
     for (let length = 0; length < body.length; length += 1 + Math.floor(body.length / 2000)) {
       const cut = inspect(body.subarray(0, length), body.length);
       if (audioEnd > 0 && length < audioEnd) expect([length, cut.end]).not.toEqual([length, 'confirmed']);
@@ -129,7 +129,7 @@ describe.each(FILES)('%s', (name, contentType, facts, end, audioEnd) => {
     }
   });
 
-  it('is judged alike behind an ID3v2 tag', () => {
+  it('%s is judged alike behind an ID3v2 tag', () => {
     const tag = Buffer.concat([Buffer.from('ID3\x04\0\0\0\0\x01\x00', 'latin1'), Buffer.alloc(128)]);
     expect(inspect(Buffer.concat([tag, body]), 33)).toMatchObject({ contentType, facts, end });
   });
@@ -143,7 +143,7 @@ function resized(file: number, samples: number): Buffer {
   return body;
 }
 
-describe('what came whole by HTTP is archived, and its integrity is', () => {
+describe('the integrity of a recording that came whole', () => {
   const base = fixture('base.wav');
   const pipe = fixture('ffmpeg-pipe.wav');
   const headerOnly = Buffer.from(base.subarray(0, 44));
@@ -165,7 +165,7 @@ describe('what came whole by HTTP is archived, and its integrity is', () => {
     ['verified: a WAV with no samples', headerOnly, 'verified', undefined],
     ['suspect: half of a WAV with its own length', base.subarray(0, 12_022), 'suspect', 'cut'],
     ['suspect: noise in no known container', Buffer.alloc(500, 0x81), 'suspect', undefined],
-  ])('%s', (_name, body, state, doubt) => {
+  ])('a WAV that came whole by HTTP is archived as %s', (_name, body, state, doubt) => {
     const { contentType, ...conclusion } = inspect(body);
     const judgement = judgeIntegrity({
       isLengthKnown: true,
@@ -176,7 +176,7 @@ describe('what came whole by HTTP is archived, and its integrity is', () => {
     expect(judgement.integrity.notes.length > 0).toBe(state === 'suspect');
   });
 
-  it.each(FILES)('verified: %s', (name) => {
+  it.each(FILES)('a recording that came whole by HTTP is archived as verified: %s', (name) => {
     const { contentType: _, ...conclusion } = inspect(fixture(name));
     const download = { isLengthKnown: true, conclusion: conclusion as Conclusion, isRepeated: false };
     expect(judgeIntegrity(download)).toEqual({
@@ -186,7 +186,7 @@ describe('what came whole by HTTP is archived, and its integrity is', () => {
   });
 
   it.each(FILES)(
-    'without a length verified by the container or unverified: %s',
+    'a recording without a length is verified by its container, otherwise unverified: %s',
     (name, _type, _facts, end) => {
       const { contentType: _, ...conclusion } = inspect(fixture(name));
       const download = { isLengthKnown: false, conclusion: conclusion as Conclusion, isRepeated: true };
@@ -198,10 +198,10 @@ describe('what came whole by HTTP is archived, and its integrity is', () => {
   );
 });
 
-describe('cut in the middle, with a length that fits', () => {
+describe('a file that is cut in the middle', () => {
   // Of these nothing but a cut within a frame can be seen.
   it.each(FILES.filter(([name]) => !['ffmpeg-pipe.wav', 'pipe.w64', 'opus-live.webm'].includes(name)))(
-    '%s misses bytes',
+    '%s misses bytes when it is cut in the middle, with a length that fits',
     (name) => {
       const body = fixture(name);
       expect(inspect(body.subarray(0, Math.floor(body.length / 2) - 1)).end).toBe('missing');
@@ -209,10 +209,10 @@ describe('cut in the middle, with a length that fits', () => {
   );
 });
 
-describe('a recording that is still growing', () => {
+describe('a growing recording', () => {
   // A body that ends within a header tells as much as one that ends within what follows the header.
   it.each(['plain.mp3', 'aac.aac', 'amr-nb.amr', 'opus.ogg', 'flac-pipe.flac'])(
-    '%s is seen to be cut wherever it ends, but between two frames',
+    'a growing %s is seen to be cut wherever it ends, but between two frames',
     (name) => {
       const body = fixture(name);
       const unseen: number[] = [];
@@ -223,7 +223,7 @@ describe('a recording that is still growing', () => {
     },
   );
 
-  it('flac-pipe.flac is seen to be cut within its metadata', () => {
+  it('a growing flac-pipe.flac is seen to be cut within its metadata', () => {
     expect(inspect(fixture('flac-pipe.flac').subarray(0, 4000))).toMatchObject({ end: 'missing' });
   });
 });
@@ -274,40 +274,43 @@ describe('MP4', () => {
       ['its boxes say 7,992 bytes more than came'],
     ],
     ['fragments without an index', [ftyp, moov, box('moof', samples), box('mdat', samples)], 'open', []],
-  ])('with %s', (_name, boxes, end, notes) => {
+  ])('an MP4 is judged right with %s', (_name, boxes, end, notes) => {
     expect(inspect(Buffer.concat(boxes))).toMatchObject({ end, notes });
   });
 });
 
-describe('writers that do not know sizes beforehand', () => {
+describe('files with unknown sizes', () => {
   it.each([
     ['base.wav', [4, 40]],
     ['pcm.aiff', [4, 42]],
     ['pcm.au', [8]],
-  ])('leave 0 or all bits in %s, which proves nothing', (name, positions) => {
-    for (const value of [0, 0xffffffff]) {
-      const body = fixture(name);
-      for (const at of positions) body.writeUInt32BE(value, at);
-      expect(inspect(body)).toMatchObject({ end: 'open', notes: [] });
-    }
-  });
+  ])(
+    'sizes of 0 or all bits in %s, from writers that do not know them beforehand, prove nothing',
+    (name, positions) => {
+      for (const value of [0, 0xffffffff]) {
+        const body = fixture(name);
+        for (const at of positions) body.writeUInt32BE(value, at);
+        expect(inspect(body)).toMatchObject({ end: 'open', notes: [] });
+      }
+    },
+  );
 
-  it('leave -1 in a CAF', () => {
+  it('a size of -1 in a CAF proves nothing', () => {
     const body = fixture('alaw.caf');
     body.writeBigInt64BE(-1n, body.indexOf('data') + 4);
     expect(inspect(body)).toMatchObject({ end: 'open', notes: [], facts: { durationSeconds: 1.5 } });
   });
 
-  it('leave nothing in the 64-bit sizes of RF64', () => {
+  it('missing 64-bit sizes of RF64 prove nothing', () => {
     const body = fixture('rf64.wav');
     body.fill(0, 20, 36);
     expect(inspect(body)).toMatchObject({ end: 'open', notes: [], facts: { durationSeconds: 1.5 } });
   });
 });
 
-describe('bytes that do not belong', () => {
+describe('foreign bytes', () => {
   it.each(['pcm.au', 'base.wav', 'pcm.aiff', 'alaw.caf', 'wave64.w64', 'opus.webm', 'opus.ogg'])(
-    'behind %s are remarked on',
+    'foreign bytes behind %s cause a remark',
     (name) => {
       const { end, notes } = inspect(Buffer.concat([fixture(name), Buffer.alloc(100, 0xee)]));
       expect([end, notes?.length]).toEqual(['open', expect.toSatisfy((count: number) => count >= 1)]);
@@ -367,7 +370,7 @@ function changed(body: Buffer, step: Change): Buffer {
 describe('10,000 mutations of all files', () => {
   const bodies = FILES.map(([name]) => fixture(name));
 
-  it('never make the inspector throw, and are judged alike in whatever pieces they come', () => {
+  it('10,000 mutations of all files never make the inspector throw, and are judged alike in whatever pieces they come', () => {
     const ends = new Map<string, number>();
     fc.assert(
       fc.property(

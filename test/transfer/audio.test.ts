@@ -26,12 +26,12 @@ const RFC_9639_EXAMPLE = Buffer.from(
 it.each([
   ['Ogg', oggOpus(2000)],
   ['WAV', wav(Buffer.alloc(450_000))],
-])('%s in single bytes comes to the same, in time that grows with its length alone', (_name, body) => {
+])('%s is judged alike in single bytes, in time that grows with its length alone', (_name, body) => {
   expect(inspect(body, 1)).toEqual({ ...inspect(body), end: 'confirmed' });
 });
 
 describe('WAV', () => {
-  it('tells codec, rate, channels and duration', () => {
+  it('a WAV gives codec, rate, channels and duration', () => {
     expect(inspect(wav(Buffer.alloc(16_000)))).toEqual({
       contentType: 'audio/wav',
       facts: { container: 'wav', codec: 'pcm_s16le', sampleRate: 8000, channels: 1, durationSeconds: 1 },
@@ -40,36 +40,36 @@ describe('WAV', () => {
     });
   });
 
-  it('with a header and no samples is whole', () => {
+  it('a WAV with a header and no samples is whole', () => {
     expect(inspect(wav(Buffer.alloc(0)))).toMatchObject({ end: 'confirmed', facts: { durationSeconds: 0 } });
   });
 
-  it.each([0, 1, 43, 8043])('cut at %i bytes is not whole', (length) => {
+  it.each([0, 1, 43, 8043])('a WAV cut at %i bytes is not whole', (length) => {
     const { end } = inspect(wav(Buffer.alloc(8000)).subarray(0, length));
     expect(end).toBe(length < 12 ? undefined : 'missing');
   });
 
   it.each([
     0, 0xffffffff, 0x7fffffff, 0x7ffff024, 0xffffffdb, 0x80000000, 0x80000024, 0x7ff00000, 0xfff00024,
-  ])('of a streaming writer, with the size %i, proves nothing', (size) => {
+  ])('a WAV of a streaming writer, with the size %i, proves nothing', (size) => {
     const body = wav(Buffer.alloc(8000), { riffBytes: size, dataBytes: size });
     expect(inspect(body)).toMatchObject({ end: 'open', facts: { durationSeconds: 0.5 } });
   });
 
-  it('with the sizes of an empty file before samples proves nothing', () => {
+  it('a WAV with the sizes of an empty file before samples proves nothing', () => {
     expect(inspect(wav(Buffer.alloc(8000), { riffBytes: 36, dataBytes: 0 }))).toMatchObject({
       end: 'open',
       facts: { durationSeconds: 0.5 },
     });
   });
 
-  it('without its RIFF size is measured by that of its samples', () => {
+  it('a WAV without its RIFF size is measured by that of its samples', () => {
     const body = wav(Buffer.alloc(8000), { riffBytes: 0xffffffff });
     expect(inspect(body).end).toBe('confirmed');
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('is whole with all its samples, though its size counts its own header', () => {
+  it('a WAV is whole with all its samples, though its size counts its own header', () => {
     const body = wav(Buffer.alloc(8000), { riffBytes: 44 + 8000 });
     expect(inspect(body)).toMatchObject({ end: 'confirmed', notes: [] });
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
@@ -79,29 +79,29 @@ describe('WAV', () => {
     [100, 'its header says 64 bytes more than came, for the file as a whole'],
     [2 ** 30, 'its header says 1,073,741,788 bytes more than came, for the file as a whole'],
     [-1000, 'its header says 1,036 bytes less than came, for the file as a whole'],
-  ])('is whole with all its samples, though the size of the file is off (%i)', (more, note) => {
+  ])('a WAV is whole with all its samples, though the size of the file is off (%i)', (more, note) => {
     const body = wav(Buffer.alloc(8000), { riffBytes: more + 8000 });
     expect(inspect(body)).toMatchObject({ end: 'confirmed', notes: [note] });
   });
 
-  it.each([36, 8000])('with the RIFF size %i is whole only with all its samples', (riffBytes) => {
+  it.each([36, 8000])('a WAV with the RIFF size %i is whole only with all its samples', (riffBytes) => {
     const body = wav(Buffer.alloc(8000), { riffBytes });
     expect(inspect(body).end).toBe('confirmed');
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('may lack the padding byte that its size counts', () => {
+  it('a WAV may lack the padding byte that its size counts', () => {
     const body = wav(Buffer.alloc(8001), { riffBytes: 36 + 8002 });
     expect(inspect(body).end).toBe('confirmed');
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('is read past other chunks, of odd length too', () => {
+  it('a WAV is read past other chunks, of odd length too', () => {
     const list = Buffer.concat([Buffer.from('LIST\x03\0\0\0abc\0', 'latin1')]);
     expect(inspect(wav(Buffer.alloc(16_000), { before: list })).facts).toMatchObject({ durationSeconds: 1 });
   });
 
-  it('in its extensible form tells the codec by the sub-format', () => {
+  it('a WAV in its extensible form gives the codec by the sub-format', () => {
     const plain = wav(Buffer.alloc(8000));
     const subFormat = Buffer.from('0700000000001000800000aa00389b71', 'hex');
     const format = Buffer.concat([
@@ -122,7 +122,7 @@ describe('WAV', () => {
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('in its 64-bit form tells its size in another chunk', () => {
+  it('a WAV in its 64-bit form gives its size in another chunk', () => {
     const ds64 = Buffer.alloc(36);
     ds64.write('ds64', 0, 'latin1');
     ds64.writeUInt32LE(28, 4);
@@ -134,7 +134,7 @@ describe('WAV', () => {
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('that claims more samples than came says how many bytes are missing', () => {
+  it('a WAV that claims more samples than came gives the number of missing bytes', () => {
     const body = wav(Buffer.alloc(8000), { riffBytes: 8036 + 960_000, dataBytes: 8000 + 960_000 });
     expect(inspect(body)).toMatchObject({
       end: 'missing',
@@ -150,13 +150,13 @@ describe('WAV', () => {
   it.each([
     ['whose whole size is right', 'confirmed', {}],
     ['whose whole size is as wrong', 'open', { riffBytes: 36 + 6000 }],
-  ])('that claims fewer samples than came remarks on it (%s)', (_name, end, claims) => {
+  ])('a WAV that claims fewer samples than came causes a remark (%s)', (_name, end, claims) => {
     const { notes, ...rest } = inspect(wav(Buffer.alloc(8000, 7), { dataBytes: 6000, ...claims }));
     expect(rest.end).toBe(end);
     expect(notes).toContain('2,000 bytes that its header does not name follow the samples');
   });
 
-  it('may have chunks behind its samples, which may be lost', () => {
+  it('a WAV may have chunks behind its samples, which may be lost', () => {
     const samples = Buffer.concat([Buffer.alloc(8000), Buffer.from('LIST\x04\0\0\0INFO', 'latin1')]);
     const body = wav(samples, { dataBytes: 8000 });
     expect(inspect(body)).toMatchObject({ end: 'confirmed', notes: [], facts: { durationSeconds: 0.5 } });
@@ -168,7 +168,7 @@ describe('WAV', () => {
     expect(inspect(body.subarray(0, -13)).end).toBe('missing');
   });
 
-  it('is read past chunks that are longer than what is looked at first', () => {
+  it('a WAV is read past chunks that are longer than the buffered beginning', () => {
     const chunk = Buffer.alloc(8 + 300_000);
     chunk.write('JUNK', 0, 'latin1');
     chunk.writeUInt32LE(300_000, 4);
@@ -193,7 +193,7 @@ describe('WAV', () => {
     [0x31, 'gsm_ms'],
     [3, 'pcm_f16le'],
     [0x7777, undefined],
-  ])('with format %i is %s', (tag, codec) => {
+  ])('a WAV with format %i is %s', (tag, codec) => {
     const body = wav(Buffer.alloc(100));
     body.writeUInt16LE(tag, 20);
     expect(inspect(body).facts?.codec).toBe(codec);
@@ -201,7 +201,7 @@ describe('WAV', () => {
 });
 
 describe('FLAC', () => {
-  it('as the reference encoder writes it is whole', () => {
+  it('a FLAC of the reference encoder is whole', () => {
     expect(inspect(RFC_9639_EXAMPLE)).toMatchObject({
       contentType: 'audio/flac',
       facts: { container: 'flac', codec: 'flac', sampleRate: 44_100, channels: 2 },
@@ -209,37 +209,37 @@ describe('FLAC', () => {
     });
   });
 
-  it('tells its duration', () => {
+  it('a FLAC gives its duration', () => {
     expect(inspect(flac(300))).toMatchObject({
       facts: { sampleRate: 8000, channels: 1, durationSeconds: (300 * 4096) / 8000 },
       end: 'confirmed',
     });
   });
 
-  it('is whole with an ID3v1 tag behind it', () => {
+  it('a FLAC is whole with an ID3v1 tag behind it', () => {
     const tag = Buffer.alloc(128);
     tag.write('TAG');
     expect(inspect(Buffer.concat([flac(20), tag])).end).toBe('confirmed');
   });
 
-  it('without its last frame is cut short', () => {
+  it('a FLAC without its last frame is cut short', () => {
     const body = flac(300);
     expect(inspect(body.subarray(0, -11)).end).toBe('missing');
     expect(inspect(body.subarray(0, body.length / 2)).end).toBe('missing');
   });
 
-  it.each([1, 2, 3])('cut %i bytes before the end of its last frame is cut short', (bytes) => {
+  it.each([1, 2, 3])('a FLAC cut %i bytes before the end of its last frame is cut short', (bytes) => {
     expect(inspect(flac(20).subarray(0, -bytes)).end).toBe('missing');
   });
 
-  it('with something unknown behind it is not confirmed', () => {
+  it('a FLAC with something unknown behind it is not confirmed', () => {
     expect(inspect(Buffer.concat([flac(20), Buffer.alloc(50, 0x11)]))).toMatchObject({
       end: 'open',
       notes: ['something that is no frame follows its last frame'],
     });
   });
 
-  it('is whole though its smallest block size counts the last block', () => {
+  it('a FLAC is whole though its smallest block size counts the last block', () => {
     const body = flac(300);
     body.writeUInt16BE(16, 8);
     expect(inspect(body).end).toBe('confirmed');
@@ -248,7 +248,7 @@ describe('FLAC', () => {
 });
 
 describe('Ogg', () => {
-  it('Opus tells its duration and its end', () => {
+  it('an Ogg Opus gives its duration and its end', () => {
     expect(inspect(oggOpus(500))).toMatchObject({
       contentType: 'audio/ogg',
       facts: { container: 'ogg', codec: 'opus', sampleRate: 16_000, channels: 1, durationSeconds: 500 },
@@ -256,7 +256,7 @@ describe('Ogg', () => {
     });
   });
 
-  it('cut within a page is short, cut between pages is not confirmed', () => {
+  it('an Ogg cut within a page is short, and one cut between pages is not confirmed', () => {
     const body = oggOpus(500);
     expect(inspect(body.subarray(0, -1)).end).toBe('missing');
     expect(inspect(body.subarray(0, -201)).end).toBe('missing');
@@ -271,7 +271,7 @@ describe('Ogg with several streams', () => {
   const body = oggOpus(50);
   const skeleton = (flags: number) => oggPage(Buffer.from('fishead\0 of some version'), 0n, flags, 99);
 
-  it("is judged by its audio's end, not by that of a description", () => {
+  it("an Ogg with several streams is judged by its audio's end, not by that of a description", () => {
     const [first, rest] = [body.subarray(0, 47), body.subarray(47)];
     const whole = Buffer.concat([skeleton(2), first, skeleton(4), rest]);
     expect(inspect(whole)).toMatchObject({
@@ -295,17 +295,17 @@ describe('an ID3v2 tag', () => {
     ['audio/flac', flac(300)],
     ['audio/wav', wav(Buffer.alloc(8000))],
     ['audio/ogg', oggOpus(50)],
-  ])('may stand before %s, which is judged as without', (contentType, body) => {
+  ])('an ID3v2 tag before %s does not change how that is judged', (contentType, body) => {
     const tagged = Buffer.concat([tag(1000), body]);
     expect(inspect(tagged)).toMatchObject({ contentType, end: 'confirmed' });
     expect(inspect(tagged.subarray(0, -1)).end).toBe('missing');
   });
 
-  it('that is longer than what is looked at leaves unknown what follows', () => {
+  it('an ID3v2 tag that is longer than the buffered beginning leaves unknown what follows', () => {
     expect(inspect(Buffer.concat([tag(200_000), mp3(50)])).contentType).toBeUndefined();
   });
 
-  it('is more than the three letters', () => {
+  it('the three letters alone are no ID3v2 tag', () => {
     expect(
       inspect(Buffer.from('ID3 tags are described elsewhere. Please sign in.')).contentType,
     ).toBeUndefined();
@@ -316,7 +316,7 @@ describe('an ID3v2 tag', () => {
 describe('MP3', () => {
   const facts = { container: 'mp3', codec: 'mp3', sampleRate: 44_100, channels: 2 };
 
-  it('is recognised by two frames in a row', () => {
+  it('an MP3 is recognised by two frames in a row', () => {
     expect(inspect(mp3(50))).toEqual({
       contentType: 'audio/mpeg',
       facts: { ...facts, durationSeconds: (50 * 1152) / 44_100 },
@@ -326,12 +326,12 @@ describe('MP3', () => {
     expect(inspect(Buffer.concat([mp3(1), randomBytes(1).fill(1), mp3(1)])).contentType).toBeUndefined();
   });
 
-  it('is recognised behind an ID3v2 tag', () => {
+  it('an MP3 is recognised behind an ID3v2 tag', () => {
     const tag = Buffer.concat([Buffer.from('ID3\x04\0\0\0\0\x02\x01', 'latin1'), Buffer.alloc(257)]);
     expect(inspect(Buffer.concat([tag, mp3(50)])).facts).toMatchObject(facts);
   });
 
-  it("is confirmed by its encoder's summary, which also tells the duration", () => {
+  it("an MP3 is confirmed by its encoder's summary, which also gives the duration", () => {
     const body = mp3(100);
     body.write('Xing', 36, 'latin1');
     body.writeUInt32BE(3, 40);
@@ -347,7 +347,7 @@ describe('MP3', () => {
     });
   });
 
-  it("is confirmed by Fraunhofer's summary too", () => {
+  it("an MP3 is confirmed by Fraunhofer's summary too", () => {
     const body = mp3(100);
     body.write('VBRI', 36, 'latin1');
     body.writeUInt32BE(body.length, 46);
@@ -358,7 +358,7 @@ describe('MP3', () => {
     });
   });
 
-  it('may have an ID3v1 tag behind its frames', () => {
+  it('an MP3 may have an ID3v1 tag behind its frames', () => {
     const tag = Buffer.alloc(128);
     tag.write('TAG');
     expect(inspect(Buffer.concat([mp3(50), tag]))).toMatchObject({
@@ -377,7 +377,7 @@ function utf32(text: string): Buffer {
   return bytes;
 }
 
-describe('what is no recording', () => {
+describe('content that is no recording', () => {
   const html = '<!DOCTYPE html><html><body>Sign in</body></html>';
   const xml = '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>';
   it.each([
@@ -409,7 +409,7 @@ describe('what is no recording', () => {
     ['JSON in UTF-16, marked', 'JSON', Buffer.from('\ufeff{"error": "gone"}', 'utf16le')],
     ['a JSON word', 'JSON', Buffer.from('null\n')],
     ['a JSON string', 'JSON', Buffer.from('"Access denied"')],
-  ] as const)('%s is recognised whatever its content type says', (_name, kind, body) => {
+  ] as const)('%s is recognised as no recording whatever its content type says', (_name, kind, body) => {
     expect(recogniseDocument(body, 'audio/wav')).toBe(kind);
   });
 
@@ -424,7 +424,7 @@ describe('what is no recording', () => {
     expect(inspector.identify().container).toBeDefined();
   });
 
-  it('plain text is recognised when its content type says so', () => {
+  it('plain text is recognised as no recording when its content type says so', () => {
     expect(recogniseDocument(Buffer.from('Not found'), 'text/plain; charset=utf-8')).toBe('text');
     expect(recogniseDocument(Buffer.from('Not found'), 'application/problem+json')).toBe('text');
     expect(recogniseDocument(Buffer.from('Not found'), 'audio/wav')).toBeUndefined();
@@ -441,7 +441,7 @@ describe('what is no recording', () => {
     Buffer.alloc(500),
     Buffer.from('#!SILK_V3\x0c\x00', 'latin1'),
     Buffer.from('NIST_1A\n   1024\n\x00\x01', 'latin1'),
-  ])('unknown binary is left alone (%#)', (body) => {
+  ])('unknown binary is accepted (%#)', (body) => {
     expect(recogniseDocument(body, 'text/html')).toBeUndefined();
     expect(inspect(body).contentType).toBeUndefined();
   });

@@ -7,15 +7,15 @@ import { ETAG, gate, MIB, transferFixture, unixSeconds } from '../support/transf
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
   const fixture = transferFixture(kind);
 
-  describe('of a body that is not whole', () => {
+  describe('an incomplete body', () => {
     const recording = wavOf(300_000);
 
-    it('accepts a body without length if the container confirms it', async () => {
+    it('a body without length is accepted if the container confirms it', async () => {
       fixture.server.handle(serve(recording, { framing: 'close' }));
       await fixture.archived(recording);
     });
 
-    it('accepts a chunked body', async () => {
+    it('a chunked body is accepted', async () => {
       fixture.server.handle(serve(recording, { framing: 'chunks' }));
       await fixture.archived(recording);
     });
@@ -25,14 +25,14 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['is shorter than its length', { framing: 'length', breakBy: 'end' }],
       ['lacks the end of its chunks', { framing: 'chunks', breakBy: 'end' }],
       ['is always reset', { framing: 'length', breakBy: 'reset' }],
-    ] as const)('refuses one that %s', async (_name, serving) => {
+    ] as const)('a body that %s is refused', async (_name, serving) => {
       const breaks = Array.from({ length: 50 }, () => 200_000);
       fixture.server.handle(serve(recording, { ...serving, breaks }));
       expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
     });
   });
 
-  describe('that breaks off', () => {
+  describe('a download that breaks off', () => {
     const LAST_MODIFIED = 'Wed, 12 Feb 2025 11:24:42 GMT';
 
     it.each([
@@ -42,29 +42,37 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['ranges, but nothing to recognise it by', { ranges: true }, 0],
       ['a weak ETag alone', { etag: 'W/"v1"', ranges: true }, 0],
       ['no ranges', { etag: ETAG }, 0],
-    ])('five times by reset is archived all the same, with %s', async (_name, serving, resumes) => {
-      const recording = wavOf(2 * MIB);
-      const breaks = [300_000, 1, 700_000, 300_000, 65_000];
-      fixture.server.handle(serve(recording, { ...serving, breaks }));
-      const result = await fixture.archived(recording);
-      expect(result.resumes).toBeLessThanOrEqual(resumes);
-      expect(result.resumes > 0).toBe(resumes > 0);
-      expect(fixture.server.requests.length).toBeLessThanOrEqual(11);
-    });
+    ])(
+      'a download that is reset five times is archived all the same, with %s',
+      async (_name, serving, resumes) => {
+        const recording = wavOf(2 * MIB);
+        const breaks = [300_000, 1, 700_000, 300_000, 65_000];
+        fixture.server.handle(serve(recording, { ...serving, breaks }));
+        const result = await fixture.archived(recording);
+        expect(result.resumes).toBeLessThanOrEqual(resumes);
+        expect(result.resumes > 0).toBe(resumes > 0);
+        expect(fixture.server.requests.length).toBeLessThanOrEqual(11);
+      },
+    );
 
-    it.each(['length', 'chunks'] as const)('costs little more than its size (%s)', async (framing) => {
-      const recording = wavOf(40 * MIB);
-      const breaks = [5, 7, 11, 3, 9].map((mib) => mib * MIB);
-      fixture.server.handle(serve(recording, { etag: ETAG, ranges: true, framing, breaks, breakBy: 'end' }));
-      expect((await fixture.archived(recording)).resumes).toBe(5);
-      expect(fixture.server.writtenBytes).toBeLessThan(42 * MIB);
-      expect(fixture.server.requests.map(({ headers }) => headers.get('if-range'))).toEqual([
-        undefined,
-        ...Array.from({ length: 5 }, () => ETAG),
-      ]);
-    });
+    it.each(['length', 'chunks'] as const)(
+      'a download that breaks off costs little more than its size (%s)',
+      async (framing) => {
+        const recording = wavOf(40 * MIB);
+        const breaks = [5, 7, 11, 3, 9].map((mib) => mib * MIB);
+        fixture.server.handle(
+          serve(recording, { etag: ETAG, ranges: true, framing, breaks, breakBy: 'end' }),
+        );
+        expect((await fixture.archived(recording)).resumes).toBe(5);
+        expect(fixture.server.writtenBytes).toBeLessThan(42 * MIB);
+        expect(fixture.server.requests.map(({ headers }) => headers.get('if-range'))).toEqual([
+          undefined,
+          ...Array.from({ length: 5 }, () => ETAG),
+        ]);
+      },
+    );
 
-    it('goes on when it stalls', async () => {
+    it('a download that stalls is resumed', async () => {
       await fixture.use({ idleTimeoutMs: 300 });
       const recording = wavOf(500_000);
       fixture.server.handle(
@@ -74,7 +82,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect((await fixture.archived(recording)).resumes).toBeGreaterThanOrEqual(2);
     });
 
-    it('takes a rest as whole whose end was lost after its last byte', async () => {
+    it('a download whose end was lost after its last byte is whole', async () => {
       await fixture.use({ idleTimeoutMs: 300 });
       const recording = wavOf(300_000);
       fixture.server.handle(
@@ -94,7 +102,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await fixture.archived(recording)).toMatchObject({ resumes: 1 });
     });
 
-    it('fails when it only ever stalls, be it before or after the headers', async () => {
+    it('a download that only ever stalls fails, be it before or after the headers', async () => {
       await fixture.use({ idleTimeoutMs: 40 });
       fixture.server.handle(() => undefined);
       expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryable: true });
@@ -107,7 +115,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       });
     });
 
-    it('goes on with a fresh URL when the old one has expired meanwhile', async () => {
+    it('a download that breaks off is resumed with a fresh URL when the old one has expired meanwhile', async () => {
       const recording = wavOf(500_000);
       const broken = gate();
       const handler = serve(recording, { etag: ETAG, ranges: true, breaks: [200_000], breakBy: 'end' });
@@ -129,14 +137,14 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests[1]?.rangeFrom).toBeGreaterThan(0);
     });
 
-    it('goes on with a fresh URL when the old one is refused', async () => {
+    it('a download that breaks off is resumed with a fresh URL when the old one is refused', async () => {
       const recording = wavOf(500_000);
       const handler = serve(recording, { etag: ETAG, ranges: true, breaks: [200_000], breakBy: 'end' });
       fixture.server.handle(inTurn(handler, respond(403), handler));
       expect(await fixture.archived(recording)).toMatchObject({ urlRefreshes: 1, resumes: 1 });
     });
 
-    it('begins anew when the rest does not repeat the date that it was asked for under', async () => {
+    it('a download begins anew when the rest does not repeat the date that it was requested with', async () => {
       const whole = wavOf(300_000);
       const dated = serve(whole, { lastModified: LAST_MODIFIED, ranges: true, breaks: [100_000] });
       fixture.server.handle((request, reply) => {
@@ -150,7 +158,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await fixture.archived(whole)).toMatchObject({ resumes: 0 });
     });
 
-    it('never puts halves of two recordings together, and ends, where rests have no validator', async () => {
+    it('a download never joins parts of two recordings, and ends, where parts have no validator', async () => {
       fixture.server.handle((request, reply) => {
         const recording = wavOf(300_000);
         const from = request.rangeFrom;
@@ -164,7 +172,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests.length).toBeLessThan(30);
     });
 
-    it('begins anew when the rest does not repeat the ETag', async () => {
+    it('a download begins anew when the rest does not repeat the ETag', async () => {
       const whole = wavOf(300_000);
       const tagged = serve(whole, { etag: ETAG, ranges: true, breaks: [100_000] });
       fixture.server.handle((request, reply) => {
@@ -177,7 +185,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await fixture.archived(whole)).toMatchObject({ resumes: 0 });
     });
 
-    it('begins anew when the recording has changed meanwhile', async () => {
+    it('a download begins anew when the recording has changed meanwhile', async () => {
       const [old, changed] = [wavOf(500_000), wavOf(500_000)];
       fixture.server.handle(
         inTurn(
@@ -197,7 +205,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['another size', { etag: ETAG, 'content-range': 'bytes {from}-600000/600001' }],
       ['no place', { etag: ETAG, 'content-range': 'none' }],
       ['a coding', { etag: ETAG, 'content-encoding': 'gzip' }],
-    ] as const)('begins anew when the rest comes with %s', async (_name, headers) => {
+    ] as const)('a download begins anew when the rest comes with %s', async (_name, headers) => {
       const recording = wavOf(500_000);
       fixture.server.handle(
         inTurn(

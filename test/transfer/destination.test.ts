@@ -16,8 +16,8 @@ function refusalOf(
   }
 }
 
-describe('where recordings may come from', () => {
-  it.each(HOSTILE_ADDRESSES)('refuses the address %s, even were it listed as a host', (literal) => {
+describe('allowed and refused URLs', () => {
+  it.each(HOSTILE_ADDRESSES)('the address %s is refused, even if it is listed as a host', (literal) => {
     const url = `https://${literal}/recording?s=secret`;
     const { hostname } = new URL(url);
     const listed = {
@@ -34,7 +34,7 @@ describe('where recordings may come from', () => {
     }
   });
 
-  it.each(HOSTILE_NAMES)('refuses the host %j', (authority) => {
+  it.each(HOSTILE_NAMES)('the host %j is refused', (authority) => {
     expect(refusalOf(`https://${authority}/recording?s=secret`)).toMatchObject({
       code: 'RECORDING_HOST_NOT_ALLOWED',
       message: expect.not.stringContaining('secret'),
@@ -54,11 +54,11 @@ describe('where recordings may come from', () => {
     'https://media.kore.ai/x\r\nhost: evil.example',
     'media.kore.ai/x',
     '',
-  ])('refuses the address %j', (url) => {
+  ])('the URL %j is refused', (url) => {
     expect(refusalOf(url)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
   });
 
-  it('tells a private address by what is wrong with it, not by the list of hosts', () => {
+  it('the error for a private address names what is wrong with it, not the list of hosts', () => {
     const policy = { hosts: ['127.0.0.1'], allowPrivate: false, privateHosts: [] };
     expect(refusalOf('https://0x7f.1/x', policy)).toMatchObject({
       message: expect.stringContaining('127.0.0.1 is not on the public internet'),
@@ -72,18 +72,18 @@ describe('where recordings may come from', () => {
     ['https://kore.ai.:8443/x', 'https://kore.ai:8443'],
     ['https://agentassist-az.korebots.com:8443/x', 'https://agentassist-az.korebots.com:8443'],
     ['https://bucket.s3.eu-central-1.amazonaws.com/x', 'https://bucket.s3.eu-central-1.amazonaws.com'],
-  ])('allows %s', (url, origin) => {
+  ])('the URL %s is allowed', (url, origin) => {
     expect(parseDestination(url, STRICT).origin).toBe(origin);
   });
 
-  it('allows listed loopback addresses and plain http only where private media is allowed', () => {
+  it('listed loopback addresses and plain http are allowed only where private media is', () => {
     const policy = { hosts: ['127.0.0.1', '::1'], allowPrivate: true, privateHosts: [] };
     expect(parseDestination('http://127.0.0.1:8123/x', policy).origin).toBe('http://127.0.0.1:8123');
     expect(parseDestination('http://[::1]:8123/x', policy).origin).toBe('http://[::1]:8123');
     expect(refusalOf('http://127.0.0.2/x', policy)).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
   });
 
-  it('allows a private host by its exact name', () => {
+  it('a private host is allowed by its exact name', () => {
     const policy = { hosts: HOSTS, allowPrivate: false, privateHosts: ['media.internal.example'] };
     expect(parseDestination('https://media.internal.example/x', policy).host).toBe('media.internal.example');
     expect(refusalOf('https://x.media.internal.example/x', policy)).toMatchObject({
@@ -95,7 +95,7 @@ describe('where recordings may come from', () => {
     expect(refusalOf('http://media.internal.example/x', policy)).toMatchObject({ retryable: false });
   });
 
-  it('keeps path and query byte for byte', () => {
+  it('path and query are kept byte for byte', () => {
     const target = "/a/../b//%7Ec;d'e/x?e=1&n=a%2fb&s=QUJD+/==$$&t=%zz|{}";
     expect(parseDestination(`https://kore.ai${target}#fragment`, STRICT)).toMatchObject({
       target,
@@ -104,23 +104,23 @@ describe('where recordings may come from', () => {
     expect(parseDestination('https://kore.ai?s=1', STRICT)).toMatchObject({ target: '/?s=1', path: '/' });
   });
 
-  it('encodes only what no request line can carry', () => {
+  it('only what no request line can carry is encoded', () => {
     expect(parseDestination('https://kore.ai/a b/ü.wav?x=ä %20', STRICT).target).toBe(
       '/a%20b/%C3%BC.wav?x=%C3%A4%20%20',
     );
   });
 });
 
-describe('addresses that names resolve to', () => {
+describe('resolved addresses', () => {
   it.each(['8.8.8.8', '52.216.0.1', '2600:1f18::1', '::ffff:8.8.8.8', '64:ff9b::8.8.8.8'])(
-    '%s is public',
+    '%s is a public address',
     (address) => {
       expect(isPublicAddress(address)).toBe(true);
     },
   );
 
   it.each(['127.0.0.1', 'fe80::1%lo', '::127.0.0.1', 'fd00::1', '2002:808:808::1', 'kore.ai', ''])(
-    '%j is not',
+    '%j is no public address',
     (address) => {
       expect(isPublicAddress(address)).toBe(false);
     },
@@ -139,7 +139,7 @@ describe('addresses that names resolve to', () => {
     });
   }
 
-  it('hands on public ones in either form that sockets ask for', async () => {
+  it('public addresses are passed on in either form that sockets ask for', async () => {
     expect(await look(['8.8.8.8', '2600::1'], {})).toBe('8.8.8.8');
     expect(await look(['8.8.8.8', '2600::1'], { all: true })).toEqual([
       { address: '8.8.8.8', family: 4 },
@@ -147,7 +147,7 @@ describe('addresses that names resolve to', () => {
     ]);
   });
 
-  it('refuses a name with one private address among public ones', async () => {
+  it('a name with one private address among public ones is refused', async () => {
     const refusal = {
       code: 'RECORDING_HOST_NOT_ALLOWED',
       message: expect.stringContaining('media.kore.ai'),
@@ -161,7 +161,7 @@ describe('addresses that names resolve to', () => {
   });
 
   it.each(['10.0.0.1', '192.168.1.1', '100.64.0.1', '127.0.0.1', 'fd12::1'])(
-    'allows %s where the very name is listed as private',
+    'a name for %s is allowed where the very name is listed as private',
     async (address) => {
       expect(await look([address, '8.8.8.8'], {}, ['media.kore.ai'])).toBe(address);
       expect(await look([address], {}, ['kore.ai'])).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
@@ -169,7 +169,7 @@ describe('addresses that names resolve to', () => {
   );
 
   it.each(['169.254.169.254', 'fd00:ec2::254', '100.100.100.200', 'fe80::1', '0.0.0.0', '224.0.0.1', '::'])(
-    'never allows %s, whoever is listed',
+    'a name for %s is never allowed, even if it is listed',
     async (address) => {
       expect(await look([address], {}, ['media.kore.ai'])).toMatchObject({
         code: 'RECORDING_HOST_NOT_ALLOWED',
@@ -177,7 +177,7 @@ describe('addresses that names resolve to', () => {
     },
   );
 
-  it('fails on a name without addresses', async () => {
+  it('a name without addresses fails', async () => {
     expect(await look([], { all: true })).toBeInstanceOf(Error);
   });
 });

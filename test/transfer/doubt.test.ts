@@ -83,8 +83,8 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     return outcome;
   }
 
-  describe('that came with its length', () => {
-    it.each(FIELD_FILES)('is verified: %s', async (name) => {
+  describe('a recording with its length', () => {
+    it.each(FIELD_FILES)('a recording with its length is verified: %s', async (name) => {
       server.handle(serve(fixture(name)));
       expect(await archived(fixture(name))).toBe('verified');
       expect(server.requests).toHaveLength(1);
@@ -94,19 +94,19 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       ['sizes of 0xFFFFFFFF', withSizes(0xffffffff)],
       ['sizes of 0', withSizes(0)],
       ['no samples', wav(Buffer.alloc(0))],
-    ])('is verified: a WAV with %s', async (_name, recording) => {
+    ])('a WAV with its length and %s is verified', async (_name, recording) => {
       server.handle(serve(recording));
       expect(await archived(recording)).toBe('verified');
     });
 
-    it('is archived at once: a WAV whose RIFF size is nonsense', async () => {
+    it('a WAV with its length whose RIFF size is nonsense is archived at once', async () => {
       const recording = claiming({ riff: 2 ** 30 });
       server.handle(serve(recording));
       await archived(recording);
       expect(server.requests).toHaveLength(1);
     });
 
-    it('is archived at once as suspect: no audio container known', async () => {
+    it('a recording with its length in no known container is archived at once as suspect', async () => {
       const recording = Buffer.concat([Buffer.from([1, 2, 3]), randomBytes(1000)]);
       server.handle(serve(recording));
       expect(await archived(recording)).toBe('suspect');
@@ -116,14 +116,17 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     it.each([
       ['44 bytes', claiming({ data: 44 })],
       ['the longest message', LONGEST],
-    ])('is suspect once the doubt is old enough: a WAV that claims more, by %s', async (_name, recording) => {
-      server.handle(serve(recording));
-      expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
-      expect(server.requests).toHaveLength(4);
-      expect(await archived(recording, { settleDoubt: true })).toBe('suspect');
-    });
+    ])(
+      'a WAV that claims more, by %s, is suspect once it has been polled long enough',
+      async (_name, recording) => {
+        server.handle(serve(recording));
+        expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
+        expect(server.requests).toHaveLength(4);
+        expect(await archived(recording, { settleDoubt: true })).toBe('suspect');
+      },
+    );
 
-    it('is the whole one where the first two downloads were cut, however old the doubt', async () => {
+    it('a recording that came cut twice is archived whole when it comes whole, however late', async () => {
       for (const settleDoubt of [false, true]) {
         key = `session/cut-${settleDoubt}`;
         server.handle(inTurn(respond(200, HALF), respond(200, HALF), respond(200, BASE)));
@@ -131,7 +134,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       }
     });
 
-    it('is never a growing one while doubt is young', async () => {
+    it('a growing recording is not archived while it has not been polled long enough', async () => {
       let grown = 4000;
       server.handle((request, reply) => {
         grown += 1000;
@@ -142,33 +145,36 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(await archived(BASE)).toBe('verified');
     });
 
-    it('is never one of which a part of the bytes is missing, however old the doubt', async () => {
+    it('a recording with its length and missing bytes is never archived, however late', async () => {
       server.handle(serve(BASE, { breaks: Array.from({ length: 50 }, () => 9000), breakBy: 'end' }));
       expect(await failed({ settleDoubt: true })).toMatchObject({ code: 'RECORDING_TRUNCATED' });
     });
   });
 
-  describe('that came without a length', () => {
-    it.each([...FIELD_FILES, 'base.wav'])('is unverified at least: %s', async (name) => {
-      server.handle(serve(fixture(name), { framing: 'close' }));
-      expect(await archived(fixture(name))).toMatch(/^(un)?verified$/);
-    });
+  describe('a recording without a length', () => {
+    it.each([...FIELD_FILES, 'base.wav'])(
+      'a recording without a length is unverified at least: %s',
+      async (name) => {
+        server.handle(serve(fixture(name), { framing: 'close' }));
+        expect(await archived(fixture(name))).toMatch(/^(un)?verified$/);
+      },
+    );
 
-    it('is unverified after two equal downloads', async () => {
+    it('a recording without a length is unverified after two equal downloads', async () => {
       const recording = fixture('amr-nb.amr');
       server.handle(serve(recording, { framing: 'close' }));
       expect(await archived(recording)).toBe('unverified');
       expect(server.requests).toHaveLength(2);
     });
 
-    it('is the longest where connections broke', async () => {
+    it('a recording without a length is the longest one where connections broke', async () => {
       const recording = fixture('amr-nb.amr');
       const breaks = [500, 600, 700].map((at) => Math.min(at, recording.length - 1));
       server.handle(serve(recording, { framing: 'close', breaks, breakBy: 'end' }));
       expect(await archived(recording)).toBe('unverified');
     });
 
-    it('is not the shorter one that came twice after a longer one', async () => {
+    it('a recording without a length is not the shorter one that came twice after a longer one', async () => {
       const recording = fixture('amr-nb.amr');
       const cut: Handler = serve(recording.subarray(0, 600), { framing: 'close' });
       const whole = serve(recording, { framing: 'close' });
@@ -177,7 +183,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(server.requests).toHaveLength(5);
     });
 
-    it('waits where every download brings other bytes, and is suspect in the end', async () => {
+    it('a recording without a length waits where every download brings other bytes, and is suspect in the end', async () => {
       const sent: Buffer[] = [];
       server.handle((request, reply) => {
         sent.push(Buffer.concat([Buffer.from([1, 2, 3]), randomBytes(1000)]));
@@ -189,7 +195,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect((await archive.get(archive.store.fullKey(key))).equals(sent.at(-1) ?? BASE)).toBe(true);
     });
 
-    it('waits while its container says that it is cut, however often it comes', async () => {
+    it('a recording without a length waits while its container says that it is cut, however often it comes', async () => {
       server.handle(serve(HALF, { framing: 'close' }));
       expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
       server.handle(serve(BASE, { framing: 'close' }));
@@ -197,7 +203,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     });
   });
 
-  describe('that came in a content coding nobody asked for', () => {
+  describe('an unrequested content coding', () => {
     it.each([
       ['gzip', gzipSync(BASE)],
       ['x-gzip', gzipSync(BASE)],
@@ -207,7 +213,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       ['zstd', zstdCompressSync(BASE)],
       ['aws-chunked, gzip', gzipSync(BASE)],
       ['gzip, gzip', gzipSync(gzipSync(BASE))],
-    ])('is decoded: %s', async (coding, body) => {
+    ])('an unrequested content coding is decoded: %s', async (coding, body) => {
       server.handle(respond(200, body, { 'content-encoding': coding }));
       expect(await archived(BASE)).toBe('verified');
       server.handle(serve(body, { framing: 'chunks', headers: { 'content-encoding': coding } }));
@@ -215,14 +221,14 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     });
 
     it.each(['binary', 'base64', 'identity', 'aws-chunked', 'utf-8', 'gzip', 'br', 'deflate', 'zstd'])(
-      'is archived as it is: %s, over plain bytes',
+      'an unrequested content coding over plain bytes is ignored: %s',
       async (coding) => {
         server.handle(respond(200, BASE, { 'content-encoding': coding }));
         expect(await archived(BASE)).toBe('verified');
       },
     );
 
-    it('begins at the first byte again when it breaks', async () => {
+    it('a download with an unrequested content coding begins at the first byte again when it breaks', async () => {
       const large = wavOf(600_000);
       const headers = { 'content-encoding': 'gzip' };
       server.handle(
@@ -232,7 +238,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, undefined]);
     });
 
-    it('goes on where it stopped when it breaks and is not encoded at all', async () => {
+    it('a download that names a content coding without one is resumed where it stopped when it breaks', async () => {
       const large = wavOf(600_000);
       const headers = { 'content-encoding': 'gzip' };
       server.handle(serve(large, { etag: '"v1"', ranges: true, breaks: [300_000], breakBy: 'end', headers }));
@@ -244,7 +250,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(second).toBeLessThanOrEqual(300_000);
     });
 
-    it('is bounded in its decoded size', async () => {
+    it('a recording with an unrequested content coding is limited in its decoded size', async () => {
       await harness.close();
       harness = createHarness(archive.store, { maxRecordingBytes: 1_000_000 });
       const bomb = gzipSync(wav(Buffer.alloc(50_000_000)));
@@ -254,7 +260,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(server.requests).toHaveLength(1);
     });
 
-    it('is bounded where the coding swallows its input without a byte of output', async () => {
+    it('a content coding that swallows its input without a byte of output is limited too', async () => {
       await harness.close();
       harness = createHarness(archive.store, { maxRecordingBytes: 1_000_000 });
       // A gzip header whose file name never ends.
@@ -266,7 +272,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(await failed()).toMatchObject({ code: 'RECORDING_TOO_LARGE' });
     });
 
-    it('waits while what is encoded is cut, and is kept as it is once the doubt is old enough', async () => {
+    it('a recording whose encoded bytes are cut waits, and is kept encoded once it has been polled long enough', async () => {
       const cut = gzipSync(BASE).subarray(0, -100);
       server.handle(respond(200, cut, { 'content-encoding': 'gzip' }));
       expect(await failed()).toMatchObject({ code: 'RECORDING_TRUNCATED', retryable: true });
@@ -281,26 +287,26 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(await archived(BASE)).toBe('verified');
     });
 
-    it('is refused as what it is when a page was encoded', async () => {
+    it('an encoded page is refused as a page', async () => {
       server.handle(respond(200, gzipSync('<!doctype html><p>Maintenance'), { 'content-encoding': 'gzip' }));
       expect(await failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO', retryable: true });
     });
   });
 
-  describe('that came as a part nobody asked for (206)', () => {
+  describe('an unrequested 206', () => {
     const last = BASE.length - 1;
     const part =
       (range: string, bytes: Buffer, headers: Readonly<Record<string, string>> = {}): Handler =>
       (request, reply) =>
         respond(206, bytes, { 'content-range': range, ...headers })(request, reply);
 
-    it('is verified where the part is all of it', async () => {
+    it('an unrequested 206 is verified where the part is the whole', async () => {
       server.handle(part(`bytes 0-${last}/${BASE.length}`, BASE));
       expect(await archived(BASE)).toBe('verified');
       expect(server.requests).toHaveLength(1);
     });
 
-    it('is asked for the rest', async () => {
+    it('the rest of an unrequested 206 is requested', async () => {
       const etag = { etag: '"v1"' };
       server.handle((request, reply) => {
         const from = request.rangeFrom ?? 0;
@@ -311,13 +317,13 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       expect(server.requests.map(({ rangeFrom }) => rangeFrom)).toEqual([undefined, 10_000, 20_000]);
     });
 
-    it('is opened again where the part is another', async () => {
+    it('an unrequested 206 with another part is requested again', async () => {
       server.handle(inTurn(part(`bytes 100-${last}/${BASE.length}`, BASE.subarray(100)), respond(200, BASE)));
       expect(await archived(BASE)).toBe('verified');
     });
 
     it.each(['bytes 0-24043/*', 'none', `bytes 0-${'9'.repeat(400)}/${'9'.repeat(400)}`])(
-      'is judged by its container where the range is %s',
+      'an unrequested 206 is judged by its container where the range is %s',
       async (range) => {
         server.handle(part(range, BASE));
         expect(await archived(BASE)).toBe('verified');
@@ -325,8 +331,8 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     );
   });
 
-  describe('from a host with its own ways', () => {
-    it('sends 64 KB of headers', async () => {
+  describe('an unusual host', () => {
+    it('a host may send 64 KB of headers', async () => {
       const cookies = Object.fromEntries(
         Array.from({ length: 64 }, (_, index) => [`x-padding-${index}`, 'p'.repeat(1000)]),
       );
@@ -335,7 +341,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     });
 
     it.each(['315360000', 'Fri, 25 Nov 2039 00:00:00 GMT', '9'.repeat(60)])(
-      'asks for a pause of years (%s), and is given an hour at most',
+      'a host that asks for a pause of years (%s) is given an hour at most',
       async (retryAfter) => {
         server.handle(respond(503, '', { 'retry-after': retryAfter }));
         const error = await failed();
@@ -347,12 +353,12 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       },
     );
 
-    it('asks for a pause until no date at all', async () => {
+    it('a host that asks for a pause until an invalid date is polled again', async () => {
       server.handle(inTurn(respond(503, '', { 'retry-after': 'soon' }), respond(200, BASE)));
       expect(await archived(BASE)).toBe('verified');
     });
 
-    it('drips, and is broken off once its average is too low', async () => {
+    it('a host that sends too slowly is cut off once its average is too low', async () => {
       await harness.close();
       harness = createHarness(archive.store, { minBytesPerSecond: 10_000_000_000, minRateGraceMs: 0 });
       server.handle(async (_request, reply) => {
@@ -368,18 +374,18 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
     });
   });
 
-  describe('in a data: URI', () => {
+  describe('a data: URI', () => {
     it.each([
       ['base64', `data:audio/wav;base64,${BASE.toString('base64')}`],
       ['base64, escaped', `data:audio/wav;base64,${encodeURIComponent(BASE.toString('base64'))}`],
       ['base64 without a type', `DATA:;base64,${BASE.toString('base64')}`],
       ['percent', `data:audio/wav,${BASE.toString('hex').replace(/../g, '%$&')}`],
-    ])('is decoded from %s', async (_name, url) => {
+    ])('a data: URI is decoded from %s', async (_name, url) => {
       expect(await archived(BASE, { urls: [url] })).toBe('verified');
       expect(server.requests).toHaveLength(0);
     });
 
-    it('names no bytes of itself as its source', async () => {
+    it('a data: URI names no bytes of itself as its source', async () => {
       const { source } = await run({ urls: [`data:audio/wav;base64,${BASE.toString('base64')}`] });
       expect(source).toEqual({ host: 'data', path: '' });
     });
@@ -389,7 +395,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
       ['no comma', 'data:audio/wav;base64', 'RECORDING_NOT_AUDIO', true],
       ['a page', 'data:text/html,<html>no</html>', 'RECORDING_NOT_AUDIO', true],
       ['too much', `data:audio/wav;base64,${'A'.repeat(60_000)}`, 'RECORDING_TOO_LARGE', false],
-    ])('is refused with %s', async (_name, url, code, retryable) => {
+    ])('a data: URI with %s is refused', async (_name, url, code, retryable) => {
       await harness.close();
       harness = createHarness(archive.store, { maxRecordingBytes: 30_000 });
       expect(await failed({ urls: [url] })).toMatchObject({ code, retryable });

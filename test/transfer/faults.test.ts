@@ -29,12 +29,12 @@ async function sendingHasStopped(server: MediaServer): Promise<void> {
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
   const fixture = transferFixture(kind);
 
-  describe('of what is no recording', () => {
+  describe('content that is no recording', () => {
     it.each([
       ['HTML', '<!doctype html><title>Sign in</title>'],
       ['JSON', '\ufeff {"errors":[{"msg":"expired"}]}'],
       ['XML', '<?xml version="1.0"?><Error><Code>SlowDown</Code></Error>'],
-    ])('refuses %s with status 200 and an audio type', async (name, body) => {
+    ])('%s with status 200 and an audio type is refused', async (name, body) => {
       fixture.server.handle(respond(200, body, { 'content-type': 'audio/wav' }));
       const error = await fixture.failed();
       expect(error).toMatchObject({
@@ -46,7 +46,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests).toHaveLength(3);
     });
 
-    it('refuses a page without a length as what it is', async () => {
+    it('a page without a length is refused as a page', async () => {
       fixture.server.handle(serve(Buffer.from('<html>Sign in</html>'), { framing: 'close' }));
       expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_NOT_AUDIO' });
     });
@@ -55,13 +55,13 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['with a length', respond(200)],
       ['in chunks', serve(Buffer.alloc(0), { framing: 'chunks' })],
       ['as HTTP 204', (_request: unknown, reply: Reply) => reply.write(head(204))],
-    ])('refuses zero bytes %s', async (_name, handler) => {
+    ])('zero bytes %s are refused', async (_name, handler) => {
       fixture.server.handle(handler);
       expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
       expect(fixture.server.requests).toHaveLength(3);
     });
 
-    it('does not take a connection that closes without a word for the last word', async () => {
+    it('a connection that closes without an answer is tried again', async () => {
       fixture.server.handle(serve(Buffer.alloc(0), { framing: 'close' }));
       expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_EMPTY', retryable: true });
       const recording = wavOf(2000);
@@ -69,15 +69,15 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       await fixture.archived(recording);
     });
 
-    it('gets over a passing glitch with fresh metadata', async () => {
+    it('a single wrong answer is overcome with fresh metadata', async () => {
       const recording = wavOf(2000);
       fixture.server.handle(inTurn(respond(200), respond(200, '<html>busy</html>'), serve(recording)));
       expect((await fixture.archived(recording)).urlRefreshes).toBe(2);
     });
   });
 
-  describe('of what is too large', () => {
-    it('stops before reading when the length says so', async () => {
+  describe('a recording that is too large', () => {
+    it('a recording that is too large is refused before reading when its length says so', async () => {
       let reply: Reply | undefined;
       fixture.server.handle(async (_request, replyTo) => {
         reply = replyTo;
@@ -88,7 +88,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests).toHaveLength(1);
     });
 
-    it('stops while reading when nothing says so', async () => {
+    it('a recording that is too large is refused while reading when no length says so', async () => {
       await fixture.use({ maxRecordingBytes: MIB });
       const endless = randomBytes(64 * 1024);
       let stopped = false;
@@ -102,7 +102,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests).toHaveLength(1);
     });
 
-    it('takes what is exactly as large as allowed', async () => {
+    it('a recording of exactly the allowed size is archived', async () => {
       await fixture.use({ maxRecordingBytes: 100_000 });
       const recording = wavOf(100_000);
       fixture.server.handle(serve(recording, { framing: 'chunks' }));
@@ -110,8 +110,8 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
   });
 
-  describe('from a server in trouble', () => {
-    it('tries again after passing faults', async () => {
+  describe('a server with faults', () => {
+    it('a download is tried again after passing faults', async () => {
       const recording = wavOf(2000);
       const dropped = (_request: unknown, reply: Reply) => reply.reset();
       fixture.server.handle(
@@ -120,13 +120,13 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await fixture.archived(recording)).toMatchObject({ urlRefreshes: 0 });
     });
 
-    it('leaves alone for longer who asks for it', async () => {
+    it('a download is paused for as long as the server asks', async () => {
       fixture.server.handle(respond(503, '', { 'retry-after': 120 }));
       expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', retryAfterMs: 120_000 });
       expect(fixture.server.requests).toHaveLength(1);
     });
 
-    it('fails when nobody answers', async () => {
+    it('a download fails when nobody answers', async () => {
       const port = fixture.server.port;
       await fixture.server.close();
       const error = await fixture.failed({ urls: [`http://127.0.0.1:${port}/x?s=signature`] });
@@ -135,7 +135,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
 
     it.each(['x-chunked', 'chunked, identity', 'gzip, chunked', 'gzip\r\nTransfer-Encoding: chunked'])(
-      'fails on the transfer coding %j, whose end or content is unknown',
+      'a download fails on the transfer coding %j, whose end or content is unknown',
       async (coding) => {
         fixture.server.handle(async (_request, reply) => {
           await reply.write(head(200, { 'content-type': 'audio/wav', 'transfer-encoding': coding }));
@@ -146,20 +146,20 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       },
     );
 
-    it('takes what came through a proxy (HTTP 203)', async () => {
+    it('an answer through a proxy (HTTP 203) is accepted', async () => {
       const recording = wavOf(2000);
       fixture.server.handle(respond(203, recording));
       await fixture.archived(recording);
     });
 
-    it('fails on an answer that makes no sense', async () => {
+    it('a download fails on an answer that is no valid HTTP', async () => {
       fixture.server.handle(respond(418, 'bad'));
       expect(await fixture.failed()).toMatchObject({ code: 'DOWNLOAD_FAILED', message: /HTTP 418/ });
       expect(fixture.server.requests).toHaveLength(1);
     });
   });
 
-  describe('that is cancelled', () => {
+  describe('a cancelled transfer', () => {
     const reason = new Error('shutting down');
 
     async function cancelled(run: Partial<TransferRun>): Promise<void> {
@@ -168,18 +168,18 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       );
     }
 
-    it('before it begins', async () => {
+    it('a transfer that is cancelled before it begins sends no request', async () => {
       await cancelled({ signal: AbortSignal.abort(reason) });
       expect(fixture.server.requests).toHaveLength(0);
     });
 
-    it('while it waits for an answer', async () => {
+    it('a transfer that is cancelled while it waits for an answer ends with the reason', async () => {
       const stop = new AbortController();
       fixture.server.handle(() => stop.abort(reason));
       await cancelled({ signal: stop.signal });
     });
 
-    it('while it receives, and lets go of the connection', async () => {
+    it('a transfer that is cancelled while it receives closes the connection', async () => {
       const stop = new AbortController();
       let stopped = false;
       fixture.server.handle(async (_request, reply) => {
@@ -192,7 +192,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       await vi.waitUntil(() => stopped, { timeout: 60_000 });
     });
 
-    it('while it waits for memory', async () => {
+    it('a transfer that is cancelled while it waits for memory ends with the reason', async () => {
       const stop = new AbortController();
       fixture.server.handle(serve(wavOf(1000)));
       const others = await fixture.harness.memory.acquire(fixture.harness.memory.limitBytes, {}, stop.signal);
@@ -203,7 +203,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       others();
     });
 
-    it('while it pauses between tries', async () => {
+    it('a transfer that is cancelled while it pauses between tries ends with the reason', async () => {
       const stop = new AbortController();
       fixture.server.handle((request, reply) => {
         setImmediate(() => stop.abort(reason));
@@ -213,7 +213,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
   });
 
-  describe('within bounds', () => {
+  describe('limits', () => {
     /** The same archive, reading a body only as the gate allows. */
     function slowStore(beforeChunk: () => Promise<void>): ArchiveStore {
       return {
@@ -236,7 +236,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       };
     }
 
-    it('does not read ahead of a slow archive', async () => {
+    it('a transfer does not read ahead of a slow archive', async () => {
       await fixture.harness.close();
       const recording = wavOf(50 * MIB);
       fixture.server.handle(serve(recording));
@@ -263,7 +263,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       await result;
     });
 
-    it('is not broken off because the archive is slower than the idle timeout', async () => {
+    it('a transfer is not aborted because the archive is slower than the idle timeout', async () => {
       await fixture.harness.close();
       const recording = wavOf(4 * MIB);
       fixture.server.handle(serve(recording));
@@ -286,7 +286,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests).toHaveLength(1);
     });
 
-    it('is broken off once the source itself delivers nothing for the idle timeout', async () => {
+    it('a transfer is aborted once the source itself delivers nothing for the idle timeout', async () => {
       await fixture.harness.close();
       const recording = wavOf(4 * MIB);
       fixture.server.handle(
@@ -306,7 +306,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(await result).toMatchObject({ resumes: 1 });
     });
 
-    it('keeps many transfers together within the memory budget', async () => {
+    it('many transfers together stay within the memory budget', async () => {
       const recording = wavOf(3 * MIB);
       fixture.server.handle(serve(recording));
       let most = 0;
@@ -327,7 +327,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(most).toBeLessThanOrEqual(8 * MIB);
     });
 
-    it('gets by with a budget smaller than one transfer needs', async () => {
+    it('a transfer works with a budget smaller than it needs', async () => {
       await fixture.use({ memoryBytes: 1000 });
       const recording = wavOf(2 * MIB);
       fixture.server.handle(serve(recording));

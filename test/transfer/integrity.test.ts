@@ -30,14 +30,17 @@ describe('the integrity of a download', () => {
       'cut',
     ],
     ['no length, twice the same, no known container', REPEATED, undefined, 'suspect', undefined],
-  ] as const)('with %s', (_name, how, concluded, state, doubt) => {
-    const judgement = judgeIntegrity({ ...how, conclusion: concluded });
-    expect([judgement.integrity.state, judgement.doubt]).toEqual([state, doubt]);
-    // Suspicion always says why, and nothing else does.
-    expect(judgement.integrity.notes.length > 0).toBe(state === 'suspect');
-  });
+  ] as const)(
+    'the integrity of a download is judged right with %s',
+    (_name, how, concluded, state, doubt) => {
+      const judgement = judgeIntegrity({ ...how, conclusion: concluded });
+      expect([judgement.integrity.state, judgement.doubt]).toEqual([state, doubt]);
+      // Suspicion always says why, and nothing else does.
+      expect(judgement.integrity.notes.length > 0).toBe(state === 'suspect');
+    },
+  );
 
-  it('tells how the bytes came beside what they say themselves', () => {
+  it('the integrity of a download names how the bytes came beside what they say themselves', () => {
     const { integrity } = judgeIntegrity({
       ...KNOWN,
       conclusion: conclusion('open', 'odd'),

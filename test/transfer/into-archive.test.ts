@@ -9,8 +9,8 @@ import { ETAG, gate, sha256, transferFixture, unixSeconds } from '../support/tra
 describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
   const fixture = transferFixture(kind);
 
-  describe('of a recording that is simply there', () => {
-    it('stores it and tells all about it', async () => {
+  describe('an available recording', () => {
+    it('a recording that is available is stored, and its facts are returned', async () => {
       const recording = wav(Buffer.alloc(16_000));
       fixture.server.handle(serve(recording, { etag: ETAG }));
       const progress: number[] = [];
@@ -45,7 +45,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect([bytes, seconds]).toEqual([16_044, [result.secondsToExpiry]]);
     });
 
-    it('asks for it byte for byte, once, and without any credentials', async () => {
+    it('a recording is requested byte for byte, once, and without any credentials', async () => {
       const recording = wavOf(1000);
       fixture.server.handle(serve(recording));
       const target = "/a/../b//%7E;x'y?e=99&n=%2f%2F&s=QUJD+/==$$";
@@ -71,7 +71,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
         Buffer.concat([Buffer.from('#!SILK_V3'), randomBytes(500)]),
         'application/octet-stream',
       ],
-    ])('recognises %s', async (_name, recording, contentType) => {
+    ])('a recording that is %s is recognised', async (_name, recording, contentType) => {
       fixture.server.handle(serve(recording, { contentType: 'text/html' }));
       const result = await fixture.archived(recording);
       expect(result.contentType).toBe(contentType);
@@ -81,7 +81,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       );
     });
 
-    it('takes the same recording for granted that is already there, and never overwrites another', async () => {
+    it('the same recording that is already there is accepted, and another one is never overwritten', async () => {
       const recording = wavOf(5000);
       fixture.server.handle(serve(recording));
       await fixture.archived(recording);
@@ -91,10 +91,10 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
   });
 
-  describe('whose URL does not work', () => {
+  describe('expired and revoked URLs', () => {
     const recording = wavOf(20_000);
 
-    it('fetches fresh metadata when it has already expired, twice', async () => {
+    it('a URL that has already expired is replaced by fresh metadata, twice', async () => {
       fixture.server.handle(serve(recording));
       fixture.server.handle((request, reply) =>
         (request.target.includes('valid') ? serve(recording) : respond(403))(request, reply),
@@ -107,7 +107,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.harness.lines.join('')).toContain('clock');
     });
 
-    it('fetches fresh metadata without asking when it is about to expire', async () => {
+    it('a URL that is about to expire is replaced by fresh metadata without a request', async () => {
       fixture.server.handle(serve(recording));
       const result = await fixture.archived(recording, {
         urls: [fixture.url(`/x?e=${unixSeconds(0)}`), fixture.url('/fresh')],
@@ -115,14 +115,14 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect([result.urlRefreshes, fixture.server.requests.length]).toEqual([1, 1]);
     });
 
-    it('believes the server more than its own clock', async () => {
+    it('the server is believed more than the own clock about the expiry of a URL', async () => {
       fixture.server.handle(serve(recording));
       expect(
         (await fixture.archived(recording, { urls: [fixture.url(`/x?e=${unixSeconds(-60)}`)] })).urlRefreshes,
       ).toBe(1);
     });
 
-    it('fetches fresh metadata when it was revoked, twice', async () => {
+    it('a URL that was revoked is replaced by fresh metadata, twice', async () => {
       fixture.server.handle(inTurn(respond(403, '<Error/>'), respond(410), serve(recording)));
       const result = await fixture.archived(recording, {
         urls: [fixture.url('/1'), fixture.url('/2'), fixture.url('/3')],
@@ -132,7 +132,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
 
     it.each([400, 401, 403, 404, 410])(
-      'gives up on HTTP %i after a bounded number of refreshes',
+      'a URL that answers HTTP %i is given up after a bounded number of refreshes',
       async (status) => {
         fixture.server.handle(respond(status, 'no'));
         expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_URL_EXPIRED', retryable: true });
@@ -140,7 +140,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       },
     );
 
-    it('fetches fresh metadata when it expires while waiting behind others', async () => {
+    it('a URL that expires while waiting behind others is replaced by fresh metadata', async () => {
       fixture.server.handle(serve(recording));
       const others = await fixture.harness.memory.acquire(
         fixture.harness.memory.limitBytes,
@@ -157,7 +157,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.requests.at(-1)?.target).toContain('/fresh');
     });
 
-    it('lets the one go first that expires first', async () => {
+    it('the URL that expires first is downloaded first', async () => {
       await fixture.use({ memoryBytes: 300_000 });
       fixture.server.handle(serve(recording));
       const others = await fixture.harness.memory.acquire(
@@ -181,7 +181,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(started).toEqual(['300', '600', '900', 'never']);
     });
 
-    it('does not cut a running download when it expires', async () => {
+    it('a running download is not cut when its URL expires', async () => {
       const half = gate();
       fixture.server.handle(async (_request, reply) => {
         await reply.write(head(200, { 'content-length': recording.length }));
@@ -201,10 +201,10 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
     });
   });
 
-  describe('through redirects', () => {
+  describe('redirects', () => {
     const recording = wavOf(3000);
 
-    it('follows one to another allowed host, byte for byte', async () => {
+    it('a redirect to another allowed host is followed, byte for byte', async () => {
       const other = await startMediaServer();
       other.handle(serve(recording));
       const target = '/b%2fc/../d.wav?X-Amz-Signature=ab%2F&x=$$';
@@ -215,7 +215,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       await other.close();
     });
 
-    it('follows relative ones, five in all, over kept connections', async () => {
+    it('relative redirects are followed, five in all, over kept connections', async () => {
       const moved = respond(307, 'moved', { location: 'next?s=1' });
       fixture.server.handle(inTurn(moved, moved, moved, moved, moved, serve(recording)));
       await fixture.archived(recording);
@@ -223,7 +223,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       expect(fixture.server.connections).toBeLessThanOrEqual(2);
     });
 
-    it('gives up on a loop', async () => {
+    it('a loop of redirects is given up', async () => {
       fixture.server.handle((_request, reply) =>
         respond(302, '', { location: fixture.url('/again') })(_request, reply),
       );
@@ -240,16 +240,16 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       ['file:///etc/passwd?s=signature', false],
       ['ftp://127.0.0.1/?s=signature', false],
       ['http://user:signature@127.0.0.1/', false],
-    ])('refuses one to %s', async (location, retryable) => {
+    ])('a redirect to %s is refused', async (location, retryable) => {
       fixture.server.handle(respond(302, '', { location }));
       expect(await fixture.failed()).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED', retryable });
       expect(fixture.server.requests).toHaveLength(1);
     });
   });
 
-  describe('from where it may not come', () => {
+  describe('refused URLs', () => {
     it.each(['file:///etc/passwd', 'https://localhost./x', 'https://2130706433/x'])(
-      'refuses %s',
+      'a recording at %s is refused',
       async (address) => {
         await fixture.use({ allowPrivate: false });
         expect(await fixture.failed({ urls: [address] })).toMatchObject({
@@ -258,7 +258,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       },
     );
 
-    it('refuses every host of the table', async () => {
+    it('every hostile host of the table is refused', async () => {
       await fixture.use({ allowPrivate: false, hosts: ['kore.ai'] });
       for (const host of [...HOSTILE_ADDRESSES, ...HOSTILE_NAMES]) {
         const error = await fixture.failed({ urls: [`https://${host}/x?s=signature`] });
@@ -269,7 +269,7 @@ describe.each(ARCHIVE_KINDS)('a transfer into the archive (%s)', (kind) => {
       }
     });
 
-    it('refuses a name that resolves to a private address the second time', async () => {
+    it('a name that resolves to a private address the second time is refused', async () => {
       // Unassigned space of the public internet: passes the check and leads nowhere.
       const answers = [{ address: '3000::1', family: 6 }];
       const asked: string[] = [];

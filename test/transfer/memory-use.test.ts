@@ -56,7 +56,7 @@ async function carry(recordings: {
 
 describe('the memory of a process', () => {
   it(
-    'stays below 300 MB with 64 large recordings at once and TRANSFER_MEMORY=64MiB',
+    'the memory of a process stays below 300 MB with 64 large recordings at once and TRANSFER_MEMORY=64MiB',
     async () => {
       const { peakBytes, carriedBytes } = await carry({
         count: 64,
@@ -70,7 +70,7 @@ describe('the memory of a process', () => {
   );
 
   it(
-    'is no larger for a recording of 500 MB than for ten of 50 MB one after another',
+    'the memory of a process is no larger for a recording of 500 MB than for ten of 50 MB one after another',
     async () => {
       // Just enough for one at a time, so that both carry the same bytes in the same way.
       const transferMemory = '12MiB';

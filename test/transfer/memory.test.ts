@@ -11,7 +11,7 @@ afterEach(() => {
 });
 
 describe('the memory budget', () => {
-  it('serves the earliest deadline first, and in order of arrival where they are equal', async () => {
+  it('the memory budget serves the earliest deadline first, and equal ones in order of arrival', async () => {
     const budget = createMemoryBudget(10);
     const first = await budget.acquire(10, {}, signal);
     const served: string[] = [];
@@ -35,7 +35,7 @@ describe('the memory budget', () => {
     expect(budget.usedBytes).toBe(0);
   });
 
-  it('never hands out more than it has', async () => {
+  it('the memory budget never hands out more than it has', async () => {
     const budget = createMemoryBudget(10);
     const small = budget.tryAcquire(4);
     expect(budget.tryAcquire(7)).toBeUndefined();
@@ -51,7 +51,7 @@ describe('the memory budget', () => {
     expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
   });
 
-  it('lets small requests pass a large one that waits, but only for some seconds', async () => {
+  it('the memory budget lets small requests pass a large one that waits, but only for some seconds', async () => {
     vi.useFakeTimers({ toFake: ['Date', 'performance'] });
     const budget = createMemoryBudget(10);
     const held = budget.tryAcquire(4);
@@ -70,7 +70,7 @@ describe('the memory budget', () => {
     expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
   });
 
-  it('does not put those first whose deadline is over', async () => {
+  it('the memory budget does not prefer those whose deadline is over', async () => {
     const budget = createMemoryBudget(10);
     const first = budget.tryAcquire(10);
     const served: string[] = [];
@@ -85,7 +85,7 @@ describe('the memory budget', () => {
     expect(served).toEqual(['soon', 'over']);
   });
 
-  it('serves the slow behind all who wait, and never lets them have more than half together', async () => {
+  it('the memory budget serves slow downloads last, and never gives them more than half together', async () => {
     const budget = createMemoryBudget(10);
     const slow = budget.tryAcquire(4, { slow: true });
     expect(budget.tryAcquire(4, { slow: true })).toBeUndefined();
@@ -109,11 +109,11 @@ describe('the memory budget', () => {
     expect(served).toEqual(['far', 'slow']);
   });
 
-  it('gives a slow one all that it asks for when no other is slow', () => {
+  it('the memory budget gives a slow download all that it requests when no other is slow', () => {
     expect(createMemoryBudget(10).tryAcquire(8, { slow: true })).toBeDefined();
   });
 
-  it('counts a request larger than itself as all of it', async () => {
+  it('the memory budget counts a request larger than itself as all of it', async () => {
     const budget = createMemoryBudget(10);
     const release = await budget.acquire(1000, {}, signal);
     expect(budget.usedBytes).toBe(10);
@@ -121,7 +121,7 @@ describe('the memory budget', () => {
     expect(budget.usedBytes).toBe(0);
   });
 
-  it('takes a release only once', () => {
+  it('the memory budget takes a release only once', () => {
     const budget = createMemoryBudget(10);
     const [one, two] = [budget.tryAcquire(5), budget.tryAcquire(5)];
     one?.();
@@ -131,7 +131,7 @@ describe('the memory budget', () => {
     expect(budget.usedBytes).toBe(0);
   });
 
-  it('keeps nothing for who gives up, and serves who stood behind', async () => {
+  it('the memory budget keeps nothing for requests that are cancelled, and serves the next one', async () => {
     const budget = createMemoryBudget(10);
     const held = budget.tryAcquire(5);
     const patience = new AbortController();

@@ -61,7 +61,7 @@ describe.each(ARCHIVE_KINDS)('whatever a server does, in the archive (%s)', (kin
     await archive.close();
   });
 
-  it('a recording that comes through at last has exactly its bytes', async () => {
+  it('a recording that comes through at last has exactly its bytes, whatever a server does', async () => {
     await fc.assert(
       fc.asyncProperty(sizes, partSizes, servings, fc.boolean(), async (size, partBytes, serving, isWav) => {
         const noise = bytesOf(size, size + 1);
@@ -118,7 +118,7 @@ const mutations = fc.record({
   behind: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(100) }),
 });
 
-describe('whatever has become of a recording before it is served', () => {
+describe('a changed recording', () => {
   let archive: TestArchive;
   let server: MediaServer;
   let harness: TransferHarness;
@@ -135,7 +135,7 @@ describe('whatever has become of a recording before it is served', () => {
     await archive.close();
   });
 
-  it('it ends in the archive with its bytes, and verified only where they are all there', async () => {
+  it('a changed recording ends in the archive with its bytes, and verified only where they are all there', async () => {
     let count = 0;
     let verified = 0;
     const run = async (settleDoubt: boolean): Promise<unknown> =>

@@ -71,7 +71,7 @@ describe('media behind a proxy', () => {
     return harness.run({ key: `recording-${count}`, urls: [url] });
   }
 
-  it('is fetched through it, and no name is resolved here', async () => {
+  it('media behind a proxy is fetched through it, and no name is resolved here', async () => {
     expect(await run(`https://${HOST}/voicemail.wav?s=1`)).toMatchObject({
       bytes: recording.length,
       integrity: { state: 'verified' },
@@ -85,7 +85,7 @@ describe('media behind a proxy', () => {
     ['a private address', 'https://10.0.0.1/x'],
     ['the metadata of a cloud', 'https://169.254.169.254/latest/meta-data/'],
     ['plain http', `http://${HOST}/x`],
-  ])('never asks it for %s, be it by a redirect', async (_name, url) => {
+  ])('the proxy is never asked for %s, be it by a redirect', async (_name, url) => {
     await expect(run(url)).rejects.toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
     expect(proxy.requests).toEqual([]);
     await harness?.close();
@@ -94,7 +94,7 @@ describe('media behind a proxy', () => {
     expect(proxy.requests).toEqual([`CONNECT ${HOST}:443`]);
   });
 
-  it('is resolved and checked here where NO_PROXY names its host', async () => {
+  it('media behind a proxy is resolved and checked here where NO_PROXY names its host', async () => {
     const direct = { proxy: { https: proxy.url, noProxy: '.proxied.test' } };
     await expect(run(`https://${HOST}/x`, direct)).rejects.toMatchObject({
       code: 'RECORDING_HOST_NOT_ALLOWED',
@@ -103,7 +103,7 @@ describe('media behind a proxy', () => {
     expect([proxy.requests, resolved]).toEqual([[], [HOST]]);
   });
 
-  it('fails with what the proxy said, without its password', async () => {
+  it('a download through a proxy fails with what the proxy said, without its password', async () => {
     const wrong = { proxy: { https: proxy.url.replace('password', 'secret') } };
     const error: unknown = await run(`https://${HOST}/x`, wrong).catch((reason: unknown) => reason);
     expect(error).toMatchObject({

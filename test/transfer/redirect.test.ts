@@ -16,11 +16,11 @@ describe('a redirect', () => {
     // UTF-8 as it comes in a header, one character a byte.
     ['/gr\xc3\xbc\xc3\x9fe?n=\xfc', 'https://media.kore.ai/gr%C3%BC%C3%9Fe?n=%FC'],
     ['file:///etc/passwd', 'file:///etc/passwd'],
-  ])('to %s is followed byte for byte', (location, address) => {
+  ])('a redirect to %s is followed byte for byte', (location, address) => {
     expect(resolveRedirect(location, FROM)).toBe(address);
   });
 
-  it('from a host without a path', () => {
+  it('a redirect from a host without a path is followed', () => {
     expect(resolveRedirect('x', 'https://kore.ai?a=1')).toBe('https://kore.ai/x');
   });
 });

@@ -62,7 +62,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
 
   const yields = () => harness.lines.filter((line) => line.includes('yields its memory')).length;
 
-  it('does not hold the memory that others wait for, and still comes through', async () => {
+  it('a slow source does not hold the memory that others wait for, and is still archived', async () => {
     const need = archive.store.transferMemory(LARGE.length) + MIB / 4;
     harness = createHarness(archive.store, { memoryBytes: 3 * need, slowCheckMs: 50 });
     const slow = trickling(LARGE, slowIsOver.signal);
@@ -91,7 +91,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     }
   });
 
-  it('keeps its memory while nobody else wants it', async () => {
+  it('a slow source keeps its memory while nobody else wants it', async () => {
     harness = createHarness(archive.store, { slowCheckMs: 10 });
     server.handle(trickling(SMALL, slowIsOver.signal));
     let received = 0;
@@ -108,7 +108,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     expect([yields(), server.requests.length]).toEqual([0, 1]);
   });
 
-  it('comes through in the end even while others wait all the time', async () => {
+  it('a slow source is archived in the end even while others wait all the time', async () => {
     harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
     const recording = wavOf(400);
     server.handle(async (_request, reply) => {
@@ -128,7 +128,7 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     expect(yields()).toBeGreaterThan(0);
   });
 
-  it('holds nothing while its fresh metadata is waited for', async () => {
+  it('a slow source holds nothing while its fresh metadata is waited for', async () => {
     harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
     const metadata = Promise.withResolvers<void>();
     server.handle((request, reply) =>

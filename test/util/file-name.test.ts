@@ -16,35 +16,35 @@ describe('the name of a recording', () => {
     ['s=c2lnbmVk', ''],
     ['voicemail.wav signature=c2lnbmVk', 'voicemail.wav'],
     [FILE_URL, 'https://media.example/f.wav'],
-  ])('is shown without parts of a signed query: %s', (fileName, expected) => {
+  ])('the name of a recording is shown without parts of a signed query: %s', (fileName, expected) => {
     expect(shown(fileName)).toBe(expected);
   });
 
   it.each(['what?.wav', 'a&b.wav', 'voicemail_67ab573f3685d1ba99540000.wav', 'size=s=1.wav'])(
-    'is shown as it is where it holds nothing of a query: %s',
+    'the name of a recording is shown as it is where it holds no query: %s',
     (fileName) => {
       expect(shown(fileName)).toBe(fileName);
     },
   );
 
-  it('is shown without a token', () => {
+  it('the name of a recording is shown without a token', () => {
     const token = 'eyJhbGciOiJIUzI1NiJ9.eyJhcHBJZCI6ImNzLTEifQ.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg';
     expect(shown(`call ${token}.wav`)).not.toContain(token.slice(-20));
   });
 
-  it('is shown without control characters and those that are not seen or reorder what is seen', () => {
+  it('the name of a recording is shown without control, invisible and reordering characters', () => {
     expect(shown(' a\u0000b\u001b[31mc\u009bd\u202ee\u2066\u200d\r\nf.wav ')).toBe('ab[31mcdef.wav');
   });
 
-  it('is shown without a signature that such characters were put between', () => {
+  it('the name of a recording is shown without a signature that is interrupted by such characters', () => {
     expect(shown('f-SECRET\u200bSIGNATURE$$.wav')).toBe('f-');
   });
 
-  it('is shown at a length that fits a log line, with its end', () => {
+  it('the name of a recording is shown at a length that fits a log line, with its end', () => {
     expect(shown(`${'x'.repeat(300_000)}.wav`)).toBe(`${'x'.repeat(1_020)}.wav`);
   });
 
-  it('is its own, however many others were shown before, at the same URL or at others', () => {
+  it('the shown name of a recording does not depend on others shown before, at the same URL or at others', () => {
     expect(shown('a\u0000.wav')).toBe('a.wav');
     expect(shown('b\u0000.wav')).toBe('b.wav');
     for (let index = 0; index < 200; index += 1) {
@@ -58,7 +58,7 @@ describe('the name of a recording', () => {
     );
   });
 
-  it('stays as it is when it was made presentable before', () => {
+  it('the shown name of a recording stays the same when it is shown again', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: 'binary', maxLength: 2_000 }),

@@ -113,7 +113,7 @@ function readRowsOf(body: string): unknown {
 
 const SIZE = 10_000;
 
-it.each(WORK)('%s: four times the input is about four times the work', (_name, prepare) => {
+it.each(WORK)('%s takes about four times the work for four times the input', (_name, prepare) => {
   assertLinear(prepare(SIZE), prepare(SIZE * TIMES_LARGER));
 });
 

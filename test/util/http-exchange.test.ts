@@ -28,7 +28,7 @@ afterAll(async () => {
 const get = (limits = LIMITS, signal = never) =>
   exchange(agent, { origin, method: 'GET', path: '/', headers: {} }, limits, signal);
 
-test('sends a body and returns the whole answer, whatever its status', async () => {
+test('an exchange sends a body and returns the whole answer, whatever its status', async () => {
   answer = async (request, response) => {
     response.writeHead(418, { 'X-Said': request.method ?? '' });
     response.write(await text(request));
@@ -45,29 +45,29 @@ test('sends a body and returns the whole answer, whatever its status', async () 
   expect([status, headers['x-said'], body.toString()]).toEqual([418, 'PUT', 'hello yes']);
 });
 
-test('passes over answers that only announce another one', async () => {
+test('an exchange skips informational answers (1xx)', async () => {
   answer = (_, response) => response.writeEarlyHints({ link: '</a>' }, () => response.end('done'));
   const { status, body } = await get();
   expect([status, body.toString()]).toEqual([200, 'done']);
 });
 
-test('breaks off an answer that is too large, and goes on with the next request', async () => {
+test('an exchange aborts an answer that is too large, and the next request works', async () => {
   answer = (_, response) => response.end('x'.repeat(11));
   await expect(get({ ...LIMITS, maxBytes: 10 })).rejects.toBeInstanceOf(AnswerTooLarge);
   expect((await get({ ...LIMITS, maxBytes: 11 })).body).toHaveLength(11);
 });
 
-test('breaks off an answer that does not end in time', async () => {
+test('an exchange aborts an answer that does not end in time', async () => {
   answer = (_, response) => response.write('and so on');
   await expect(get({ ...LIMITS, totalTimeoutMs: 50 })).rejects.toBeInstanceOf(AnswerTooLate);
 });
 
-test('throws what became of a connection that is lost', async () => {
+test('an exchange throws the error of a connection that is lost', async () => {
   answer = (request) => request.socket.destroy();
   await expect(get()).rejects.toMatchObject({ code: 'UND_ERR_SOCKET' });
 });
 
-test('is broken off with the reason of the signal, also while it waits for a connection', async () => {
+test('an exchange ends with the reason of the signal, also while it waits for a connection', async () => {
   const arrived = Promise.withResolvers<void>();
   const heard: string[] = [];
   answer = (request) => {

@@ -54,10 +54,10 @@ async function openProxy(options: TestProxyOptions) {
   return proxy;
 }
 
-describe('which proxy a request goes through', () => {
+describe('the choice of a proxy', () => {
   const proxy: ProxySettings = { http: 'http://plain:1', https: 'http://secure:2' };
 
-  test('is decided by the scheme, and there may be one for each or for one alone', () => {
+  test('the proxy of a request is chosen by the scheme, one for each or for one alone', () => {
     expect(proxyFor('http://a.example/x', proxy)).toBe('http://plain:1');
     expect(proxyFor('https://a.example/x', proxy)).toBe('http://secure:2');
     expect(proxyFor('https://a.example/x', { http: 'http://plain:1' })).toBeUndefined();
@@ -95,13 +95,13 @@ describe('which proxy a request goes through', () => {
     ['[::1]:8443', 'https://[::1]', false],
     ['fd00::/8', 'https://[fd12::1]', true],
     ['fd00::/8', 'https://[fe12::1]', false],
-  ])('NO_PROXY=%s for %s', (noProxy, url, isDirect) => {
+  ])('NO_PROXY=%s is applied to %s', (noProxy, url, isDirect) => {
     expect(proxyFor(url, { ...proxy, noProxy })).toBe(isDirect ? undefined : 'http://secure:2');
   });
 });
 
 describe('undici’s requests', () => {
-  test('go through the proxy by names that only it resolves: https through a tunnel, http forwarded', async () => {
+  test('undici’s requests go through the proxy by names that only it resolves: https through a tunnel, http forwarded', async () => {
     const secure = await listen(createTlsServer(tls, hello));
     const plain = await listen(createServer(hello));
     const proxy = await openProxy({
@@ -118,7 +118,7 @@ describe('undici’s requests', () => {
     expect(proxy.requests).toEqual(['CONNECT a.proxied.test:443', 'GET http://b.proxied.test/x?y=%20z']);
   });
 
-  test('go directly where NO_PROXY says so', async () => {
+  test('undici’s requests go directly where NO_PROXY says so', async () => {
     const plain = await listen(createServer(hello));
     const proxy = await openProxy({ routes: {} });
     const dispatcher = createDispatcher({}, { http: proxy.url, noProxy: '127.0.0.0/8' });
@@ -133,7 +133,7 @@ describe('undici’s requests', () => {
   });
 
   test.each(['https://a.proxied.test', 'http://a.proxied.test'])(
-    'fail at once, and say why, where the proxy wants a password (%s)',
+    'undici’s requests fail at once, with the reason, where the proxy wants a password (%s)',
     async (origin) => {
       const proxy = await openProxy({ credentials: 'user:secret', routes: {} });
       const url = proxy.url.replace('user:secret@', '');
@@ -147,7 +147,7 @@ describe('undici’s requests', () => {
     },
   );
 
-  test('fail where there is no proxy', async () => {
+  test('undici’s requests fail where there is no proxy', async () => {
     const proxy = await startProxy({ routes: {} });
     await proxy.close();
     const dispatcher = createDispatcher({}, { https: proxy.url });
@@ -159,7 +159,7 @@ describe('undici’s requests', () => {
 });
 
 describe('Node’s agents', () => {
-  test('go through the proxy, over connections that are kept', async () => {
+  test('Node’s agents go through the proxy, over connections that are kept', async () => {
     const secure = await listen(createTlsServer(tls, hello));
     const plain = await listen(createServer(hello));
     const proxy = await openProxy({
@@ -189,7 +189,7 @@ describe('Node’s agents', () => {
     ]);
   });
 
-  test('never pass a proxy’s refusal off as the server’s answer', async () => {
+  test('Node’s agents never return a proxy’s refusal as the server’s answer', async () => {
     const proxy = await openProxy({ routes: {} });
     const { httpsAgent } = createProxyAgents(proxy.url, {});
     const sent = tlsRequest('https://a.proxied.test/', { agent: httpsAgent }).end();
@@ -230,7 +230,7 @@ describe('the bucket', () => {
   const never = new AbortController().signal;
   const PART = 5 * 1024 * 1024;
 
-  test.each(['https', 'http'] as const)('is reached through the proxy (%s)', async (scheme) => {
+  test.each(['https', 'http'] as const)('the bucket is reached through the proxy (%s)', async (scheme) => {
     const server = await openTestBucket();
     cleanups.push(() => server.close());
     const front = await startS3Proxy(server.endpoint, undefined, scheme === 'https' ? tls : undefined);
@@ -253,7 +253,7 @@ describe('the bucket', () => {
     );
   });
 
-  test('is away, not refused, where the proxy answers 403', async () => {
+  test('the bucket is unavailable, not denied, where the proxy answers 403', async () => {
     const proxy = await openProxy({ credentials: 'user:secret', routes: {} });
     const https = proxy.url.replace('user:secret@', '');
     const store = createS3Store(

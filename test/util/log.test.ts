@@ -16,7 +16,7 @@ async function said(program: string): Promise<string[]> {
     .map((line) => (line.startsWith('{') ? JSON.parse(line).msg : line));
 }
 
-test('writes what waits when the process ends, and before and with what is urgent', async () => {
+test('the log is written when the process ends, and at once with an urgent line', async () => {
   expect(
     await said(`
       log.info('one'); log.info('two'); log.warn('three'); process.stderr.write('four\\n');
@@ -24,7 +24,7 @@ test('writes what waits when the process ends, and before and with what is urgen
   ).toEqual(['one', 'two', 'three', 'four', 'five']);
 });
 
-test('writes what is not urgent soon, and keeps no process alive for it', async () => {
+test('the log is written soon when no line is urgent, and keeps no process alive for it', async () => {
   expect(
     await said(`
       log.info('one'); await new Promise((resolve) => setTimeout(resolve, 200));

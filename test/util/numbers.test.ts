@@ -3,7 +3,7 @@ import { boundedNumber, boundedTime, clampMs, parseRetryAfter } from '../../src/
 
 const HOUR_MS = 3_600_000;
 
-describe('numbers that others name', () => {
+describe('numbers from outside', () => {
   it.each([
     [-1, 0],
     [0, 0],
@@ -31,7 +31,7 @@ describe('numbers that others name', () => {
     expect(boundedNumber(text)).toBe(number);
   });
 
-  it('a moment outside the calendar is none', () => {
+  it('a moment outside the calendar has no date', () => {
     expect(boundedTime(Date.UTC(2025, 1, 12))).toBe(Date.UTC(2025, 1, 12));
     expect([boundedTime(8.64e15), boundedTime(-1), boundedTime(Number.NaN)]).toEqual([
       undefined,

@@ -13,23 +13,23 @@ describe('printable text', () => {
     ['overrides', 'cod\u202egpj.exe\u2066', 'cod gpj.exe'],
     ['half a surrogate pair', 'a\ud800b', 'a b'],
     ['letters of any script', 'Ähre 録音 🎙', 'Ähre 録音 🎙'],
-  ])('is free of %s', (_what, text, expected) => {
+  ])('printable text is made of %s', (_what, text, expected) => {
     expect(printable(text)).toBe(expected);
   });
 
-  it('is short, and never cut within a character', () => {
+  it('printable text is short, and never cut within a character', () => {
     expect(printable('🎙'.repeat(10), 5)).toBe('🎙🎙🎙🎙…');
     expect(printable('x'.repeat(1_000_000))).toHaveLength(200);
   });
 
-  it('has no half of a token where it was cut', () => {
+  it('printable text has no half of a token where it was cut', () => {
     const token = `eyJhbGciOiJIUzI1NiJ9.${'a'.repeat(9_000)}.sig`;
     expect(printable(`${'x'.repeat(150)} ${token}`, 200)).not.toContain('aaaa');
     expect(printable(`${'x'.repeat(4_190)} ${token}`, 200)).not.toContain('eyJ');
   });
 });
 
-describe('what is redacted', () => {
+describe('redaction', () => {
   it.each([
     [
       'the query of a URL',
@@ -51,11 +51,11 @@ describe('what is redacted', () => {
     ['a token', 'auth eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2ln.', 'auth [redacted].'],
     ['half a token', 'auth eyJhbGciOiJIUzI1NiJ9.eyJh', 'auth [redacted]'],
     ['nothing of other texts', 'status=ok s=1 n=2 a://b/c key=value', 'status=ok s=1 n=2 a://b/c key=value'],
-  ])('%s', (_what, text, expected) => {
+  ])('redaction removes %s', (_what, text, expected) => {
     expect(redact(text)).toBe(expected);
   });
 
-  it('the longest of several secrets, of which one is the beginning of another', () => {
+  it('redaction removes the longest of several secrets, of which one is the beginning of another', () => {
     // They stay secrets of this process, so that no other test's text may hold them.
     registerSecret('strawberry');
     registerSecret('strawberry-parasol');
@@ -65,14 +65,14 @@ describe('what is redacted', () => {
 });
 
 describe('text for a terminal', () => {
-  it('keeps its lines, and nothing that a terminal obeys', () => {
+  it('text for a terminal keeps its lines, and no control characters', () => {
     expect(forTerminal('a\tb\n\u001b[2Jc\r\u009bd\u202ee\u0007')).toBe('a\tb\n�[2Jc��d�e�');
     expect(forTerminal('Ähre 録音 🎙')).toBe('Ähre 録音 🎙');
   });
 });
 
 describe('a line of the log', () => {
-  it('does nothing to a terminal, and says the same', () => {
+  it('a line of the log has no effect on a terminal, and says the same', () => {
     const lines: string[] = [];
     const odd = '\u001b[2J\u009b31m\u202e\u2066\u0085\u2028\ufeff';
     createLogger('info', (line) => lines.push(line)).info({ odd }, odd);

@@ -15,7 +15,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-it('no byte of a long line is copied more often than twice, however many chunks it comes in', async () => {
+it('reading a long line copies no byte more than twice, however many chunks it comes in', async () => {
   const path = join(directory, 'audit');
   const bytes = 32 * 2 ** 20;
   await writeFile(path, `${'a'.repeat(bytes)}\n`);

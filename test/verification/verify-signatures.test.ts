@@ -109,7 +109,7 @@ describe('a signed archive of three days and three digests', () => {
   const some = (at: number) => sessions[at] as SessionRef;
   const full = (key: string) => archive.plain.fullKey(key);
 
-  it('finds nothing in a clean one, whichever part of it is looked at', async () => {
+  it('verify finds nothing wrong in an intact signed archive, whichever part of it is checked', async () => {
     expect(await verify(archive)).toEqual({
       span: { count: 3, from: '2026-06-01', to: '2026-06-03' },
       findings: [],
@@ -123,7 +123,7 @@ describe('a signed archive of three days and three digests', () => {
     for (const scope of scopes) expect((await verify(archive, { scope })).found).toEqual([]);
   });
 
-  it('names every session that was removed, one whole day of them included', async () => {
+  it('verify names every session that was removed, a whole removed day included', async () => {
     for (const session of [some(5), some(60), some(95)]) {
       for (const name of ['manifest.json', 'one.bin'])
         await spoil(`${sessionPrefix(session)}${name}`, undefined);
@@ -136,7 +136,7 @@ describe('a signed archive of three days and three digests', () => {
     expect((await verify(archive)).found).toEqual([...new Set(all)].sort());
   });
 
-  it('does not take the record of an erasure for one unless it is signed, and of that session', async () => {
+  it('verify accepts the record of an erasure only if it is signed and names that session', async () => {
     const key = `${sessionPrefix(some(7))}tombstone.json`;
     const record = { ...some(7), schemaVersion: 1, state: 'erased', erasedAt: june(3).toISOString() };
     await spoil(manifestKey(some(7)), undefined);
@@ -149,12 +149,12 @@ describe('a signed archive of three days and three digests', () => {
     expect((await verify(archive)).found).toEqual([]);
   });
 
-  it('names the record of an erasure that was removed', async () => {
+  it('verify names the record of an erasure that was removed', async () => {
     await spoil(`${sessionPrefix(erased)}tombstone.json`, undefined);
     expect((await verify(archive)).found).toEqual([`missing ${full(manifestKey(erased))}`]);
   });
 
-  it('names a manifest that nobody signed, and one that another key signed', async () => {
+  it('verify names a manifest without a signature, and one that another key signed', async () => {
     const { signature: _, ...unsigned } = JSON.parse((await archive.read(manifestKey(some(8)))).toString());
     await spoil(manifestKey(some(8)), Buffer.from(`${JSON.stringify(unsigned)}\n`));
     await spoil(manifestKey(some(9)), signDocument(Buffer.from(JSON.stringify(unsigned)), OTHER_KEY));
@@ -169,7 +169,7 @@ describe('a signed archive of three days and three digests', () => {
     );
   });
 
-  it('names an earlier revision, and an erased session, that were put back as they were signed', async () => {
+  it('verify names an earlier revision, and an erased session, that were put back as they were signed', async () => {
     await spoil(manifestKey(revised), earlierRevision);
     await spoil(manifestKey(erased), erasedManifest);
     expect((await verify(archive)).found).toEqual(
@@ -177,7 +177,7 @@ describe('a signed archive of three days and three digests', () => {
     );
   });
 
-  it('names a session that was slipped in, although it is signed, and the next digest does not take it', async () => {
+  it('verify names a signed session that was slipped in, and the next digest leaves it out', async () => {
     const session = archive.newSession(june(1));
     const manifest = buildManifest({
       session,
@@ -197,7 +197,7 @@ describe('a signed archive of three days and three digests', () => {
   });
 
   it.each(['2026-06-01', '2026-06-02', '2026-06-03'])(
-    'names the digest of %s when it is removed',
+    'verify names the digest of %s when it is removed',
     async (date) => {
       await spoil(digestKey(date), undefined);
       expect((await verify(archive)).found).toEqual([`missing ${full(digestKey(date))}`]);
@@ -205,7 +205,7 @@ describe('a signed archive of three days and three digests', () => {
   );
 
   it.each(['2026-06-01', '2026-06-02', '2026-06-03'])(
-    'names the digest of %s when a byte of it is changed, wherever',
+    'verify names the digest of %s when any byte of it is changed',
     async (date) => {
       const bytes = await archive.read(digestKey(date));
       const places = [0, 20, bytes.length - 30, bytes.length - 1, Math.floor(bytes.length / 2)];
@@ -220,7 +220,7 @@ describe('a signed archive of three days and three digests', () => {
     },
   );
 
-  it('names a digest that another key signed, one of another day, and one between two days', async () => {
+  it('verify names a digest that another key signed, one of another day, and one between two days', async () => {
     const digest = parseDigest(await archive.read(digestKey('2026-06-02')));
     if (!digest) throw new Error('it is a digest');
     const { schemaVersion: _, signature: __, ...facts } = digest;
@@ -236,12 +236,12 @@ describe('a signed archive of three days and three digests', () => {
     expect((await verify(archive)).found).toEqual([`changed ${full(digestKey('2026-06-02'))}`]);
   });
 
-  it('names what lies among the digests and is none', async () => {
+  it('verify names an object among the digests that is no digest', async () => {
     await spoil('digests/date=2026-06-02/other.json', Buffer.from('{}'));
     expect((await verify(archive)).found).toEqual([`orphaned ${full('digests/date=2026-06-02/other.json')}`]);
   });
 
-  it('says nothing of what is newer than the last digest, and asks for one once it is late', async () => {
+  it('verify accepts what is newer than the last digest, and asks for a digest once it is late', async () => {
     const session = archive.newSession(june(4));
     restore.push(() => archive.remove(sessionPrefix(session)));
     await archive.archive(june(4), session);
@@ -253,7 +253,7 @@ describe('a signed archive of three days and three digests', () => {
 });
 
 describe('a signed archive of 1,000 manifests', () => {
-  it('has every manifest named of which one byte is changed, whichever byte that is', async ({
+  it('verify names every manifest of 1,000 of which one byte is changed, whichever byte that is', async ({
     onTestFinished,
   }) => {
     const directory = await temporaryDirectory();

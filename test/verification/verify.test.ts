@@ -76,7 +76,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     await put(store, key, change((await store.read(key, never)) ?? Buffer.alloc(0)));
   }
 
-  it('finds nothing in a clean one, whatever the state of the transcripts', async () => {
+  it('a verification finds nothing wrong in an intact archive, whatever the state of the transcripts', async () => {
     const botId = `clean-${randomUUID()}`;
     const sessions = [3, 3, 4].map((day) => newSession(day, botId));
     for (const [index, session] of sessions.entries()) {
@@ -89,7 +89,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(totals.bytes).toBeGreaterThan(4 * 3_000);
   });
 
-  it('finds a flipped bit', async () => {
+  it('a verification finds a flipped bit', async () => {
     const { archived, findings } = await findingsOf(({ recordingKeys: [one] }) => spoiled(one, flip));
     const [recording] = archived.manifest.recordings;
     expect(findings).toEqual([
@@ -105,7 +105,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ]);
   });
 
-  it('finds what was cut short, and what became something else', async () => {
+  it('a verification finds a recording that was cut short, and one that was replaced', async () => {
     const { archived, findings } = await findingsOf(async ({ recordingKeys: [one, two] }) => {
       await spoiled(one, (bytes) => bytes.subarray(0, 2_000));
       await put(store, two, '<html>Not found</html>');
@@ -126,7 +126,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ]);
   });
 
-  it('finds a manifest that tells another size or container', async () => {
+  it('a verification finds a manifest that gives another size or container', async () => {
     const { archived, findings } = await findingsOf(({ manifestKey: key }) =>
       spoiled(key, (bytes) =>
         Buffer.from(`${bytes}`.replace('"bytes":3000', '"bytes":3001').replace('"flac"}', '"wav"}')),
@@ -148,14 +148,14 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ]);
   });
 
-  it('finds a changed and a missing transcript', async () => {
+  it('a verification finds a changed and a missing transcript', async () => {
     const changed = await findingsOf(({ transcriptKey }) => spoiled(transcriptKey, flip));
     expect(changed.found).toEqual([`changed ${full(changed.archived.transcriptKey)}`]);
     const missing = await findingsOf(({ transcriptKey }) => remove(transcriptKey));
     expect(missing.found).toEqual([`missing ${full(missing.archived.transcriptKey)}`]);
   });
 
-  it('finds deleted recordings', async () => {
+  it('a verification finds deleted recordings', async () => {
     const { archived, findings, found } = await findingsOf(async ({ recordingKeys }) => {
       for (const key of recordingKeys) await remove(key);
     });
@@ -164,13 +164,13 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(findings[0]?.expected).toEqual({ bytes: 3_000, sha256: recording?.sha256 });
   });
 
-  it('finds what a deleted manifest leaves behind', async () => {
+  it('a verification finds what a deleted manifest leaves behind', async () => {
     const { archived, found } = await findingsOf(({ manifestKey: key }) => remove(key));
     const orphans = [...archived.recordingKeys, archived.transcriptKey].sort();
     expect(found).toEqual(orphans.map((key) => `orphaned ${full(key)}`));
   });
 
-  describe('of which some recordings are saved', () => {
+  describe('a partially archived session', () => {
     const missing = [
       { fileName: 'three.wav', code: 'RECORDING_EMPTY', message: 'no bytes', at: '2026-05-03T00:00:00.000Z' },
     ];
@@ -180,7 +180,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     };
 
     it.each([true, false])(
-      'is told with what is missing, and nothing of it is orphaned (asked for: %s)',
+      'a partially archived session is reported with what is missing, and nothing of it is orphaned (session named: %s)',
       async (isAsked) => {
         const { archived, findings } = await findingsOf(makePartial, isAsked);
         expect(findings).toEqual([
@@ -195,7 +195,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
       },
     );
 
-    it('has what is saved compared like any other', async () => {
+    it('the saved recordings of a partially archived session are compared like any other', async () => {
       const { archived, found } = await findingsOf(async (one) => {
         await makePartial(one);
         await spoiled(one.recordingKeys[0], flip);
@@ -208,7 +208,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
       ]);
     });
 
-    it('is whole once it has a manifest, whatever lies beside that', async () => {
+    it('a session is whole once it has a manifest, whatever lies beside that', async () => {
       const { found } = await findingsOf(async ({ session, manifest }) => {
         await put(store, partialManifestKey(session), serialize({ ...manifest, missing }));
         await put(store, `${sessionPrefix(session)}hold.json`, '{}');
@@ -216,7 +216,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
       expect(found).toEqual([]);
     });
 
-    it('can not be told when the partial manifest is broken', async () => {
+    it('a partially archived session cannot be checked when its partial manifest is broken', async () => {
       const { archived, found } = await findingsOf(async ({ session, manifestKey: key }) => {
         await remove(key);
         await put(store, partialManifestKey(session), '{}');
@@ -225,7 +225,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     });
   });
 
-  it('finds nothing missing of a session that was erased', async () => {
+  it('a verification finds nothing missing of a session that was erased', async () => {
     const { found } = await findingsOf(
       async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
         for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
@@ -236,7 +236,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(found).toEqual([]);
   });
 
-  it('finds whatever lies beside the record that a session was erased, which archiving does not fix', async () => {
+  it('a verification finds what lies beside the record of an erasure, which archiving does not fix', async () => {
     const { archived, found } = await findingsOf(({ session }) =>
       writeTombstone({ ...session, ...ERASED }, store, never),
     );
@@ -246,7 +246,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     );
   });
 
-  it('finds an erasure that was not completed, and a record of one that can not be read', async () => {
+  it('a verification finds an erasure that was not completed, and a record of one that cannot be read', async () => {
     const erasing = await findingsOf(async ({ session, recordingKeys, transcriptKey, manifestKey: key }) => {
       for (const one of [...recordingKeys, transcriptKey, key]) await remove(one);
       await writeTombstone({ ...session, ...ERASED, state: 'erasing' }, store, never);
@@ -263,7 +263,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ]);
   });
 
-  it('counts recordings that were suspect when they were archived, which is no finding', async () => {
+  it('a verification counts recordings that were suspect when they were archived, which is no finding', async () => {
     const botId = `suspect-${randomUUID()}`;
     const { session, manifest } = await archiveDirectly(store, newSession(3, botId));
     const [first, second] = manifest.recordings;
@@ -275,7 +275,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(totals).toMatchObject({ sessions: 1, suspect: 1 });
   });
 
-  it('finds a session asked for that is not archived', async () => {
+  it('a verification finds a session given by id that is not archived', async () => {
     const deleted = await findingsOf(({ manifestKey: key }) => remove(key), true);
     expect(deleted.found[0]).toBe(`missing ${full(deleted.archived.manifestKey)}`);
     const session = newSession(3, `bot-${randomUUID()}`);
@@ -289,13 +289,16 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ['of another shape', '{"schemaVersion":1,"recordings":7}', 'not as expected'],
     ['of a later version', '{"schemaVersion":2}', 'schemaVersion is 2'],
     ['empty', '', 'it is not JSON'],
-  ])('finds a manifest that is %s, and calls nothing beside it orphaned', async (_, body, words) => {
-    const { archived, findings, found } = await findingsOf(({ manifestKey: key }) => put(store, key, body));
-    expect(found).toEqual([`unreadable ${full(archived.manifestKey)}`]);
-    expect(findings[0]?.what).toContain(words);
-  });
+  ])(
+    'a verification finds a manifest that is %s, and calls nothing beside it orphaned',
+    async (_, body, words) => {
+      const { archived, findings, found } = await findingsOf(({ manifestKey: key }) => put(store, key, body));
+      expect(found).toEqual([`unreadable ${full(archived.manifestKey)}`]);
+      expect(findings[0]?.what).toContain(words);
+    },
+  );
 
-  it('finds foreign objects beside a session and below it', async () => {
+  it('a verification finds foreign objects beside a session and below it', async () => {
     const { archived, found } = await findingsOf(async ({ session }) => {
       await put(store, `${sessionPrefix(session)}notes.txt`, 'x');
       await put(store, `${sessionPrefix(session)}more/notes.txt`, 'x');
@@ -307,7 +310,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     );
   });
 
-  it('never reads what a manifest names outside of its own directory', async () => {
+  it('a verification never reads what a manifest names outside of its own directory', async () => {
     const other = await archiveDirectly(store, newSession(3, `bot-${randomUUID()}`));
     const read: string[] = [];
     const watched: ArchiveStore = {
@@ -338,7 +341,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(new Set(read)).toEqual(new Set([own.recordingKeys[0]]));
   });
 
-  it('finds a manifest of another session, and one in the directory of another date', async () => {
+  it('a verification finds a manifest of another session, and one in the directory of another date', async () => {
     const other = newSession(3, 'another-bot');
     const renamed = await findingsOf(({ manifest, manifestKey: key }) =>
       put(store, key, JSON.stringify({ ...manifest, ...other })),
@@ -365,7 +368,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     ]);
   });
 
-  it('lists only the partitions that the dates need, and cuts the first and the last by the ids', async () => {
+  it('a verification lists only the partitions that the dates need, and cuts the first and the last by the ids', async () => {
     const botId = `dates-${randomUUID()}`;
     const at = (text: string) => ({ botId, sessionId: makeSessionId(new Date(text)) });
     const before = at('2026-05-03T11:59:59Z');
@@ -411,7 +414,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(whole.sessions).toHaveLength(8);
   });
 
-  it('takes back what is fixed or finished while it looks', async () => {
+  it('a verification drops a finding that is fixed or finished while it runs', async () => {
     const botId = `busy-${randomUUID()}`;
     const session = newSession(3, botId);
     const { manifest, manifestKey: key } = await archiveDirectly(store, session);
@@ -430,7 +433,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(listings).toBe(2);
   });
 
-  it('holds a recording of any size only in parts', async () => {
+  it('a verification holds a recording of any size only in parts', async () => {
     const big = wavOf(1_000_000);
     const seen: number[] = [];
     const botId = `big-${randomUUID()}`;
@@ -452,7 +455,7 @@ describe.each(ARCHIVE_KINDS)('the verification of an archive (%s)', (kind) => {
     expect(Math.max(...seen)).toBeLessThan(big.length);
   });
 
-  it('stops when its signal is aborted', async () => {
+  it('a verification stops when its signal is aborted', async () => {
     const stop = new AbortController();
     const botId = `stop-${randomUUID()}`;
     for (const day of [3, 4]) await archiveDirectly(store, newSession(day, botId));
@@ -475,7 +478,7 @@ describe.each(ARCHIVE_KINDS)('the verification of a whole archive (%s)', (kind) 
   });
   afterAll(() => archive.close());
 
-  it('finds foreign objects wherever they lie, and none of the archive', async () => {
+  it('a verification of everything finds foreign objects wherever they lie, and none of the archive', async () => {
     const { store } = archive;
     const session = newSession(3, 'st-1');
     await archiveDirectly(store, session);
@@ -532,8 +535,8 @@ describe.each(ARCHIVE_KINDS)('the verification of a whole archive (%s)', (kind) 
   });
 });
 
-describe('what can not be read', () => {
-  it('is told, and does not keep the verification from the rest of a directory', async () => {
+describe('an object that cannot be read', () => {
+  it('what cannot be read is reported, and the rest of the directory is verified', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
     if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
@@ -575,7 +578,7 @@ describe('what can not be read', () => {
     expect((await verify(store, { kind: 'sessions', sessions: [fine.session] })).findings).toEqual([]);
   });
 
-  it('is told of a pipe in the place of a recording, without waiting for its other end', async () => {
+  it('a pipe in the place of a recording is reported, without waiting for its other end', async () => {
     const archive = await openTestArchive('file');
     onTestFinished(() => archive.close());
     if (archive.target.kind !== 'file') throw new Error('a directory was asked for');
@@ -590,7 +593,7 @@ describe('what can not be read', () => {
     ]);
   });
 
-  describe('in a bucket', () => {
+  describe('an object in a bucket', () => {
     let server: TestBucket;
     let decide: (request: SeenRequest) => InjectedFault | undefined;
     let proxy: S3Proxy;
@@ -617,7 +620,7 @@ describe('what can not be read', () => {
     const isOf = (key: string) => (request: SeenRequest) =>
       request.stage === 'get' && decodeURIComponent(request.path).endsWith(key);
 
-    it('is told of a single object, as something a right or a restoring fixes', async () => {
+    it('an object in a bucket that cannot be read is reported as something that a permission or a restore fixes', async () => {
       const botId = `denied-${randomUUID()}`;
       const { recordingKeys } = await archiveDirectly(store, newSession(3, botId));
       const isDenied = isOf(recordingKeys[0]);
@@ -626,7 +629,7 @@ describe('what can not be read', () => {
       expect(findings.map(short)).toEqual([`unreadable ${recordingKeys[0]} (not to be fixed)`]);
     });
 
-    it('is tried again before it is told', async () => {
+    it('an object in a bucket that cannot be read is tried again before it is reported', async () => {
       const botId = `flaky-${randomUUID()}`;
       const { recordingKeys, manifestKey: manifest } = await archiveDirectly(store, newSession(3, botId));
       let faults = 0;
@@ -640,7 +643,7 @@ describe('what can not be read', () => {
       expect(faults).toBe(2);
     });
 
-    it('ends the verification when it is everything, and is no finding', async () => {
+    it('a verification of a bucket of which nothing can be read ends with an error, not with a finding', async () => {
       const botId = `away-${randomUUID()}`;
       await archiveDirectly(store, newSession(3, botId));
       decide = ({ stage }) => (stage === 'get' ? { status: 403, code: 'ExpiredToken' } : undefined);
@@ -695,7 +698,7 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
     }
   }
 
-  it('goes on wherever it was interrupted, and tells all there is in the end', async () => {
+  it('a verification with a checkpoint continues wherever it was interrupted, and reports everything in the end', async () => {
     const remove = remover(archive);
     for (const day of [3, 3, 3, 4, 4]) {
       const { recordingKeys } = await archiveDirectly(store, newSession(day, 'st-1'), {
@@ -726,7 +729,7 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
     }
   });
 
-  it('goes on with single sessions, too', async () => {
+  it('a verification with a checkpoint continues with single sessions, too', async () => {
     const sessions = [3, 4, 5].map((day) => newSession(day, 'st-1'));
     const scope: Scope = { kind: 'sessions', sessions };
     const path = newFile();
@@ -737,7 +740,7 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
     );
   });
 
-  it('refuses that of another verification, and anything else, and leaves it as it is', async () => {
+  it('a verification refuses the checkpoint of another one, and any other file, and leaves it as it is', async () => {
     const path = newFile();
     const scope: Scope = { kind: 'archive', from: new Date('2026-05-01') };
     await (await openCheckpoint(path, store.location, scope)).close();
@@ -759,7 +762,7 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
     await expect(openCheckpoint('/dev/null', store.location, scope)).rejects.toThrow('/dev/null is no file');
   });
 
-  it('stops when another process goes on with the same one, which comes to its end', async () => {
+  it('a verification stops when another process continues its checkpoint, and that one comes to its end', async () => {
     const path = newFile();
     const scope: Scope = { kind: 'archive' };
     const [one, other] = [
@@ -784,7 +787,7 @@ describe('working in order', () => {
     for (let item = 0; item < count; item += 1) yield item;
   };
 
-  it('does several things at a time, and no more, and gives results in order', async () => {
+  it('working in order runs a limited number of tasks at a time, and yields results in order', async () => {
     const begun = Array.from({ length: 6 }, () => Promise.withResolvers<void>());
     let active = 0;
     let most = 0;
@@ -803,7 +806,7 @@ describe('working in order', () => {
     expect(most).toBe(2);
   });
 
-  it('gives what is done while a later one takes long', async () => {
+  it('working in order yields what is done while a later task takes long', async () => {
     const results = inOrder(
       items(3),
       (item, signal) => (item === 2 ? once(signal, 'abort').then(() => item) : Promise.resolve(item)),
@@ -815,7 +818,7 @@ describe('working in order', () => {
     await results.return(undefined);
   });
 
-  it('ends with the first error, and with all that it had begun', async () => {
+  it('working in order ends with the first error, and waits for all tasks that it started', async () => {
     let ended = 0;
     const work = async (item: number, signal: AbortSignal) => {
       if (item === 0) throw new Error('broken');

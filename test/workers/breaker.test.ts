@@ -47,7 +47,7 @@ function create(options: Partial<BreakerOptions> = {}) {
 }
 
 describe('a breaker', () => {
-  it('opens when a probe fails as well, says why, and closes when one succeeds', async () => {
+  it('a breaker opens when a probe fails as well, gives the reason, and closes when one succeeds', async () => {
     const { breaker, state, events, messages } = create();
     state.isAway = true;
     const { opened } = breaker;
@@ -76,7 +76,7 @@ describe('a breaker', () => {
     expect(messages()[1]).toMatchObject({ dependency: 'kore', seconds: expect.any(Number) });
   });
 
-  it('stays closed when a probe succeeds: then it was a fault of the session', async () => {
+  it('a breaker stays closed when a probe succeeds, as it was a fault of the session', async () => {
     const { breaker, events } = create();
     breaker.suspect('a', AWAY);
     await breaker.confirmed;
@@ -85,7 +85,7 @@ describe('a breaker', () => {
     expect(events).toEqual(['cleared']);
   });
 
-  it('probes one at a time while probes are answered', async () => {
+  it('a breaker probes one at a time while probes are answered', async () => {
     const { breaker, state } = create();
     state.isAway = true;
     for (const session of ['a', 'b', 'c']) breaker.suspect(session, AWAY);
@@ -93,7 +93,7 @@ describe('a breaker', () => {
     expect(state.mostUnderWay).toBe(1);
   });
 
-  it('finds the end though earlier probes hang, and ends those', async () => {
+  it('a breaker finds the end of an outage though earlier probes hang, and ends those', async () => {
     const { breaker, state } = create();
     state.isHanging = true;
     breaker.suspect('a', AWAY);
@@ -103,7 +103,7 @@ describe('a breaker', () => {
     await vi.waitUntil(() => state.underWay === 0, { timeout: 60_000 });
   });
 
-  it('opens after failures of several sessions in a row, where no probe can confirm one', async () => {
+  it('a breaker opens after failures of several sessions in a row, where no probe can confirm one', async () => {
     const { breaker, state } = create({ failuresToOpen: 3 });
     state.isAway = true;
     for (const session of ['a', 'b', 'b', 'a', 'b']) breaker.suspect(session, AWAY);
@@ -116,7 +116,7 @@ describe('a breaker', () => {
     await vi.waitUntil(() => breaker.isOpen, { timeout: 60_000 });
   });
 
-  it('is loud about what a person has to fix', async () => {
+  it('a breaker logs a warning about what a person has to fix', async () => {
     const denied = new VoicemailError('ARCHIVE_DENIED', 'access is denied');
     const { breaker, messages } = create({
       probe: async () => {
@@ -133,7 +133,7 @@ describe('a breaker', () => {
     ]);
   });
 
-  it('ends its probing when it is stopped', async () => {
+  it('a breaker ends its probing when it is stopped', async () => {
     const { breaker, state, events } = create();
     state.isHanging = true;
     breaker.suspect('a', AWAY);

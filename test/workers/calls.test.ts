@@ -44,7 +44,7 @@ describe.each([
   const ageOfLast = (began: number) => ((calls().at(-1)?.at ?? 0) - began) / MINUTE_MS;
   const newId = (agoMs = 0) => makeSessionId(new Date(Date.now() - agoMs));
 
-  it('a session that is ready is one call, and one check after SETTLE_WAIT', async () => {
+  it('a session that is ready costs one call, and one check after SETTLE_WAIT', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({ recordings: RECORDINGS, transcription: SPOKEN });
     await time.request([{ sessionId }]);
@@ -85,7 +85,7 @@ describe.each([
     expect(view?.transcript).toBe('absent');
   });
 
-  it('a transcript of an old session is looked for some minutes, not for a day', async () => {
+  it('a transcript of an old session is polled for some minutes, not for a day', async () => {
     const began = Date.now();
     const sessionId = time.sandbox.addSession({ sessionId: newId(72 * HOUR_MS), recordings: RECORDINGS });
     await time.request([{ sessionId }]);
@@ -94,7 +94,7 @@ describe.each([
     expect(ageOfLast(began)).toBeCloseTo(10, 0);
   });
 
-  it('sessions that may have no voicemail are told apart by call details, many with a call', async () => {
+  it('sessions that may have no voicemail are distinguished by call details, many with a call', async () => {
     const began = Date.now();
     const ids = Array.from({ length: 40 }, () => newId(1_000));
     for (const [index, sessionId] of ids.entries()) {
@@ -120,7 +120,7 @@ describe.each([
     }
   });
 
-  it('a backfill knows from the listing when a session began whose id does not tell', async () => {
+  it('a backfill knows from the listing when a session began whose id does not say it', async () => {
     const began = Date.now();
     const startedAt = new Date(began - 30 * HOUR_MS);
     const sessionId = `no-object-id-${randomUUID()}`;
@@ -139,7 +139,7 @@ describe.each([
     expect(calls('voicemail', sessionId)).toHaveLength(1);
   });
 
-  it('what is archived costs no call when it is queued again', async () => {
+  it('an archived session costs no call when it is queued again', async () => {
     const ids = Array.from({ length: 5 }, () =>
       time.sandbox.addSession({
         sessionId: newId(2 * HOUR_MS),

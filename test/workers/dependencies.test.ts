@@ -100,7 +100,7 @@ const told = (dependency: string) =>
 const onOtherHost = () =>
   sandbox.addSession({ recordings: [{ fileUrl: `http://${host}/${Math.random()}.wav?s=signature` }] });
 
-it('the end of an outage of Kore is found by a session that is alone, whatever it was told to wait', async () => {
+it('a single session finds the end of an outage of Kore, whatever wait it was given', async () => {
   sandbox.configure({ outage: { status: 503, retryAfter: 3_600 } });
   const sessionId = sandbox.addSession({});
   await enqueue(sessionId);
@@ -133,7 +133,7 @@ it.each([
     'RECORDING_NOT_AUDIO',
   ],
 ] as const)(
-  'a media host %s keeps its own sessions waiting, and nobody else',
+  'a media host %s keeps its own sessions waiting, and no others',
   async (_, away, code) => {
     const dependency = `media:${host}`;
     const before = told(dependency).length;
@@ -172,7 +172,7 @@ it.each([
   120_000,
 );
 
-it('a session of which a part can never be had shows what is missing, and counts as partial', async () => {
+it('a session of which a part is lost for good shows what is missing, and counts as partial', async () => {
   const partial = async () => {
     const { text } = await ask(url, '/metrics');
     return Number(/^voicemail_sessions_partial_total(?:\{\})? (\d+)$/m.exec(text)?.[1]);

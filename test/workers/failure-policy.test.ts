@@ -49,7 +49,7 @@ const errorOf = (code: ErrorCode, options?: { retryable?: boolean; retryAfterMs?
 
 const forever = Number.POSITIVE_INFINITY;
 
-describe('what becomes of a failed attempt', () => {
+describe('the outcome of a failed attempt', () => {
   /** By code: the verdict, how long it is looked at again (milliseconds), and the first pause. */
   const EXPECTED: Readonly<Record<ErrorCode, readonly ['retry' | 'wait' | 'fail', number, number]>> = {
     KORE_UNAUTHORIZED: ['wait', forever, MINUTE],
@@ -75,7 +75,7 @@ describe('what becomes of a failed attempt', () => {
   const thrown = (code: ErrorCode) =>
     errorOf(code, code === 'RECORDING_HOST_NOT_ALLOWED' ? { retryable: true } : {});
 
-  it.each(ERROR_CODES)('%s', (code) => {
+  it.each(ERROR_CODES)('a failed attempt with %s has its documented outcome', (code) => {
     const [kind, , pause] = EXPECTED[code];
     const { verdict, progress, error, holdMs } = decide(thrown(code));
     expect(verdict.kind).toBe(kind);
@@ -91,7 +91,7 @@ describe('what becomes of a failed attempt', () => {
   });
 
   it.each(ERROR_CODES.filter((code) => EXPECTED[code][0] === 'wait'))(
-    '%s is looked at again for its time, however many attempts were used up, and then fails',
+    'a session with %s is polled for its time, however many attempts were used up, and then fails',
     (code) => {
       const [, lasts] = EXPECTED[code];
       const failing = (since: number) =>
@@ -106,14 +106,14 @@ describe('what becomes of a failed attempt', () => {
   );
 
   it.each(ERROR_CODES.filter((code) => FAILURE_RULES[code].dependency !== undefined))(
-    '%s is told of somebody who may be away, and uses up no attempt',
+    '%s means that another system may be unavailable, and uses up no attempt',
     (code) => {
       expect(EXPECTED[code][0]).toBe('wait');
       expect(FAILURE_RULES[code].usesAttempts).toBeUndefined();
     },
   );
 
-  it('is what the one who threw says, where the code can mean either', () => {
+  it('the thrower of an error decides its outcome where the code can mean either', () => {
     for (const code of ['RECORDING_HOST_NOT_ALLOWED', 'KORE_BAD_RESPONSE', 'INTERNAL'] as const) {
       expect(decide(errorOf(code, { retryable: false })).verdict.kind).toBe('fail');
     }
@@ -122,13 +122,13 @@ describe('what becomes of a failed attempt', () => {
     }
   });
 
-  it('is decided by one time for all that keeps a recording from being had', () => {
+  it('all reasons that a recording is unavailable share one time limit', () => {
     const progress = { polls: { RECORDING_NOT_READY: { since: NOW - 2 * DAY, count: 50 } } };
     expect(decide(errorOf('RECORDING_EMPTY'), { progress }).verdict.kind).toBe('fail');
     expect(decide(errorOf('SESSION_NOT_FOUND'), { progress }).verdict.kind).toBe('wait');
   });
 
-  it('has all of its time again when an outage comes after another one has ended', () => {
+  it('the time limit starts again when another kind of outage follows one that ended', () => {
     const outage = { KORE_UNAVAILABLE: { since: NOW - DAY, count: 40 } };
     const later = decide(errorOf('RECORDING_NOT_READY'), { progress: { polls: outage } });
     expect(later.progress.polls).toEqual({ RECORDING_NOT_READY: { since: NOW, count: 0 } });
@@ -136,7 +136,7 @@ describe('what becomes of a failed attempt', () => {
     expect(together.verdict.kind).toBe('fail');
   });
 
-  it('shows the code in the reason that the queue keeps', () => {
+  it('the reason that the queue keeps shows the code', () => {
     expect(decide(errorOf('RECORDING_TOO_LARGE')).verdict).toEqual({
       kind: 'fail',
       reason: 'RECORDING_TOO_LARGE: it went wrong',
@@ -147,7 +147,7 @@ describe('what becomes of a failed attempt', () => {
     });
   });
 
-  it('keeps how far the transfer had come and the other polls', () => {
+  it('a failed attempt keeps the progress of the transfer and the other polls', () => {
     const progress: SessionJobProgress = {
       transfer: { recordings: 2, recordingsDone: 1, bytes: 5 },
       polls: { RECORDING_NOT_READY: { since: NOW - DAY / 2, count: 3 } },
@@ -171,7 +171,7 @@ describe('a recording that is not ready', () => {
     progress: { polls: { RECORDING_NOT_READY: { since, count } } },
   });
 
-  it('is looked at again after the first pause', () => {
+  it('a recording that is not ready is polled after the first pause', () => {
     const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'));
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 30 * SECOND });
     expect(progress).toMatchObject({
@@ -186,14 +186,17 @@ describe('a recording that is not ready', () => {
     [5, 32 * MINUTE],
     [6, HOUR],
     [500, HOUR],
-  ])('is looked at after pauses that grow to an hour (%i polls before: %i ms)', (count, pause) => {
-    const since = NOW - MINUTE;
-    const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(since, count));
-    expect(verdict).toEqual({ kind: 'wait', until: NOW + pause });
-    expect(progress.polls).toEqual({ RECORDING_NOT_READY: { since, count: count + 1 } });
-  });
+  ])(
+    'a recording that is not ready is polled after pauses that grow to an hour (%i polls before: %i ms)',
+    (count, pause) => {
+      const since = NOW - MINUTE;
+      const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(since, count));
+      expect(verdict).toEqual({ kind: 'wait', until: NOW + pause });
+      expect(progress.polls).toEqual({ RECORDING_NOT_READY: { since, count: count + 1 } });
+    },
+  );
 
-  it('is looked at for the last time when the wait is over', () => {
+  it('a recording that is not ready is polled for the last time when the wait is over', () => {
     const since = NOW - 2 * DAY + 1;
     expect(decide(errorOf('RECORDING_NOT_READY'), looked(since, 40)).verdict).toEqual({
       kind: 'wait',
@@ -201,25 +204,25 @@ describe('a recording that is not ready', () => {
     });
   });
 
-  it('fails when it is not there by then', () => {
+  it('a recording that is not ready fails when it is not there by the end of the wait', () => {
     const { verdict, progress } = decide(errorOf('RECORDING_NOT_READY'), looked(NOW - 2 * DAY, 40));
     expect(verdict.kind).toBe('fail');
     expect(progress.nextAttemptAt).toBeUndefined();
   });
 
-  it('uses up no attempts however many were used up before', () => {
+  it('a recording that is not ready uses up no attempts however many were used up before', () => {
     expect(decide(errorOf('RECORDING_NOT_READY'), { attemptsMade: 1_000 }).verdict.kind).toBe('wait');
   });
 });
 
 describe('a rate limit', () => {
-  it('delays everybody as long as Kore says', () => {
+  it('a rate limit delays everybody as long as Kore says', () => {
     const { verdict, holdMs } = decide(errorOf('KORE_RATE_LIMITED', { retryAfterMs: 7_000 }));
     expect(holdMs).toBe(7_000);
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 7_000 + PATIENCE.retryDelayMs });
   });
 
-  it('lasts a minute when Kore does not say', () => {
+  it('a rate limit lasts a minute when Kore does not say', () => {
     expect(decide(errorOf('KORE_RATE_LIMITED')).holdMs).toBe(MINUTE);
   });
 
@@ -227,14 +230,14 @@ describe('a rate limit', () => {
     ['for all of the time, often enough', DAY, 9, 'fail'],
     ['for all of the time, but seldom', DAY, 8, 'wait'],
     ['often, but not for all of the time', DAY - 1, 1_000, 'wait'],
-  ] as const)('that is met %s: %s', (_, ago, count, kind) => {
+  ] as const)('a rate limit that is met %s: %s', (_, ago, count, kind) => {
     const progress = { polls: { KORE_RATE_LIMITED: { since: NOW - ago, count } } };
     const { verdict, holdMs } = decide(errorOf('KORE_RATE_LIMITED'), { progress });
     expect(verdict.kind).toBe(kind);
     expect(holdMs).toBe(kind === 'fail' ? undefined : MINUTE);
   });
 
-  it('of our own never counts against a session', () => {
+  it('a rate limit of our own never counts against a session', () => {
     const polls = { KORE_RATE_LIMITED: { since: NOW - 10 * DAY, count: 1_000 } };
     const { verdict, holdMs, progress } = decide(new CallLimitReached(4_000, 'live'), {
       progress: { polls },
@@ -249,7 +252,7 @@ describe('a rate limit', () => {
     });
   });
 
-  it('of our own on background work lets live sessions go on, and spreads the others out', () => {
+  it('a rate limit of our own on background work lets live sessions go on, and spreads the others out', () => {
     const first = decide(new CallLimitReached(4_000, 'background'), {});
     expect(first.holdMs).toBeUndefined();
     expect(first.verdict.kind).toBe('wait');
@@ -264,7 +267,7 @@ describe('a rate limit', () => {
 });
 
 describe('refused credentials', () => {
-  it('make everything wait, for as long as it takes, and use up nothing', () => {
+  it('refused credentials make everything wait, without limit, and use up nothing', () => {
     const situation = {
       attemptsMade: 1_000_000,
       progress: { polls: { KORE_UNAUTHORIZED: { since: 0, count: 1e6 } } },
@@ -291,7 +294,7 @@ describe('a recording that looks cut', () => {
   const settles = (polls: SessionJobProgress['polls'], limits = PATIENCE) =>
     archivesUncertain({ progress: polls ? { polls } : {}, now: NOW }, limits);
 
-  it('is downloaded again for forty seconds, and then taken as it comes', () => {
+  it('a recording that looks cut is downloaded again for forty seconds, and then accepted as it comes', () => {
     const at = (since: number) => settles({ RECORDING_TRUNCATED: { since, count: 0 } });
     expect([at(NOW), at(NOW - 40 * SECOND + 1), at(NOW - 40 * SECOND)]).toEqual([false, false, true]);
     expect(settles(undefined)).toBe(false);
@@ -299,7 +302,7 @@ describe('a recording that looks cut', () => {
   });
 
   it.each([50, 15 * SECOND, 30 * SECOND, 5 * MINUTE])(
-    'is looked at when the forty seconds are over, though POLL_DELAY is %d ms',
+    'a recording that looks cut is polled when the forty seconds are over, though POLL_DELAY is %d ms',
     (pollDelayMs) => {
       const limits = { ...PATIENCE, pollDelayMs };
       const looks: number[] = [];
@@ -318,7 +321,7 @@ describe('a recording that looks cut', () => {
     },
   );
 
-  it('is taken as it comes by the last check of a shorter wait', () => {
+  it('a recording that looks cut is accepted as it comes by the last poll of a shorter wait', () => {
     const limits = { ...PATIENCE, recordingWaitMs: SECOND };
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND, count: 1 } }, limits)).toBe(true);
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND + 1, count: 1 } }, limits)).toBe(false);
@@ -329,7 +332,7 @@ describe('a recording that looks cut', () => {
     expect(settles(polls, limits)).toBe(true);
   });
 
-  it('never fails before a check that would have taken it as it comes', () => {
+  it('a recording that looks cut never fails before a poll that would have accepted it as it comes', () => {
     expect(cut(NOW - 2 * DAY, false).verdict.kind).toBe('wait');
     expect(cut(NOW - 2 * DAY, true).verdict.kind).toBe('fail');
     const { verdict, progress } = decideOutcome(
@@ -344,7 +347,7 @@ describe('a recording that looks cut', () => {
   });
 });
 
-describe('a session of which nobody knows whether it has a voicemail', () => {
+describe('a maybe session', () => {
   const maybe = (code: ErrorCode, beganAt: number | undefined, since = NOW) =>
     decideOutcome(
       {
@@ -358,7 +361,7 @@ describe('a session of which nobody knows whether it has a voicemail', () => {
       even,
     ).verdict.kind;
 
-  it('is forgotten when it has none, and never fails for that', () => {
+  it('a maybe session is forgotten when it has no voicemail, and never fails for that', () => {
     for (const code of ['SESSION_NOT_FOUND', 'RECORDING_UNAVAILABLE'] as const) {
       expect(maybe(code, undefined, NOW - HOUR)).toBe('forget');
       expect(maybe(code, NOW - HOUR)).toBe('forget');
@@ -369,7 +372,7 @@ describe('a session of which nobody knows whether it has a voicemail', () => {
     expect(maybe('RECORDING_NOT_READY', NOW - DAY, NOW - 2 * DAY)).toBe('forget');
   });
 
-  it('fails for everything else like any other', () => {
+  it('a maybe session fails for everything else like any other', () => {
     expect(maybe('KORE_UNAVAILABLE', NOW - DAY, NOW - DAY)).toBe('fail');
     expect(maybe('RECORDING_TOO_LARGE', NOW - DAY)).toBe('fail');
   });
@@ -382,13 +385,13 @@ describe('an outage', () => {
     [9, 2_048 * SECOND],
     [10, HOUR],
     [20, HOUR],
-  ])('is waited for with pauses that grow to an hour (%i looks before: %i ms)', (count, pause) => {
+  ])('an outage is waited for with pauses that grow to an hour (%i polls before: %i ms)', (count, pause) => {
     const progress = { polls: { ARCHIVE_UNAVAILABLE: { since: NOW - HOUR, count } } };
     const { verdict } = decide(errorOf('ARCHIVE_UNAVAILABLE'), { progress });
     expect(verdict).toEqual({ kind: 'wait', until: NOW + pause });
   });
 
-  it('is looked at again no sooner than the other side asks', () => {
+  it('an outage is checked again no sooner than the other side asks', () => {
     const { verdict, progress } = decide(errorOf('KORE_UNAVAILABLE', { retryAfterMs: 90_000 }));
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 90_000 });
     expect(progress.nextAttemptAt).toBe(at(NOW + 90_000));
@@ -399,26 +402,26 @@ describe('an outage', () => {
   });
 });
 
-describe('what may be a fault of this program', () => {
+describe('a possible fault of this program', () => {
   it.each([
     [0, 2 * SECOND],
     [10, 2_048 * SECOND],
     [11, HOUR],
   ])(
-    'is tried again after pauses that grow to an hour (%i attempts before: %i ms)',
+    'a possible fault of this program is tried again after pauses that grow to an hour (%i attempts before: %i ms)',
     (attemptsMade, delayMs) => {
       expect(decide(errorOf('INTERNAL'), { attemptsMade }).verdict).toMatchObject({ kind: 'retry', delayMs });
     },
   );
 
-  it('fails when the attempts are used up', () => {
+  it('a possible fault of this program fails when the attempts are used up', () => {
     const attempts = maxAttempts(PATIENCE);
     expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 2 }).verdict.kind).toBe('retry');
     expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 1 }).verdict.kind).toBe('fail');
   });
 });
 
-describe('how many attempts there are', () => {
+describe('the number of attempts', () => {
   it.each([
     ['the defaults', 2 * SECOND, DAY, 35],
     ['no time at all', 2 * SECOND, 0, 1],
@@ -427,11 +430,11 @@ describe('how many attempts there are', () => {
     ['a little more than the first pause', 2 * SECOND, 2 * SECOND + 1, 3],
     ['pauses of an hour from the start', HOUR, DAY, 25],
     ['pauses longer than an hour, which are cut', DAY, DAY, 25],
-  ])('%s', (_, retryDelayMs, retryWaitMs, expected) => {
+  ])('the number of attempts is right for %s', (_, retryDelayMs, retryWaitMs, expected) => {
     expect(maxAttempts({ retryDelayMs, retryWaitMs })).toBe(expected);
   });
 
-  it('is as many as their pauses take to fill the time', () => {
+  it('the number of attempts is as many as their pauses take to fill the time', () => {
     const attempts = maxAttempts(PATIENCE);
     const pauses = Array.from({ length: attempts - 1 }, (_, step) =>
       growingPause(PATIENCE.retryDelayMs, step),
@@ -441,7 +444,7 @@ describe('how many attempts there are', () => {
     expect(sum(pauses.slice(0, -1))).toBeLessThan(DAY);
   });
 
-  it('is bounded also without any pause', () => {
+  it('the number of attempts is bounded also without any pause', () => {
     expect(maxAttempts({ retryDelayMs: 0, retryWaitMs: 1_000 })).toBe(1_001);
   });
 });
@@ -456,11 +459,11 @@ describe('pauses between attempts', () => {
     [HOUR, 0, HOUR],
     [2 * HOUR, 0, HOUR],
     [0, 50, 0],
-  ])('of %i ms at first are, at step %i, %i ms', (first, step, expected) => {
+  ])('a pause of %i ms at first is, at step %i, %i ms', (first, step, expected) => {
     expect(growingPause(first, step)).toBe(expected);
   });
 
-  it('are up to a fifth shorter or longer at random', () => {
+  it('a pause is up to a fifth shorter or longer at random', () => {
     expect(withJitter(1_000, () => 0)).toBe(800);
     expect(withJitter(1_000, even)).toBe(1_000);
     expect(withJitter(1_000, () => 1)).toBeCloseTo(1_200);
@@ -473,33 +476,33 @@ describe('pauses between attempts', () => {
 });
 
 describe('polls of a session', () => {
-  it('are counted by their reason', () => {
+  it('the polls of a session are counted by their reason', () => {
     const progress: SessionJobProgress = { polls: { KORE_RATE_LIMITED: { since: 5, count: 2 } } };
     expect(nextPoll({ progress, now: NOW }, 'KORE_RATE_LIMITED')).toEqual({ since: 5, count: 3 });
     expect(nextPoll({ progress, now: NOW }, 'RECORDING_NOT_READY')).toEqual({ since: NOW, count: 0 });
   });
 });
 
-describe('what nobody foresaw', () => {
+describe('an unexpected error', () => {
   it.each([
     ['an error', new TypeError('x is not a function'), 'x is not a function'],
     ['a text', 'just text', 'just text'],
     ['nothing', undefined, 'undefined'],
-  ])('is INTERNAL and tried again: %s', (_, thrown, message) => {
+  ])('an unexpected error is INTERNAL and tried again: %s', (_, thrown, message) => {
     const { error, verdict, progress } = decide(thrown);
     expect(error.code).toBe('INTERNAL');
     expect(verdict.kind).toBe('retry');
     expect(progress.error).toMatchObject({ code: 'INTERNAL', message, retryable: true });
   });
 
-  it('keeps its cause', () => {
+  it('an unexpected error keeps its cause', () => {
     const cause = new Error('underneath');
     expect(asVoicemailError(cause).cause).toBe(cause);
     const known = errorOf('RECORDING_EMPTY');
     expect(asVoicemailError(known)).toBe(known);
   });
 
-  it('shows no secret, signed URL or token', () => {
+  it('an unexpected error shows no secret, signed URL or token', () => {
     registerSecret('correct-horse-battery');
     const thrown = new Error(
       'GET https://media.example/a.wav?e=1&s=SIGNED$$ with correct-horse-battery and eyJhbGciOi.eyJhcHAi.c2ln',

@@ -121,7 +121,7 @@ const CUT_ROWS: Readonly<Record<string, Row>> = {
   'sizes of the longest message': plain(withSizes(plus(960_000), plus(960_000)), 'suspect'),
 };
 
-describe('recordings from the field, through a worker', () => {
+describe('recordings of real systems', () => {
   let setup: Setup;
   let media: MediaServer;
   let pipeline: Pipeline;
@@ -168,16 +168,22 @@ describe('recordings from the field, through a worker', () => {
     }
   }
 
-  it('are archived, byte for byte, and none fails for good', { timeout: 120_000 }, async () => {
+  it('recordings of real systems are archived, byte for byte, and none fails for good', {
+    timeout: 120_000,
+  }, async () => {
     await archiveAll(ROWS, { work: { concurrency: 16 } });
   });
 
-  it('that look cut for ever are archived as suspect in the end', { timeout: 120_000 }, async () => {
+  it('recordings that look cut for ever are archived as suspect in the end', {
+    timeout: 120_000,
+  }, async () => {
     await archiveAll(CUT_ROWS, { work: { recordingWaitMs: 1000 } });
     expect(media.requests.length).toBeGreaterThan(2 * 4);
   });
 
-  it('from a host that drips for ever hold a slot for a bounded time', { timeout: 120_000 }, async () => {
+  it('recordings from a host that sends too slowly for ever hold a slot for a bounded time', {
+    timeout: 120_000,
+  }, async () => {
     pipeline = await setup.start({
       work: { concurrency: 1, downloadIdleTimeoutMs: 3_000, downloadMinBytesPerSecond: 1e9, retryWaitMs: 1 },
     });

@@ -75,7 +75,7 @@ describe.each(ARCHIVE_KINDS)('a session archived again by force (%s)', (kind) =>
     };
   }
 
-  it('keeps a whole recording where a cut one comes, and takes a whole one in its place', async () => {
+  it('a forced archive keeps a whole recording where a cut one comes, and replaces it by a whole one', async () => {
     const voicemail = prepare();
     const one = wavOf(1_000);
     const [two, otherOne, otherTwo] = [wavOf(900), wavOf(600), wavOf(700)];
@@ -111,28 +111,31 @@ describe.each(ARCHIVE_KINDS)('a session archived again by force (%s)', (kind) =>
   it.each([
     ['at the same size', (bytes: Buffer) => Buffer.from(bytes).fill(1, 500, 501)],
     ['to its beginning', (bytes: Buffer) => bytes.subarray(0, 100)],
-  ])('takes a cut recording in the place of one that was changed in the archive %s', async (_, change) => {
-    const voicemail = prepare();
-    const one = wavOf(1_000).fill(7, 400);
-    voicemail.serve('one.wav', one);
-    voicemail.serve('two.wav', wavOf(900));
-    await voicemail.archiveIt(false);
-    const info = { contentType: 'audio/wav' };
-    await archive.store.write(voicemail.keyOf('one.wav'), change(one), info, 'replace', never);
+  ])(
+    'a forced archive replaces a recording by a cut one where it was changed in the archive %s',
+    async (_, change) => {
+      const voicemail = prepare();
+      const one = wavOf(1_000).fill(7, 400);
+      voicemail.serve('one.wav', one);
+      voicemail.serve('two.wav', wavOf(900));
+      await voicemail.archiveIt(false);
+      const info = { contentType: 'audio/wav' };
+      await archive.store.write(voicemail.keyOf('one.wav'), change(one), info, 'replace', never);
 
-    voicemail.serve('one.wav', cut(one));
-    await voicemail.archiveIt(true);
-    const [entry] = (await voicemail.manifest()).recordings;
-    expect(entry).toMatchObject({ bytes: CUT_AT, integrity: { state: 'suspect', end: 'missing' } });
-    expect((await archive.get(entry?.key ?? '')).equals(cut(one))).toBe(true);
-    const findings: unknown[] = [];
-    const deps = {
-      store: archive.store,
-      concurrency: 1,
-      settleMs: 0,
-      onFinding: async (finding: unknown) => void findings.push(finding),
-    };
-    await verifyArchive({ kind: 'sessions', sessions: [voicemail.session] }, deps, never);
-    expect(findings).toEqual([]);
-  });
+      voicemail.serve('one.wav', cut(one));
+      await voicemail.archiveIt(true);
+      const [entry] = (await voicemail.manifest()).recordings;
+      expect(entry).toMatchObject({ bytes: CUT_AT, integrity: { state: 'suspect', end: 'missing' } });
+      expect((await archive.get(entry?.key ?? '')).equals(cut(one))).toBe(true);
+      const findings: unknown[] = [];
+      const deps = {
+        store: archive.store,
+        concurrency: 1,
+        settleMs: 0,
+        onFinding: async (finding: unknown) => void findings.push(finding),
+      };
+      await verifyArchive({ kind: 'sessions', sessions: [voicemail.session] }, deps, never);
+      expect(findings).toEqual([]);
+    },
+  );
 });

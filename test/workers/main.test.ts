@@ -17,134 +17,137 @@ const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const HOUR_MS = 3_600_000;
 
 describeOnEachSetup('a session', (start, setup) => {
-  describe('as documented', () => {
+  describe('a session of documented form', () => {
     it.each([
       ['voicemail recording', 'voicemail-response.json'],
       ['voicemail_recording', 'voicemail-response.underscore.json'],
-    ])('comes out as recording, transcript and manifest (%s)', async (key, fixture) => {
-      const sample = JSON.parse(
-        await readFile(new URL(`../fixtures/${fixture}`, import.meta.url), 'utf8'),
-      ) as Record<string, Record<string, unknown>[]>;
-      const [listed] = sample[key] ?? [];
-      const [message] = sample.transcriptions ?? [];
-      const audio = wav(Buffer.alloc(16_000, 'voice'));
-      const sessionId = '67aa38026e199c8f470e0001';
-      const pipeline = await start();
-      pipeline.sandbox.addSession({
-        sessionId,
-        recordings: [{ content: audio, lifetimeSeconds: 900 }],
-        // The documented answer as it is, but for the URL, which leads to the sandbox.
-        answer: (built) => {
-          const [served] = built['voicemail recording'] as { fileUrl: string }[];
-          return { ...sample, [key]: [{ ...listed, fileUrl: served?.fileUrl }] };
-        },
-      });
-      const before = new Date().toISOString();
-      expect(await pipeline.enqueue(sessionId)).toEqual(['queued']);
-      const view = await pipeline.ends(sessionId);
-      const after = new Date().toISOString();
-
-      const { botId } = pipeline.sandbox;
-      const directory = `bot_id=${botId}/date=2025-02-10/session_id=${sessionId}/`;
-      const fullKey = (name: string) => setup().archive.store.fullKey(directory + name);
-      const recordingName = 'voicemail_67aa38026e199c8f470exxxx.wav';
-      expect((await pipeline.archived()).sort()).toEqual(
-        ['manifest.json', 'transcript.json', recordingName].map((name) => directory + name).sort(),
-      );
-
-      expect((await pipeline.read(fullKey(recordingName))).equals(audio)).toBe(true);
-      const transcriptBytes = await pipeline.read(fullKey('transcript.json'));
-      expect(JSON.parse(transcriptBytes.toString())).toEqual({
-        schemaVersion: 1,
-        sessionId,
-        botId,
-        language: 'en',
-        text: 'Hi, this is voicemail testing.',
-        messages: [
-          {
-            id: 'ms-dbd18b09-a8d5-54f3-a936-f694d6adxxxx',
-            text: 'Hi, this is voicemail testing.',
-            language: 'en',
-            createdAt: '2025-02-11T13:57:42.032Z',
-            authorId: 'u-353e231f-f6d7-5de2-bd88-5323235fxxxx',
-            authorType: 'VOICEMAIL',
+    ])(
+      'a session of documented form becomes recording, transcript and manifest (%s)',
+      async (key, fixture) => {
+        const sample = JSON.parse(
+          await readFile(new URL(`../fixtures/${fixture}`, import.meta.url), 'utf8'),
+        ) as Record<string, Record<string, unknown>[]>;
+        const [listed] = sample[key] ?? [];
+        const [message] = sample.transcriptions ?? [];
+        const audio = wav(Buffer.alloc(16_000, 'voice'));
+        const sessionId = '67aa38026e199c8f470e0001';
+        const pipeline = await start();
+        pipeline.sandbox.addSession({
+          sessionId,
+          recordings: [{ content: audio, lifetimeSeconds: 900 }],
+          // The documented answer as it is, but for the URL, which leads to the sandbox.
+          answer: (built) => {
+            const [served] = built['voicemail recording'] as { fileUrl: string }[];
+            return { ...sample, [key]: [{ ...listed, fileUrl: served?.fileUrl }] };
           },
-        ],
-        source: [message],
-      });
-      const manifest = JSON.parse((await pipeline.read(fullKey('manifest.json'))).toString());
-      expect(manifest).toEqual({
-        schemaVersion: 1,
-        sessionId,
-        botId,
-        archivedAt: expect.stringMatching(ISO),
-        recordings: [
-          {
-            key: fullKey(recordingName),
-            fileName: recordingName,
-            bytes: audio.length,
-            sha256: hashOf(audio),
-            contentType: 'audio/wav',
-            audio: {
-              container: 'wav',
-              codec: 'pcm_s16le',
-              sampleRate: 8_000,
-              channels: 1,
-              durationSeconds: 1,
+        });
+        const before = new Date().toISOString();
+        expect(await pipeline.enqueue(sessionId)).toEqual(['queued']);
+        const view = await pipeline.ends(sessionId);
+        const after = new Date().toISOString();
+
+        const { botId } = pipeline.sandbox;
+        const directory = `bot_id=${botId}/date=2025-02-10/session_id=${sessionId}/`;
+        const fullKey = (name: string) => setup().archive.store.fullKey(directory + name);
+        const recordingName = 'voicemail_67aa38026e199c8f470exxxx.wav';
+        expect((await pipeline.archived()).sort()).toEqual(
+          ['manifest.json', 'transcript.json', recordingName].map((name) => directory + name).sort(),
+        );
+
+        expect((await pipeline.read(fullKey(recordingName))).equals(audio)).toBe(true);
+        const transcriptBytes = await pipeline.read(fullKey('transcript.json'));
+        expect(JSON.parse(transcriptBytes.toString())).toEqual({
+          schemaVersion: 1,
+          sessionId,
+          botId,
+          language: 'en',
+          text: 'Hi, this is voicemail testing.',
+          messages: [
+            {
+              id: 'ms-dbd18b09-a8d5-54f3-a936-f694d6adxxxx',
+              text: 'Hi, this is voicemail testing.',
+              language: 'en',
+              createdAt: '2025-02-11T13:57:42.032Z',
+              authorId: 'u-353e231f-f6d7-5de2-bd88-5323235fxxxx',
+              authorType: 'VOICEMAIL',
             },
-            integrity: { state: 'verified', notes: [] },
-            source: {
-              host: new URL(pipeline.sandbox.url).host,
-              path: pipeline.sandbox.session(sessionId).recordings[0]?.path,
-              expiresAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/),
+          ],
+          source: [message],
+        });
+        const manifest = JSON.parse((await pipeline.read(fullKey('manifest.json'))).toString());
+        expect(manifest).toEqual({
+          schemaVersion: 1,
+          sessionId,
+          botId,
+          archivedAt: expect.stringMatching(ISO),
+          recordings: [
+            {
+              key: fullKey(recordingName),
+              fileName: recordingName,
+              bytes: audio.length,
+              sha256: hashOf(audio),
+              contentType: 'audio/wav',
+              audio: {
+                container: 'wav',
+                codec: 'pcm_s16le',
+                sampleRate: 8_000,
+                channels: 1,
+                durationSeconds: 1,
+              },
+              integrity: { state: 'verified', notes: [] },
+              source: {
+                host: new URL(pipeline.sandbox.url).host,
+                path: pipeline.sandbox.session(sessionId).recordings[0]?.path,
+                expiresAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/),
+              },
+              downloadedAt: expect.stringMatching(ISO),
             },
-            downloadedAt: expect.stringMatching(ISO),
+          ],
+          transcript: {
+            state: 'archived',
+            key: fullKey('transcript.json'),
+            bytes: transcriptBytes.length,
+            sha256: hashOf(transcriptBytes),
+            messages: 1,
           },
-        ],
-        transcript: {
+          revision: 1,
+          archiver: { version: VERSION },
+        });
+        const [recording] = manifest.recordings;
+        const left = Date.parse(recording.source.expiresAt) - Date.parse(recording.downloadedAt);
+        expect(left).toBeGreaterThan(800_000);
+        expect(left).toBeLessThanOrEqual(900_000);
+        for (const time of [manifest.archivedAt, recording.downloadedAt]) {
+          expect(time >= before && time <= after).toBe(true);
+        }
+        expect(view).toEqual({
+          sessionId,
+          botId,
           state: 'archived',
-          key: fullKey('transcript.json'),
-          bytes: transcriptBytes.length,
-          sha256: hashOf(transcriptBytes),
-          messages: 1,
-        },
-        revision: 1,
-        archiver: { version: VERSION },
-      });
-      const [recording] = manifest.recordings;
-      const left = Date.parse(recording.source.expiresAt) - Date.parse(recording.downloadedAt);
-      expect(left).toBeGreaterThan(800_000);
-      expect(left).toBeLessThanOrEqual(900_000);
-      for (const time of [manifest.archivedAt, recording.downloadedAt]) {
-        expect(time >= before && time <= after).toBe(true);
-      }
-      expect(view).toEqual({
-        sessionId,
-        botId,
-        state: 'archived',
-        transcript: 'archived',
-        attempts: 1,
-        enqueuedAt: expect.stringMatching(ISO),
-        startedAt: expect.stringMatching(ISO),
-        finishedAt: expect.stringMatching(ISO),
-        progress: { recordings: 1, recordingsDone: 1, bytes: audio.length },
-        recordings: [
-          {
-            key: fullKey(recordingName),
-            bytes: audio.length,
-            sha256: hashOf(audio),
-            contentType: 'audio/wav',
-            durationSeconds: 1,
-            integrity: 'verified',
-          },
-        ],
-        manifestKey: fullKey('manifest.json'),
-        history: expect.arrayContaining([expect.objectContaining({ event: 'archived' })]),
-      });
-      await expectQueue(pipeline, { archived: 1 }, 0);
-    });
+          transcript: 'archived',
+          attempts: 1,
+          enqueuedAt: expect.stringMatching(ISO),
+          startedAt: expect.stringMatching(ISO),
+          finishedAt: expect.stringMatching(ISO),
+          progress: { recordings: 1, recordingsDone: 1, bytes: audio.length },
+          recordings: [
+            {
+              key: fullKey(recordingName),
+              bytes: audio.length,
+              sha256: hashOf(audio),
+              contentType: 'audio/wav',
+              durationSeconds: 1,
+              integrity: 'verified',
+            },
+          ],
+          manifestKey: fullKey('manifest.json'),
+          history: expect.arrayContaining([expect.objectContaining({ event: 'archived' })]),
+        });
+        await expectQueue(pipeline, { archived: 1 }, 0);
+      },
+    );
 
-    it('whose id tells no date is archived as undated', async () => {
+    it('a session whose id contains no date is archived as undated', async () => {
       const pipeline = await start();
       const sessionId = pipeline.sandbox.addSession({
         sessionId: 'not-an-ObjectId_1',
@@ -158,19 +161,26 @@ describeOnEachSetup('a session', (start, setup) => {
     });
   });
 
-  describe('that is not ready', () => {
-    it.each(['empty', 'absent', 'null'] as const)('twice (%s) is archived once it is', async (notReadyAs) => {
-      const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({ notReadyPolls: 2, notReadyAs, transcription: SPOKEN });
-      await pipeline.enqueue(sessionId);
-      await expectArchived(pipeline, sessionId, {
-        names: [`voicemail_${sessionId}.wav`],
-        transcript: 'archived',
-      });
-      expect(pipeline.sandbox.session(sessionId).polls).toBe(3);
-    });
+  describe('a session that is not ready', () => {
+    it.each(['empty', 'absent', 'null'] as const)(
+      'a session that is not ready twice (%s) is archived once it is',
+      async (notReadyAs) => {
+        const pipeline = await start();
+        const sessionId = pipeline.sandbox.addSession({
+          notReadyPolls: 2,
+          notReadyAs,
+          transcription: SPOKEN,
+        });
+        await pipeline.enqueue(sessionId);
+        await expectArchived(pipeline, sessionId, {
+          names: [`voicemail_${sessionId}.wav`],
+          transcript: 'archived',
+        });
+        expect(pipeline.sandbox.session(sessionId).polls).toBe(3);
+      },
+    );
 
-    it('because the call is in progress is archived once it is', async () => {
+    it('a session that is not ready because the call is in progress is archived once it is', async () => {
       const pipeline = await start();
       const sessionId = pipeline.sandbox.addSession({
         statuses: ['call_in_progress', 'media_in_progress', 'success'],
@@ -183,7 +193,7 @@ describeOnEachSetup('a session', (start, setup) => {
       });
     });
 
-    it('within RECORDING_WAIT fails, with no attempt used up by looking', async () => {
+    it('a session that is not ready within RECORDING_WAIT fails, with no attempt used up by polls', async () => {
       const pipeline = await start({ work: { recordingWaitMs: 300 } });
       const sessionId = pipeline.sandbox.addSession({ statuses: ['media_in_progress'] });
       await pipeline.enqueue(sessionId);
@@ -191,7 +201,7 @@ describeOnEachSetup('a session', (start, setup) => {
       expect(pipeline.sandbox.session(sessionId).polls).toBeGreaterThan(1);
     });
 
-    it('shows that it waits, why and until when', async () => {
+    it('a session that is not ready is shown as waiting, with the reason and the time', async () => {
       const pipeline = await start({ work: { pollDelayMs: HOUR_MS } });
       const sessionId = pipeline.sandbox.addSession({ statuses: ['call_in_progress'] });
       await pipeline.enqueue(sessionId);
@@ -202,8 +212,8 @@ describeOnEachSetup('a session', (start, setup) => {
     });
   });
 
-  describe('whose transcript', () => {
-    it('comes late has its audio archived at once and its manifest rewritten then', async () => {
+  describe('a late transcript', () => {
+    it('a session whose transcript comes late has its audio archived at once and its manifest rewritten then', async () => {
       const pipeline = await start();
       const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterPolls: 3 } });
       await pipeline.enqueue(sessionId);
@@ -220,7 +230,7 @@ describeOnEachSetup('a session', (start, setup) => {
       expect(await pipeline.manifest(sessionId)).toMatchObject({ archivedAt, recordings });
     });
 
-    it('has not come yet is pending, and looked for again', async () => {
+    it('a transcript that has not come yet is pending, and polled again', async () => {
       const pipeline = await start({ work: { pollDelayMs: HOUR_MS } });
       const sessionId = pipeline.sandbox.addSession();
       await pipeline.enqueue(sessionId);
@@ -230,7 +240,7 @@ describeOnEachSetup('a session', (start, setup) => {
       });
     });
 
-    it('never comes is absent after TRANSCRIPT_WAIT', async () => {
+    it('a transcript that never comes is absent after TRANSCRIPT_WAIT', async () => {
       const pipeline = await start({ work: { transcriptWaitMs: 250 } });
       const sessionId = pipeline.sandbox.addSession();
       await pipeline.enqueue(sessionId);
@@ -243,9 +253,9 @@ describeOnEachSetup('a session', (start, setup) => {
     });
   });
 
-  describe('that meets a rate limit', () => {
+  describe('a session that meets a rate limit', () => {
     it.each(['429-seconds', '429-date'] as const)(
-      'with Retry-After (%s) is archived once that is over',
+      'a session that meets a rate limit with Retry-After (%s) is archived once that is over',
       async (limit) => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
@@ -272,34 +282,37 @@ describeOnEachSetup('a session', (start, setup) => {
       ['429 with the text of the hourly limit', 900, { limit: '429-hourly' }],
       ['200 with a limit text', 60, { limit: '200-text' }],
       ['400 with a limit text', 60, { limit: '400-text' }],
-    ] as const)('told by %s waits %i seconds, then is archived', async (_, seconds, fault) => {
-      const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({ metadataFaults: [fault], transcription: SPOKEN });
-      const other = pipeline.sandbox.addSession();
-      await pipeline.enqueue(sessionId);
-      const view = await pipeline.waitFor(sessionId, ({ state }) => state === 'waiting');
-      expect(view).toMatchObject({ attempts: 0, error: { code: 'KORE_RATE_LIMITED', retryable: true } });
-      const wait = Date.parse(view.nextAttemptAt ?? '') - Date.parse(view.error?.at ?? '');
-      expect(wait).toBeGreaterThanOrEqual(seconds * 1_000);
-      expect(wait).toBeLessThan(2 * seconds * 1_000);
-      expect(await pipeline.archived()).toEqual([]);
-      // Nobody else calls meanwhile either.
-      await pipeline.enqueue(other);
-      expect(
-        (await pipeline.operations.view({ botId: pipeline.sandbox.botId, sessionId: other }))?.state,
-      ).toBe('queued');
-      expect(pipeline.sandbox.calls).toHaveLength(1);
+    ] as const)(
+      'a session that meets a rate limit reported by %s waits %i seconds, then is archived',
+      async (_, seconds, fault) => {
+        const pipeline = await start();
+        const sessionId = pipeline.sandbox.addSession({ metadataFaults: [fault], transcription: SPOKEN });
+        const other = pipeline.sandbox.addSession();
+        await pipeline.enqueue(sessionId);
+        const view = await pipeline.waitFor(sessionId, ({ state }) => state === 'waiting');
+        expect(view).toMatchObject({ attempts: 0, error: { code: 'KORE_RATE_LIMITED', retryable: true } });
+        const wait = Date.parse(view.nextAttemptAt ?? '') - Date.parse(view.error?.at ?? '');
+        expect(wait).toBeGreaterThanOrEqual(seconds * 1_000);
+        expect(wait).toBeLessThan(2 * seconds * 1_000);
+        expect(await pipeline.archived()).toEqual([]);
+        // Nobody else calls meanwhile either.
+        await pipeline.enqueue(other);
+        expect(
+          (await pipeline.operations.view({ botId: pipeline.sandbox.botId, sessionId: other }))?.state,
+        ).toBe('queued');
+        expect(pipeline.sandbox.calls).toHaveLength(1);
 
-      await pipeline.skipWaits();
-      expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived', attempts: 1 });
-      expect(await pipeline.ends(other)).toMatchObject({ state: 'archived', attempts: 1 });
-      const directory = sessionPrefix({ botId: pipeline.sandbox.botId, sessionId });
-      expect((await pipeline.archived()).filter((key) => key.startsWith(directory)).sort()).toEqual(
-        ['manifest.json', 'transcript.json', `voicemail_${sessionId}.wav`].map((name) => directory + name),
-      );
-    });
+        await pipeline.skipWaits();
+        expect(await pipeline.ends(sessionId)).toMatchObject({ state: 'archived', attempts: 1 });
+        expect(await pipeline.ends(other)).toMatchObject({ state: 'archived', attempts: 1 });
+        const directory = sessionPrefix({ botId: pipeline.sandbox.botId, sessionId });
+        expect((await pipeline.archived()).filter((key) => key.startsWith(directory)).sort()).toEqual(
+          ['manifest.json', 'transcript.json', `voicemail_${sessionId}.wav`].map((name) => directory + name),
+        );
+      },
+    );
 
-    it('of our own (KORE_RATE_LIMIT) is archived when it is its turn, with no attempt used up', async () => {
+    it('a session that meets our own limit (KORE_RATE_LIMIT) is archived in its turn, with no attempt used up', async () => {
       const pipeline = await start({ kore: { rateLimit: { calls: 2, windowMs: 400 } } });
       const ids = Array.from({ length: 8 }, () => pipeline.sandbox.addSession({ transcription: SPOKEN }));
       await pipeline.enqueue(...ids);
@@ -308,7 +321,7 @@ describeOnEachSetup('a session', (start, setup) => {
     });
   });
 
-  it('is queued, worked on and shown under its own bot', async () => {
+  it('a session is queued, worked on and shown under its own bot', async () => {
     const pipeline = await start();
     const sessionId = pipeline.sandbox.addSession({ transcription: SPOKEN });
     await pipeline.enqueue(sessionId);
@@ -317,7 +330,7 @@ describeOnEachSetup('a session', (start, setup) => {
     expect(await pipeline.enqueue(sessionId)).toEqual(['already-archived']);
   });
 
-  it('that is forced is archived again, in the place of what is there', async () => {
+  it('a session that is forced is archived again, and replaces what is there', async () => {
     const pipeline = await start();
     const sessionId = pipeline.sandbox.addSession({ transcription: SPOKEN });
     await pipeline.enqueue(sessionId);
@@ -337,8 +350,8 @@ describeOnEachSetup('a session', (start, setup) => {
 describeOnEachSetup(
   'a session,',
   (start) => {
-    describe('with several recordings', () => {
-      it('has all three archived', async () => {
+    describe('a session with several recordings', () => {
+      it('a session with several recordings has all three archived', async () => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
           recordings: [
@@ -356,7 +369,7 @@ describeOnEachSetup(
         expect(view.progress).toMatchObject({ recordings: 3, recordingsDone: 3 });
       });
 
-      it('of the same name has both archived', async () => {
+      it('a session with several recordings of the same name has both archived', async () => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
           recordings: [{ fileName: 'same.wav' }, { fileName: 'same.wav' }],
@@ -383,22 +396,25 @@ describeOnEachSetup(
       ['a\u0000b\u0007c\r\nd\u001b[31m.wav', 'abcd_31m.wav'],
       ['.', undefined],
       ['', undefined],
-    ])('with the hostile file name %j is archived beside its manifest', async (fileName, name) => {
-      const pipeline = await start();
-      const sessionId = pipeline.sandbox.addSession({ recordings: [{ fileName }], transcription: SPOKEN });
-      await pipeline.enqueue(sessionId);
-      await pipeline.ends(sessionId);
-      const { recordings } = pipeline.sandbox.session(sessionId);
-      const nameInUrl = recordings[0]?.path.split('/').at(-1) ?? '';
-      await expectArchived(pipeline, sessionId, { names: [name ?? nameInUrl], transcript: 'archived' });
-      const shown = fileName.replace(/\p{Cc}/gu, '');
-      // Of long names the middle is left out.
-      expect((await pipeline.manifest(sessionId)).recordings[0]?.fileName).toBe(
-        shown.length > 1_024 ? shown.slice(0, 512) + shown.slice(-512) : shown,
-      );
-    });
+    ])(
+      'a recording with the hostile file name %j is archived beside its manifest',
+      async (fileName, name) => {
+        const pipeline = await start();
+        const sessionId = pipeline.sandbox.addSession({ recordings: [{ fileName }], transcription: SPOKEN });
+        await pipeline.enqueue(sessionId);
+        await pipeline.ends(sessionId);
+        const { recordings } = pipeline.sandbox.session(sessionId);
+        const nameInUrl = recordings[0]?.path.split('/').at(-1) ?? '';
+        await expectArchived(pipeline, sessionId, { names: [name ?? nameInUrl], transcript: 'archived' });
+        const shown = fileName.replace(/\p{Cc}/gu, '');
+        // Of long names the middle is left out.
+        expect((await pipeline.manifest(sessionId)).recordings[0]?.fileName).toBe(
+          shown.length > 1_024 ? shown.slice(0, 512) + shown.slice(-512) : shown,
+        );
+      },
+    );
 
-    describe('when Kore', () => {
+    describe('faults of Kore', () => {
       const passing: readonly [string, SessionSpec['metadataFaults']][] = [
         ['answers 503 twice', [{ status: 503, times: 2 }]],
         ['answers with cut-off JSON twice', [{ cutJson: true, times: 2 }]],
@@ -406,7 +422,7 @@ describeOnEachSetup(
         ['breaks off its answer twice', [{ breakAfterBytes: 100, times: 2 }]],
       ];
       it.each(passing)(
-        '%s, is archived at the third look, with no attempt used up',
+        'a session for which Kore %s is archived at the third poll, with no attempt used up',
         async (_, metadataFaults = []) => {
           const pipeline = await start();
           const sessionId = pipeline.sandbox.addSession({ metadataFaults, transcription: SPOKEN });
@@ -448,7 +464,7 @@ describeOnEachSetup(
         ],
       ];
       it.each(staying)(
-        '%s about one session, that one fails and leaves nothing behind',
+        'a session for which Kore %s fails and leaves nothing behind',
         async (_, spec, expected) => {
           const pipeline = await start({ work: { retryWaitMs: 1 } });
           // Kore answers for another one: it is not away, and the session does not wait for it.
@@ -468,7 +484,7 @@ describeOnEachSetup(
         },
       );
 
-      it('refuses the credentials once, is signed again and archived at the first attempt', async () => {
+      it('a session whose credentials Kore refuses once is signed again and archived at the first attempt', async () => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
           metadataFaults: [{ status: 401 }],

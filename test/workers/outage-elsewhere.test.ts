@@ -10,7 +10,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-it('shows in a process without a worker who is away for the worker of another one', async () => {
+it('a process without a worker shows the outage that the worker of another process found', async () => {
   const [sandbox, queue, archive] = await Promise.all([
     startSandbox(),
     createTestQueue('redis'),

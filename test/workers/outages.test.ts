@@ -25,7 +25,7 @@ describe.concurrent('an outage', () => {
 
   const begins = ['quiet', 'in the middle'] as const;
   it.each(OUTAGE_KINDS.flatMap((kind) => begins.map((begin) => [kind, begin] as const)))(
-    'in which %s, and that begins %s, uses up no attempt and downloads nothing twice',
+    'an outage in which %s, and that begins %s, uses up no attempt and downloads nothing twice',
     { timeout: 180_000 },
     async (kind, begin) => {
       const { connection } = archive.options;

@@ -138,7 +138,7 @@ for (const kind of ['redis', 'postgres'] as const) {
   });
 }
 
-describe('the queue of an earlier time, come back', () => {
+describe('an old copy of the queue', () => {
   let redis: OwnRedis;
   beforeAll(async () => {
     redis = await startOwnRedis();
@@ -146,7 +146,7 @@ describe('the queue of an earlier time, come back', () => {
   afterAll(() => redis.stop());
 
   it.each(['queued', 'active', 'failed'] as const)(
-    'in which an archived session is %s, ends with what the archive has',
+    'an old copy of the queue, in which an archived session is %s, ends with what the archive has',
     async (state) => {
       const queue: TestQueue['config'] = {
         target: { kind: 'redis', url: redis.url, cluster: false },

@@ -53,7 +53,7 @@ for (const kind of ['redis', 'postgres'] as const) {
         await Promise.all([queue.remove(), sandbox.close(), directory.remove()]);
       });
 
-      it('in the middle of a recording leaves the session to the one that took it', async () => {
+      it('a worker that loses its lock in the middle of a recording leaves the session to the one that took it', async () => {
         await using scene = new Scene(setup);
         const sessionId = scene.addSession([{ bytesPerSecond: 200_000 }]);
         const worker = await scene.startSuspended('none', sessionId);
@@ -68,15 +68,18 @@ for (const kind of ['redis', 'postgres'] as const) {
         ['after a recording', 'recording'],
         ['after the transcript, before the manifest', 'transcript'],
         ['between the check of its lock and the write of the manifest', 'manifest'],
-      ] as const)('%s leaves the session to the one that took it', async (_, point) => {
-        await using scene = new Scene(setup);
-        const sessionId = scene.addSession();
-        const worker = await scene.startSuspended(point, sessionId);
-        await worker.says(`reached ${point}`);
-        await scene.takenOver(sessionId, worker);
-      });
+      ] as const)(
+        'a worker that loses its lock %s leaves the session to the one that took it',
+        async (_, point) => {
+          await using scene = new Scene(setup);
+          const sessionId = scene.addSession();
+          const worker = await scene.startSuspended(point, sessionId);
+          await worker.says(`reached ${point}`);
+          await scene.takenOver(sessionId, worker);
+        },
+      );
 
-      it('after Kore was away does not put its failure over the session that another archived', async () => {
+      it('a worker that loses its lock during an outage does not report a failure over the archived session', async () => {
         await using scene = new Scene(setup);
         const sessionId = scene.addSession();
         setup.sandbox.session(sessionId).faults.add({ status: 503 });

@@ -44,7 +44,7 @@ describeOnEachSetup(
       ['is too large', { bytes: 70_000_000 }, 'RECORDING_TOO_LARGE'],
     ];
     it.each(faults)(
-      'of which one %s keeps the other two, says which is missing, and is archived whole by a retry',
+      'a session of which one recording %s keeps the other two, names the missing one, and is archived whole by a retry',
       async (_, spec, code) => {
         const pipeline = await start({ work: IMPATIENT });
         const sessionId = pipeline.sandbox.addSession({
@@ -90,7 +90,7 @@ describeOnEachSetup(
       },
     );
 
-    it('of which one has no URL yet saves the others at once, while it waits for that one', async () => {
+    it('a session of which one recording has no URL yet saves the others at once, while it waits for that one', async () => {
       let isThere = false;
       const pipeline = await start({ work: { pollDelayMs: 3_600_000 } });
       const sessionId = pipeline.sandbox.addSession({
@@ -118,7 +118,7 @@ describeOnEachSetup(
       ]);
     });
 
-    it('of which one stays cut is archived in the end, with the doubt written down', async () => {
+    it('a session of which one recording stays cut is archived in the end, marked as suspect', async () => {
       const pipeline = await start({ work: { recordingWaitMs: 0 } });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
@@ -134,7 +134,7 @@ describeOnEachSetup(
       expect(cut?.integrity).toEqual({ state: 'suspect', end: 'missing', notes: [expect.any(String)] });
     });
 
-    it('of which one stays cut, and another one empty, keeps the cut one although the session fails', async () => {
+    it('a session of which one recording stays cut, and another one empty, keeps the cut one although it fails', async () => {
       const pipeline = await start({ work: { recordingWaitMs: 0 } });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
@@ -151,7 +151,7 @@ describeOnEachSetup(
       });
     });
 
-    it('saves good ones although one of them never sends a byte', async () => {
+    it('a session saves good recordings although one of them never sends a byte', async () => {
       const pipeline = await start({ work: { downloadIdleTimeoutMs: 60_000, shutdownGraceMs: 50 } });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
@@ -168,7 +168,7 @@ describeOnEachSetup(
       expect(await namesOf(pipeline, sessionId)).not.toContain('one.wav');
     });
 
-    it('whose list changes its order and names between attempts keeps the keys of what is saved', async () => {
+    it('a session whose list changes its order and names between attempts keeps the keys of what is saved', async () => {
       let isLater = false;
       const pipeline = await start({ work: IMPATIENT });
       const sessionId = pipeline.sandbox.addSession({
@@ -197,7 +197,7 @@ describeOnEachSetup(
       expect(audio).toHaveLength(3);
     });
 
-    it('does not pass for whole when Kore stops listing the one that is missing', async () => {
+    it('a session is not complete when Kore stops listing the recording that is missing', async () => {
       let isGone = false;
       const pipeline = await start({ work: IMPATIENT });
       const sessionId = pipeline.sandbox.addSession({
@@ -223,7 +223,7 @@ describeOnEachSetup(
       expect(await namesOf(pipeline, sessionId)).not.toContain('manifest.json');
     });
 
-    it('is known as failed, taken up again and archived when the queue has forgotten it', async () => {
+    it('a failed session is known, taken up again and archived when the queue has forgotten it', async () => {
       const pipeline = await start({ work: IMPATIENT });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [
@@ -251,7 +251,7 @@ describeOnEachSetup(
       expect(downloads(pipeline, 0, sessionId)).toBe(1);
     });
 
-    it('of which none can be had leaves no partial manifest', async () => {
+    it('a session without any available recording leaves no partial manifest', async () => {
       const pipeline = await start({ work: IMPATIENT });
       const broken = { mediaFaults: [{ page: 'html' as const, times: INFINITE }] };
       const sessionId = pipeline.sandbox.addSession({ recordings: [broken, broken], transcription: SPOKEN });
@@ -264,7 +264,7 @@ describeOnEachSetup(
       ['that is archived', false],
       ['of which some are saved', true],
     ])(
-      '%s is downloaded once by a force, however often a part of it fails, and again by the next one',
+      '%s is downloaded once by a forced archive, however often a part of it fails, and again by the next one',
       async (_, isPartial) => {
         const pipeline = await start({ work: IMPATIENT });
         const sessionId = pipeline.sandbox.addSession({
@@ -307,8 +307,8 @@ describeOnEachSetup(
       },
     );
 
-    describe('that is archived', () => {
-      it('is archived again by force as the next revision, and keeps naming what Kore no longer lists', async () => {
+    describe('a forced archive', () => {
+      it('a forced archive writes the next revision, which keeps naming what Kore no longer lists', async () => {
         let isGone = false;
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
@@ -338,7 +338,7 @@ describeOnEachSetup(
         expect(after.transcript).toEqual(before.transcript);
       });
 
-      it('keeps what is verified when only a cut one comes by force, however long it is waited for', async () => {
+      it('a forced archive keeps what is verified when only a cut recording comes, however long it waits', async () => {
         const pipeline = await start({ work: { recordingWaitMs: 0 } });
         const sessionId = pipeline.sandbox.addSession({
           recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav' }],
@@ -363,7 +363,7 @@ describeOnEachSetup(
         expect(await namesOf(pipeline, sessionId)).toEqual(names);
       });
 
-      it('stays as it is, and keeps what is new, when a part of it fails by force', async () => {
+      it('a forced archive of which a part fails leaves the session as it is, and keeps what is new', async () => {
         const pipeline = await start({ work: IMPATIENT });
         const sessionId = pipeline.sandbox.addSession({
           recordings: [{ fileName: 'one.wav' }, { fileName: 'two.wav' }],

@@ -96,7 +96,7 @@ afterAll(async () => {
   await Promise.all([setup.close(), media.close()]);
 });
 
-it('what arrived whole is archived with its hash, and nothing is called verified that was not', async () => {
+it('a recording that arrived whole is archived with its hash, and nothing is called verified that was not', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(sessions, { minLength: BATCH, maxLength: BATCH }), async (batch) => {
       await Promise.all(batch.map(checkSession));

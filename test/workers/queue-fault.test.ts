@@ -23,7 +23,7 @@ it.each<[string, HoldPoint]>([
   ['while a recording is saved', 'recording'],
   ['before the manifest', 'manifest'],
 ])(
-  'a queue that is away %s uses up no attempt, and is no fault of this program',
+  'a queue that is unavailable %s uses up no attempt, and is no fault of this program',
   async (_, point) => {
     const { config, kore } = testConfig(
       { ...sandboxEnvironment(sandbox), ARCHIVE_URL: `file:${directory.path}` },

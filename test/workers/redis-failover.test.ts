@@ -24,7 +24,9 @@ describe.each<[string, () => Promise<Failover>]>([
   ['a cluster of three nodes, one of which is a replica', () => startFailoverCluster(QUEUE_KEY)],
   ['a master with a replica and three Sentinels', startFailoverSentinels],
 ])('%s', (_, startServers) => {
-  it('loses and doubles no session when the server with the queue dies', { timeout: 120_000 }, async () => {
+  it('a failover of the server with the queue neither loses nor doubles a session', {
+    timeout: 120_000,
+  }, async () => {
     const servers = await startServers();
     try {
       const queue = {

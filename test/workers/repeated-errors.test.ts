@@ -20,7 +20,7 @@ const notAllowed = (host: string) =>
   });
 
 describe('a fault of the configuration', () => {
-  it('is said once however many sessions meet it, and once a minute with their number', () => {
+  it('a fault of the configuration is logged once however many sessions meet it, and once a minute with their number', () => {
     const { lines, complaints, pass } = listen();
     for (let session = 0; session < 500; session += 1) {
       complaints.say(notAllowed('a.example'), { session }, 'not allowed');
@@ -39,7 +39,7 @@ describe('a fault of the configuration', () => {
     expect(lines.slice(1)).toEqual([expect.objectContaining({ session: 500, alsoSinceTheLastLine: 499 })]);
   });
 
-  it('is told apart from others by code, host and whose it is', () => {
+  it('faults of the configuration are distinguished by code, host and dependency', () => {
     const { lines, complaints } = listen();
     complaints.say(notAllowed('a.example'), {}, 'one');
     complaints.say(notAllowed('b.example'), {}, 'two');

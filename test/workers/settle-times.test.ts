@@ -22,15 +22,15 @@ function looks(until: number, dueAt: number | undefined): number[] {
   return ages;
 }
 
-describe('looks for a transcript that never comes', () => {
-  it('grow apart to an hour, with the settling check among them and the last one when it is given up', () => {
+describe('polls for a transcript', () => {
+  it('polls for a transcript that never comes grow apart to an hour, include the settling check, and end when it is given up', () => {
     const ages = looks(ARCHIVED_AT + 24 * HOUR, ARCHIVED_AT + HOUR);
     expect(ages.slice(0, 7)).toEqual([30, 150, 630, 2_550, 3_600, 7_200, 10_800]);
     expect(ages.at(-1)).toBe(24 * 3_600);
     expect(ages).toHaveLength(28);
   });
 
-  it('are shared with one that is due soon after', () => {
+  it('polls for a transcript share the next check that is due soon after', () => {
     const now = ARCHIVED_AT;
     const look = (dueIn: number) =>
       nextSettleCheck({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at -
@@ -56,7 +56,7 @@ describe('a transcript is given up', () => {
     ['after some minutes, of one that began long ago', 30 * DAY, DAY, SETTLE_TIMES.oldTranscriptWaitMs],
     ['after TRANSCRIPT_WAIT where that is shorter', 30 * DAY, MINUTE, MINUTE],
     ['after TRANSCRIPT_WAIT, of one that began in the future', -HOUR, DAY, DAY],
-  ] as const)('%s', (_, beganAgo, waitMs, expected) => {
+  ] as const)('a transcript is given up %s', (_, beganAgo, waitMs, expected) => {
     expect(deadline(beganAgo, waitMs)).toBe(expected);
   });
 });

@@ -144,7 +144,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     };
   }
 
-  it('adds a recording and a message that came late, as the next revision', async () => {
+  it('a check adds a recording and a message that came late, as the next revision', async () => {
     const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
     one.state.listed = voicemail({
       recordings: [recording(2), recording(1)],
@@ -166,7 +166,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect((await one.manifest()).revision).toBe(2);
   });
 
-  it('takes a changed message for the same one, and lets none go away', async () => {
+  it('a check replaces a changed message, and removes none', async () => {
     const one = await archived({
       recordings: [recording(1)],
       transcriptions: [message('a'), message('b'), message('c')],
@@ -187,28 +187,34 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       () => [recording(1, 'new.wav', 'b'), recording(2)],
     ],
     ['twice under two places', () => [recording(1), recording(2), recording(1, 'again.wav', 'b')]],
-  ] as const)('downloads a recording once that is listed %s, and remembers the place', async (_, listed) => {
-    const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
-    const [before, names] = [await one.manifest(), await one.names()];
-    one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
-    requests.length = 0;
-    await one.settle();
-    const [first, second] = before.recordings;
-    const source = { ...first.source, alsoAt: ['/1/b'] };
-    expect(await one.manifest()).toEqual({
-      ...before,
-      recordings: [{ ...first, source }, second],
-      revision: 2,
-    });
-    expect(requests).toEqual(['/1/b']);
-    await one.settle();
-    await one.archiveAgain(false);
-    expect(requests).toEqual(['/1/b']);
-    expect((await one.manifest()).revision).toBe(2);
-    expect(await one.names()).toEqual(names);
-  });
+  ] as const)(
+    'a check downloads a recording once that is listed %s, and remembers the place',
+    async (_, listed) => {
+      const one = await archived({
+        recordings: [recording(1), recording(2)],
+        transcriptions: [message('a')],
+      });
+      const [before, names] = [await one.manifest(), await one.names()];
+      one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
+      requests.length = 0;
+      await one.settle();
+      const [first, second] = before.recordings;
+      const source = { ...first.source, alsoAt: ['/1/b'] };
+      expect(await one.manifest()).toEqual({
+        ...before,
+        recordings: [{ ...first, source }, second],
+        revision: 2,
+      });
+      expect(requests).toEqual(['/1/b']);
+      await one.settle();
+      await one.archiveAgain(false);
+      expect(requests).toEqual(['/1/b']);
+      expect((await one.manifest()).revision).toBe(2);
+      expect(await one.names()).toEqual(names);
+    },
+  );
 
-  it('does not take what shares a remembered path for the recording that was found there', async () => {
+  it('a check does not take what shares a remembered path for the recording that was found there', async () => {
     const at = (query: string) => ({
       fileName: `${query}.wav`,
       fileUrl: `${media.origin}/1?file=${query}&e=4000000000`,
@@ -222,7 +228,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect((await one.manifest()).recordings[0].source).not.toHaveProperty('alsoAt');
   });
 
-  describe('of which a recording', () => {
+  describe('a recording in doubt', () => {
     const HEADER_BYTES = 44;
     const CUT_AT = HEADER_BYTES + 400;
     const listed = () => ({ recordings: [recording(7)], transcriptions: [message('a')] });
@@ -239,7 +245,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       return { ...one, entry };
     }
 
-    it('was cut gets the whole one as soon as it can be had, and names both', async () => {
+    it('a check replaces a cut recording by the whole one as soon as it is available, and names both', async () => {
       const one = await doubtful(cut());
       expect(one.entry.integrity).toMatchObject({ state: 'suspect', end: 'missing' });
       expect(await one.settle()).toMatchObject({ added: { better: 0 }, isSettled: false, failed: [] });
@@ -269,7 +275,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       expect(findings).toEqual([]);
     });
 
-    it('was cut keeps it when what comes is no better', async () => {
+    it('a check keeps a cut recording when what comes is no better', async () => {
       const one = await doubtful(cut());
       const names = await one.names();
       handlers.set('7', respond(200, audioOf('7').subarray(0, CUT_AT - 100)));
@@ -280,7 +286,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       expect(await one.names()).toEqual(names);
     });
 
-    it('was cut is looked for until SETTLE_WAIT is over, and then no more', async () => {
+    it('a check polls for a cut recording until SETTLE_WAIT is over, and then no more', async () => {
       const one = await doubtful(cut());
       one.state.now = new Date(one.state.now.getTime() + HOUR_MS);
       expect(await one.settle()).toMatchObject({ isSettled: true });
@@ -290,7 +296,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       expect(requests).toEqual([]);
     });
 
-    it('had an end that nothing told is verified when the same comes with its length', async () => {
+    it('a recording of unknown length becomes verified when the same comes with its length', async () => {
       const sound = Buffer.from(audioOf('7'));
       handlers.set('7', serve(rawOf(sound), { framing: 'close' }));
       const one = await archived(listed(), 50);
@@ -305,7 +311,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
       ]);
     });
 
-    it('was cut without a length stays named beside what was archived by force meanwhile', async () => {
+    it('a cut recording without a length stays named beside what was archived by force meanwhile', async () => {
       const one = await doubtful(unframed());
       const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
       handlers.delete('7');
@@ -331,7 +337,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     ['is away', new VoicemailError('KORE_UNAVAILABLE', 'away'), true],
     ['lists no messages any more', undefined, false],
   ])(
-    'after a crash between transcript and manifest names the transcript, even if Kore %s',
+    'a check after a crash between transcript and manifest names the transcript, even if Kore %s',
     async (_, error, fails) => {
       const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
       const { held, reached } = holdingWrites(archive.store, manifestKey(one.session));
@@ -358,7 +364,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
   it.each([
     ['with another name and the same place', () => [recording(1, 'renamed.wav'), recording(2)]],
     ['no longer', () => [recording(2)]],
-  ] as const)('changes nothing when a recording is listed %s', async (_, listed) => {
+  ] as const)('a check leaves the manifest as it is when a recording is listed %s', async (_, listed) => {
     const one = await archived({ recordings: [recording(1), recording(2)], transcriptions: [message('a')] });
     const [before, names] = [await one.manifest(), await one.names()];
     one.state.listed = voicemail({ recordings: listed(), transcriptions: [message('a')] });
@@ -367,7 +373,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect(await one.names()).toEqual(names);
   });
 
-  it('keeps two recordings apart that share a path', async () => {
+  it('a check keeps two recordings apart that share a path', async () => {
     const at = (fileName: string, query: string) => ({
       fileName,
       fileUrl: `${media.origin}/media?file=/${query}&e=4000000000&s=SECRETSIGNATURE`,
@@ -381,7 +387,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect((await one.manifest()).recordings).toHaveLength(2);
   });
 
-  it('tries a late recording on that can not be had, and tells when it gives it up', async () => {
+  it('a check retries a late recording that is unavailable, and logs when it gives it up', async () => {
     const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
     const listed = { fileName: 'late.wav', message: 'it has no URL' };
     one.state.listed = voicemail({
@@ -416,7 +422,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     return { held, reached: reached.promise, release: () => released.resolve() };
   }
 
-  it('that is stale does not put `absent` over a transcript that has come meanwhile', async () => {
+  it('a check that is stale does not put `absent` over a transcript that has come meanwhile', async () => {
     const one = await archived({ recordings: [recording(1)] });
     one.state.now = new Date(one.state.now.getTime() + 25 * HOUR_MS);
     const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
@@ -434,7 +440,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     });
   });
 
-  it('that is stale does not undo what was archived again by force meanwhile', async () => {
+  it('a check that is stale does not undo what was archived again by force meanwhile', async () => {
     const one = await archived({ recordings: [recording(1)] });
     one.state.listed = voicemail({ recordings: [recording(1), recording(2)] });
     const { held, reached, release } = holdingWrites(archive.store, manifestKey(one.session));
@@ -467,7 +473,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect(after.transcript.sha256).toBe(hashOf(bytes));
   });
 
-  it('at the same moment as another one names what both have found', async () => {
+  it('two checks at the same moment name what both have found', async () => {
     const one = await archived({ recordings: [recording(1)], transcriptions: [message('a')] });
     const { held, reached, release } = holdingWrites(archive.store, transcriptKey(one.session));
     one.state.listed = voicemail({
@@ -492,7 +498,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect(manifest.transcript).toMatchObject({ sha256: hashOf(bytes), messages: 3 });
   });
 
-  it('finds nothing to do for a session that was taken away', async () => {
+  it('a check does nothing for a session that was removed', async () => {
     const one = await archived({ recordings: [recording(1)] });
     const settled = await settleSession(
       { botId: 'st-1', sessionId: 'gone' },
@@ -520,7 +526,7 @@ describe('the first check of an archived session', () => {
       now,
     );
 
-  it('is the settling check alone where TRANSCRIPT_WAIT is 0', () => {
+  it('the first check of an archived session is the settling check alone where TRANSCRIPT_WAIT is 0', () => {
     const session = { botId: 'b', sessionId: idOf(at(0)), archivedAt, isInDoubt: false };
     const waits = { settleWaitMs: HOUR_MS, pollDelayMs: 30_000, transcriptWaitMs: 0 };
     expect(firstSettleDelay({ ...session, transcript: 'pending' }, waits, archivedAt)).toBe(HOUR_MS);
@@ -555,22 +561,28 @@ describe('the first check of an archived session', () => {
     ],
     ['is not needed when the time is over', idOf(at(0)), 'archived', HOUR_MS, at(1), undefined],
     ['is turned off by SETTLE_WAIT=0', idOf(at(0)), 'archived', 0, at(0), undefined],
-  ] as const)('%s', (_, sessionId, transcript, settleWaitMs, now, expected) => {
-    expect(checkIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
-  });
+  ] as const)(
+    'the first check of an archived session %s',
+    (_, sessionId, transcript, settleWaitMs, now, expected) => {
+      expect(checkIn(sessionId, transcript, settleWaitMs, now)).toBe(expected);
+    },
+  );
 
   it.each([
     ['comes after SETTLE_WAIT', HOUR_MS, HOUR_MS],
     ['is turned off by SETTLE_WAIT=0', 0, undefined],
-  ])('%s when a recording is in doubt, however long ago the session began', (_, settleWaitMs, expected) => {
-    expect(checkIn(idOf(at(-50)), 'archived', settleWaitMs, archivedAt, true)).toBe(expected);
-  });
+  ])(
+    'the first check of an archived session %s when a recording is suspect, however long ago the session began',
+    (_, settleWaitMs, expected) => {
+      expect(checkIn(idOf(at(-50)), 'archived', settleWaitMs, archivedAt, true)).toBe(expected);
+    },
+  );
 });
 
 describeOnEachSetup(
   'a worker',
   (start) => {
-    it('adds what comes late, shows it, and names it in the next revision', async () => {
+    it('a check adds what comes late, shows it, and names it in the next revision', async () => {
       let isLate = false;
       const pipeline = await start({ work: { settleWaitMs: HOUR_MS } });
       const sessionId = pipeline.sandbox.addSession({
@@ -604,7 +616,7 @@ describeOnEachSetup(
       ['a worker that archives it', { priority: 'live' as const }, true],
       ['whoever asks for it', { priority: 'live' as const }, false],
     ])(
-      'looks again for a transcript that Redis has forgotten to be awaited, through %s',
+      'a transcript that Redis has forgotten to be awaited is polled again, through %s',
       async (_, request, viaWorker) => {
         let hasCome = false;
         const pipeline = await start({ work: { pollDelayMs: HOUR_MS } });

@@ -21,7 +21,7 @@ const PATIENTLY = { timeout: 100_000, interval: 50 };
 const KEY = newSigningKey();
 const KEYS = readPublicKeys([KEY.publicKey]);
 
-it('signs manifests, by force too, and erasures, and writes the digests that are due', async () => {
+it('a worker signs manifests, by force too, and erasures, and writes the digests that are due', async () => {
   const sandbox = await startSandbox();
   const directory = await temporaryDirectory();
   const queue = await createTestQueue('redis');
@@ -73,7 +73,7 @@ it('signs manifests, by force too, and erasures, and writes the digests that are
   }
 });
 
-it('signs partial manifests, and nothing else that lies in the archive', async () => {
+it('a worker signs partial manifests, and nothing else in the archive', async () => {
   const directory = await temporaryDirectory();
   const store = await openStore({ kind: 'file', directory: directory.path });
   const session = { botId: 'st-1', sessionId: '67ab573f3685d1ba99540000' };

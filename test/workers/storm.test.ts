@@ -13,7 +13,7 @@ afterAll(() => setup.close());
 const LIFE_SECONDS = 60;
 const SESSIONS = 150;
 
-it('of many sessions at once, no URL expires unseen', async () => {
+it('no URL expires unseen when many sessions arrive at once', async () => {
   const pipeline = await setup.start({ sandbox: { urlLifetimeSeconds: LIFE_SECONDS }, startWorker: false });
   const content = wavOf(1_000);
   const lives = new Map<string, readonly number[]>();

@@ -15,12 +15,12 @@ const POLL = { interval: 100 };
 const INFINITE = Number.POSITIVE_INFINITY;
 
 describeOnEachSetup('a worker', (start, setup) => {
-  describe('whose credentials Kore refuses', () => {
+  describe('refused credentials', () => {
     it.each([
       ['a missing scope', { scopes: [] as string[] }, { scopes: ['SmartAssist Voicemail'] }],
       ['a rotated secret', { signingSecret: 'another-secret' }, { signingSecret: undefined }],
     ])(
-      '(%s) takes no sessions, burns no attempts, says so, and goes on when that is fixed',
+      'a worker whose credentials Kore refuses (%s) takes no sessions, uses up no attempts, logs it, and continues when that is fixed',
       async (_, broken, fixed) => {
         const concurrency = 2;
         const pipeline = await start({
@@ -65,7 +65,7 @@ describeOnEachSetup('a worker', (start, setup) => {
     );
   });
 
-  it('lets only the sessions of a bot wait that Kore refuses, where that is not the configured one', async () => {
+  it('a bot that Kore refuses, other than the configured one, delays its own sessions alone', async () => {
     const pipeline = await start({ work: { concurrency: 1, unauthorizedPauseMs: 60_000 } });
     const ids = Array.from({ length: 3 }, () => pipeline.sandbox.addSession({ transcription: SPOKEN }));
     const foreign = ids.map((sessionId) => ({ sessionId, botId: 'st-of-somebody-else' }));
@@ -84,8 +84,8 @@ describeOnEachSetup('a worker', (start, setup) => {
     expect(loud(pipeline.log)).not.toContain('NO SESSION IS BEING ARCHIVED');
   });
 
-  describe('that is stopped', () => {
-    it('lets a transfer finish that needs no longer than the grace', async () => {
+  describe('a worker that is stopped', () => {
+    it('a worker that is stopped lets a transfer finish that fits into the grace period', async () => {
       const pipeline = await start({ work: { concurrency: 1 } });
       const slow = pipeline.sandbox.addSession({
         recordings: [{ bytes: 200_000, mediaFaults: [{ bytesPerSecond: 400_000 }] }],
@@ -100,7 +100,7 @@ describeOnEachSetup('a worker', (start, setup) => {
       expect(pipeline.sandbox.session(next).polls).toBe(0);
     });
 
-    it('cancels what needs longer, gives it back whole, and another worker archives it', async () => {
+    it('a worker that is stopped cancels what takes longer, gives it back whole, and another worker archives it', async () => {
       const pipeline = await start({ work: { shutdownGraceMs: 50 } });
       const sessionId = pipeline.sandbox.addSession({
         recordings: [{ bytes: 2_000_000, mediaFaults: [{ bytesPerSecond: 100_000 }] }],
@@ -121,7 +121,7 @@ describeOnEachSetup('a worker', (start, setup) => {
       });
     });
 
-    it('gives back a session that waits for Kore to answer', async () => {
+    it('a worker that is stopped gives back a session that waits for Kore to answer', async () => {
       const pipeline = await start({ work: { shutdownGraceMs: 50 } });
       const sessionId = pipeline.sandbox.addSession({
         metadataFaults: [{ stall: true }],
@@ -139,14 +139,14 @@ describeOnEachSetup('a worker', (start, setup) => {
     });
   });
 
-  describe('beside another one', () => {
+  describe('two workers', () => {
     let elsewhere: TestQueue;
     beforeAll(async () => {
       elsewhere = await createTestQueue('redis');
     });
     afterAll(() => elsewhere.remove());
 
-    it('on the same session at once leaves one correct archive', async () => {
+    it('two workers on the same session at once leave one correct archive', async () => {
       const sandbox = await startSandbox();
       try {
         const recordings = ['one.wav', 'two.wav', 'three.wav'];
@@ -179,7 +179,7 @@ describeOnEachSetup('a worker', (start, setup) => {
     });
   });
 
-  it('archives every session whose trouble passes, makes others wait, and tells nobody a secret', {
+  it('a worker archives every session whose trouble passes, makes others wait, and shows no secret', {
     timeout: 120_000,
   }, async () => {
     const pipeline = await start({
@@ -241,7 +241,7 @@ describeOnEachSetup('a worker', (start, setup) => {
 describeOnEachSetup(
   'a worker with little to wait for',
   (start) => {
-    it('lets a live session go first where a backfill has used up its share of the calls', async () => {
+    it('a worker takes a live session first where a backfill has used up its share of the calls', async () => {
       const pipeline = await start({ kore: { rateLimit: { calls: 4, windowMs: 600_000 } } });
       const backfilled = Array.from({ length: 6 }, () => pipeline.sandbox.addSession());
       await pipeline.request(
@@ -259,12 +259,12 @@ describeOnEachSetup(
       expect(await states()).toEqual(share);
     });
 
-    describe('that looks for a transcript', () => {
+    describe('a worker that polls for a transcript', () => {
       it.each([
         ['refuses the request', { status: 412 }],
         ['is away', { status: 503, times: 3 }],
         ['asks for patience', { status: 429, retryAfter: 1 }],
-      ])('goes on when Kore %s, and finds it', async (_, fault) => {
+      ])('a worker that polls for a transcript continues when Kore %s, and finds it', async (_, fault) => {
         const pipeline = await start();
         const sessionId = pipeline.sandbox.addSession({
           transcription: { texts: [SPOKEN], afterPolls: 2 },
@@ -279,7 +279,7 @@ describeOnEachSetup(
       it.each([
         ['refuses every check', { status: 412, times: INFINITE }],
         ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
-      ])('says in the end that there is none when Kore %s', async (_, fault) => {
+      ])('a worker that polls for a transcript marks it absent in the end when Kore %s', async (_, fault) => {
         const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
         const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterPolls: 1 } });
         await pipeline.enqueue(sessionId);
