@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Ajv } from 'ajv';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
+import { runInProcess } from '../support/command.ts';
 import { composeText, readCompose, serviceOf } from '../support/compose.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
@@ -126,14 +127,53 @@ describe('compose.yaml', () => {
     expect(readFileSync(join(directory.path, 'api_token'), 'utf8')).toBe(before);
   });
 
-  it('waits for services that there are, and for the health of those that tell it', () => {
-    for (const { depends_on: wanted = {} } of Object.values(services)) {
-      for (const name of Array.isArray(wanted) ? wanted : Object.keys(wanted)) {
-        expect(services).toHaveProperty(name);
-        const condition = Array.isArray(wanted) ? undefined : wanted[name]?.condition;
-        if (condition === 'service_healthy') expect(services[name]?.healthcheck, name).toBeDefined();
-      }
+  it('runs commands and options of the program that there are', async () => {
+    const commands = ['api', 'worker', 'sandbox'].map((name) => serviceOf({ services }, name).command ?? []);
+    // As its first comment tells people.
+    const told = [...composeText().matchAll(/exec api voicemail-archiver (.*)$/gm)].map(([, text = '']) =>
+      text.split(' '),
+    );
+    expect(told).toHaveLength(1);
+
+    for (const [command = '', ...words] of [...commands, ...told]) {
+      const { code, stdout } = await runInProcess([command, '--help']);
+      expect(code, command).toBe(0);
+      expect(stdout).toContain(`Usage: voicemail-archiver ${command} `);
+      for (const option of words.filter((word) => word.startsWith('-')))
+        expect(stdout).toContain(` ${option}`);
     }
+    expect((await runInProcess(['wroker', '--help'])).stdout).not.toContain('voicemail-archiver wroker');
+  });
+
+  it('gives Grafana a data source and a dashboard where it looks for them', () => {
+    const { environment = {}, volumes: mounted = [] } = serviceOf({ services }, 'grafana');
+    const sources = Object.fromEntries(
+      mounted.map((volume) => volume.split(':').slice(0, 2).reverse() as [string, string]),
+    );
+    const provisioned = (name: string) => {
+      const file = sources[`/etc/grafana/provisioning/${name}/voicemail.yml`] ?? '';
+      return parse(readFileSync(join(ROOT, file), 'utf8')) as unknown;
+    };
+
+    expect(provisioned('datasources')).toMatchObject({
+      datasources: [{ type: 'prometheus', url: 'http://prometheus:9090' }],
+    });
+    const home = environment.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH ?? '';
+    expect(sources[home]).toBe('./deploy/grafana-dashboard.json');
+    expect(provisioned('dashboards')).toMatchObject({ providers: [{ options: { path: dirname(home) } }] });
+  });
+
+  it('gives Prometheus its rules where its configuration looks for them', () => {
+    const { volumes: mounted = [], command = [] } = serviceOf({ services }, 'prometheus');
+    const targets = mounted.map((volume) => volume.split(':')[1] ?? '');
+    const [, file = ''] = /--config\.file=(\S+)/.exec(command.join(' ')) ?? [];
+    const { rule_files: rules } = parse(readFileSync(join(ROOT, 'deploy/prometheus.yml'), 'utf8')) as {
+      rule_files: string[];
+    };
+
+    expect(targets).toContain(file);
+    expect(rules).toHaveLength(1);
+    for (const name of rules) expect(targets).toContain(join(dirname(file), name));
   });
 
   it('lets Prometheus read every process of the archiver, at the port where it listens', () => {

@@ -103,7 +103,7 @@ describe('memory', () => {
 
   it('in Compose is bounded as documented', () => {
     const compose = readCompose();
-    const limitOf = (name: string) => bytesOf(serviceOf(compose, name).deploy.resources.limits.memory);
+    const limitOf = (name: string) => bytesOf(serviceOf(compose, name).deploy.resources.limits.memory ?? '');
 
     expect(limitOf('worker')).toBeGreaterThanOrEqual(
       limitFor({ TRANSFER_MEMORY: serviceOf(compose, 'worker').environment?.TRANSFER_MEMORY ?? '' }),
