@@ -8,7 +8,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { makeSessionId } from '../src/sandbox/seeded.ts';
+import { makeSessionId } from '../src/sandbox/seeded-values.ts';
 import { startRedis } from '../test/setup/redis.ts';
 import { type SkippedTime, startSkippedTime } from '../test/support/skipped-time.ts';
 import { columns } from './table.ts';

@@ -13,7 +13,7 @@ import { createVoicemailFlags } from './kore/listings/voicemail-flags.ts';
 import { type NotificationTimes, startNotificationWorker } from './notifications/worker.ts';
 import type { TracedParts, Tracing, WorkObservers } from './observability/tracing/tracing.ts';
 import type { SigningKey } from './signing/signatures.ts';
-import { isErased } from './storage/companions.ts';
+import { isErased } from './storage/custody-records.ts';
 import type { ArchiveStore } from './storage/store.ts';
 import { createMediaClient } from './transfer/media-http.ts';
 import { createMemoryBudget } from './transfer/memory.ts';

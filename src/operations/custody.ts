@@ -13,7 +13,7 @@ import {
 import { isVoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
-import { readHold, readTombstone, writeHold, writeTombstone } from '../storage/companions.ts';
+import { readHold, readTombstone, writeHold, writeTombstone } from '../storage/custody-records.ts';
 import { deleteSession, type ProtectedVersion, planErasure, setLegalHolds } from '../storage/erase.ts';
 import { holdKey, isHoldName, readSessionKey, tombstoneKey } from '../storage/layout.ts';
 import type { ArchiveStore } from '../storage/store.ts';

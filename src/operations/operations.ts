@@ -14,7 +14,7 @@ import type { SessionView } from '../domain/views.ts';
 import { historyOfArchived } from '../jobs/session-history.ts';
 import { jobId, transferOf } from '../jobs/session-job.ts';
 import type { SessionQueue } from '../jobs/session-queue.ts';
-import { isErased } from '../storage/companions.ts';
+import { isErased } from '../storage/custody-records.ts';
 import {
   type Manifest,
   type PartialManifest,

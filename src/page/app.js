@@ -1,5 +1,7 @@
 import { useErrorBoundary, useMemo } from 'preact/hooks';
 import { html } from './html.js';
+import { WhoContext } from './identity.js';
+import { ROLE_WORDS } from './labels.js';
 import { useConnection } from './live.js';
 import { tellLogInEnded, useLogInEnded } from './log-in.js';
 import { Messages } from './parts/action.js';
@@ -13,10 +15,8 @@ import { FailuresView } from './views/failures.js';
 import { NowView } from './views/now.js';
 import { SessionScreen } from './views/session.js';
 import { SessionsView } from './views/sessions.js';
-import { WhoContext } from './who.js';
-import { ROLE_WORDS } from './words.js';
 
-/** @import { Permission, Who } from './who.js' */
+/** @import { Permission, Who } from './identity.js' */
 
 const WHO_MS = 60_000;
 const VIEWS = [

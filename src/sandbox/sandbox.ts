@@ -10,7 +10,7 @@ import { errorAnswer, type HttpExchange, sendAnswer } from './http.ts';
 import { answerCalls, answerSessions } from './listing-routes.ts';
 import { answerMedia } from './media-route.ts';
 import { MEDIA_PREFIX, MediaUrls, recordingPathOf, STORAGE_PREFIX } from './media-urls.ts';
-import { makeSessionId } from './seeded.ts';
+import { makeSessionId } from './seeded-values.ts';
 import { autoSessionSpec, type SandboxRecording, SandboxSession } from './session-state.ts';
 import type { SandboxOptions, SandboxSettings, SessionSpec } from './spec.ts';
 import { TokenCheck } from './tokens.ts';

@@ -2,7 +2,7 @@ import { creationTime } from '../domain/session.ts';
 import { FILE_EXTENSIONS, makeAudio } from './audio/audio.ts';
 import { type AudioSource, bufferSource, sha256OfSource } from './audio/source.ts';
 import { copyOf, MEDIA_PREFIX } from './media-urls.ts';
-import { seededRandom, seededUuid } from './seeded.ts';
+import { seededRandom, seededUuid } from './seeded-values.ts';
 import type {
   MediaFault,
   MetadataFault,

@@ -15,7 +15,7 @@ import {
   sendAnswer,
   untilGone,
 } from './http.ts';
-import { seededUuid } from './seeded.ts';
+import { seededUuid } from './seeded-values.ts';
 import type { SandboxRecording, SandboxSession } from './session-state.ts';
 import type { MetadataFault } from './spec.ts';
 

@@ -1,6 +1,6 @@
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
-import { readTombstone } from '../storage/companions.ts';
+import { readTombstone } from '../storage/custody-records.ts';
 import {
   type Manifest,
   type PartialManifest,

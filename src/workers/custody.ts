@@ -1,7 +1,7 @@
 /** What work on a session owes to its erasure and to its legal hold, either of which may come at any moment. */
 
 import type { SessionRef } from '../domain/session.ts';
-import { isErased, readHold } from '../storage/companions.ts';
+import { isErased, readHold } from '../storage/custody-records.ts';
 import { deleteSession, setLegalHolds } from '../storage/erase.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 import type { Logger } from '../util/log.ts';

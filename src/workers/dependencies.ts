@@ -10,6 +10,7 @@ import { BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import type { RetryWrites } from '../storage/store.ts';
 import { unlessAborted, withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
+import { WhileClosed, whileClosed } from './abort-on-open-breaker.ts';
 import type { ArchiveDeps } from './archive-session.ts';
 import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
 import { guardStore } from './custody.ts';
@@ -20,7 +21,6 @@ import {
   growingPause,
   withJitter,
 } from './failure-policy.ts';
-import { WhileClosed, whileClosed } from './while-closed.ts';
 
 /** The parts of a worker that need somebody outside. */
 export type DependentParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;

@@ -4,7 +4,7 @@ import type { TransferProgress } from '../domain/views.ts';
 import type { JobDecision, TakenJob } from '../jobs/consumer.ts';
 import { LockLostError } from '../jobs/job-lock.ts';
 import { isMaybe, type SessionJobProgress } from '../jobs/session-job.ts';
-import { isErased } from '../storage/companions.ts';
+import { isErased } from '../storage/custody-records.ts';
 import { revisionOf } from '../storage/documents.ts';
 import { isTombstoneName, sessionPrefix } from '../storage/layout.ts';
 import type { Logger } from '../util/log.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { createRemoteOperations } from '../../src/api/client.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { VERSION } from '../../src/util/process.ts';
 import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
 import { runCli } from '../support/cli.ts';

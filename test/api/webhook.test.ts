@@ -5,7 +5,7 @@ import { OTHER_EVENTS } from '../../src/api/webhook/notification.ts';
 import type { WebhookConfig } from '../../src/config/config.ts';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { createTokenSigner } from '../../src/kore/client.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { BackfillView } from '../../src/backfills/operations.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import type { SessionSpec } from '../../src/sandbox/spec.ts';
 import { wavOf } from '../support/audio.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { BackfillView } from '../../src/backfills/operations.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { openStore } from '../../src/storage/open.ts';
 import { wavOf } from '../support/audio.ts';
 import type { RunningCli } from '../support/cli.ts';

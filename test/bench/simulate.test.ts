@@ -8,7 +8,7 @@ import { parseSimulation, type Simulation, UsageError } from '../../bench/simula
 import type { FleetPlan, PlannedSession } from '../../bench/simulate/plan.ts';
 import { randomOf, simulate } from '../../bench/simulate/simulate.ts';
 import { windowFor } from '../../src/jobs/call-limit.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { openSetup, type Setup } from '../support/pipeline.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { startSkippedTime } from '../support/skipped-time.ts';

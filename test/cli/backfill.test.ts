@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BackfillView } from '../../src/backfills/operations.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { wavOf } from '../support/audio.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
 import { runInProcess } from '../support/command.ts';

@@ -5,7 +5,7 @@ import { openBackend } from '../../src/jobs/backends/open.ts';
 import { backfillQueueName } from '../../src/jobs/backfill-queue.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { runInProcess } from '../support/command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';

@@ -5,7 +5,7 @@ import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src
 import type { SessionRef } from '../../src/domain/session.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import type { SessionSpec } from '../../src/sandbox/spec.ts';
 import { buildManifest, serialize } from '../../src/storage/documents.ts';
 import { manifestKey, partialManifestKey } from '../../src/storage/layout.ts';

@@ -6,7 +6,7 @@ import { type CompletenessOrder, DAY_MS, type DayReport, dayOf } from '../../src
 import { callOfRow } from '../../src/kore/listings/listing.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { readManifest } from '../../src/storage/documents.ts';
 import { openStore } from '../../src/storage/open.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';

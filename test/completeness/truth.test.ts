@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, inject, it, vi } from 'vitest';
 import { type CompletenessRun, DAY_MS, type DayReport, dayOf } from '../../src/domain/completeness.ts';
 import { openRuntime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { buildManifest, serialize } from '../../src/storage/documents.ts';
 import {
   manifestKey,

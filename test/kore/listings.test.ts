@@ -5,7 +5,7 @@ import { callsListing } from '../../src/kore/listings/calls.ts';
 import type { Listing, ListingPage } from '../../src/kore/listings/listing.ts';
 import { sessionsListing } from '../../src/kore/listings/sessions.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { silent } from '../support/queues.ts';
 
 const NOON = Date.UTC(2026, 4, 5, 12);

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { creationTime, isValidId } from '../../src/domain/session.ts';
 import { type AudioFormat, makeAudio } from '../../src/sandbox/audio/audio.ts';
 import { type AudioSource, crc8, crc16, oggCrc, sha256OfSource } from '../../src/sandbox/audio/source.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 
 const FORMATS: readonly AudioFormat[] = ['wav', 'wav-mulaw', 'flac', 'ogg', 'mp3', 'bin'];
 

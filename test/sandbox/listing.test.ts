@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { token } from '../support/sandbox-caller.ts';
 
 let sandbox: Sandbox;

@@ -4,7 +4,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SessionRef } from '../../src/domain/session.ts';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { type SigningKey, signDocument, toSigningKey } from '../../src/signing/signatures.ts';
 import { type DigestRun, writeDigests } from '../../src/signing/write-digests.ts';
 import { buildManifest, type Manifest, nextRevision, serialize } from '../../src/storage/documents.ts';

@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { makeSessionId } from '../../src/sandbox/seeded.ts';
+import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { type SkippedTime, startSkippedTime } from '../support/skipped-time.ts';
 

@@ -1,11 +1,11 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { Refusal } from '../api.js';
 import { html } from '../html.js';
-import { useRefusal } from '../who.js';
+import { useRefusal } from '../identity.js';
 import { focusHeading, sentence } from './common.js';
 
 /** @import { ComponentChildren } from 'preact' */
-/** @import { Permission } from '../who.js' */
+/** @import { Permission } from '../identity.js' */
 
 /**
  * A button that does something, after a question where one is asked, and says what came of it.

@@ -1,15 +1,15 @@
 import { useState } from 'preact/hooks';
 import { ask, Refusal } from '../api.js';
 import { html } from '../html.js';
+import { REASON_WORDS } from '../labels.js';
 import { Link } from '../router.js';
 import { day, number, plural } from '../time.js';
-import { REASON_WORDS } from '../words.js';
 import { Action, tell } from './action.js';
 import { Empty, Fact, sentence, Time } from './common.js';
 import { followUntil } from './follow.js';
 
 /** @import { DayReport } from '../../domain/completeness.ts' */
-/** @import { Backfill } from '../shapes.js' */
+/** @import { Backfill } from '../api-types.js' */
 
 /** @typedef {{ id: string, state: string, days: readonly DayReport[], error?: { code: string, message: string } }} Run */
 

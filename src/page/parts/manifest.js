@@ -1,12 +1,12 @@
 import { useState } from 'preact/hooks';
 import { ask, sessionPath } from '../api.js';
 import { html } from '../html.js';
+import { INTEGRITY_WORDS } from '../labels.js';
 import { number } from '../time.js';
-import { INTEGRITY_WORDS } from '../words.js';
 import { Action } from './action.js';
 
 /** @import { SessionView as Session } from '../../domain/views.ts' */
-/** @import { Manifest as Document } from '../shapes.js' */
+/** @import { Manifest as Document } from '../api-types.js' */
 
 /**
  * The manifest as it lies in the archive, on request: that it was read is in the audit log.

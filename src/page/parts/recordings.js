@@ -1,8 +1,8 @@
 import { sessionPath } from '../api.js';
 import { html } from '../html.js';
+import { useRefusal } from '../identity.js';
+import { INTEGRITY_WORDS } from '../labels.js';
 import { bytes, playingTime } from '../time.js';
-import { useRefusal } from '../who.js';
-import { INTEGRITY_WORDS } from '../words.js';
 
 /** @import { RecordingView } from '../../domain/views.ts' */
 /** @import { SessionView as Session } from '../../domain/views.ts' */

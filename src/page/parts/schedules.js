@@ -6,7 +6,7 @@ import { useData } from '../use-data.js';
 import { Action } from './action.js';
 import { Empty, Loading, Time, Trouble } from './common.js';
 
-/** @import { Schedule } from '../shapes.js' */
+/** @import { Schedule } from '../api-types.js' */
 
 const REFRESH_MS = 30_000;
 

@@ -3,7 +3,7 @@ import uPlot from 'uplot';
 import { html } from '../html.js';
 import { clock } from '../time.js';
 
-/** @import { Throughput } from '../shapes.js' */
+/** @import { Throughput } from '../api-types.js' */
 
 const HEIGHT = 176;
 

@@ -1,6 +1,6 @@
 import { html } from '../html.js';
+import { EVENT_WORDS } from '../labels.js';
 import { dateAndTime } from '../time.js';
-import { EVENT_WORDS } from '../words.js';
 import { sentence, Time } from './common.js';
 import { ManifestDetails } from './manifest.js';
 

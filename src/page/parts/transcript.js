@@ -1,8 +1,8 @@
 import { useState } from 'preact/hooks';
 import { ask, Refusal, sessionPath } from '../api.js';
 import { html } from '../html.js';
+import { useRefusal } from '../identity.js';
 import { dateAndTime } from '../time.js';
-import { useRefusal } from '../who.js';
 import { Action } from './action.js';
 import { Trouble } from './common.js';
 

@@ -7,7 +7,7 @@ import { Schedules } from '../parts/schedules.js';
 import { duration, number } from '../time.js';
 import { useData } from '../use-data.js';
 
-/** @import { Backfill } from '../shapes.js' */
+/** @import { Backfill } from '../api-types.js' */
 
 const REFRESH_MS = 2_000;
 /** States in which nothing more is looked through. */

@@ -6,7 +6,7 @@ import { Link } from '../router.js';
 import { number, plural } from '../time.js';
 import { useData } from '../use-data.js';
 
-/** @import { CodeMeaning, Stats } from '../shapes.js' */
+/** @import { CodeMeaning, Stats } from '../api-types.js' */
 
 const REFRESH_MS = 3_000;
 /** The API counts the codes of so many failed sessions. */

@@ -1,14 +1,14 @@
 import { ask } from '../api.js';
 import { html } from '../html.js';
+import { dependencyName, STATE_WORDS, STATES } from '../labels.js';
 import { Action } from '../parts/action.js';
 import { Empty, Fact, Heading, Loading, Time, Trouble } from '../parts/common.js';
 import { ThroughputChart } from '../parts/throughput-chart.js';
 import { Link } from '../router.js';
 import { duration, number, plural } from '../time.js';
 import { useData } from '../use-data.js';
-import { dependencyName, STATE_WORDS, STATES } from '../words.js';
 
-/** @import { RateLimit, Stats, WorkerView } from '../shapes.js' */
+/** @import { RateLimit, Stats, WorkerView } from '../api-types.js' */
 /** @import { BreakerView } from '../../domain/views.ts' */
 
 const REFRESH_MS = 5_000;

@@ -1,5 +1,6 @@
 import { Refusal, sessionPath } from '../api.js';
 import { html } from '../html.js';
+import { STATE_WORDS, TRANSCRIPT_WORDS } from '../labels.js';
 import { Empty, Fact, Heading, Loading, State, sentence, Time, Trouble } from '../parts/common.js';
 import { Recordings } from '../parts/recordings.js';
 import { SessionActions } from '../parts/session-actions.js';
@@ -7,10 +8,9 @@ import { TimeLine } from '../parts/time-line.js';
 import { TextOfSession } from '../parts/transcript.js';
 import { bytes, number, plural } from '../time.js';
 import { useData } from '../use-data.js';
-import { STATE_WORDS, TRANSCRIPT_WORDS } from '../words.js';
 
 /** @import { SessionView as Session } from '../../domain/views.ts' */
-/** @import { Hold } from '../shapes.js' */
+/** @import { Hold } from '../api-types.js' */
 
 /** Soon enough to be seen as it happens (milliseconds). */
 const REFRESH_PAUSE_MS = 250;

@@ -1,14 +1,14 @@
 import { useEffect, useState } from 'preact/hooks';
 import { ask, query as queryOf, Refusal } from '../api.js';
 import { html } from '../html.js';
+import { STATES } from '../labels.js';
 import { Empty, Heading, Loading, State, Time, Trouble } from '../parts/common.js';
 import { go, Link } from '../router.js';
 import { number, plural } from '../time.js';
 import { useData } from '../use-data.js';
-import { STATES } from '../words.js';
 
 /** @import { SessionView } from '../../domain/views.ts' */
-/** @import { CodeMeaning, SessionPage } from '../shapes.js' */
+/** @import { CodeMeaning, SessionPage } from '../api-types.js' */
 
 const PAGE_SIZE = 50;
 /** Time for a list to be read between two changes of it. */

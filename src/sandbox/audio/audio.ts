@@ -1,4 +1,4 @@
-import { seededBytes } from '../seeded.ts';
+import { seededBytes } from '../seeded-values.ts';
 import { makeFlac } from './flac.ts';
 import { makeOgg } from './ogg.ts';
 import { type AudioSource, bufferSource } from './source.ts';

@@ -1,4 +1,4 @@
-import { seededRandom } from '../seeded.ts';
+import { seededRandom } from '../seeded-values.ts';
 
 /** Samples a second of everything the sandbox plays: telephone quality. */
 export const SAMPLE_RATE_HZ = 8000;

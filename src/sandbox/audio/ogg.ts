@@ -1,4 +1,4 @@
-import { seededBytes } from '../seeded.ts';
+import { seededBytes } from '../seeded-values.ts';
 import { oggCrc } from './source.ts';
 
 /** Opus always counts in 48 kHz, whatever went in: https://www.rfc-editor.org/rfc/rfc7845#section-4 */
