@@ -1,8 +1,8 @@
 import { useErrorBoundary, useMemo } from 'preact/hooks';
+import { useConnection } from './event-stream.js';
 import { html } from './html.js';
 import { WhoContext } from './identity.js';
 import { ROLE_WORDS } from './labels.js';
-import { useConnection } from './live.js';
 import { tellLogInEnded, useLogInEnded } from './log-in.js';
 import { Messages } from './parts/action.js';
 import { Empty, Heading, LogInAgain } from './parts/common.js';

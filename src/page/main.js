@@ -1,7 +1,7 @@
 import { render } from 'preact';
 import { App } from './app.js';
+import { startEvents } from './event-stream.js';
 import { html } from './html.js';
-import { startEvents } from './live.js';
 
 const page = document.getElementById('page');
 if (page) {

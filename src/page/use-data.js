@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ask, Refusal } from './api.js';
-import { onConnectionChange, onEvent } from './live.js';
+import { onConnectionChange, onEvent } from './event-stream.js';
 
 /** @import { SessionChange } from '../domain/views.ts' */
 

@@ -1,30 +1,30 @@
 import type { Breaker } from './breaker.ts';
 
-/** What breaks off the requests that were begun with a signal, while a breaker was closed. */
+/** Aborts the requests that began with one signal. */
 interface Link {
-  /** Of the breaker when they were begun. */
+  /** The signal of the breaker when the requests began. */
   readonly opened: AbortSignal;
   readonly ending: AbortController;
   readonly unlink: () => void;
 }
 
 /**
- * Work that is done while a breaker is closed: it is not begun, or broken off, with the reason why that is open. All that
- * is begun with the same signal is broken off by one controller: a session sends many requests, and controllers cost more
- * than much of what else is done for a request.
+ * Runs work while a breaker is closed. When the breaker opens, running work is aborted and new work is refused, with
+ * the error that opened it. Work with the same signal shares one controller: a session sends many requests, and a
+ * controller costs more than most of the other work for a request.
  */
-export class WhileClosed {
+export class AbortOnOpenBreaker {
   readonly #breaker: Breaker;
-  readonly #isBrokenOff: () => boolean;
+  readonly #isAborted: () => boolean;
   readonly #links = new Map<AbortSignal, Link>();
 
-  /** @param isBrokenOff asked when the breaker opens; by default work is broken off then. */
-  constructor(breaker: Breaker, isBrokenOff: () => boolean = () => true) {
+  /** @param isAborted whether to abort running work, asked when the breaker opens; by default it is aborted. */
+  constructor(breaker: Breaker, isAborted: () => boolean = () => true) {
     this.#breaker = breaker;
-    this.#isBrokenOff = isBrokenOff;
+    this.#isAborted = isAborted;
   }
 
-  /** Works with a signal that is aborted with the given one, and when the breaker opens. */
+  /** Runs work with a signal that is aborted with the given one, and when the breaker opens. */
   async run<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#breaker.reason) throw this.#breaker.reason;
     const { opened, ending } = this.#linked(signal);
@@ -37,7 +37,7 @@ export class WhileClosed {
     }
   }
 
-  /** Releases the breaker and the signals, once all work is done. */
+  /** Removes the listeners, once all work is done. */
   end(): void {
     for (const { unlink } of this.#links.values()) unlink();
     this.#links.clear();
@@ -46,13 +46,13 @@ export class WhileClosed {
   #linked(signal: AbortSignal): Link {
     const known = this.#links.get(signal);
     const { opened } = this.#breaker;
-    // It may have opened and closed since.
+    // The breaker may have opened and closed since.
     if (known?.opened === opened) return known;
     known?.unlink();
     const ending = new AbortController();
     const onAbort = () => ending.abort(signal.reason);
     const onOpen = () => {
-      if (this.#isBrokenOff()) ending.abort(opened.reason);
+      if (this.#isAborted()) ending.abort(opened.reason);
     };
     signal.addEventListener('abort', onAbort, { once: true });
     opened.addEventListener('abort', onOpen, { once: true });
@@ -66,14 +66,14 @@ export class WhileClosed {
   }
 }
 
-/** Does one piece of work while a breaker is closed: see {@link WhileClosed}. */
-export async function whileClosed<T>(
+/** Runs one piece of work while a breaker is closed: see {@link AbortOnOpenBreaker}. */
+export async function runWhileClosed<T>(
   breaker: Breaker,
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<T>,
-  isBrokenOff?: () => boolean,
+  isAborted?: () => boolean,
 ): Promise<T> {
-  const closed = new WhileClosed(breaker, isBrokenOff);
+  const closed = new AbortOnOpenBreaker(breaker, isAborted);
   try {
     return await closed.run(signal, work);
   } finally {

@@ -10,7 +10,7 @@ import { BREAKER_PROBE_KEY, PROBE_BODY, PROBE_INFO } from '../storage/keys.ts';
 import type { RetryWrites } from '../storage/store.ts';
 import { unlessAborted, withinTime } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import { WhileClosed, whileClosed } from './abort-on-open-breaker.ts';
+import { AbortOnOpenBreaker, runWhileClosed } from './abort-on-open-breaker.ts';
 import type { ArchiveDeps } from './archive-session.ts';
 import { Breaker, type BreakerOptions, type BreakerTimes } from './breaker.ts';
 import { guardStore } from './custody.ts';
@@ -133,7 +133,7 @@ export class Dependencies {
     const { data: session, assertOwned } = job;
     const { fetchVoicemail, store, transfer } = this.#options.parts;
     let holdsBytes = false;
-    const requests = new WhileClosed(this.#bucket);
+    const requests = new AbortOnOpenBreaker(this.#bucket);
     const persist: RetryWrites = (request, errorOf, outer) =>
       this.#persist(job, requests, request, errorOf, outer);
     const parts: DependentParts = {
@@ -143,7 +143,7 @@ export class Dependencies {
         ),
       ),
       fetchVoicemail: (ref, callClass, outer) =>
-        whileClosed(this.#kore, outer, async (inner) => {
+        runWhileClosed(this.#kore, outer, async (inner) => {
           const voicemail = await fetchVoicemail(ref, callClass, inner);
           this.#known = ref;
           this.#kore.succeeded();
@@ -172,7 +172,7 @@ export class Dependencies {
         );
       },
     };
-    const whole = new WhileClosed(this.#bucket, () => !holdsBytes);
+    const whole = new AbortOnOpenBreaker(this.#bucket, () => !holdsBytes);
     try {
       return await whole.run(signal, (inner) => work(parts, inner));
     } finally {
@@ -205,7 +205,7 @@ export class Dependencies {
   /** Sends a request until it is answered: at once again where only it failed, and after an outage of the bucket. */
   async #persist<T>(
     { data: session, assertOwned }: Pick<TakenJob, 'data' | 'assertOwned'>,
-    requests: WhileClosed,
+    requests: AbortOnOpenBreaker,
     request: (signal: AbortSignal) => Promise<T>,
     errorOf: (error: unknown) => unknown,
     signal: AbortSignal,

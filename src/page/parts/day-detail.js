@@ -6,7 +6,7 @@ import { Link } from '../router.js';
 import { day, number, plural } from '../time.js';
 import { Action, tell } from './action.js';
 import { Empty, Fact, sentence, Time } from './common.js';
-import { followUntil } from './follow.js';
+import { followUntil } from './follow-run.js';
 
 /** @import { DayReport } from '../../domain/completeness.ts' */
 /** @import { Backfill } from '../api-types.js' */
