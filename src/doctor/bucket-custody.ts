@@ -34,7 +34,7 @@ interface CustodyFindings {
   /** Setting a legal hold. */
   readonly holdFault: unknown;
   readonly deleteFault: unknown;
-  /** Whether the bucket has Object Lock; `undefined` where it does not tell. */
+  /** Whether the bucket has Object Lock; `undefined` where it does not say. */
   readonly hasLock: boolean | undefined;
   readonly leftover: Leftover | undefined;
 }

@@ -34,7 +34,7 @@ import type { ObjectAddress } from '../storage/s3/lookup.ts';
 import { createS3Store, type S3Target } from '../storage/s3/store.ts';
 import type { ArchiveStore } from '../storage/store.ts';
 
-/** A person waits: what does not answer twice is told. */
+/** A person waits for the result, so a request is repeated only once. */
 export const MAX_ATTEMPTS = 2;
 /** How long removing the probe may take after the time for everything else is up. */
 export const PROBE_REMOVAL_MS = 5_000;
@@ -72,7 +72,7 @@ export interface BucketFindings {
   readonly lifecycle: { readonly rules: readonly LifecycleRule[] | undefined; readonly fault: unknown };
 }
 
-/** How to reach the bucket, and who hears the time. */
+/** How to reach the bucket, and what receives its time. */
 export interface InspectBucketOptions {
   /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
   readonly connection?: S3Connection;
@@ -114,7 +114,7 @@ export async function inspectBucket(
   }
 }
 
-/** Whether a right is missing, which a store tells of each request by itself; all else concerns more than the one. */
+/** Whether a right is missing. A store says so for each request; any other fault concerns more than one request. */
 export function isForbidden(fault: unknown): boolean {
   const said = fault instanceof VoicemailError ? fault.cause : fault;
   return statusOf(said) === 403 && NAMES_OF_FORBIDDEN.includes(nameOf(said));
@@ -226,7 +226,7 @@ export async function removeProbe(
   return { kind: 'version', key: address.Key, fault: undefined };
 }
 
-/** The version that can be seen, without an id where the bucket keeps none or does not tell. */
+/** The version that can be seen, without an id where the bucket keeps none or does not say. */
 async function findVersion(
   client: S3Client,
   address: ObjectAddress,

@@ -2,7 +2,7 @@
 
 import { type CheckResult, failed, ok, skipped, warning } from './check.ts';
 
-/** `Date` headers tell whole seconds, and an answer may have been on its way for a while. */
+/** `Date` headers have whole seconds, and an answer may have taken a while to arrive. */
 const TOLERATED_MS = 60_000;
 /** The life of a token for Kore; S3 is content with 15 minutes. */
 const HARMFUL_MS = 5 * 60_000;
@@ -37,7 +37,7 @@ export class ClockComparison {
 
   /** The result, once everything else has been asked. */
   result(): CheckResult {
-    if (this.#offsets.size === 0) return skipped(NAME, 'nobody was reached who tells the time');
+    if (this.#offsets.size === 0) return skipped(NAME, 'no server was reached that sends its time');
     const troubles = [...this.#offsets].filter(([, offset]) => Math.abs(offset) > TOLERATED_MS);
     if (troubles.length === 0)
       return ok(NAME, `agrees with that of ${[...this.#offsets.keys()].join(' and ')}`);

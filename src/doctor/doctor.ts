@@ -68,7 +68,7 @@ function startChecks(
 
 const UNSOUND = 'not checked, as its configuration is not right';
 
-/** A check that fails in a way it does not know of itself is a result as well, and keeps no other from being told. */
+/** An unexpected error of a check is a result as well, so that the other checks are still reported. */
 async function bounded(
   name: string,
   check: (signal: AbortSignal) => Promise<readonly CheckResult[]>,
@@ -105,7 +105,9 @@ async function checkArchive(
   return checkBucket(target, clock, connection, signal);
 }
 
-/** Whether the queue can be used, and keeps what it is given. What a kind of queue needs is loaded for that kind alone. */
+/**
+ * Whether the queue can be used, and keeps what it is given. What a kind of queue needs is loaded for that kind alone.
+ */
 async function checkQueue(
   { target, ...rest }: QueueConfig,
   findHolder: (directory: string) => Promise<Holder | undefined>,

@@ -1,4 +1,4 @@
-/** The Kore app's credentials: a signed call tells what Kore thinks of them, as far as it says. */
+/** Checks the Kore app's credentials by a signed call. */
 
 import type { KoreConfig } from '../config/config.ts';
 import type { ListingSource } from '../domain/backfills.ts';
@@ -116,7 +116,7 @@ interface KoreFindings {
   readonly listing: (KoreFinding & { readonly source: ListingSource }) | undefined;
 }
 
-/** The clock to sign by, and who hears Kore's. */
+/** The clock to sign by, and what receives Kore's time. */
 export interface InspectKoreOptions {
   readonly now: () => number;
   /** Gets the `Date` header of each answer. */

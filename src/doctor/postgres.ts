@@ -6,7 +6,7 @@ import { type CheckFault, type CheckResult, failed, ok, warning } from './check.
 
 const NAME = 'queue';
 
-/** Whether the queue on a PostgreSQL server can be used. @param url may hold a password, which is never told. */
+/** Whether the queue on a PostgreSQL server can be used. @param url may hold a password, which is never shown. */
 export async function checkPostgres(url: string, signal: AbortSignal): Promise<readonly CheckResult[]> {
   const { host, pathname } = new URL(url);
   const location = `postgres://${host}${pathname}`;
@@ -123,7 +123,8 @@ interface FactsRow {
 /**
  * Connects, asks, makes a schema with a table in it, and takes all of that back.
  *
- * The right to make schemas is needed even where the queue's are there: `create schema if not exists` asks for it first.
+ * The right to make schemas is needed even where the queue's are there: `create schema if not exists` asks for it
+ * first.
  *
  * @throws the error of the connection, as pg and the server word it; the signal's reason when aborted.
  */
@@ -147,7 +148,7 @@ async function inspect(client: Client): Promise<PostgresFindings> {
   await client.connect();
   const { rows } = await client.query<FactsRow>(FACTS);
   const [facts] = rows;
-  if (!facts) throw new Error('the server tells nothing of itself');
+  if (!facts) throw new Error('the server reports nothing about itself');
   const { major, ...rest } = facts;
   const age =
     major < MINIMUM_POSTGRES_VERSION

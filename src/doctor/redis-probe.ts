@@ -29,7 +29,7 @@ export interface RedisServer {
   readonly oldest: { readonly possible: string; readonly recommended: string };
   /** The fields of `INFO`. */
   readonly info: ReadonlyMap<string, string>;
-  /** Settings by name; `undefined` where the server does not tell them (`CONFIG` is often refused). */
+  /** Settings by name; `undefined` where the server does not report them (`CONFIG` is often refused). */
   setting(name: 'maxmemory-policy' | 'save' | 'appendfsync'): string | undefined;
 }
 
@@ -50,7 +50,7 @@ return value
 `;
 
 /**
- * Connects, asks, writes, reads and deletes one key below the queue's prefix, and lets go.
+ * Connects, asks, writes, reads and deletes one key below the queue's prefix, and disconnects.
  *
  * @throws the first error of the connection, as ioredis and the server word it; the signal's reason when aborted.
  */
@@ -60,7 +60,7 @@ export async function inspectRedis(
 ): Promise<RedisFindings> {
   const { target } = config;
   const client = createRedisClient(target, 'producer');
-  // A command that waits for a connection never tells why there is none.
+  // A command that waits for a connection never says why there is none.
   const broken = new Promise<never>((_, reject) => client.on('error', (error) => reject(causeOf(error))));
   try {
     return await unlessAborted(Promise.race([inspect(client, config), broken]), signal);

@@ -90,7 +90,7 @@ function checkUse({ location, servers, writeFault }: RedisFindings, target: Redi
 function checkEviction({ info, setting }: RedisServer): CheckResult {
   const policy = info.get('maxmemory_policy') ?? setting('maxmemory-policy');
   if (policy === undefined) {
-    return skipped(EVICTION, 'the server does not tell its maxmemory-policy, which has to be noeviction');
+    return skipped(EVICTION, 'the server does not report its maxmemory-policy, which must be noeviction');
   }
   if (policy !== 'noeviction') {
     return failed(
@@ -140,13 +140,13 @@ function checkPersistence({ info, setting }: RedisServer): CheckResult {
   if (info.get('aof_enabled') === undefined) {
     return skipped(
       PERSISTENCE,
-      'the server does not tell what it keeps on disk; it has to survive a restart',
+      'the server does not report what it keeps on disk; the queue must survive a restart',
     );
   }
   if (save === undefined) {
     return warning(
       PERSISTENCE,
-      'no append-only file, and the server does not tell whether it makes snapshots',
+      'no append-only file, and the server does not report whether it makes snapshots',
       AOF_FIX,
     );
   }
@@ -171,7 +171,7 @@ function checkPersistence({ info, setting }: RedisServer): CheckResult {
   );
 }
 
-/** A status that is not told is no bad one. */
+/** A missing status is not bad. */
 function isBad(status: string | undefined): boolean {
   return status !== undefined && status !== 'ok';
 }

@@ -1,6 +1,6 @@
 /** The public API, as any program uses it; the browser adds the cookie of the log-in. */
 
-import { tellLogInEnded } from './log-in.js';
+import { announceLogInEnded } from './log-in.js';
 
 /** A refusal or a failure, in words. */
 export class Refusal extends Error {
@@ -45,7 +45,7 @@ export async function ask(path, { method = 'GET', json, signal } = {}) {
   const text = await response.text();
   const body = parse(text);
   if (response.ok) return body;
-  if (response.status === 401) tellLogInEnded();
+  if (response.status === 401) announceLogInEnded();
   const problem = /** @type {{ code?: unknown, detail?: unknown, hint?: unknown }} */ (body ?? {});
   throw new Refusal(
     response.status,
@@ -73,7 +73,7 @@ function parse(text) {
   try {
     return /** @type {unknown} */ (JSON.parse(text));
   } catch {
-    // An empty answer, or what a proxy says in its own words: told by its status.
+    // An empty answer, or the page of a proxy: the status says what happened.
     return undefined;
   }
 }

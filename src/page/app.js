@@ -3,7 +3,7 @@ import { useConnection } from './event-stream.js';
 import { html } from './html.js';
 import { WhoContext } from './identity.js';
 import { ROLE_WORDS } from './labels.js';
-import { tellLogInEnded, useLogInEnded } from './log-in.js';
+import { announceLogInEnded, useLogInEnded } from './log-in.js';
 import { Messages } from './parts/action.js';
 import { Empty, Heading, LogInAgain } from './parts/common.js';
 import { Link, usePlace } from './router.js';
@@ -52,7 +52,7 @@ export function App({ canLogOut, apiDescription }) {
           ${connection === 'open' ? 'live' : connection === 'lost' ? 'connection lost, trying again' : 'connecting'}
         </span>
         ${who ? html`<span title=${aboutWho(who)}>${who.name} (${who.role})</span>` : ''}
-        ${canLogOut ? html`<form method="post" action="/logout" onSubmit=${tellLogInEnded}><button class="plain">Log out</button></form>` : ''}
+        ${canLogOut ? html`<form method="post" action="/logout" onSubmit=${announceLogInEnded}><button class="plain">Log out</button></form>` : ''}
       </div>
     </header>
     <main id="content" tabindex="-1">

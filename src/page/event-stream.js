@@ -79,12 +79,12 @@ export function startEvents() {
     hasEnded = true;
     close();
   });
-  // Sooner than a stream tells it.
+  // The browser notices this sooner than the stream does.
   addEventListener('offline', () => setConnection('lost'));
   addEventListener('online', () => hasEnded || open());
 }
 
-/** How the connection to the events stands. */
+/** The state of the connection to the event stream. */
 export function useConnection() {
   const [shown, setShown] = useState(connection);
   useEffect(() => {

@@ -25,7 +25,7 @@ export const TRANSCRIPT_WORDS = {
 /** @type {Readonly<Record<string, string>>} */
 export const INTEGRITY_WORDS = {
   verified: 'Whole: every byte came, by the length that was known.',
-  unverified: 'Nothing told where it ends. Two downloads gave the same bytes.',
+  unverified: 'Nothing says where it ends. Two downloads gave the same bytes.',
   suspect: 'Every byte came, and the audio disagrees with itself. The manifest says why.',
 };
 

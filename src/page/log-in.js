@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'preact/hooks';
 
-/** Whether somebody is still logged in, told to all tabs of a browser. */
+/** Whether the log-in still holds, shared by all tabs of a browser. */
 
 const channel = new BroadcastChannel('voicemail-archiver');
 const ENDED = 'log-in ended';
@@ -14,8 +14,8 @@ function end() {
 }
 channel.onmessage = ({ data }) => data === ENDED && end();
 
-/** The server knows the log-in no more, or is about to be told so. */
-export function tellLogInEnded() {
+/** Ends the log-in in all tabs: the server has ended it, or is about to. */
+export function announceLogInEnded() {
   if (hasEnded) return;
   end();
   channel.postMessage(ENDED);
@@ -32,7 +32,7 @@ export function onLogInEnded(listener) {
   return () => void listeners.delete(listener);
 }
 
-/** Whether the log-in has ended: then nothing of what was loaded with it is shown any more. */
+/** Whether the log-in has ended. If so, the page hides everything that was loaded with it. */
 export function useLogInEnded() {
   const [isOver, setOver] = useState(hasEnded);
   useEffect(() => onLogInEnded(() => setOver(true)), []);

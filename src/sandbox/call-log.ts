@@ -87,7 +87,7 @@ export class CallLog {
     });
   }
 
-  /** Nothing will happen any more: whoever still waits is told so. */
+  /** Ends the log: all that still wait are rejected. */
   close(): void {
     this.#closed = true;
     for (const waiter of this.#waiters) waiter.reject(closedError());

@@ -141,7 +141,7 @@ function httpDateIn(milliseconds: number): string {
 
 const RETRY_AFTER_DATE_MS = 2000;
 
-/** A `Retry-After` as a fault tells it: seconds, `date`, or any text. */
+/** The header `Retry-After` of a fault: seconds, `date`, or any text. */
 export function retryAfterHeader(retryAfter: number | string | undefined): Readonly<Record<string, string>> {
   if (retryAfter === undefined) return {};
   return { 'retry-after': retryAfter === 'date' ? httpDateIn(RETRY_AFTER_DATE_MS) : String(retryAfter) };

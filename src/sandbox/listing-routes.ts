@@ -86,7 +86,7 @@ export async function answerSessions(
   }));
 }
 
-/** What call details tell of a call beside its start. */
+/** The members of call details besides the start of a call. */
 function callDetails({ from, queue, direction, endedAt, tags }: ListedCall = {}) {
   return {
     ...(from !== undefined && { customerInfo: { phoneNumber: from } }),

@@ -214,7 +214,7 @@ function shifted({ start, end }: ByteRange, by: number): ByteRange {
   return { start: Math.min(start + by, end - 1), end };
 }
 
-/** Makes the answer's head tell the end of its body in that way. */
+/** Sets the headers that mark the end of the body in that way. */
 function frame(
   exchange: HttpExchange,
   headers: Record<string, string>,

@@ -20,7 +20,7 @@ export type { Call, RouteName } from './call-log.ts';
 export type { SandboxRecording, SandboxSession } from './session-state.ts';
 export type * from './spec.ts';
 
-/** A running stand-in for the Kore API. What it can do is told in `spec.ts`. */
+/** A running stand-in for the Kore API. `spec.ts` describes what it can do. */
 export interface Sandbox {
   /** What `KORE_HOST` is to be set to: `http://127.0.0.1:41234`. */
   readonly url: string;
@@ -127,9 +127,9 @@ const ROUTES: readonly Route[] = [
 ];
 
 /**
- * Starts a stand-in for the Kore API: the voicemail call and both listings with all their checks, and signed media
- * URLs that really expire. It is a second opinion of what Kore does, made from its documentation alone, and shares no code with
- * the client.
+ * Starts a stand-in for the Kore API: the voicemail call and both listings with all their checks, and signed media URLs
+ * that really expire. It is a second opinion of what Kore does, made from its documentation alone, and shares no code
+ * with the client.
  *
  * @throws VoicemailError `INTERNAL` when it cannot listen.
  *

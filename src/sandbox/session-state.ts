@@ -12,7 +12,7 @@ import type {
   TranscriptionSpec,
 } from './spec.ts';
 
-/** Where recordings of a session lie, as Kore's paths tell it. */
+/** Where recordings of a session are, by Kore's paths. */
 export interface MediaOwner {
   readonly accountId: string;
   readonly botId: string;

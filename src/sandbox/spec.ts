@@ -161,17 +161,17 @@ export interface SessionSpec {
 export interface ListingSpec {
   /** Default: the time in its id, else when it was added. */
   readonly startedAt?: Date;
-  /** As call details tell it; `null`: the field is missing. Default: `YES` where it has recordings, else `NO`. */
+  /** The field in call details; `null`: it is missing. Default: `YES` where it has recordings, else `NO`. */
   readonly isVoicemail?: string | boolean | number | null;
   /** Default `voice` in call details, `korevg` in the sessions history. */
   readonly channel?: string;
   /** How many rows it has. Default 1. */
   readonly rows?: number;
-  /** What its rows tell of the call, under the names that Kore's samples have. Default: nothing but its start. */
+  /** The members of its rows about the call, named as in Kore's samples. Default: only the start. */
   readonly call?: ListedCall;
 }
 
-/** What rows of listings tell of a call; the sessions history tells neither queue nor direction. */
+/** What rows of listings say of a call. The sessions history has neither queue nor direction. */
 export interface ListedCall {
   /** The caller's number. */
   readonly from?: string;
@@ -200,8 +200,8 @@ export interface TranscriptionSpec {
  */
 export interface RecordingSpec extends AudioLength {
   /**
-   * As the API tells it, hostile ones included. Default `voicemail_<session id>.wav`, or as the format ends. A list
-   * holds for one answer after the other, and its last one stays.
+   * The name in the API's answer, which may be hostile. Default `voicemail_<session id>.wav`, or as the format ends. A
+   * list holds for one answer after the other, and its last one stays.
    */
   readonly fileName?: string | readonly string[];
   /** It is listed only after so many good calls. Default 0. */
@@ -213,8 +213,8 @@ export interface RecordingSpec extends AudioLength {
   /** Recordings with the same seed, format and length are alike. Default: the session id and the position. */
   readonly seed?: string;
   /**
-   * Serves this instead of audio made up by format, seed and length: bytes read from a file, for example. Thousands of recordings can share one
-   * source, which saves making and keeping a tune for each.
+   * Serves this instead of audio made up by format, seed and length: bytes read from a file, for example. Thousands of
+   * recordings can share one source, which saves making and keeping a tune for each.
    */
   readonly content?: Buffer | AudioSource;
   /** The `Content-Type`; default: that of the content. */
@@ -239,7 +239,7 @@ export interface RecordingSpec extends AudioLength {
   readonly etag?: 'strong' | 'weak' | 'none';
   /** Whether there is a `Last-Modified`. Default true. */
   readonly lastModified?: boolean;
-  /** How the end of the body is told: by `Content-Length` (default), by chunks, or by closing the connection. */
+  /** What marks the end of the body: `Content-Length` (default), chunks, or a closed connection. */
   readonly framing?: Framing;
   /** Headers added to its answers, such as `Content-Encoding`; they win over those that the sandbox makes. */
   readonly headers?: ExtraHeaders;
@@ -255,7 +255,7 @@ export interface RecordingSpec extends AudioLength {
 /** Headers by their lower-case names; a list is sent as one line each. */
 export type ExtraHeaders = Readonly<Record<string, string | readonly string[]>>;
 
-/** How the end of a body is told. */
+/** What marks the end of a body. */
 export type Framing = 'length' | 'chunked' | 'close';
 
 /** How often a fault happens. */
@@ -327,7 +327,7 @@ export interface MediaFault extends Repeated {
    * was given, other audio of the same length.
    */
   readonly replaced?: boolean;
-  /** Overrides how the end of the body is told. */
+  /** Overrides what marks the end of the body. */
   readonly framing?: Framing;
   /** Does not honour a `Range`: answers 200 with everything. */
   readonly ignoreRange?: boolean;

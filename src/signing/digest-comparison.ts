@@ -20,8 +20,8 @@ interface FoundManifest {
 
 /**
  * `same`: as a digest says. `added`, `replaced`: newer than the digests. What no digest will ever say: `unsigned`;
- * `changed`: it is not what a digest says, and no later revision of it; `unlisted`: it was not there when the digests of
- * its time were written, or was erased since.
+ * `changed`: it is not what a digest says, and no later revision of it; `unlisted`: it was not there when the digests
+ * of its time were written, or was erased since.
  */
 export type DigestComparison = 'same' | 'added' | 'replaced' | 'unsigned' | 'changed' | 'unlisted';
 
@@ -61,7 +61,7 @@ function timeOf({ archivedAt }: Pick<FoundManifest, 'archivedAt'>): number {
   return Date.parse(archivedAt) || 0;
 }
 
-/** What the bytes of a manifest say of it. What is no manifest is told by its hash alone. */
+/** The facts of a manifest, by its bytes. Of bytes that are no manifest, only the hash is known. */
 export function describeManifest(bytes: Buffer, key: string, isSigned: boolean): FoundManifest {
   const manifest = parsed(bytes, key);
   return {

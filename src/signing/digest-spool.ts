@@ -91,7 +91,7 @@ export async function* readChanges(
   if (count > 0) yield* files.read<ChangeLine>(CHANGES, size);
 }
 
-/** The day on which a session began; for one that does not tell, the beginning of time. */
+/** The day on which a session began; 0 where its id has no time. */
 function begin(key: string): number {
   return Date.parse(/\/date=([^/]+)\//.exec(key)?.[1] ?? '') || 0;
 }

@@ -53,7 +53,7 @@ export interface DigestRun {
   readonly refused: number;
 }
 
-/** A digest as it was written. Whoever keeps `sha256` elsewhere can tell when the whole chain is made anew. */
+/** A written digest. A copy of `sha256` kept elsewhere shows whether the whole chain was replaced. */
 export interface WrittenDigest {
   readonly date: string;
   readonly key: string;
@@ -68,12 +68,12 @@ const CONCURRENCY = 16;
  * Writes the digests of all days that are over and have none: of yesterday, and of those before it since the last one.
  * The first digest names everything that is archived.
  *
- * It reads the archive, not the queue, so it does not matter who wrote or erased what, and when this ran last. Of several
- * that run at once, one wins. What there is to be said lies in temporary files meanwhile, so that memory holds a part of
- * a digest and a date partition, however large the archive is.
+ * It reads the archive, not the queue, so it does not matter who wrote or erased what, and when this ran last. Of
+ * several that run at once, one wins. What there is to be said lies in temporary files meanwhile, so that memory holds
+ * a part of a digest and a date partition, however large the archive is.
  *
- * @throws VoicemailError `ARCHIVE_CONFLICT` when an earlier digest is no digest, or its signature does not fit; what the
- * store throws.
+ * @throws VoicemailError `ARCHIVE_CONFLICT` when an earlier digest is no digest, or its signature does not fit; what
+ *   the store throws.
  */
 export async function writeDigests(deps: DigestDeps, signal: AbortSignal): Promise<DigestRun> {
   const { store, key, now } = deps;
@@ -257,7 +257,7 @@ async function readLast(
   return date === undefined ? undefined : readDigest(date, { store, key }, signal);
 }
 
-/** A digest whose signature fits, as far as this key can tell: one of an earlier key is taken as it is. */
+/** A digest with a valid signature. The signature of an earlier key is not checked. */
 async function readDigest(date: string, { store, key }: Access, signal: AbortSignal): Promise<ReadDigest> {
   const at = digestKey(date);
   const bytes = await store.read(at, signal, MAX_DIGEST_BYTES);
@@ -357,7 +357,9 @@ export const OVERDUE_MS = 6 * 60 * 60 * 1000;
 /** For so long a check of the digests counts: they change once a day. */
 const FRESH_MS = 5 * 60 * 1000;
 
-/** A function that counts the days that should have a digest by now, and have none. It lists digests, and reads none. */
+/**
+ * A function that counts the days that should have a digest by now, and have none. It lists digests, and reads none.
+ */
 export function createOverdueDigestCount(
   store: Pick<ArchiveStore, 'list'>,
   now: () => number,

@@ -51,10 +51,11 @@ export async function unlessAborted<Value>(promise: Promise<Value>, signal: Abor
 }
 
 /**
- * Aborts a controller when `signal` is, with its reason. Costs less than half of `AbortSignal.any`, whose weak references
- * the collection of garbage has to follow as well.
+ * Aborts a controller when `signal` is, with its reason. Costs less than half of `AbortSignal.any`, whose weak
+ * references the collection of garbage has to follow as well.
  *
- * @returns lets go of the signal; to be called once the controller's work has ended, unless the signal ends with it.
+ * @returns removes the listener from the signal. Call it once the controller's work has ended, unless the signal ends
+ *   too.
  */
 export function abortWith(controller: AbortController, signal: AbortSignal): () => void {
   const onAbort = () => controller.abort(signal.reason);

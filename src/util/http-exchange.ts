@@ -87,7 +87,7 @@ export async function exchange(
   });
 }
 
-/** Told of how a request ended, once. */
+/** Called once, with the end of a request. */
 type OnEnd = (error: unknown, answer?: HttpAnswer) => void;
 
 /** Collects an answer; undici calls it as the answer comes. */

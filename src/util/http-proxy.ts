@@ -84,7 +84,7 @@ export interface DispatcherOptions extends Agent.Options {
 
 /**
  * Connections for undici's requests, each through the proxy that {@link proxyFor} names, or directly. Requests have to
- * name their `origin`. That the proxy refuses is told by {@link proxyFaultText}.
+ * name their `origin`. {@link proxyFaultText} describes a refusal of the proxy.
  *
  * @example
  * const dispatcher = createDispatcher({ connect: { timeout: 10_000 } }, config.proxy);

@@ -27,7 +27,7 @@ export const MAX_JSON_DEPTH = 200;
 
 /**
  * How many values a text may hold: reading so many takes a tenth of a second, in which the process does nothing else.
- * Long strings (a recording in a `data:` URI) cost next to nothing, so the length of a text tells little of it.
+ * Long strings (a recording in a `data:` URI) cost next to nothing, so the length of a text says little about it.
  */
 export const MAX_JSON_VALUES = 200_000;
 /** Of values that become text, since they are too deep, there may be so many times more: they are only looked at. */

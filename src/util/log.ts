@@ -17,7 +17,8 @@ export function withLogFields<T>(added: Readonly<Record<string, string>>, work: 
  * {@link redact} and does nothing to a terminal. Nothing secret is ever logged on purpose; this catches what libraries
  * put into their errors.
  *
- * @param write where the lines go, for tests and for tools that own the terminal; told whether one is a warning or worse.
+ * @param write where the lines go, for tests and for tools that own the terminal; its second argument says whether a
+ *   line is a warning or worse.
  */
 export function createLogger(level: LogLevel, write: WriteLine = writeToStderr): Logger {
   return pino(

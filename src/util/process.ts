@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 
-/** The version in package.json: what manifests, logs and `--version` tell. */
+/** The version in package.json, as in manifests, logs and `--version`. */
 export const VERSION: string = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version;
@@ -20,7 +20,7 @@ export function osUser(): string {
 const GROWTH_PERCENT = 75;
 
 /**
- * Lets V8 collect garbage sooner, for the whole process. Audio lies outside of its heap and is let go of only when the
+ * Makes V8 collect garbage sooner, for the whole process. Audio lies outside of its heap and is freed only when the
  * small objects that hold it are collected. Unlike the size of the young generation, this can be set while Node runs:
  * https://nodejs.org/api/v8.html#v8setflagsfromstringflags
  */

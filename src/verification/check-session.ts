@@ -175,7 +175,7 @@ function readable<Document>(parse: () => Document, key: string, notes: SessionNo
   }
 }
 
-/** A session of which some recordings are saved: those have to be as they were, and the others are told. */
+/** A session with some of its recordings: those must be unchanged, and the others are reported. */
 async function checkPartial(
   directory: string,
   objects: readonly ListedObject[],

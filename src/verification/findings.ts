@@ -6,8 +6,8 @@
  * it was tried, or is no manifest. `partial`: only some of a session's recordings are saved. `orphaned`: an object that
  * no manifest names.
  *
- * Where signatures are checked too, `missing` is also what a digest names and is not there, and `changed` what is not as
- * it was signed or as a digest says. `forged`: a record that none of the given keys signed. `unlisted`: one that is
+ * Where signatures are checked too, `missing` is also what a digest names and is not there, and `changed` what is not
+ * as it was signed or as a digest says. `forged`: a record that none of the given keys signed. `unlisted`: one that is
  * signed, and that the digests of its time do not name.
  */
 export const FINDING_KINDS = [
@@ -21,7 +21,7 @@ export const FINDING_KINDS = [
 ] as const;
 export type FindingKind = (typeof FINDING_KINDS)[number];
 
-/** What was expected of an object, or found of it: only what tells the two apart. */
+/** What was expected of an object, or found of it: only where the two differ. */
 export interface Facts {
   readonly bytes?: number;
   /** Lowercase hex. */

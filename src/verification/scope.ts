@@ -104,11 +104,11 @@ export function mayContain(date: string, scope: ArchiveScope): boolean {
   );
 }
 
-/** Whether a session of a partition that is listed belongs to the scope, by the time that its id tells. */
+/** Whether a session of a partition that is listed belongs to the scope, by the time in its id. */
 export function isInScope({ sessionId }: SessionRef, scope: Scope): boolean {
   if (scope.kind === 'sessions') return true;
   const created = creationTime(sessionId);
-  // One without a time lies in the directory of a date by mistake, which is to be told.
+  // A session without a time is in the directory of a date by mistake, which must be reported.
   if (created === undefined) return true;
   const { from, to } = scope;
   return (from === undefined || created >= from) && (to === undefined || created < to);

@@ -1,4 +1,4 @@
-/** Finding what there is to look at. */
+/** Lists what to verify. */
 
 import { isVoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
@@ -19,7 +19,7 @@ export interface Position {
   readonly ended?: boolean;
 }
 
-/** One thing to look at. */
+/** One thing to verify. */
 export type Task = { readonly position: Position } & (
   | { readonly kind: 'session'; readonly listed: SessionDirectory }
   /** An object that lies where none of the archive's objects do. */
@@ -30,13 +30,13 @@ export type Task = { readonly position: Position } & (
   | { readonly kind: 'end' }
 );
 
-/** What a walk depends on. */
+/** What a walk uses. */
 export interface WalkDeps {
   readonly scope: Scope;
   readonly store: ArchiveStore;
 }
 
-/** Everything there is in some units, from a position on. */
+/** Everything in some units, from a position on. */
 export async function* walk(
   units: readonly Unit[],
   from: Position | undefined,
@@ -50,7 +50,7 @@ export async function* walk(
   }
 }
 
-/** Those of the units that are not done yet. */
+/** The units that are not done yet. */
 export function unitsFrom(units: readonly Unit[], from: Position | undefined): readonly Unit[] {
   if (!from) return units;
   return units.filter(({ prefix }) => {
@@ -114,7 +114,7 @@ async function* walkBelow(
 ): AsyncGenerator<Task> {
   let last = after ?? '';
   const upTo = (key: string): Position => {
-    // What could not be looked at may be told a little late, which must not lead back.
+    // Unreadable objects may be reported a little late. The position must not move back for them.
     if (compareKeys(key, last) > 0) last = key;
     return { unit: unit.prefix, after: last };
   };
@@ -148,7 +148,7 @@ async function* walkBelow(
   yield* finish();
 }
 
-/** A session in the directory of another date is told whenever it is come upon. */
+/** A session in the directory of another date is always reported. */
 function belongs(
   { directory, session }: Pick<SessionDirectory, 'directory' | 'session'>,
   scope: Scope,

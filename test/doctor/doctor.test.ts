@@ -267,7 +267,7 @@ describe('doctor on a queue on Redis', () => {
     await redis.admin.config('SET', 'appendonly', 'no');
     const { queue, ...bad } = await examine({ QUEUE_URL: url, QUEUE_PREFIX: 'other' });
     expect(text(queue)).toMatch(/^failed: .*may not do what a queue needs \(.*NOPERM.*ACL SETUSER/);
-    expect(text(bad['queue persistence'])).toMatch(/^warning: .*does not tell whether it makes snapshots/);
+    expect(text(bad['queue persistence'])).toMatch(/^warning: .*does not report whether it makes snapshots/);
   });
 
   it.each<[string, string, RegExp]>([

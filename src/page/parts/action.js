@@ -13,8 +13,8 @@ import { focusHeading, sentence } from './common.js';
  * @typedef {object} ActionProps
  * @property {string} label
  * @property {Permission} permission
- * @property {() => Promise<string>} act does it; what it resolves with is told: "3 sessions are queued again."
- * @property {string} [question] asked before: what will happen.
+ * @property {() => Promise<string>} act does it, and resolves with the message to show: "3 sessions are queued again."
+ * @property {string} [question] asked first: what will happen.
  * @property {ComponentChildren} [children] more of the question: fields.
  * @property {string} [typed] a text that has to be typed before it is done.
  * @property {'primary' | 'danger'} [kind]
@@ -31,10 +31,10 @@ export function Action({ label, permission, act, question, children, typed, kind
   const run = async () => {
     setBusy(true);
     try {
-      tell({ level: 'ok', text: await act() });
+      showMessage({ level: 'ok', text: await act() });
       setAsking(false);
     } catch (error) {
-      tell({ level: 'trouble', text: failure(label, error) });
+      showMessage({ level: 'trouble', text: failure(label, error) });
       setAsking(false);
     } finally {
       setBusy(false);
@@ -58,7 +58,7 @@ export function Action({ label, permission, act, question, children, typed, kind
       title=${why}
       onClick=${() => {
         if (isBusy) return;
-        if (why !== undefined) tell({ level: 'trouble', text: why });
+        if (why !== undefined) showMessage({ level: 'trouble', text: why });
         else if (isAsked) setAsking(true);
         else void run();
       }}
@@ -145,7 +145,7 @@ function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
 }
 
 /**
- * What came of an action.
+ * The result of an action, for people.
  *
  * @typedef {{ level: 'ok' | 'trouble', text: string }} Message
  */
@@ -153,19 +153,19 @@ function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
 /** How long a good message stays (milliseconds); others stay until they are closed. */
 const MESSAGE_MS = 8_000;
 /** @type {Set<(message: Message) => void>} */
-const hearers = new Set();
+const messageListeners = new Set();
 
 /** @param {Message} message */
-export function tell(message) {
-  for (const hear of hearers) hear(message);
+export function showMessage(message) {
+  for (const listener of messageListeners) listener(message);
 }
 
-/** Where messages are shown, and read out. */
+/** Shows messages; screen readers read them aloud. */
 export function Messages() {
   const [message, setMessage] = useState(/** @type {Message | undefined} */ (undefined));
   useEffect(() => {
-    hearers.add(setMessage);
-    return () => void hearers.delete(setMessage);
+    messageListeners.add(setMessage);
+    return () => void messageListeners.delete(setMessage);
   }, []);
   useEffect(() => {
     if (message?.level !== 'ok') return undefined;

@@ -14,8 +14,8 @@ import { dateAndTime, relative } from '../time.js';
 export function Time({ at, none = '–' }) {
   const [title, setTitle] = useState('');
   if (at === undefined) return html`<span class="none">${none}</span>`;
-  const tell = () => setTitle(relative(at));
-  return html`<time datetime=${at} title=${title || relative(at)} onMouseEnter=${tell}>${dateAndTime(at)}</time>`;
+  const showAge = () => setTitle(relative(at));
+  return html`<time datetime=${at} title=${title || relative(at)} onMouseEnter=${showAge}>${dateAndTime(at)}</time>`;
 }
 
 /** @param {{ state: SessionState }} props */
@@ -24,7 +24,7 @@ export function State({ state }) {
 }
 
 /**
- * The heading of a view. It takes the focus when the view is opened, for who hears the page.
+ * The heading of a view. It takes the focus when the view opens, for users of screen readers.
  *
  * @param {{ title: string, children?: ComponentChildren }} props
  */

@@ -4,14 +4,16 @@ import { html } from '../html.js';
 import { REASON_WORDS } from '../labels.js';
 import { Link } from '../router.js';
 import { day, number, plural } from '../time.js';
-import { Action, tell } from './action.js';
+import { Action, showMessage } from './action.js';
 import { Empty, Fact, sentence, Time } from './common.js';
 import { followUntil } from './follow-run.js';
 
 /** @import { DayReport } from '../../domain/completeness.ts' */
 /** @import { Backfill } from '../api-types.js' */
 
-/** @typedef {{ id: string, state: string, days: readonly DayReport[], error?: { code: string, message: string } }} Run */
+/**
+ * @typedef {{ id: string, state: string, days: readonly DayReport[], error?: { code: string, message: string } }} Run
+ */
 
 /**
  * A day: what became of its sessions, which are missing, and how to get them.
@@ -70,9 +72,12 @@ export function DayDetail({ report, reload }) {
   /** @param {() => Promise<string>} work */
   const follow = async (work) => {
     try {
-      tell({ level: 'ok', text: await work() });
+      showMessage({ level: 'ok', text: await work() });
     } catch (error) {
-      tell({ level: 'trouble', text: error instanceof Refusal ? sentence(error.message) : String(error) });
+      showMessage({
+        level: 'trouble',
+        text: error instanceof Refusal ? sentence(error.message) : String(error),
+      });
     } finally {
       setProgress('');
     }

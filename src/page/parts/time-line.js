@@ -46,13 +46,13 @@ export function TimeLine({ session }) {
   `;
 }
 
-/** Times of the API in a text, as the rest of the page tells them. @param {string} text */
+/** Replaces the API's times in a text by times as the rest of the page shows them. @param {string} text */
 function withTimes(text) {
   return text.replace(/\d{4}-\d{2}-\d{2}T[\d:.]+Z/g, dateAndTime);
 }
 
 /**
- * What a session's view tells by itself, where no history is known.
+ * The events that follow from a session's view, where no history is known.
  *
  * @param {Session} session
  * @returns {HistoryEntry[]}

@@ -94,7 +94,7 @@ function Start({ reload }) {
   <//>`;
 }
 
-/** What such a field tells, as a time in UTC. @param {string} text */
+/** The time in UTC of such a field. @param {string} text */
 function inUtc(text) {
   return new Date(`${text}Z`).toISOString();
 }

@@ -9,7 +9,7 @@ import { useData } from '../use-data.js';
 /** @import { DayReport } from '../../domain/completeness.ts' */
 
 const DAY_MS = 86_400_000;
-/** Of so many days the calendar tells, today included. */
+/** Days in the calendar, today included. */
 const DAYS = 35;
 const REFRESH_MS = 60_000;
 

@@ -161,7 +161,7 @@ function Workers({ workers }) {
     <thead>
       <tr>
         <th scope="col">Host</th><th scope="col">Process</th><th scope="col">Version</th>
-        <th scope="col" class="number">In hand</th><th scope="col">Started</th><th scope="col">Seen</th>
+        <th scope="col" class="number">In progress</th><th scope="col">Started</th><th scope="col">Seen</th>
       </tr>
     </thead>
     <tbody>

@@ -34,7 +34,7 @@ export function SessionScreen({ sessionId, botId }) {
     reload();
     reloadHold();
   };
-  // A released hold is told by a 404.
+  // A 404 means that the hold was released.
   const held = holdError?.status === 404 ? undefined : hold;
   const session = error?.status === 404 || error?.status === 410 ? undefined : data;
   return html`

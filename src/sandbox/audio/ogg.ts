@@ -13,7 +13,7 @@ const FIRST_PAGE = 0x02;
 const LAST_PAGE = 0x04;
 
 /**
- * An Ogg file with an Opus stream of silence, told apart from others by its serial number and its title.
+ * An Ogg file with an Opus stream of silence. Its serial number and its title make it unique.
  * Pages as in https://www.rfc-editor.org/rfc/rfc3533, headers as in https://www.rfc-editor.org/rfc/rfc7845
  */
 export function makeOgg(seed: string, seconds: number): Buffer {

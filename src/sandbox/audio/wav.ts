@@ -12,7 +12,7 @@ const MAX_DATA_BYTES = 0xffff_ff00;
 const FADE_SAMPLES = 400;
 /**
  * The melody repeats, so a part of the file in the wrong place could go unnoticed. Therefore each block of
- * samples carries its own number in the lowest bit of its first samples, far below what can be heard.
+ * samples carries its own number in the lowest bit of its first samples, far below what is audible.
  */
 const MARK_BLOCK_SAMPLES = 4096;
 const MARK_BITS = 24;
