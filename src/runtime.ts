@@ -35,7 +35,7 @@ export interface Runtime {
   readonly queue: SessionQueue;
   readonly backfills: BackfillOperations;
   readonly completeness: CompletenessOperations;
-  /** Tells others what happens, where that is wanted (`NOTIFY_URL`). */
+  /** Sends notifications, where they are configured (`NOTIFY_URL`). */
   readonly notifier: Notifier | undefined;
   /** Records who did what, unless that is turned off (`AUDIT_LOG`). */
   readonly auditLog: AuditLog | undefined;

@@ -41,7 +41,7 @@ export interface WorkerParts {
   readonly key: SigningKey | undefined;
   readonly tracing: Tracing | undefined;
   readonly notifier: Notifier | undefined;
-  /** Who else hears of the work: metrics. */
+  /** Other observers of the work: metrics. */
   readonly observers: WorkObservers | undefined;
   readonly tuning: RuntimeTuning | undefined;
   readonly log: Logger;
@@ -66,11 +66,11 @@ export function startWorkers({
   key,
   tracing,
   notifier,
-  observers: told,
+  observers: others,
   tuning,
   log,
 }: WorkerParts): StartedWorkers {
-  const observers = tracing ? tracing.observers(told) : told;
+  const observers = tracing ? tracing.observers(others) : others;
   // First, as it refuses a receiver that is not allowed.
   const notificationWorker =
     config.notify &&
@@ -81,7 +81,7 @@ export function startWorkers({
       isErased: (session, signal) => isErased(session, store, signal),
       shutdownGraceMs: config.work.shutdownGraceMs,
       times: tuning?.notifications,
-      observe: told?.notifications,
+      observe: others?.notifications,
       log,
     });
   const limit = createCallLimit(backend, config.queue.name, kore.rateLimit, observers?.kore.onWait);

@@ -7,15 +7,15 @@ import { ApiError } from './problem.ts';
 import type { WrongCredentials } from './request-limits.ts';
 import { type Identity, type Permission, permits } from './roles.ts';
 
-/** A function that tells whether a text is one of the secrets; it takes the same time whichever it is, or none. */
+/** A function that decides whether a text is one of the secrets. It always takes the same time. */
 export function createSecretCheck(secrets: readonly string[]): (presented: string) => boolean {
   const accepted = secrets.map(digest);
   return (presented) => isAmong(digest(presented), accepted);
 }
 
 /**
- * A function that tells whether `sha256=<hex>` is the HMAC-SHA256 of the bytes by one of the secrets, in the same
- * time whichever it is, or none.
+ * A function that decides whether `sha256=<hex>` is the HMAC-SHA256 of the bytes by one of the secrets. It always takes
+ * the same time.
  */
 export function createSignatureCheck(
   secrets: readonly string[],
@@ -53,7 +53,7 @@ const KEYS_TIMEOUT_MS = 5_000;
 const SUBJECT = /^[\x21-\x7e]{1,64}$/;
 
 /**
- * A function that tells who holds a JSON web token of the issuer for the audience, signed by one of the keys in the
+ * A function that returns who holds a JSON web token of the issuer for the audience, signed by one of the keys in the
  * JWKS and not expired; `undefined` for any other text. The keys are fetched when they are first needed, kept for ten
  * minutes, and fetched again for a token that names an unknown one.
  *
@@ -133,20 +133,20 @@ export interface GuardedRequest {
   readonly ip: string;
 }
 
-/** Tells who may use the API. */
+/** Decides who may use the API. */
 export interface Guard {
   /** Whether no credentials are configured: then whoever reaches the API over loopback may use it. */
   readonly isOpen: boolean;
   /**
    * Who holds a bearer token, or a JSON web token; `undefined` for a wrong one.
-   * @throws ApiError 503 when nobody can tell.
+   * @throws ApiError 503 when that can't be found out.
    */
   identify(token: string): Promise<Identity | undefined>;
   /** Notes that a request came with wrong credentials; resolves when it may be answered. */
   slow(request: GuardedRequest): Promise<void>;
   /**
    * Lets a request pass, or throws ApiError: 401 for missing or wrong credentials, 403 for web pages where none
-   * are configured, 503 when nobody can tell.
+   * are configured, 503 when that can't be found out.
    */
   admit(request: GuardedRequest): Promise<Identity>;
   /** Where no credentials are configured: refuses what web pages ask for. @throws ApiError 403 */

@@ -274,7 +274,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // Not JSON at all, which is told like any other answer that is not understood.
+    // Not JSON at all: reported like any other answer that can't be read.
     return undefined;
   }
 }

@@ -14,7 +14,7 @@ import type { ZodServer } from './validation.ts';
 export interface EventRoutesOptions {
   /** Without it there is no such route. */
   readonly events?: EventFeed;
-  /** How often a client hears something even if nothing happens, in milliseconds. */
+  /** How often a client gets a comment while nothing happens, in milliseconds. */
   readonly heartbeatMs?: number | undefined;
   /** Without them nobody can log in. */
   readonly logins?: LoginCookies | undefined;

@@ -15,7 +15,7 @@ import type { ZodServer } from './validation.ts';
 export interface ObjectRoutesOptions {
   /** Without them there are no such routes. */
   readonly objects?: ArchivedObjects;
-  /** Tells which sessions were erased. */
+  /** Knows which sessions were erased. */
   readonly custody?: Pick<CustodyOperations, 'erasure'> | undefined;
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;
@@ -115,7 +115,7 @@ async function answer(
       headers: { 'content-range': `bytes */${object.bytes}` },
     });
   }
-  // An empty stream, as Fastify would tell the length of anything else.
+  // An empty stream: of anything else Fastify would send the length.
   const body = method === 'HEAD' ? Readable.from([]) : await object.open(range, gone);
   body.once('error', (error) => {
     if (!gone.aborted) log.warn({ err: error }, 'an archived object could not be read to its end');

@@ -265,7 +265,7 @@ function toJsonSchema(schema: z.ZodType, components: Schemas): Json {
   return rename(json) as Json;
 }
 
-/** Leaves out what zod means otherwise than OpenAPI, and what tells people nothing. */
+/** Leaves out keywords that mean something else in OpenAPI than in zod, and those that do not help people. */
 function simplify({ jsonSchema }: { jsonSchema: z.core.JSONSchema.BaseSchema }): void {
   delete jsonSchema.readOnly;
   if (jsonSchema.format === 'date-time') delete jsonSchema.pattern;

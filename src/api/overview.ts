@@ -11,7 +11,7 @@ export interface OverviewRoutesOptions {
   readonly operations: Pick<Operations, 'stats'>;
 }
 
-/** What the API tells of itself: counts and health, who is asking, what error codes mean. `app` adds the `/v1`. */
+/** The overview: counts and health, who is asking, what error codes mean. `app` adds the `/v1`. */
 export function addOverviewRoutes(app: ZodServer, { operations }: OverviewRoutesOptions): void {
   app.get(
     '/stats',

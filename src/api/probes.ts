@@ -37,7 +37,7 @@ const READY_FRESH_MS = 1_000;
 
 /**
  * `GET /livez`: the process answers and, where it has a worker, that one takes sessions. `GET /readyz`: it can
- * reach queue and archive. They are open to all, so they tell nothing else; why something can't be reached is in
+ * reach queue and archive. They are open to all, so they say nothing else; why something can't be reached is in
  * the log.
  */
 function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: HealthOptions): void {
@@ -61,7 +61,7 @@ function addHealthRoutes(app: ZodServer, { check, liveness, breakers, log }: Hea
 
   app.get('/readyz', { schema: probeDocs('Whether queue and archive can be reached') }, async () => {
     if (await isReady()) {
-      // To send requests elsewhere while Kore is away would help nobody: that is told, and no more.
+      // While Kore is unreachable, another process could do no better: it is reported, but the process stays ready.
       const dependencies = breakers?.().map(({ dependency, state }) => ({ dependency, state }));
       return { status: 'ok' as const, ...(dependencies && { dependencies }) };
     }
@@ -83,7 +83,7 @@ interface MetricsOptions {
   readonly metrics?: Pick<Metrics, 'contentType' | 'render'> | undefined;
 }
 
-/** `GET /metrics`, for Prometheus; open like the health routes, as it tells counts and times alone. */
+/** `GET /metrics`, for Prometheus; open like the health routes, because it has only counts and times. */
 function addMetricsRoute(app: ZodServer, { metrics }: MetricsOptions): void {
   if (!metrics) return;
   const schema = {
@@ -106,8 +106,8 @@ export type ProbeOptions = HealthOptions &
   };
 
 /**
- * For whoever watches over a process: open to everybody, as they tell counts and times alone, and Kubernetes and
- * Prometheus come without credentials.
+ * For monitoring: open to everybody, because they have only counts and times, and Kubernetes and Prometheus send no
+ * credentials.
  */
 export const PROBE_ROUTES: readonly ((app: ZodServer, options: ProbeOptions) => void)[] = [
   addHealthRoutes,
@@ -115,13 +115,13 @@ export const PROBE_ROUTES: readonly ((app: ZodServer, options: ProbeOptions) => 
 ];
 
 /**
- * Of the open routes, those that tell something of this archiver: without credentials they are for programs on this
- * machine, like the rest. A webhook comes from elsewhere by its nature, and probes by any name.
+ * The open routes with facts about this archiver: without credentials they are for programs on this machine, like the
+ * rest. A webhook comes from elsewhere by its nature, and probes by any name.
  */
 export const NOT_FOR_FOREIGN_PAGES = /^\/(metrics$|openapi\.json$|docs(\/|$))/;
 
 /**
- * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. They tell counts and times alone, so they may
+ * `/livez`, `/readyz` and `/metrics` alone, for a worker without an API. They have only counts and times, so they may
  * be served on any address without credentials; on this machine alone, `/metrics` is kept from web pages as the API
  * keeps it. Where `HTTP_PORT` is not set and its default is taken (by
  * an API on the same machine), any free port is taken instead.

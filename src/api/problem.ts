@@ -66,8 +66,8 @@ const CODE_BY_STATUS: Readonly<Record<number, ProblemCode>> = {
 /**
  * Whatever a route threw, as an error for the client.
  *
- * Fastify's own complaints about a request carry a status. What nobody foresaw is a bug of this program: a 500, which
- * tells the client nothing more; the log has it with its stack.
+ * Fastify's own errors about a request carry a status. Any other error is a bug of this program: a 500 without details
+ * for the client; the log has the error with its stack.
  */
 export function asApiError(thrown: unknown): ApiError {
   const error = asQueueError(thrown);

@@ -66,7 +66,7 @@ export function traceRequests(app: ZodServer, tracer: RequestTracer): void {
     done();
   });
 }
-/** The routes that a server has, to tell a wrong method on a known path from an unknown path. */
+/** The routes of a server, to distinguish a wrong method on a known path from an unknown path. */
 export class RouteTable {
   readonly #routes: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
 

@@ -18,7 +18,7 @@ export interface ConnectionLimits {
 const LIMITS: ConnectionLimits = { total: 2_000, perAddress: 1_000, spare: 64, spareMs: 10_000 };
 const QUIET_MS = 10_000;
 
-/** Tells the connections beyond the limits from others. */
+/** Finds the connections beyond the limits. */
 export interface ConnectionLimit {
   /** Whether this connection is for probes alone. */
   isSpare(socket: Socket): boolean;

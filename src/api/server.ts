@@ -43,7 +43,7 @@ export interface ApiOptions {
   readonly retentionMs?: number | undefined;
   /** Without it there is no route of events. */
   readonly events?: EventFeed;
-  /** How often a client of the events hears something even if nothing happens, in milliseconds. */
+  /** How often a client of the events gets a comment while nothing happens, in milliseconds. */
   readonly heartbeatMs?: number;
   /** What is archived; without it no recordings, transcripts and manifests are served. */
   readonly objects?: ArchivedObjects;

@@ -30,7 +30,7 @@ import type { ZodServer } from './validation.ts';
 /** What the routes under `/v1` work with. */
 export interface SessionRoutesOptions {
   readonly operations: Operations;
-  /** Tells which sessions were erased. */
+  /** Knows which sessions were erased. */
   readonly custody?: Pick<CustodyOperations, 'erasure'> | undefined;
   /** `KORE_BOT_ID` */
   readonly defaultBotId: string | undefined;

@@ -82,7 +82,7 @@ export async function listWindow(
   );
 }
 
-/** Of two rows of one session, one that tells of a voicemail counts. */
+/** Of two rows of one session, one with a voicemail counts. */
 function better(session: ListedSession, known: ReadonlyMap<string, ListedSession>): ListedSession {
   const before = known.get(session.sessionId);
   return before?.hasVoicemail === true ? before : session;
@@ -97,8 +97,8 @@ export interface MissingSession extends SessionRef {
 }
 
 /**
- * The request that queues a missing session behind live ones, with all that its row told, so that Kore is not asked for
- * it again.
+ * The request that queues a missing session behind live ones. It has all facts of the row, so that Kore is not asked
+ * for them again.
  */
 export function enqueueRequestOf(
   { botId, sessionId, isCertain, call }: MissingSession,

@@ -129,8 +129,8 @@ export function createBackfillOperations(
   }
 
   /**
-   * How the sessions of a backfill stand, told by the queue and, of those it has forgotten, by the archive. One that
-   * neither knows was looked at and had no voicemail (or was removed by hand).
+   * The states of a backfill's sessions, from the queue and, for those it has forgotten, from the archive. A session
+   * that neither has was checked and had no voicemail (or was removed by hand).
    */
   async function countSessions({ id, request }: BackfillJob): Promise<SessionCounts> {
     if (request.dryRun) return NONE;

@@ -40,7 +40,7 @@ export async function addCommands(
 ): Promise<void> {
   const [first = ''] = args;
   if (first === '-V' || first === '--version') return;
-  // Which tells of all of them.
+  // The completion script needs all commands.
   const named = first === 'completion' ? undefined : COMMANDS.get(first);
   const loaders = named ? [named] : [...COMMANDS.values()];
   for (const command of await Promise.all(loaders.map((load) => load(context)))) {

@@ -5,7 +5,9 @@ const NAME = 'voicemail-archiver';
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
 
-/** `completion`: what a shell reads to complete commands, options and their values; made from the commands themselves. */
+/**
+ * `completion`: what a shell reads to complete commands, options and their values; made from the commands themselves.
+ */
 export function completionCommand(context: CliContext): Command {
   return new Command('completion')
     .description('Write the completion of commands and options for a shell')
@@ -39,7 +41,7 @@ function wordsOf(command: Command): string {
   return [...names, ...(argument?.argChoices ?? []), ...options, '--help'].join(' ');
 }
 
-/** For bash; zsh takes the same once it is told how. */
+/** For bash; zsh takes the same after `bashcompinit`. */
 function bashLines(commands: readonly Command[], shell: 'bash' | 'zsh'): string[] {
   const values = commands.flatMap((command) =>
     optionsOf(command).flatMap(({ long, argChoices }) =>

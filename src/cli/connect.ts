@@ -22,7 +22,7 @@ export type QueueAccess =
 export interface QueueAccessOptions {
   readonly log: Logger;
   readonly signal: AbortSignal;
-  /** Tells the person at the terminal what is being waited for. */
+  /** Shows the person at the terminal what the command waits for. */
   readonly say: (text: string) => void;
   /** How long to wait for a process that holds the queue and can't be talked to; default 15 s. */
   readonly holderWaitMs?: number;

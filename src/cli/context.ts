@@ -45,7 +45,7 @@ export interface CliContext {
   readonly out: Output;
   /** Progress; logs go there as well. */
   readonly stderr: Pick<WriteStream, 'write' | 'isTTY'>;
-  /** Tells the person at the terminal something that is no result. */
+  /** Shows the person at the terminal something that is no result. */
   say(text: string): void;
   /**
    * From the first call on, SIGINT and SIGTERM abort the signal that it returns instead of ending the process;
@@ -86,7 +86,7 @@ export function loadService(context: CliContext, options: LoadOptions): { config
   return { config, log };
 }
 
-/** The same of a command that does one thing: people read its output, so it logs only warnings unless told to. */
+/** The same for a command that does one thing: people read its output, so by default it logs only warnings. */
 export function loadCommand(
   context: CliContext,
   options: LoadOptions = { needs: [] },

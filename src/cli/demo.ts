@@ -68,7 +68,7 @@ const SCENES: readonly Scene[] = [
   },
   { title: 'no transcript at all', spec: { recordings: [{ seconds: 2 }] } },
   {
-    title: 'Kore away for a moment, then asking for patience (503, 429)',
+    title: 'Kore unavailable for a moment, then over its rate limit (503, 429)',
     spec: {
       metadataFaults: [{ status: 503 }, { limit: '429-seconds' }],
       transcription: 'Worth waiting for.',
@@ -135,7 +135,7 @@ async function runDemo(directory: string, signal: AbortSignal): Promise<boolean>
       await worker.stop();
       await runtime.close();
     }
-    return await tell(views, archive, started);
+    return await showResults(views, archive, started);
   } catch (error) {
     if (signal.aborted) throw new CommandFailed(`interrupted; what was archived by then is in ${archive}`);
     throw error;
@@ -244,8 +244,8 @@ function recordingLine({ state, error, transcript, recordings = [] }: SessionVie
   }
 }
 
-/** Shows what lies in the archive. */
-async function tell(views: readonly SessionView[], archive: string, started: Date): Promise<boolean> {
+/** Shows what was archived. */
+async function showResults(views: readonly SessionView[], archive: string, started: Date): Promise<boolean> {
   const archived = views.filter((view) => view.state === 'archived');
   const shown = relative(process.cwd(), archive);
   print(`\nWhat is in the archive now:\n\n${shown}/`);

@@ -6,7 +6,7 @@ import { count } from './output.ts';
 const HELP = `
 Workers with MANIFEST_KEY_FILE do so every night at 00:15 UTC; by hand it is of use right after the key was set, as the
 first digest names everything that is archived. It reads and writes the archive alone. Keep the hashes that it writes
-in another place: they tell when somebody with the key makes the whole chain anew.
+in another place: they show when somebody with the key has replaced the whole chain.
 
 Example:
   $ voicemail-archiver digest

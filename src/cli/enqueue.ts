@@ -47,7 +47,7 @@ export function enqueueCommand(context: CliContext): Command {
       `
 A session is in the queue once, however often it is enqueued; one that failed runs again, and one that is
 archived is left alone (unless --force). A list may name a botId for each session (a column, or a field), which
-goes before --bot. Bad lines are told with their numbers, all others are queued all the same, and the exit code
+goes before --bot. Bad lines are reported with their numbers, all others are queued, and the exit code
 is 1. More than 1,000 sessions go behind live ones unless --live is given. With --wait it is 1 when a session failed. An id that begins with a dash goes behind "--". A list of any
 length takes the same memory; with --wait, its sessions are kept in mind (200 MB for a million).
 

@@ -60,7 +60,7 @@ async function erase(
         { ...(reason !== undefined && { reason }), ...(dryRun && { dryRun }) },
       );
       results.push(result);
-      // One after the other: what was deleted is told also where a later one fails.
+      // One after the other, so that deleted sessions are reported even if a later one fails.
       if (!json) await context.out.lines(table([[sessionId, sayResult(result)]]));
     }
   }).finally(async () => {

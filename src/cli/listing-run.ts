@@ -8,7 +8,7 @@ import { type CliContext, CommandFailed } from './context.ts';
 /** While nothing happens, the pause between two checks grows. */
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
-/** A worker takes a run within moments, unless it has two in hand already. */
+/** A worker takes a run within moments, unless it works on two already. */
 const TAKEN_WITHIN_MS = 5_000;
 
 /** `--source calls|sessions` */
@@ -34,7 +34,7 @@ export interface FollowedRun<View> {
   poll(): Promise<View | undefined>;
   hasEnded(view: View): boolean;
   isTaken(view: View): boolean;
-  /** Told each time it was looked at. */
+  /** Called after each check. */
   onPoll(view: View): void;
   /** For people: `the run`. */
   readonly name: string;
@@ -57,7 +57,7 @@ export async function followRun<View>(
       await sleep(pauseMs, undefined, { signal });
       if (!isTaken(view) && Date.now() > sayAt) {
         sayAt = Number.POSITIVE_INFINITY;
-        say('No worker has taken it yet: is one running, and has it others in hand?\n');
+        say('No worker has taken it yet: is one running, and is it busy with others?\n');
       }
       const next = await poll();
       if (next === undefined) throw new CommandFailed(`${name} was removed from the queue`);

@@ -9,7 +9,7 @@ export interface CommandRun {
   readonly signal: AbortSignal;
 }
 
-/** Does what a command is there for on the queue that its configuration names, and lets go of the queue. */
+/** Runs a command on the queue of its configuration, and closes the queue. */
 export async function onQueue(
   context: CliContext,
   use: (connection: Connection, run: CommandRun) => Promise<void>,

@@ -32,7 +32,7 @@ export function createLoopbackToken(): string {
   return token;
 }
 
-/** Tells other commands, those of the same user alone, how to reach this process. */
+/** Publishes how to reach this process, for other commands of the same user only. */
 export async function writeOwner(directory: string, owner: Owner): Promise<void> {
   const path = ownerPath(directory);
   const temporary = `${path}.${owner.pid}.tmp`;

@@ -74,7 +74,7 @@ export function cancelCommand(context: CliContext): Command {
     .addHelpText(
       'after',
       `
-Sessions that a worker has in hand, and those that are archived or failed, are left as they are. With ids, the exit
+Sessions that are active, archived or failed are left as they are. With ids, the exit
 code is 1 when one of them is none of those that can be cancelled.
 
 Examples:

@@ -23,13 +23,13 @@ export interface ServiceParts {
   readonly needs: readonly Need[];
 }
 
-/** What tells how the process is. */
+/** What reports the health of the process. */
 type Vitals = Pick<ApiOptions, 'metrics' | 'liveness' | 'breakers'>;
 
 /** How long a service waits at its start for a server that is not there yet, as when all of them start at once. */
 const SERVER_WAIT_MS = 60_000;
 
-/** Runs until it is told to stop; then the worker stops first, and what it serves over HTTP last. */
+/** Runs until a signal stops it; then the worker stops first, and the HTTP server last. */
 export async function runService(context: CliContext, roles: ServiceParts): Promise<void> {
   const { config, log } = loadService(context, roles);
   const stop = context.stopSignal();
@@ -62,7 +62,7 @@ export async function runService(context: CliContext, roles: ServiceParts): Prom
     version: VERSION,
     log,
   });
-  const notStarted = { lastTakenAt: Date.now(), inHand: 0, concurrency: 1, heldUntil: undefined };
+  const notStarted = { lastTakenAt: Date.now(), activeSessions: 0, concurrency: 1, heldUntil: undefined };
   const run = async () => {
     // It listens before the worker is there, so that a worker that never gets ready can be seen.
     const vitals = {
@@ -136,7 +136,7 @@ async function openOwned(config: Config, options: QueueAccessOptions): Promise<R
   );
 }
 
-/** Starts the API, and tells other commands of it where they need it. @returns what ends it. */
+/** Starts the API, and publishes its address for other commands where they need it. @returns closes the API. */
 async function serveApi(
   runtime: Runtime,
   config: Config,

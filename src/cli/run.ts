@@ -62,7 +62,7 @@ export async function runCommand(process: CliProcess): Promise<number> {
     code = EXIT_DONE;
   } catch (error) {
     const isDebugging = /^(debug|trace)$/.test(environment.current.LOG_LEVEL ?? '');
-    code = tell(error, isDebugging, (text) => process.stderr.write(text));
+    code = reportError(error, isDebugging, (text) => process.stderr.write(text));
   }
   await new Promise<void>((resolve) => process.stdout.write('', () => resolve()));
   return code;
@@ -88,8 +88,8 @@ function createProgram(context: CliContext): Command {
   );
 }
 
-/** Says what went wrong, and returns the exit code for it. */
-function tell(thrown: unknown, isDebugging: boolean, writeRaw: (text: string) => void): number {
+/** Writes what went wrong, and returns the exit code for it. */
+function reportError(thrown: unknown, isDebugging: boolean, writeRaw: (text: string) => void): number {
   const write = (text: string) => writeRaw(forTerminal(text));
   // What was waiting when the program was stopped says no more than that it was aborted.
   const isStopped = thrown instanceof Error && thrown.cause instanceof CommandFailed;

@@ -12,7 +12,8 @@ interface Line {
 }
 
 /**
- * The lines of a text, in constant memory. It is UTF-8, or UTF-16 where a byte order mark says so; the mark is left out.
+ * The lines of a text, in constant memory. It is UTF-8, or UTF-16 where a byte order mark says so; the mark is left
+ * out.
  * @throws UsageError when it is compressed.
  */
 async function* readTextLines(input: AsyncIterable<Buffer | string>): AsyncGenerator<Line> {
@@ -128,7 +129,7 @@ const TOO_LONG: Fault = { fault: 'the line is far too long' };
 /**
  * Reads session ids from a text in constant memory: one id a line; CSV with a `sessionId` column and perhaps a
  * `botId` column; or JSON lines, each a string or an object with `sessionId` and perhaps `botId`. Which it is
- * shows in the first line that is not empty. Bad lines are told and passed over, and no good one is lost to them.
+ * shows in the first line that is not empty. Bad lines are reported and skipped.
  *
  * @example
  * for await (const entry of readSessionList(createReadStream('ids.csv'))) {

@@ -89,12 +89,12 @@ and "changed" are also manifests that digests name otherwise, and digests themse
   forged      none of the given keys signed it
   unlisted    it is signed, but the digests of its time do not name it: it was slipped in, or put back after an erasure
 
-Something found is looked at again before it is told, once it is ten seconds old, as sessions may be archived
+A finding is checked again before it is reported, once it is ten seconds old, because sessions may be archived
 meanwhile. Nothing is ever deleted. A session of which nothing at all is left can't be found so: that is what
 "backfill --dry-run" is for.
 
-With dates, only the partitions of those dates are listed; sessions without a date ("undated", whose ids don't tell
-it) and foreign objects elsewhere are looked at only when no dates are given. --repair queues sessions behind live
+With dates, only the partitions of those dates are listed; sessions without a date ("undated", whose ids have
+none) and foreign objects elsewhere are looked at only when no dates are given. --repair queues sessions behind live
 ones, as "enqueue --backfill --force" does: they are fixed while Kore still has them, and left as they are when it
 has not. Of a session that is saved in part only the rest is tried again. What may not be read (rights, or a storage
 class to restore it from) is not queued. The exit code is 1 when anything was found, repaired or not.

@@ -60,7 +60,7 @@ const ReportDocument = z.object({ bots: z.record(z.string(), DayReportSchema) })
 const ListedPart = z.object({
   /** Unix milliseconds. */
   coveredTo: z.number(),
-  /** By session id: whether it has a voicemail; `null` where the listing did not tell. */
+  /** By session id: whether it has a voicemail; `null` where the listing did not say. */
   sessions: z.record(z.string(), z.boolean().nullable()),
 });
 const ListedDocument = z.object({ bots: z.record(z.string(), ListedPart) });

@@ -140,7 +140,7 @@ function reportedStateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayF
   const status = facts.statuses?.get(jobId({ botId: facts.botId, sessionId }));
   if (status === 'live' || status === 'backfill') return 'waiting';
   if (status === 'failed') return 'failed';
-  // A listing that tells of a voicemail knows better than a check that was earlier.
+  // A listing with a voicemail counts more than an earlier check without one.
   const isNoted = hasVoicemail === undefined && facts.withoutVoicemail.has(sessionId);
   if (hasVoicemail === false || isNoted) return 'withoutVoicemail';
   // Nobody can say whether it is in the queue, or nobody knows whether there is anything to archive.

@@ -54,7 +54,7 @@ export interface CompletenessSummary {
 /** So long a check of the reports counts: they change every few hours. */
 const FRESH_MS = 5 * 60 * 1000;
 
-/** A function that tells what the latest reports say, the same from every process. */
+/** A function that returns a summary of the latest reports, the same in every process. */
 export function createCompletenessSummary(
   botId: string,
   retentionMs: number | undefined,

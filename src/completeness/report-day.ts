@@ -130,7 +130,7 @@ function union(
   return [...sessions.values()];
 }
 
-/** What the archive has of the day, and of the listed sessions whose ids tell no day. */
+/** What the archive has of the day, and of the listed sessions whose ids have no day. */
 async function readArchive(
   botId: string,
   date: string,
@@ -201,7 +201,7 @@ async function readTranscriptState(session: SessionRef, archive: ArchiveStore, s
   try {
     return (await readManifest(session, archive, signal))?.transcript.state;
   } catch (error) {
-    // A manifest that can't be read is for `verify` to tell.
+    // `verify` reports a manifest that can't be read.
     if (isVoicemailError(error, 'ARCHIVE_CONFLICT')) return undefined;
     throw error;
   }
@@ -248,12 +248,12 @@ interface DayLister {
   readonly listPage: ListPage;
 }
 
-/** By so much the time that a listing has of a session may differ from the one that its id tells. */
+/** By so much the start of a session in a listing may differ from the time in its id. */
 const MARGIN_MS = 60 * 60 * 1000;
 
 /**
- * Lists the sessions of a day. A session belongs to the day that its id tells, as in the archive, and only where the id
- * tells none to the day that the listing says it began on. So an hour before and after the day is listed as well.
+ * Lists the sessions of a day. A session belongs to the day in its id, as in the archive. Where the id has none, it
+ * belongs to the day on which it began by the listing. So an hour before and after the day is listed as well.
  *
  * @param date `YYYY-MM-DD`
  * @throws ListingTruncated when a single second has more sessions than can be listed; VoicemailError with any of the

@@ -46,8 +46,8 @@ export interface RunResult {
 }
 
 /**
- * Computes the reports of some days, one after the other, and queues what is missing. A run that was interrupted goes on
- * with the day it was in: what of that was queued before is then found in the queue.
+ * Computes the reports of some days, one after the other, and queues what is missing. A run that was interrupted goes
+ * on with the day it was in: what of that was queued before is then found in the queue.
  *
  * Where Kore can't list a day, it is not asked for the others either, and all their reports say so.
  *
@@ -151,8 +151,8 @@ export function createCompletenessWorker(deps: CompletenessWorkerDeps): Complete
         signal,
       );
       for (const report of days) log[report.missing > 0 ? 'warn' : 'info'](summary(report), 'completeness');
-      if (write && notifier) await tell(days, notifier, archive);
-      // The daily run is tried again until Kore can be listed; who asked for a run is told what there is.
+      if (write && notifier) await notify(days, notifier, archive);
+      // The daily run is repeated until Kore can be listed. A requested run reports what it has.
       if (fault && order.isDaily) throw fault;
     },
   };
@@ -186,7 +186,7 @@ function summary({ date, botId, complete, reasons, listed, archived, missing, at
   return { date, bot: botId, complete, reasons, listed, archived, missing, atRisk, queued };
 }
 
-async function tell(
+async function notify(
   days: readonly DayReport[],
   notifier: Pick<Notifier, 'reported'>,
   archive: Pick<ArchiveStore, 'fullKey'>,

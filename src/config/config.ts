@@ -177,7 +177,9 @@ export interface WebhookConfig {
   readonly secrets: readonly string[];
   /** `WEBHOOK_SESSION_ID_PATH`: JSON pointers (RFC 6901) to where the session id may be, the likeliest first. */
   readonly sessionIdPaths: readonly string[];
-  /** `WEBHOOK_META`: JSON pointers to what of a notification goes into the manifest, as far as `callMetadata` lets it. */
+  /**
+   * `WEBHOOK_META`: JSON pointers to what of a notification goes into the manifest, as far as `callMetadata` lets it.
+   */
   readonly metaPaths?: readonly string[] | undefined;
   /** `CALL_METADATA`; `on` where it is left out. Hashed under the secret of `app`. */
   readonly callMetadata?: CallMetadataMode | undefined;
@@ -185,7 +187,7 @@ export interface WebhookConfig {
   readonly app?: KoreApp | undefined;
 }
 
-/** Where to tell what became of sessions. */
+/** Where to send notifications of sessions. */
 export interface NotifyConfig {
   /** `NOTIFY_URL`. Its path and query may hold a secret. */
   readonly url: string;
@@ -254,7 +256,7 @@ export interface Config {
   readonly http: HttpConfig;
   /** `SCHEDULES` */
   readonly schedules: readonly ScheduleSpec[];
-  /** Without it nobody is told: see `NOTIFY_URL`. */
+  /** Without it no notifications are sent: see `NOTIFY_URL`. */
   readonly notify?: NotifyConfig | undefined;
   /** `AUDIT_LOG`; it is written unless this is `false`. */
   readonly auditLog?: boolean;
@@ -267,7 +269,7 @@ export interface Config {
   /** `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`; `undefined` where neither of the first two is set. */
   readonly proxy?: ProxySettings | undefined;
   readonly logLevel: LogLevel;
-  /** What is wrong with variables and keeps nothing from working: to be told at the start. */
+  /** Faults of variables that keep nothing from working: logged at the start. */
   readonly warnings: readonly Fault[];
 }
 

@@ -92,7 +92,7 @@ function unreadable(what: string, hint: string): ConfigError {
   return new ConfigError([{ variable: '.env', message: `the file in the working directory ${what}`, hint }]);
 }
 
-/** What is wrong with names: faults keep the program from starting, warnings are told. */
+/** Unknown names: faults keep the program from starting, warnings are logged. */
 export interface UnknownVariables {
   readonly faults: readonly Fault[];
   readonly warnings: readonly Fault[];
@@ -109,7 +109,7 @@ const OURS =
   /^(KORE|QUEUE|ARCHIVE|S3|WORKER|TRANSFER|DOWNLOAD|RECORDING|TRANSCRIPT|SETTLE|API|WEBHOOK|NOTIFY|MANIFEST|SHUTDOWN|UNAUTHORIZED)_/;
 
 /**
- * Names that others set: the SDKs' own, proxies of all kinds, and what Kubernetes tells of a service (a service named
+ * Names that others set: the SDKs' own, proxies of all kinds, and Kubernetes' variables of a service (a service named
  * `queue` is `QUEUE_SERVICE_HOST`, `QUEUE_PORT`, ...).
  */
 const OTHERS = /^(AWS|OTEL)_|_PROXY$|_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP)(_|$)|$)/i;

@@ -161,7 +161,7 @@ function loadKore(
 }
 
 /** Whether a URL is plain http to another machine. */
-/** On by itself where call details can be listed, as they tell which sessions have a voicemail. */
+/** On by default where call details can be listed, because they say which sessions have a voicemail. */
 function loadCompleteness(settings: Settings): CompletenessConfig | undefined {
   const mode =
     settings.optional('COMPLETENESS', oneOf('on', 'off', 'report-only')) ??

@@ -25,7 +25,9 @@ export function loadProxy(settings: Settings): ProxySettings | undefined {
   return http === undefined && https === undefined ? undefined : { http, https, noProxy };
 }
 
-/** The URL of a proxy, http without a scheme. Nothing of it is quoted, as it may hold a password, which is registered. */
+/**
+ * The URL of a proxy, http without a scheme. Nothing of it is quoted, as it may hold a password, which is registered.
+ */
 function parseProxy(text: string): string {
   const written = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   const url = URL.canParse(written) ? new URL(written) : undefined;
@@ -56,7 +58,7 @@ function parseNoProxy(text: string): string {
   throw new InvalidValue('is no list of hosts, separated by commas');
 }
 
-/** Where notifications go; `undefined` where nobody is to be told. */
+/** Where notifications go; `undefined` where none are sent. */
 export function loadNotify(settings: Settings, proxy: ProxySettings | undefined): NotifyConfig | undefined {
   const allowPrivate = settings.withDefault('NOTIFY_ALLOW_PRIVATE', parseBoolean);
   const url = settings.optional('NOTIFY_URL', parseNotifyUrl);
@@ -67,7 +69,7 @@ export function loadNotify(settings: Settings, proxy: ProxySettings | undefined)
   if (url?.startsWith('http:') && !allowPrivate && !settings.isFaulty('NOTIFY_ALLOW_PRIVATE')) {
     settings.addFault(
       'NOTIFY_URL',
-      'is not https, so anybody on the way could read and change what is told',
+      'is not https, so anybody on the way could read and change the notifications',
       {
         hint: 'give an https URL, or set NOTIFY_ALLOW_PRIVATE=true for a receiver on a network of yours',
       },

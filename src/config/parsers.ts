@@ -161,7 +161,7 @@ export function parseId(text: string): string {
   throw new InvalidValue(`${quote(text)} is no id: 1 to 128 letters, digits, "-" and "_"`);
 }
 
-/** A name made of visible ASCII characters. `what` tells what it names. */
+/** A name made of visible ASCII characters. `what` says what it names. */
 export function visible(what: string, maxCharacters: number): (text: string) => string {
   const pattern = new RegExp(`^[\\x21-\\x7e]{1,${maxCharacters}}$`);
   return (text) => {
@@ -340,7 +340,7 @@ export function loadManifestKey(settings: Settings): KeyObject | undefined {
   try {
     pem = readFileSync(path, 'utf8');
   } catch (error) {
-    // The path is not told: it is where a key is pasted by mistake.
+    // The path is not shown: people paste keys there by mistake.
     settings.addFault(variable, `the file can't be read (${errorCodeOf(error)})`, {
       hint: 'give the path of a readable file',
     });

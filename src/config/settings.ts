@@ -13,8 +13,8 @@ export const SECRETS: ReadonlySet<string> = new Set(
 const MAX_SECRET_CHARACTERS = 64 * 1024;
 
 /**
- * Reads typed values out of an environment and collects what is wrong with them, so that all of it can be told
- * at once by {@link Settings.throwFaults}. Empty variables count as unset.
+ * Reads typed values out of an environment and collects their faults. {@link Settings.throwFaults} reports all at once.
+ * Empty variables count as unset.
  */
 export class Settings {
   readonly #environment: Environment;
@@ -111,7 +111,7 @@ export class Settings {
     return text === undefined ? undefined : { variable: fileVariable, text };
   }
 
-  /** The path is never told: it is where a secret is pasted by mistake. */
+  /** The path is never shown: people paste secrets there by mistake. */
   #readSecret(fileVariable: string, path: string): string | undefined {
     let text: string;
     try {

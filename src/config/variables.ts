@@ -52,7 +52,7 @@ export const VARIABLE_GROUPS = [
         name: 'KORE_ACCOUNT_ID',
         example: '6530e7c8f1a2b3c4d5e6f708',
         meaning:
-          'lets backfills use call details (`--source calls`), which tell which sessions have a voicemail',
+          'lets backfills use call details (`--source calls`), which say which sessions have a voicemail',
       },
       {
         name: 'KORE_RATE_LIMIT',
@@ -277,7 +277,7 @@ export const VARIABLE_GROUPS = [
         standard: 'on',
         example: 'hashed',
         meaning:
-          'what manifests keep of calls (numbers, queue, direction, times, tags, `WEBHOOK_META`), as listings and webhooks tell it: `on`, `off`, or `hashed`: numbers as HMAC-SHA256 under `KORE_CLIENT_SECRET`. Personal data',
+          'what manifests keep of calls (numbers, queue, direction, times, tags, `WEBHOOK_META`), as listings and webhooks give it: `on`, `off`, or `hashed`: numbers as HMAC-SHA256 under `KORE_CLIENT_SECRET`. Personal data',
       },
       {
         name: 'COMPLETENESS',
@@ -361,7 +361,7 @@ export const VARIABLE_GROUPS = [
         example: 'https://crm.example.com/hooks/voicemail',
         isSecret: true,
         meaning:
-          'who is told what becomes of sessions: a URL (https) that takes signed `POST`s; see [Notifications](notifications.md)',
+          'the receiver of notifications: a URL (https) that takes signed `POST`s; see [Notifications](notifications.md)',
       },
       {
         name: 'NOTIFY_SECRET',
@@ -374,7 +374,7 @@ export const VARIABLE_GROUPS = [
         name: 'NOTIFY_EVENTS',
         standard: 'archived,partial,failed,transcript,completeness',
         example: 'archived,failed',
-        meaning: 'what is told',
+        meaning: 'the events that are sent',
       },
       {
         name: 'NOTIFY_ALLOW_PRIVATE',

@@ -1,4 +1,6 @@
-/** `calls`: call details v2, which tell voicemails; `sessions`: the sessions history, which does not. */
+/**
+ * `calls`: call details v2, which say whether there is a voicemail; `sessions`: the sessions history, which does not.
+ */
 export const LISTING_SOURCES = ['calls', 'sessions'] as const;
 
 /** Where sessions are listed. */

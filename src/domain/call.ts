@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto';
 
 /**
- * What is known of the call that a session was, where somebody told it without being asked for each session: Kore's
- * listings, or a webhook. Personal data: it is written into manifests, and never logged.
+ * The known facts of a session's call, from sources that need no request for each session: Kore's listings, or a
+ * webhook. Personal data: it is written into manifests, and never logged.
  */
 export interface CallMetadata {
   /** The caller's number. */
@@ -24,8 +24,8 @@ export const CALL_METADATA_MODES = ['on', 'hashed', 'off'] as const;
 export type CallMetadataMode = (typeof CALL_METADATA_MODES)[number];
 
 /**
- * A function that makes of a call what is kept of it. Hashed are the numbers, and all texts of `meta` that look like one:
- * with a key, as all numbers there are can be tried out in minutes.
+ * A function that makes of a call what is kept of it. Hashed are the numbers, and all texts of `meta` that look like
+ * one: with a key, as all numbers there are can be tried out in minutes.
  *
  * @param key of the hashes (HMAC-SHA256): the same number, however it is written, has the same hash for as long as the
  * key is the same.
@@ -63,7 +63,7 @@ const HASH_MARK = 'hmac-sha256:';
 /** Seven digits or more, and nothing but what numbers are written with; also as an address (`tel:`, `sip:`). */
 const NUMBER = /^\s*(?:(?:tel|sips?):)?\+?(?:[\s()./-]*\d){7,20}[\s)]*(?:@[^\s]{1,200})?$/i;
 
-/** Whether a text is the number of a telephone, as far as its looks tell. */
+/** Whether a text looks like the number of a telephone. */
 export function isTelephoneNumber(text: string): boolean {
   return NUMBER.test(text);
 }

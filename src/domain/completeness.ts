@@ -44,7 +44,7 @@ export interface ReportBasis {
 }
 
 /**
- * What became of a bot's sessions of one day (UTC, by the time of creation that the session's id tells, as in the
+ * What became of a bot's sessions of one day (UTC, by the time of creation in the session's id, as in the
  * archive). Each session that Kore lists is counted once: `listed` is the sum of `archived`, `partial`, `waiting`,
  * `failed`, `withoutVoicemail`, `erased`, `unknown` and `missing`.
  */

@@ -1,7 +1,7 @@
 import type { SessionRef } from './session.ts';
 import type { MissingRecordingView, RecordingView, SessionError, TranscriptState } from './views.ts';
 
-/** What a notification can tell (`NOTIFY_EVENTS`). */
+/** The events of notifications (`NOTIFY_EVENTS`). */
 export const NOTIFICATION_EVENTS = ['archived', 'partial', 'failed', 'transcript', 'completeness'] as const;
 export type NotificationEvent = (typeof NOTIFICATION_EVENTS)[number];
 
@@ -28,7 +28,7 @@ export interface FailedOutcome extends SessionRef {
   readonly kind: 'failed';
   /** Attempts used up. */
   readonly attempts: number;
-  /** `at` is when it was given up, and stays the same when a crash makes somebody tell it again. */
+  /** `at` is when the session was given up. It stays the same when the notification is repeated after a crash. */
   readonly error: SessionError;
   readonly recordings?: readonly RecordingView[];
   readonly missing?: readonly MissingRecordingView[];
@@ -78,7 +78,7 @@ export type Notification = NotificationHead &
     | { readonly event: 'completeness'; readonly completeness: NotifiedCompleteness }
   );
 
-/** Tells others what happens. When a method returns, the queue holds what is to be told. */
+/** Sends notifications. When a method returns, the queue holds them. */
 export interface Notifier {
   /** A session is archived, was looked at again, or is given up. */
   settled(outcome: SessionOutcome): Promise<void>;

@@ -1,8 +1,8 @@
-/** What the first bytes of a recording tell about its audio, as far as the container says. */
+/** Facts of the audio in the first bytes of a recording, as far as its container has them. */
 export interface AudioFacts {
   /**
-   * `wav` (RIFF, RIFX, RF64, BW64), `w64`, `flac`, `ogg`, `mp3` (layers II and III), `adts`, `amr`, `mp4`, `3gp`, `mov`,
-   * `aiff`, `aifc`, `caf`, `au`, `webm`, `matroska` or `asf`.
+   * `wav` (RIFF, RIFX, RF64, BW64), `w64`, `flac`, `ogg`, `mp3` (layers II and III), `adts`, `amr`, `mp4`, `3gp`,
+   * `mov`, `aiff`, `aifc`, `caf`, `au`, `webm`, `matroska` or `asf`.
    */
   readonly container: string;
   /** For example `pcm_s16le`, `pcm_mulaw`, `pcm_alaw`, `gsm_ms`, `flac`, `opus`, `vorbis`, `mp3`, `aac`, `amr_nb`. */
@@ -15,7 +15,7 @@ export interface AudioFacts {
 
 /**
  * How sure one can be of an archived recording. `verified`: its length was known and every byte came, or the container
- * itself confirms its end; `unverified`: nothing told where it ends, and two downloads gave the same bytes; `suspect`:
+ * itself confirms its end; `unverified`: nothing said where it ends, and two downloads gave the same bytes; `suspect`:
  * every byte came, and the audio disagrees with itself or is in no container known here. `notes` say why, in words.
  */
 export interface Integrity {
@@ -23,7 +23,7 @@ export interface Integrity {
   readonly notes: readonly string[];
   /**
    * Where another download may bring more: `missing`: the container claims more bytes than came; `unconfirmed`: nothing
-   * told where the recording ends.
+   * said where the recording ends.
    */
   readonly end?: 'missing' | 'unconfirmed';
 }
@@ -41,7 +41,7 @@ export interface TransferredRecording {
   /** Where it came from, without the query. `expiresAt` as ISO 8601. */
   readonly source: { readonly host: string; readonly path: string; readonly expiresAt?: string };
   readonly downloadedAt: string;
-  /** Seconds left until the URL's expiry when the download began, where the URL tells its expiry. */
+  /** Seconds left until the URL's expiry when the download began, where the URL has its expiry. */
   readonly secondsToExpiry?: number;
   /** How often fresh metadata had to be fetched. */
   readonly urlRefreshes: number;

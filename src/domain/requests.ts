@@ -18,7 +18,7 @@ export interface EnqueueRequest extends SessionRef {
   readonly maybe?: boolean;
   /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
   readonly missing?: boolean;
-  /** When the session began (unix milliseconds), where a listing told it and the id does not. */
+  /** When the session began (unix milliseconds), where a listing says so and the id does not. */
   readonly beganAt?: number;
   /** Who asks for it, for its history: the name of a token, `webhook`, a backfill's id, or a command's user. */
   readonly by?: string;
@@ -105,7 +105,7 @@ export interface ArchiverStats extends QueueStats, QueueActivity {
   readonly backlog: Backlog;
   /** Left out where no worker is alive and this process does not know it either. */
   readonly rateLimit?: RateLimitView;
-  /** Those that were heard of within the last minute, the oldest first. */
+  /** Workers with a heartbeat within the last minute, the oldest first. */
   readonly workers: readonly WorkerView[];
 }
 
@@ -154,7 +154,7 @@ export interface WorkerView {
 /** The outcome of a retry. */
 export type RetryOutcome = 'requeued' | 'not-failed' | 'unknown';
 
-/** The outcome of a cancellation: `not-waiting` where a worker has the session in hand or it has ended. */
+/** The outcome of a cancellation: `not-waiting` where the session is active or has ended. */
 export type CancelOutcome = 'cancelled' | 'not-waiting' | 'unknown';
 
 /** Which of the queued and waiting sessions to cancel; all of them unless it says otherwise. */

@@ -26,7 +26,7 @@ export function creationTime(sessionId: string): Date | undefined {
 }
 
 /**
- * When a session began (unix milliseconds), by its id or by what was told of it; `undefined` where nobody knows.
+ * When a session began (unix milliseconds), by its id or by a listing; `undefined` where neither says so.
  */
 export function beganAt(session: SessionRef & { readonly beganAt?: number }): number | undefined {
   return creationTime(session.sessionId)?.getTime() ?? session.beganAt;

@@ -11,7 +11,7 @@ export interface RecordingView {
   readonly sha256: string;
   readonly contentType: string;
   readonly durationSeconds?: number;
-  /** Left out of what was archived before manifests told it. */
+  /** Left out of recordings whose manifest is older than this field. */
   readonly integrity?: Integrity['state'];
 }
 
@@ -53,7 +53,7 @@ export interface TransferProgress {
 export const SESSION_STATES = ['queued', 'active', 'waiting', 'archived', 'failed'] as const;
 export type SessionState = (typeof SESSION_STATES)[number];
 
-/** What can be told of a session's past. */
+/** The events in a session's history. */
 export const HISTORY_EVENTS = [
   'enqueued',
   'attempt',
@@ -74,7 +74,10 @@ export interface HistoryEntry {
   /** ISO 8601 */
   readonly at: string;
   readonly event: HistoryEvent;
-  /** Who did it: the name of a token, `webhook`, a backfill's id, or the user of a command or a program with the npm package. */
+  /**
+   * Who did it: the name of a token, `webhook`, a backfill's id, or the user of a command or a program with the npm
+   * package.
+   */
   readonly by?: string;
   /** Of a failure. */
   readonly code?: ErrorCode;

@@ -9,7 +9,7 @@ import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
-import { jobProgress, parseFailureReason, type SessionJobProgress } from './session-job.ts';
+import { jobProgress, parseFailureReason, type SessionJobProgress, WORKER_BACKOFF } from './session-job.ts';
 
 /** What lies in the queue of backfills: a backfill, a schedule that is due, or the daily digests that are. */
 export type BackfillJobData =
@@ -105,7 +105,7 @@ const ROWS_AT_ONCE = 20;
 const KEEP_RUNS = { age: 24 * 60 * 60, count: 20 } as const;
 const COMPLETENESS_JOB = {
   attempts: UNBOUNDED_ATTEMPTS,
-  backoff: { type: 'told-by-worker' },
+  backoff: WORKER_BACKOFF,
   removeOnComplete: KEEP_RUNS,
   removeOnFail: KEEP_RUNS,
   stackTraceLimit: 1,
@@ -172,7 +172,7 @@ export class BackfillQueue {
       {
         jobId: id,
         attempts: UNBOUNDED_ATTEMPTS,
-        backoff: { type: 'told-by-worker' },
+        backoff: WORKER_BACKOFF,
         removeOnComplete: KEEP_ENDED,
         removeOnFail: KEEP_ENDED,
         stackTraceLimit: 1,
@@ -328,7 +328,7 @@ export class BackfillQueue {
         data: { kind: 'schedule', lookbackMs },
         opts: {
           attempts: UNBOUNDED_ATTEMPTS,
-          backoff: { type: 'told-by-worker' },
+          backoff: WORKER_BACKOFF,
           removeOnComplete: true,
           removeOnFail: KEEP_ENDED,
         },
@@ -336,7 +336,7 @@ export class BackfillQueue {
     );
   }
 
-  /** Sets the schedule of daily digests, unless it is set. It is none of those that {@link schedules} tells of. */
+  /** Sets the schedule of daily digests, unless it is set. {@link schedules} does not list it. */
   async setDigestSchedule(): Promise<void> {
     if (await this.#queue.getJobScheduler(DIGESTS_SCHEDULE)) return;
     try {
@@ -348,7 +348,7 @@ export class BackfillQueue {
           data: { kind: 'digests' },
           opts: {
             attempts: UNBOUNDED_ATTEMPTS,
-            backoff: { type: 'told-by-worker' },
+            backoff: WORKER_BACKOFF,
             removeOnComplete: true,
             removeOnFail: KEEP_ENDED,
           },

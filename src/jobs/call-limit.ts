@@ -9,8 +9,8 @@ export const MAX_WAIT_MS = 3_000;
 /** The part of the limit that background work may use; the rest is there for live sessions alone. */
 const BACKGROUND_SHARE = 0.75;
 /**
- * Calls are counted when they are let go, Kore counts them when they arrive: a window a little longer than
- * Kore's makes up for the network's jitter.
+ * Calls are counted when they are sent; Kore counts them when they arrive. A window a little longer than Kore's makes
+ * up for the jitter of the network.
  */
 const MARGIN_MS = 250;
 const MARGIN_SHARE = 0.05;
@@ -33,7 +33,7 @@ export function windowFor(rate: Rate): CallWindow {
  * The fleet-wide limit on calls to Kore (`KORE_RATE_LIMIT`): a sliding window kept where the queue is, so that
  * all workers of a queue share it.
  *
- * @param onWait told how long a call had to wait before it was let go, when it had to.
+ * @param onWait called with the seconds that a call waited, where it had to wait.
  */
 export function createCallLimit(
   backend: Backend,
@@ -63,7 +63,7 @@ export function createCallLimit(
   };
 }
 
-/** Our own limit, not Kore's word: there is nothing wrong, it is just not this session's turn. */
+/** The configured limit, not an answer of Kore: nothing is wrong, and the session calls later. */
 export class CallLimitReached extends VoicemailError {
   /** Whose share is used up; where it is that of background work, live sessions may still call. */
   readonly callClass: CallClass;

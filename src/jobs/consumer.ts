@@ -22,7 +22,7 @@ import {
   type SessionJobProgress,
 } from './session-job.ts';
 
-/** A job in hand: a session's, unless it says otherwise. */
+/** An active job: of a session by default. */
 export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> {
   readonly id: string;
   readonly data: Data;
@@ -53,8 +53,8 @@ export type JobDecision<Result = JobResult> =
   /** There was nothing to do: the queue is to forget it. */
   | { readonly kind: 'forget' }
   /**
-   * Look again at that time (unix ms); no attempt is used up. With `keepsPlace` it is in front of all others then, or as
-   * soon as this consumer is held no longer; where its worker dies meanwhile, behind them.
+   * Look again at that time (unix ms); no attempt is used up. With `keepsPlace` it is in front of all others then, or
+   * as soon as this consumer is held no longer; where its worker dies meanwhile, behind them.
    */
   | { readonly kind: 'wait'; readonly until: number; readonly keepsPlace?: true }
   /** An attempt is used up; try again after a pause. */
@@ -66,14 +66,14 @@ export type JobDecision<Result = JobResult> =
 
 /** How jobs are taken. */
 export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobProgress, Result = JobResult> {
-  /** Jobs in hand at a time. */
+  /** Active jobs at a time. */
   readonly concurrency: number;
   /** Works on one job. It must not throw; `signal` aborts when there is no more time. */
   handle(job: TakenJob<Data, Progress>, signal: AbortSignal): Promise<JobDecision<Result>>;
   readonly log: Logger;
   /** Each job is worked on within the trace that it was added with. */
   readonly telemetry?: QueueTelemetry | undefined;
-  /** Told of every fault of the queue that BullMQ meets. */
+  /** Called with every fault of the queue that BullMQ meets. */
   readonly onQueueError?: ((error: Error) => void) | undefined;
   /** Jobs are for later and come often: see {@link gatherWakes}. Those that are due wait a moment longer for it. */
   readonly gathersWakes?: boolean;
@@ -81,7 +81,7 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   readonly locks?: LockTimes | undefined;
 }
 
-/** How long a job stays locked by a worker that is not heard of, and how often such jobs are looked for. */
+/** How long a job stays locked by a worker that does not renew its lock, and how often such jobs are looked for. */
 export interface LockTimes {
   readonly durationMs: number;
   readonly stalledIntervalMs: number;
@@ -115,7 +115,7 @@ type HoldReason = string;
 /** BullMQ's own job. */
 type ConsumedJob<Data, Progress extends object, Result> = Job<Data, Result | null, string, Progress>;
 
-/** Why a job ended otherwise than done, as BullMQ wants to be told: by an error with the pause in it. */
+/** Why a job was not done, in the form that BullMQ needs: an error with the pause in it. */
 class AttemptFailed extends Error {
   /** Milliseconds until the next attempt, or -1 for none. */
   readonly pauseMs: number;
@@ -128,7 +128,7 @@ class AttemptFailed extends Error {
 }
 
 /** A job that is being worked on. */
-interface JobInHand<Result> {
+interface ActiveJob<Result> {
   readonly lock: JobLock;
   /** Breaks the work off. */
   readonly ending: AbortController;
@@ -137,7 +137,7 @@ interface JobInHand<Result> {
   readonly ended: PromiseWithResolvers<void>;
 }
 
-/** BullMQ's worker, which tells of its locks what it knows. */
+/** BullMQ's worker, which also reports its locks. */
 class LockingWorker<Data, Progress extends object, Result> extends Worker<
   Data,
   Result | null,
@@ -146,7 +146,7 @@ class LockingWorker<Data, Progress extends object, Result> extends Worker<
   Progress,
   unknown
 > {
-  /** Told which jobs' locks were prolonged, when that was asked for, and which are lost. */
+  /** Called with the jobs whose locks were renewed, those whose locks are lost, and the time of the request. */
   onLocks: ((renewed: readonly string[], lost: readonly string[], askedAt: ClockReading) => void) | undefined;
 
   /** BullMQ's lock manager renews all locks by this. */
@@ -171,7 +171,7 @@ export class Consumer<
   readonly #queueName: string;
   readonly #log: Logger;
   readonly #locks: LockTimes;
-  readonly #inHand = new Map<string, JobInHand<Result>>();
+  readonly #active = new Map<string, ActiveJob<Result>>();
   readonly #holds = new Set<HoldReason>();
   /** Jobs that wait and keep their place, by when they were taken: the lower, the earlier. */
   readonly #keepPlace = new Map<string, number>();
@@ -209,14 +209,14 @@ export class Consumer<
       options.gathersWakes ? gatherWakes(backend.factory) : backend.factory,
     );
     this.#worker.onLocks = (renewed, lost, askedAt) => {
-      for (const id of renewed) this.#inHand.get(id)?.lock.renewed(askedAt);
-      for (const id of lost) this.#inHand.get(id)?.lock.lose();
+      for (const id of renewed) this.#active.get(id)?.lock.renewed(askedAt);
+      for (const id of lost) this.#active.get(id)?.lock.lose();
     };
     this.#worker.on('error', errorListener(backend, this.#log));
     this.#worker.on('error', (error) => options.onQueueError?.(error));
     this.#worker.on('failed', (job, error) => {
       if (error instanceof AttemptFailed) return;
-      this.#log.error({ job: job?.id, err: error }, 'the queue could not be told what became of a job');
+      this.#log.error({ job: job?.id, err: error }, 'could not report the end of a job to the queue');
     });
     this.#worker.on('stalled', (id) =>
       this.#log.warn({ job: id }, 'a job whose worker died was put back into the queue'),
@@ -224,18 +224,18 @@ export class Consumer<
   }
 
   /** Jobs being worked on. */
-  get inHand(): number {
-    return this.#inHand.size;
+  get activeJobs(): number {
+    return this.#active.size;
   }
 
-  /** Whether this job is in hand. */
+  /** Whether this job is active here. */
   has(id: string): boolean {
-    return this.#inHand.has(id);
+    return this.#active.has(id);
   }
 
-  /** Resolves when this job is not in hand, or no longer, and the queue knows what became of it. */
+  /** Resolves when this job is not active here, and its end has been reported to the queue. */
   async ended(id: string): Promise<void> {
-    await this.#inHand.get(id)?.ended.promise;
+    await this.#active.get(id)?.ended.promise;
   }
 
   /** When a job was last taken (unix ms); when it was started if none ever was. */
@@ -248,7 +248,7 @@ export class Consumer<
     await this.#worker.waitUntilReady();
   }
 
-  /** Takes no new jobs for so long; what is in hand goes on. The longest of several holds counts. */
+  /** Takes no new jobs for so long; active jobs continue. The longest of several holds counts. */
   async hold(milliseconds: number): Promise<void> {
     const until = Date.now() + milliseconds;
     if (this.#stopping || until <= this.#heldUntil) return;
@@ -261,7 +261,7 @@ export class Consumer<
     await this.#worker.pause(true);
   }
 
-  /** Takes no new jobs until {@link Consumer.release} is told the same reason; what is in hand goes on. */
+  /** Takes no new jobs until {@link Consumer.release} with the same reason; active jobs continue. */
   async holdFor(reason: HoldReason): Promise<void> {
     this.#holds.add(reason);
     if (!this.#stopping) await this.#worker.pause(true);
@@ -279,26 +279,26 @@ export class Consumer<
   }
 
   /**
-   * Takes nothing new, lets what is in hand finish for `graceMs`, cancels the rest (which is given back to the
-   * queue) and closes.
+   * Takes no new jobs, gives active ones `graceMs` to finish, cancels the rest (which goes back into the queue) and
+   * closes.
    */
   async stop(graceMs: number): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#holdTimer);
     await this.#worker.pause(true);
-    const decisions = [...this.#inHand.values()].map(({ decision }) => decision);
+    const decisions = [...this.#active.values()].map(({ decision }) => decision);
     if (!(await withinTime(Promise.allSettled(decisions), graceMs))) {
-      this.#log.warn({ sessions: this.#inHand.size }, 'time is up: cancelling what is still running');
-      for (const { ending } of this.#inHand.values()) ending.abort(new Error('shutting down'));
+      this.#log.warn({ sessions: this.#active.size }, 'time is up: cancelling what is still running');
+      for (const { ending } of this.#active.values()) ending.abort(new Error('shutting down'));
     }
     await withinTime(this.#putInFront(), CLOSE_WAIT_MS);
     // Closed before it has connected, BullMQ's PostgreSQL backend leaves a connection open for ever.
     await withinTime(Promise.allSettled([this.#worker.waitUntilReady()]), CONNECT_WAIT_MS);
-    // With the server away, BullMQ waits for it to come back. What it could not be told it finds out by itself:
-    // the locks of these jobs run out, and they are put back into the queue.
+    // While the server is unreachable, BullMQ waits for it. Jobs whose end could not be reported lose their locks, and
+    // are put back into the queue.
     const closing = this.#worker.close();
     if (!(await withinTime(Promise.allSettled([closing]), CLOSE_WAIT_MS))) {
-      this.#log.warn('the queue does not answer: stopping without it; jobs in hand will be taken again');
+      this.#log.warn('the queue does not answer: stopping without it; active jobs will be taken again');
       closing.catch((error: unknown) => this.#log.warn({ err: error }, 'queue error'));
     }
   }
@@ -333,7 +333,7 @@ export class Consumer<
     this.#lastTakenAt = Date.now();
     this.#taken += 1;
     const place = this.#taken;
-    const earlier = this.#inHand.get(id);
+    const earlier = this.#active.get(id);
     if (earlier) {
       // Lost to this very worker. BullMQ keeps one lock of a job alive: it is taken anew once the other has ended.
       earlier.lock.lose();
@@ -359,23 +359,23 @@ export class Consumer<
         : newer === undefined
           ? options.handle(this.#takenJob(job, token, lock), ending.signal)
           : Promise.resolve(this.#leave(id, newer));
-    const inHand = { lock, ending, decision, ended: Promise.withResolvers<void>() };
-    this.#inHand.set(id, inHand);
-    this.#backend.jobsInHand(1);
+    const activeJob = { lock, ending, decision, ended: Promise.withResolvers<void>() };
+    this.#active.set(id, activeJob);
+    this.#backend.activeJobsChanged(1);
     try {
       const decided = await decision;
-      // What BullMQ is told of a job that is lost it refuses; this makes it forget the job without being told.
+      // BullMQ refuses the result of a job whose lock is lost. This error makes it drop the job without a result.
       if (lock.isLost) throw new DelayedError();
       if (decided.kind === 'wait' && decided.keepsPlace) await this.#waitInPlace(job, token, decided, place);
       return await settle(job, token, decided);
     } finally {
-      this.#backend.jobsInHand(-1);
-      if (this.#inHand.get(id) === inHand) this.#inHand.delete(id);
-      inHand.ended.resolve();
+      this.#backend.activeJobsChanged(-1);
+      if (this.#active.get(id) === activeJob) this.#active.delete(id);
+      activeJob.ended.resolve();
     }
   }
 
-  /** @throws DelayedError once the queue knows, as BullMQ wants to be told. */
+  /** @throws DelayedError once the delay is stored: BullMQ expects this error. */
   async #waitInPlace(
     job: ConsumedJob<Data, Progress, Result>,
     token: string,
@@ -425,8 +425,8 @@ export class Consumer<
 const WAKE_PAUSE_MS = 100;
 
 /**
- * A backend whose idle worker is not woken by each job that is added for later. BullMQ wakes it for every one, to tell
- * when the next is due, which costs a round trip each: those of a moment are told together.
+ * A backend that wakes an idle worker less often. BullMQ wakes it for each job that is added for later, to announce
+ * when the next one is due, which costs a round trip each. Here one call announces all jobs of a moment.
  */
 function gatherWakes<Client>(
   factory: BackendFactory<IQueueBackend, Client>,
@@ -443,7 +443,7 @@ function gatherWakes<Client>(
   };
 }
 
-/** Tells BullMQ the verdict, in its own terms: a return value or the error it knows. */
+/** Reports a decision to BullMQ in the form that it needs: a return value, or one of its errors. */
 async function settle<Data, Progress extends object, Result>(
   job: ConsumedJob<Data, Progress, Result>,
   token: string,
@@ -453,7 +453,7 @@ async function settle<Data, Progress extends object, Result>(
     case 'done':
       return verdict.result;
     case 'forget':
-      // BullMQ looks at this when it is told of the job's end.
+      // BullMQ reads this when the job ends.
       job.opts.removeOnComplete = true;
       return null;
     case 'wait':

@@ -56,7 +56,7 @@ export class EventFeed {
     this.#lingerMs = lingerMs;
   }
 
-  /** How many there are to be told. */
+  /** How many subscriptions there are. */
   get subscribers(): number {
     return this.#subscriptions.size;
   }
@@ -94,7 +94,7 @@ export class EventFeed {
     return subscription;
   }
 
-  /** Ends all subscriptions and lets go of the queue. */
+  /** Ends all subscriptions and closes the connection to the queue. */
   async close(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.close();
     clearTimeout(this.#lingering);
@@ -124,7 +124,7 @@ export class EventFeed {
     try {
       source = await opening;
     } catch (error) {
-      // Whoever subscribed has been told; there is nothing to stop.
+      // The subscribers have received the error, and there is nothing to stop.
       this.#log.debug({ queue: this.#backend.location, err: error }, 'could not listen to the queue yet');
     }
     await source?.stop();
@@ -204,7 +204,9 @@ export class EventSubscription {
     this.#options.onClose();
   }
 
-  /** Reads back what comes after the position, until there is no more; from then on what was queued meanwhile counts. */
+  /**
+   * Reads back what comes after the position, until there is no more; from then on what was queued meanwhile counts.
+   */
   async #replay(): Promise<readonly SessionEvent[]> {
     this.#hasDropped = false;
     const stored = await this.#options.readAfter(this.#position ?? '0');
@@ -247,7 +249,7 @@ async function openEventSource(
   backend: Backend,
   queueName: string,
   log: Logger,
-  tell: (event: SessionEvent) => void,
+  emit: (event: SessionEvent) => void,
 ): Promise<EventSource> {
   // Asked for beforehand: what happens until BullMQ has connected is not to be missed.
   let position = await backend.lastEventId(queueName);
@@ -265,22 +267,22 @@ async function openEventSource(
       },
       backend.factory,
     );
-    const hand = (event: JobEvent) => {
+    const receive = (event: JobEvent) => {
       position = event.id;
-      const told = reader.read(event);
-      if (told) tell(told);
+      const sessionEvent = reader.read(event);
+      if (sessionEvent) emit(sessionEvent);
     };
-    events.on('waiting', ({ jobId }, id) => hand({ name: 'waiting', id, jobId }));
-    events.on('active', ({ jobId }, id) => hand({ name: 'active', id, jobId }));
+    events.on('waiting', ({ jobId }, id) => receive({ name: 'waiting', id, jobId }));
+    events.on('active', ({ jobId }, id) => receive({ name: 'active', id, jobId }));
     events.on('progress', ({ jobId, data }, id) =>
-      hand({ name: 'progress', id, jobId, data: typeof data === 'object' ? data : {} }),
+      receive({ name: 'progress', id, jobId, data: typeof data === 'object' ? data : {} }),
     );
-    events.on('delayed', ({ jobId, delay }, id) => hand({ name: 'delayed', id, jobId, until: delay }));
+    events.on('delayed', ({ jobId, delay }, id) => receive({ name: 'delayed', id, jobId, until: delay }));
     events.on('completed', ({ jobId, returnvalue }, id) =>
-      hand({ name: 'completed', id, jobId, result: returnvalue }),
+      receive({ name: 'completed', id, jobId, result: returnvalue }),
     );
     events.on('failed', ({ jobId, failedReason }, id) =>
-      hand({ name: 'failed', id, jobId, reason: failedReason }),
+      receive({ name: 'failed', id, jobId, reason: failedReason }),
     );
     events.on('error', errorListener(backend, log));
     return events;

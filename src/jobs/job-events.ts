@@ -13,7 +13,7 @@ export interface StoredEvent {
   readonly fields: Readonly<Record<string, string>>;
 }
 
-/** An event of BullMQ's, of those that tell of sessions. */
+/** An event of BullMQ that concerns sessions. */
 export type JobEvent = { readonly id: string; readonly jobId: string } & (
   | { readonly name: 'waiting' | 'active' }
   | { readonly name: 'progress'; readonly data: SessionJobProgress }
@@ -25,7 +25,7 @@ export type JobEvent = { readonly id: string; readonly jobId: string } & (
 /** Errors are remembered from an attempt's last progress to its end, which follows at once: more are none. */
 const MAX_ERRORS_REMEMBERED = 1_000;
 
-/** An event that was read back, or `undefined` when it tells nothing of a session. */
+/** A stored event; `undefined` where it does not concern a session. */
 export function readJobEvent({ id, fields }: StoredEvent): JobEvent | undefined {
   const { event: name, jobId, data, delay, returnvalue, failedReason } = fields;
   if (jobId === undefined) return undefined;
@@ -48,7 +48,7 @@ export function readJobEvent({ id, fields }: StoredEvent): JobEvent | undefined 
 
 /** Turns BullMQ's events, one after the other, into what happened to sessions. */
 export class EventReader {
-  /** By job: BullMQ tells the end of an attempt without its error, which was kept with the progress before. */
+  /** By job. BullMQ's event for the end of an attempt has no error; the progress event before it has. */
   readonly #errors = new Map<string, SessionError>();
 
   /** @returns `undefined` when nothing happened that anybody outside would see. */

@@ -1,4 +1,6 @@
-/** The worker's lock on a job has run out or gone to another worker: whatever it would write now is not its to write. */
+/**
+ * The worker's lock on a job has run out or gone to another worker: whatever it would write now is not its to write.
+ */
 export class LockLostError extends Error {
   constructor(id: string) {
     super(`the lock of job ${id} is lost: another worker may have taken it`);
@@ -45,8 +47,8 @@ export interface JobLockOptions {
 }
 
 /**
- * A worker's lock on a job in hand. It is lost when the queue says so; a worker that was suspended finds out before it
- * writes, as it then asks.
+ * A worker's lock on an active job. It is lost when the queue says so. A worker that was suspended asks the queue
+ * before it writes.
  */
 export class JobLock {
   readonly #options: JobLockOptions;

@@ -4,6 +4,7 @@ import type { SessionRef } from '../domain/session.ts';
 import type { Logger } from '../util/log.ts';
 import type { Backend } from './backends/backend.ts';
 import { errorListener } from './backends/connection-errors.ts';
+import { WORKER_BACKOFF } from './session-job.ts';
 
 /** What a notification remembers between attempts. */
 export interface NotificationProgress {
@@ -78,7 +79,7 @@ export class NotificationQueue {
         opts: {
           jobId: notification.id,
           attempts: UNBOUNDED_ATTEMPTS,
-          backoff: { type: 'told-by-worker' },
+          backoff: WORKER_BACKOFF,
           removeOnComplete: KEEP_DELIVERED,
           removeOnFail: KEEP_FAILED,
           stackTraceLimit: 1,
@@ -88,7 +89,7 @@ export class NotificationQueue {
   }
 
   /**
-   * Removes all that is to be told, was told or was given up about a session; what is being sent at this moment stays.
+   * Removes all notifications of a session: queued, delivered and given up. One that is being sent now stays.
    * Looks at each notification there is: for what happens seldom.
    */
   async forget({ botId, sessionId }: SessionRef): Promise<void> {
@@ -119,7 +120,7 @@ export class NotificationQueue {
   }
 }
 
-/** Removes what is told of a session, from a process that tells nothing itself; see {@link NotificationQueue.forget}. */
+/** {@link NotificationQueue.forget} for a process that sends no notifications itself. */
 export async function forgetNotifications(
   session: SessionRef,
   backend: Backend,

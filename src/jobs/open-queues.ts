@@ -24,12 +24,12 @@ export interface QueuesOptions {
   readonly withNotifications?: boolean;
 }
 
-/** How often the queues are built anew before the process is told that there are none. */
+/** How often the queues are opened before the process fails. */
 const MAX_TRIES = 3;
 
 /**
  * Opens the queues and waits until they answer. BullMQ keeps the failure of a queue's first command for ever, as when
- * the process or its Redis was suspended in that moment: such a queue is thrown away and built anew.
+ * the process or its Redis was suspended in that moment: such a queue is closed and opened again.
  *
  * @throws QueueUnavailableError when they do not answer after several tries.
  */

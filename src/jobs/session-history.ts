@@ -8,8 +8,8 @@ import type {
 import { parseFailureReason, type SessionJob } from './session-job.ts';
 
 /**
- * Something that happened to a session, as its job remembers it. What the job tells by itself (when it was queued,
- * taken, archived) is not kept a second time: see {@link historyOf}.
+ * An event of a session, as its job stores it. What the other fields of the job say (when it was queued, taken,
+ * archived) is not stored a second time: see {@link historyOf}.
  */
 export interface NotedEvent extends Pick<HistoryEntry, 'at' | 'by' | 'code' | 'message' | 'detail'> {
   readonly event: HistoryEvent;
@@ -22,14 +22,14 @@ export interface NotedEvent extends Pick<HistoryEntry, 'at' | 'by' | 'code' | 'm
 
 /** So many of the latest events are kept. */
 const MAX_EVENTS = 50;
-/** Messages are kept in full with the error; here they only tell what it was. */
+/** Full messages are with the error; here a short one is enough. */
 const MAX_MESSAGE_CHARACTERS = 200;
 
 /** The events with one more; waits for the same reason, one after the other, are one. */
 export function noteEvent(events: readonly NotedEvent[], event: NotedEvent): NotedEvent[] {
   const short = event.message === undefined ? event : { ...event, message: cut(event.message) };
   const last = events.at(-1);
-  // Told again by somebody whose worker died before it could tell the queue.
+  // The same event again: a worker ended before it could report the end of its attempt to the queue.
   if (last?.event === event.event && last.at === event.at) return [...events.slice(0, -1), short];
   if (last && last.event === 'waiting' && event.event === 'waiting' && last.code === event.code) {
     const merged = { ...short, times: (last.times ?? 1) + 1, since: last.since ?? last.at };
@@ -43,7 +43,9 @@ export function historyBefore(job: SessionJob, state: SessionState, again: Noted
   return noteEvent(happened(job, state), again);
 }
 
-/** The history of a session, the oldest first: what was noted, and what its job tells by itself. */
+/**
+ * The history of a session, the oldest first: recorded events, and those that follow from the other fields of the job.
+ */
 export function historyOf(job: SessionJob, state: SessionState): HistoryEntry[] {
   const { by } = job.data;
   const queued: NotedEvent = { at: iso(job.timestamp), event: 'enqueued', ...(by !== undefined && { by }) };
@@ -61,21 +63,21 @@ export function historyOfArchived(
 
 function happened(job: SessionJob, state: SessionState): NotedEvent[] {
   const { history = [] } = typeof job.progress === 'object' ? (job.progress ?? {}) : {};
-  const told: NotedEvent[] = [];
-  const isTold = state === 'active' || state === 'archived' || state === 'failed';
-  if (isTold && job.processedOn) told.push({ at: iso(job.processedOn), event: 'attempt' });
+  const derived: NotedEvent[] = [];
+  const wasTaken = state === 'active' || state === 'archived' || state === 'failed';
+  if (wasTaken && job.processedOn) derived.push({ at: iso(job.processedOn), event: 'attempt' });
   if (state === 'archived' && job.finishedOn && job.returnvalue) {
     const at = iso(job.finishedOn);
     const { recordings, revision } = job.returnvalue;
-    told.push(...transfers(at, recordings), archived(at, revision));
+    derived.push(...transfers(at, recordings), archived(at, revision));
   }
-  // An error that no worker of ours told, as of an older version.
+  // An error that no worker recorded, as of an older version.
   if (state === 'failed' && job.finishedOn && !history.some(isEnd)) {
     const { code, message } = parseFailureReason(job.failedReason);
-    told.push({ at: iso(job.finishedOn), event: 'failed', code, message: cut(message) });
+    derived.push({ at: iso(job.finishedOn), event: 'failed', code, message: cut(message) });
   }
   // Both are in their order; of the same moment, what a worker notes comes after the attempt.
-  return [...told, ...history].sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(-MAX_EVENTS);
+  return [...derived, ...history].sort((a, b) => Date.parse(a.at) - Date.parse(b.at)).slice(-MAX_EVENTS);
 }
 
 function isEnd({ event }: NotedEvent): boolean {
@@ -111,7 +113,9 @@ function iso(milliseconds: number): string {
   return new Date(milliseconds).toISOString();
 }
 
-/** A failed attempt, as an event. @param end until when it waits, or what is saved of a session that failed for good. */
+/**
+ * A failed attempt, as an event. @param end until when it waits, or what is saved of a session that failed for good.
+ */
 export function failureEvent(
   { code, message, at }: Pick<SessionError, 'code' | 'message' | 'at'>,
   end: { readonly until: string } | { readonly saved: number; readonly missing: number } | undefined,

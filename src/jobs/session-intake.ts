@@ -22,9 +22,9 @@ import {
  */
 const MAX_IN_ONE_TRACE = 100;
 
-/** So many sessions are added in one go. */
+/** Sessions that are added in one command. */
 const ADDED_AT_ONCE = 1_000;
-/** So many jobs are changed at a time, where BullMQ changes only one after the other. */
+/** Jobs that are changed at a time: BullMQ has no command that changes several. */
 const CONCURRENCY = 10;
 
 /**
@@ -33,13 +33,13 @@ const CONCURRENCY = 10;
  */
 const MAX_CERTAINTY_LOOKUPS = 100;
 
-/** What {@link SessionIntake} works with. */
+/** What {@link SessionIntake} uses. */
 interface IntakeOptions {
   readonly backend: Backend;
   /** `QUEUE_NAME` */
   readonly name: string;
   readonly sessions: JobQueue;
-  /** Whether sessions are followed from whoever queues them. */
+  /** Whether the traces of sessions begin where they are queued. */
   readonly isTraced: boolean;
 }
 
@@ -50,10 +50,10 @@ export class SessionIntake {
   readonly #sessions: JobQueue;
   readonly #isTraced: boolean;
   /**
-   * Requests for the same session take turns, so that only the first of them says that it queued it, and none waits in
-   * PostgreSQL for what another one has inserted while that one waits for it.
+   * Requests for the same session run one after the other. So only the first one reports that it queued the session,
+   * and two requests never wait for each other's rows in PostgreSQL.
    */
-  readonly #turns = new KeyedMutex();
+  readonly #mutex = new KeyedMutex();
 
   constructor({ backend, name, sessions, isTraced }: IntakeOptions) {
     this.#backend = backend;
@@ -64,18 +64,18 @@ export class SessionIntake {
 
   /**
    * Queues sessions. @returns the outcome for each, in the order asked.
-   * @param isDone asked about sessions that the queue does not know: whether there is nothing to do.
+   * @param isDone says of a session that is not in the queue whether it is archived already.
    */
   async enqueue(
     requests: readonly EnqueueRequest[],
     isDone: (request: EnqueueRequest) => Promise<boolean> = async () => false,
   ): Promise<EnqueueResult[]> {
     const unique = new Map(requests.map((request) => [jobId(request), request]));
-    const outcomes = await this.#turns.take([...unique.keys()], () => this.#enqueue(unique, isDone));
+    const outcomes = await this.#mutex.run([...unique.keys()], () => this.#enqueue(unique, isDone));
     return requests.map((request) => {
       const id = jobId(request);
       const outcome = outcomes.get(id) ?? 'queued';
-      // The same session once more in the same request finds it queued.
+      // A session that is named twice in one request is queued once.
       if (outcome === 'queued' || outcome === 'requeued') outcomes.set(id, 'already-queued');
       return { sessionId: request.sessionId, botId: request.botId, outcome };
     });
@@ -100,7 +100,7 @@ export class SessionIntake {
         outcomes.set(id, 'already-archived');
       } else if (status === 'live' || status === 'backfill') {
         const isUrgent = status === 'backfill' && request.priority !== 'backfill';
-        // Whether a job is a maybe is not in its status, so of many sessions nobody looks.
+        // The status does not say whether a job is a maybe. In large requests this is not looked up.
         const mayBecomeCertain = !request.maybe && requests.size <= MAX_CERTAINTY_LOOKUPS;
         if (isUrgent || request.force || mayBecomeCertain) changes.push(() => this.#adjust(id, request));
         outcomes.set(id, 'already-queued');
@@ -115,7 +115,7 @@ export class SessionIntake {
     // An id that somebody else added in the meantime is left as it is by BullMQ.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
-      // In parts, so that the time that a part may take tells a server that hangs from one that has much to do.
+      // In parts: a time limit for each part distinguishes a server that hangs from one that is busy.
       for (let from = 0; from < fresh.length; from += ADDED_AT_ONCE) {
         await this.#add(fresh.slice(from, from + ADDED_AT_ONCE), trace);
       }
@@ -205,7 +205,7 @@ export class SessionIntake {
   }
 }
 
-/** What is known of a call: what listings and webhooks tell adds up, and of the same thing the latest counts. */
+/** The known facts of a call, from listings and webhooks together; of two values the later one counts. */
 function callOf(request: EnqueueRequest, before: Pick<SessionJobData, 'call'>): Pick<SessionJobData, 'call'> {
   if (!request.call && !before.call) return {};
   return { call: { ...before.call, ...request.call } };

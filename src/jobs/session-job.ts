@@ -1,4 +1,4 @@
-import type { JobState, JobsOptions } from 'bullmq';
+import type { BackoffOptions, JobState, JobsOptions } from 'bullmq';
 import type { CallMetadata } from '../domain/call.ts';
 import { type ErrorCode, isErrorCode } from '../domain/errors.ts';
 import type { EnqueueRequest } from '../domain/requests.ts';
@@ -26,7 +26,7 @@ export interface SessionJobData extends SessionRef {
   readonly maybe?: boolean;
   /** What `maybe` was called before: jobs of that time may still be in the queue. */
   readonly candidate?: boolean;
-  /** When the session began (unix ms), where its id does not tell. */
+  /** When the session began (unix ms), where its id does not say. */
   readonly beganAt?: number;
   /** Who queued it: the name of a token, `webhook`, a backfill's id, or a command's user. */
   readonly by?: string;
@@ -216,14 +216,16 @@ const KEEP_ARCHIVED = { age: 7 * 24 * 60 * 60, count: 100_000 } as const;
 /** Attempts are bounded by time, in the worker; BullMQ wants a number all the same. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
 
-/** For sessions that are not to belong to the trace in which they are queued. */
+/** For sessions that do not belong to the trace in which they are queued. */
 export const OWN_TRACE = { telemetry: { omitContext: true } } as const satisfies JobsOptions;
 
-/** Options every job of ours is added with. */
+/** The worker decides on each pause: see consumer.ts. The stored name stays, because older versions use it. */
+export const WORKER_BACKOFF = { type: 'told-by-worker' } as const satisfies BackoffOptions;
+
+/** The options of every session's job. */
 export const JOB_OPTIONS = {
   attempts: UNBOUNDED_ATTEMPTS,
-  // The worker tells the pause with each failure: see consumer.ts.
-  backoff: { type: 'told-by-worker' },
+  backoff: WORKER_BACKOFF,
   removeOnComplete: KEEP_ARCHIVED,
   // A failed session stays listed until it is retried or removed by hand.
   removeOnFail: false,

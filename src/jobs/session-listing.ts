@@ -54,7 +54,7 @@ export async function listSessions(
     ...(from !== undefined && { from: Date.parse(from) }),
     ...(to !== undefined && { to: Date.parse(to) }),
   };
-  // One more tells whether there is another page.
+  // One more than asked for shows whether there is another page.
   const found = await index.find(name, filter, parseCursor(query.cursor), limit + 1);
   const sessions = found.slice(0, limit).map((one) => viewOfJob(one.job, one.state));
   const last = found.length > limit ? found[limit - 1] : undefined;
@@ -62,8 +62,8 @@ export async function listSessions(
 }
 
 /**
- * All sessions in some states, or those of them with an error code, that a predicate accepts; each of them once, even if
- * jobs move meanwhile.
+ * All sessions in some states, or those of them with an error code, that a predicate accepts; each of them once, even
+ * if jobs move meanwhile.
  */
 export async function findSessions(
   index: JobIndex,

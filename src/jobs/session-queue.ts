@@ -63,7 +63,7 @@ export class SessionQueue {
   readonly #transcripts: JobQueue;
   readonly #intake: SessionIntake;
   readonly #stats: SessionStats;
-  /** What processes on this queue tell each other. */
+  /** What the processes on this queue publish for each other. */
   readonly board: StatusBoard;
 
   /**
@@ -105,20 +105,22 @@ export class SessionQueue {
     return this.#intake.enqueue(requests, isDone);
   }
 
-  /** Tells everybody on this queue that none of its sessions can be archived just now; to be told again and again. */
+  /** Reports to all processes on this queue that no session can be archived now. Must be repeated while that lasts. */
   async reportOutage(dependency: SharedDependency): Promise<void> {
     await answered(this.#backend.remember(this.#name, `away:${dependency}`, AWAY_BELIEVED_MS));
   }
 
   /** Who is away, as workers of this queue said in the last seconds. */
   async reportedOutages(): Promise<readonly SharedDependency[]> {
-    const told = await answered(
+    const reported = await answered(
       Promise.all(SHARED_DEPENDENCIES.map((one) => this.#backend.remembers(this.#name, `away:${one}`))),
     );
-    return SHARED_DEPENDENCIES.filter((_, index) => told[index]);
+    return SHARED_DEPENDENCIES.filter((_, index) => reported[index]);
   }
 
-  /** Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after so long. */
+  /**
+   * Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after so long.
+   */
   async endLogin(id: string, milliseconds: number): Promise<void> {
     await answered(this.#backend.remember(this.#name, `login:${id}`, milliseconds));
   }
@@ -220,8 +222,8 @@ export class SessionQueue {
   }
 
   /**
-   * Notes in the history of an archived session that a hold was set or released. Of any other, and of one that the queue
-   * has forgotten, only the audit log tells it.
+   * Records in the history of an archived session that a hold was set or released. For any other session, and for one
+   * that the queue has forgotten, only the audit log has it.
    * @param by who did it.
    * @returns whether it was noted.
    */
@@ -277,8 +279,8 @@ export class SessionQueue {
   }
 
   /**
-   * Takes a session out of the queue that is queued or waiting. What is archived of it stays, and so does one that a
-   * worker has in hand or that has ended.
+   * Takes a queued or waiting session out of the queue. Its archived objects stay. A session that is active or has
+   * ended stays as well.
    */
   async cancel(session: SessionRef): Promise<CancelOutcome> {
     const state = stateOfJob(await this.#sessions.getJobState(jobId(session)));
@@ -298,7 +300,7 @@ export class SessionQueue {
    * Takes all that the queue knows of a session out of it, in whichever state it is: its job, with its result and what
    * it remembers, and the check for its transcript.
    *
-   * @returns whether nothing is left: a job that a worker has in hand stays.
+   * @returns whether nothing is left: an active job stays.
    */
   async forget(session: SessionRef): Promise<boolean> {
     const id = jobId(session);
@@ -322,7 +324,9 @@ export class SessionQueue {
     return cancelled;
   }
 
-  /** No worker takes a session until {@link SessionQueue.resume}; those in work go on. Awaited transcripts wait as well. */
+  /**
+   * No worker takes a session until {@link SessionQueue.resume}; those in work go on. Awaited transcripts wait as well.
+   */
   async pause(): Promise<void> {
     const wasPaused = await this.#sessions.isPaused();
     await Promise.all([this.#sessions.pause(), this.#transcripts.pause()]);
@@ -387,7 +391,7 @@ export function transcriptQueueName(name: string): string {
 async function bringForward(transcripts: JobQueue, id: string, delayMs: number): Promise<void> {
   const job = await transcripts.getJob(id);
   if (!job || !(await job.isDelayed())) return;
-  // BullMQ tells the delay of a job that waits again, and not from when on.
+  // BullMQ gives the delay of a job that waits again, but not its start.
   const { nextAttemptAt } = jobProgress(job as SessionJob);
   const due = nextAttemptAt ? Date.parse(nextAttemptAt) : job.timestamp + job.delay;
   if (due <= Date.now() + delayMs) return;
@@ -399,7 +403,7 @@ async function bringForward(transcripts: JobQueue, id: string, delayMs: number):
   }
 }
 
-/** @returns whether it is gone. BullMQ removes no job that is locked, and tells so by an error or a number. */
+/** @returns whether it is gone. BullMQ does not remove a locked job; it throws or returns a number then. */
 async function removeJob(queue: JobQueue, id: string): Promise<boolean> {
   const isGone = async () => stateOfJob(await queue.getJobState(id)) === undefined;
   try {

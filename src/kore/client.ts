@@ -30,7 +30,7 @@ export interface KoreClientOptions extends TransportLimits {
   /** Asked before every request. */
   readonly limit: CallLimit;
   readonly log: Logger;
-  /** Told of every request when it ends. */
+  /** Called with every request when it ends. */
   readonly onCall?: (outcome: CallOutcome) => void;
 }
 
@@ -132,19 +132,19 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
     }
   }
 
-  /** Kore said stop. That the others can't be told changes nothing about it, so it is only logged. */
+  /** Pauses the calls of all workers, because Kore asked for it. A failure of that is only logged. */
   async function pauseAll(limited: VoicemailError): Promise<void> {
     try {
       await limit.pause(limited.retryAfterMs ?? 0);
     } catch (error) {
-      log.error({ err: error }, 'could not tell the other workers to pause their calls to Kore');
+      log.error({ err: error }, 'could not pause the calls of the other workers to Kore');
     }
   }
 
   /**
-   * Kore's own sample has other ids inside the transcript than those asked for, so a mismatch is no failure.
-   * Where it is so of one, it is mostly so of all: the first one is said, the others at the level `debug`. What is no id is
-   * not logged: it is text from outside.
+   * Kore's own sample has other ids inside the transcript than those asked for, so a mismatch is no failure. Where it
+   * is so of one, it is mostly so of all: the first one is said, the others at the level `debug`. What is no id is not
+   * logged: it is text from outside.
    */
   function logForeignIds(session: SessionRef, transcriptions: readonly KoreDocument[]): void {
     const foreignBotIds = otherIds(transcriptions, 'botId', session.botId);
@@ -166,7 +166,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   };
 }
 
-/** Of messages with ids of their own each, the first few tell enough. */
+/** Of many messages with an id each, the first few ids are enough. */
 const MAX_IDS_LOGGED = 5;
 
 function otherIds(transcriptions: readonly KoreDocument[], field: string, expected: string): string[] {

@@ -19,15 +19,15 @@ interface Envelope {
   readonly isError: boolean;
 }
 
-/** Texts that tell that there is no such session, whatever the status they come with. */
+/** Texts that say that there is no such session, with any status. */
 const NO_SESSION_TEXT =
   /\b(?:session|voicemail|conversation)s?\b[^.;]{0,60}?\b(?:not found|(?:does not|doesn't|not) exist|unknown)|\bno such (?:session|voicemail)|\bunknown session/i;
 /** Texts of a gateway that does not know the path: they say nothing of a session. */
 const NO_ROUTE_TEXT = /\b(?:route|url|path|endpoint|resource|cannot get|cannot post)\b/i;
-/** Texts that tell that what was asked for can't be right, ever. */
+/** Texts that say that the request can never succeed. */
 const BAD_ID_TEXT =
   /\b(?:bad|invalid|malformed|incorrect|wrong)\b.{0,40}\bid\b|\bid\b.{0,40}\b(?:invalid|malformed|incorrect|not valid|wrong)\b/i;
-/** Texts that tell a fault of the credentials, whatever the status they come with. */
+/** Texts that say that the credentials are wrong, with any status. */
 const CREDENTIAL_TEXT = /invalid jwt token|permission denied|invalid sdk credentials/i;
 
 /** What was asked for, as far as it makes a difference to what a refusal means. */
@@ -61,7 +61,7 @@ function credentialHint(text: string, scope: string): string {
 
 /**
  * What an answer of Kore's API refuses, or `undefined` when it refuses nothing. Every status other than 2xx is
- * a refusal; a 2xx is one when its body is an error envelope, or tells in words that a limit is reached or the
+ * a refusal; a 2xx is one when its body is an error envelope, or says in words that a limit is reached or the
  * credentials are wrong.
  *
  * Only Kore's own words count as a word on the session or the credentials. What stands between here and Kore (a load
@@ -86,7 +86,7 @@ export function refusal(
   const status = isSuccess(answer) ? httpStatus(code) : answer.status;
   const said = `${sayStatus(answer, code)}${text === '' ? '' : `: "${printable(text)}"`}`;
 
-  if (status === 429 || tellsLimit(text)) {
+  if (status === 429 || saysLimit(text)) {
     const waitMs = limitWaitMs(answer, text, now);
     const message = `Kore's rate limit is reached (${said}); calling again in ${Math.ceil(waitMs / 1000)} s`;
     return new VoicemailError('KORE_RATE_LIMITED', message, { retryAfterMs: waitMs });
@@ -206,7 +206,7 @@ function readEnvelope(answer: KoreAnswer, body: unknown): Envelope {
 }
 
 const NOTHING_SAID: Envelope = { shape: 'none', text: '', code: undefined, isError: false };
-/** However many errors an answer has, the first few tell what is wrong. */
+/** Of many errors in an answer, the first few are enough. */
 const MAX_ERRORS_READ = 10;
 
 /** The words of one error, which is an object with `msg` or `message`, or the words themselves. */
@@ -260,8 +260,8 @@ const MIN_WAIT_MS = SECOND_MS;
 const LIMIT_TEXT = /\brate limit\b|\btoo many requests\b/i;
 const HOURLY_TEXT = /\bhourly\b/i;
 
-/** Whether an error text tells that too many calls were made. Only for texts that Kore wrote, never callers. */
-function tellsLimit(text: string): boolean {
+/** Whether an error text says that there were too many calls. Only for texts that Kore wrote, never callers. */
+function saysLimit(text: string): boolean {
   return LIMIT_TEXT.test(text);
 }
 
@@ -281,7 +281,7 @@ function retryAfterMs(answer: KoreAnswer, now: number): number | undefined {
   const text = header(answer, 'retry-after')?.trim() ?? '';
   // A date has letters; Date.parse would take almost any number for one.
   if (!/^(?:\d|[A-Za-z])/.test(text)) return undefined;
-  // Measured against the server's own clock where it tells it, as ours may be off.
+  // Measured by the server's clock where the answer has it, because this machine's clock may be wrong.
   const serverNow = Date.parse(header(answer, 'date') ?? '');
   const waitMs = parseRetryAfter(text, Number.isNaN(serverNow) ? now : serverNow);
   return waitMs === undefined ? undefined : Math.max(Math.ceil(waitMs), MIN_WAIT_MS);

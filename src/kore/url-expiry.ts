@@ -8,12 +8,13 @@ const MAX_SECONDS = 1e11;
 const MAX_AMAZON_SECONDS = 1e9 - 1;
 
 /**
- * When a signed URL stops working, as far as its query tells: Kore's `e`, `X-Amz-Date` with `X-Amz-Expires`
+ * When a signed URL stops working, by its query: Kore's `e`, `X-Amz-Date` with `X-Amz-Expires`
  * (S3 signature v4), and `Expires` (S3 signature v2, CloudFront). The earliest where several are there;
  * `undefined` where none is, or none that makes sense. Never throws.
  *
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
- * @see https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
+ * @see
+ *   https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-creating-signed-url-canned-policy.html
  */
 export function urlExpiry(fileUrl: string): Date | undefined {
   if (/^data:/i.test(fileUrl)) return undefined;

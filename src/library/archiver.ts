@@ -27,10 +27,10 @@ export interface ArchiverOptions {
   readonly botId?: string | undefined;
   /**
    * The workers' `ARCHIVE_URL`: `s3://bucket/prefix`, to which credentials, region and endpoint come by the AWS SDK's
-   * standard chain, or `file:DIR`. It is only read, but for erasures and holds, and may be left out, as by a service that has no rights on the
-   * bucket. Then nothing is known of sessions that the queue has forgotten, which it does seven days after they were
-   * archived: {@link Archiver.get} does not find them, and {@link Archiver.enqueue} queues them again, which does no
-   * harm, as the worker finds them archived.
+   * standard chain, or `file:DIR`. It is only read, but for erasures and holds, and may be left out, as by a service
+   * that has no rights on the bucket. Then nothing is known of sessions that the queue has forgotten, which it does
+   * seven days after they were archived: {@link Archiver.get} does not find them, and {@link Archiver.enqueue} queues
+   * them again, which does no harm, as the worker finds them archived.
    */
   readonly archiveUrl?: string | undefined;
   /** The workers' `S3_FORCE_PATH_STYLE`, for MinIO, Ceph and the like; default `false`. */
@@ -40,8 +40,8 @@ export interface ArchiverOptions {
   /** Calls that have no answer after so many milliseconds reject with the code `TIMEOUT`; default 30,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * Told of lost connections and the like. Without one, nothing is written anywhere, but for two warnings of BullMQ's
-   * own on the console: about a Redis that is too old, or that may evict jobs.
+   * Gets lines about lost connections and the like. Without one, nothing is written anywhere, but for two warnings of
+   * BullMQ's own on the console: about a Redis that is too old, or that may evict jobs.
    */
   readonly logger?: ArchiverLogger | undefined;
 }
@@ -159,7 +159,7 @@ export interface Archiver {
   /**
    * Deletes a session with every version of its objects and what the queue has of it, and leaves a record that keeps it
    * from being archived again. Needs {@link ArchiverOptions.archiveUrl}, and the right to delete there. Neither the
-   * audit log nor a signature (`MANIFEST_KEY_FILE`) tells of it: where one is wanted, erase through the HTTP API.
+   * audit log nor a signature (`MANIFEST_KEY_FILE`) records it: where one is wanted, erase through the HTTP API.
    *
    * @returns `refused` under a hold or a lock, with a `message` that says until when; nothing is deleted then.
    * @example

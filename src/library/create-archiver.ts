@@ -125,7 +125,7 @@ export function createArchiver(options: ArchiverOptions): Archiver {
 
   const close = async () => {
     await Promise.allSettled(calls);
-    // What could not be opened need not be closed, and its caller was told.
+    // A connection that failed to open needs no close, and its caller has the error.
     const connection = opening?.catch(() => undefined);
     const closed = Promise.resolve(connection).then((opened) => opened?.close());
     await within(settings.timeoutMs, closed).catch((error: unknown) => {
@@ -224,7 +224,9 @@ function invalid(message: string): ArchiverError {
   return new ArchiverError('INVALID_REQUEST', message, { retryable: false });
 }
 
-/** Not everything behind a call has a time limit of its own: a cluster's driver, for one, searches for nodes for ever. */
+/**
+ * Not everything behind a call has a time limit of its own: a cluster's driver, for one, searches for nodes for ever.
+ */
 async function within<T>(milliseconds: number, answer: Promise<T>): Promise<T> {
   if (await withinTime(answer, milliseconds)) return answer;
   throw new ArchiverError('TIMEOUT', `neither queue nor archive answered within ${milliseconds} ms`, {

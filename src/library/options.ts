@@ -76,7 +76,7 @@ export function readOptions(options: ArchiverOptions): ArchiverSettings {
 /** A text of the program's, which names variables, for those who know options. */
 export function inOptionNames(message: string): string {
   return Object.entries(VARIABLE_BY_OPTION).reduce(
-    (told, [option, variable]) => told.replaceAll(variable, option),
+    (text, [option, variable]) => text.replaceAll(variable, option),
     message,
   );
 }

@@ -12,8 +12,8 @@ import type {
 import type { NotificationQueue } from '../jobs/notification-queue.ts';
 
 /**
- * The notifications that an outcome calls for. Their ids are made of what they tell: telling the same again gives the
- * same id, and whatever is new (a late recording, a session archived anew, another failure) another one.
+ * The notifications of an outcome. Their ids are derived from their content: the same content gets the same id, and
+ * anything new (a late recording, a session archived again, another failure) gets another one.
  *
  * @param at ISO 8601.
  * @example
@@ -24,9 +24,9 @@ export function noticesOf(
   events: readonly NotificationEvent[],
   at: string,
 ): Notification[] {
-  const told =
+  const notices =
     outcome.kind === 'archived' ? archivedNotices(outcome, at) : [failedNotice(outcome, events, at)];
-  return told.filter(({ event }) => events.includes(event));
+  return notices.filter(({ event }) => events.includes(event));
 }
 
 /** The notification of a report of completeness: once for each bot, day and set of counts. */
@@ -58,7 +58,7 @@ function archivedNotices(outcome: ArchivedOutcome, at: string): Notification[] {
   return notices;
 }
 
-/** Who wants to hear of failures hears of partial ones as well, whether it named them or not. */
+/** A receiver of `failed` gets partial failures as well, whether it named them or not. */
 function failedNotice(
   outcome: FailedOutcome,
   events: readonly NotificationEvent[],

@@ -32,7 +32,7 @@ export interface SenderOptions {
   readonly notify: NotifyConfig;
   /** How long the receiver may take for its whole answer (milliseconds). */
   readonly timeoutMs: number;
-  /** How names are resolved; the system's resolver unless told otherwise. */
+  /** How names are resolved; by default the system's resolver. */
   readonly resolve?: Resolve;
 }
 

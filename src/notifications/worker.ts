@@ -10,7 +10,7 @@ import type { Logger } from '../util/log.ts';
 import { redact } from '../util/redact.ts';
 import { createSender, type SendOutcome } from './send.ts';
 
-/** Told of how notifications fare, for metrics. */
+/** Observes the delivery of notifications, for metrics. */
 export interface NotificationObserver {
   /** `failed`: an attempt failed and is made again; `given-up`: it was the last one. */
   onNotification(event: NotificationEvent, outcome: 'delivered' | 'failed' | 'given-up'): void;
@@ -34,7 +34,7 @@ export interface NotificationWorkerDeps {
   /** `QUEUE_NAME` */
   readonly queueName: string;
   readonly notify: NotifyConfig;
-  /** Whether a session was erased: nothing is told of it any more. */
+  /** Whether a session was erased: no notifications of it are sent any more. */
   readonly isErased: (session: SessionRef, signal: AbortSignal) => Promise<boolean>;
   /** How long a stop waits for what is being sent. */
   readonly shutdownGraceMs: number;

@@ -49,11 +49,11 @@ export interface CustodyOperations {
 export interface CustodyOptions {
   readonly queue: SessionQueue;
   readonly store: ArchiveStore;
-  /** Removes what is to be told, or was told, of a session. */
+  /** Removes the notifications of a session, sent or not. */
   readonly forgetNotifications?: (session: SessionRef) => Promise<void>;
   readonly log: Logger;
   readonly now?: () => Date;
-  /** How long a worker that has the session in hand may take to find out (milliseconds); default 30 s. */
+  /** How long a worker that works on the session may take to notice the erasure (milliseconds); default 30 s. */
   readonly workerWaitMs?: number;
 }
 
@@ -66,7 +66,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
   const { queue, store, log, now = () => new Date(), workerWaitMs = WORKER_WAIT_MS } = options;
   const signal = new AbortController().signal; // the stores have timeouts of their own
 
-  /** @returns whether no worker has it in hand any more. */
+  /** @returns whether no worker works on it any more. */
   async function takeOutOfQueue(session: SessionRef): Promise<boolean> {
     const giveUpAt = performance.now() + workerWaitMs;
     while (!(await queue.forget(session))) {
@@ -123,7 +123,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       if (!(await takeOutOfQueue(session))) {
         log.warn(
           about(session),
-          'a worker still has the session in hand: it deletes what it has written once it finds the erasure',
+          'a worker still works on the session: it deletes what it has written once it finds the erasure',
         );
       }
       const first = await deleteSession(session, store, signal);

@@ -2,7 +2,7 @@ import type { ErrorCode } from '../domain/errors.ts';
 import type { ArchiverStats, Health } from '../domain/requests.ts';
 import type { BreakerView } from '../domain/views.ts';
 
-/** What health is told from. */
+/** The facts that decide on the health. */
 export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> {
   /** Open breakers of any worker. */
   readonly away: readonly BreakerView[];
@@ -12,10 +12,10 @@ export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> 
 
 /** Minutes without an archived session, though some are queued, after which somebody has to look. */
 const STILL_MINUTES = 10;
-/** So many minutes tell whether most sessions fail, and so many sessions at least. */
+/** Whether most sessions fail is decided by so many minutes, and by so many sessions at least. */
 const FAILING_MINUTES = 5;
 const FAILING_SESSIONS = 5;
-/** Minutes that are told of when all is well. */
+/** Minutes that are reported when all is well. */
 const LATEST_MINUTES = 2;
 
 /**

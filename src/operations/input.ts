@@ -95,10 +95,10 @@ export function listQueryOf(given: z.output<typeof ListQuerySchema>): ListQuery 
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-/** How many things wrong with a request are told at once. */
-const MAX_FAULTS_TOLD = 5;
+/** How many faults of a request are reported at once. */
+const MAX_FAULTS_SHOWN = 5;
 
-/** Names of members come from outside, and are told with what is wrong with them. */
+/** Names of members come from outside, and are shown with their faults. */
 const MAX_FAULT_CHARACTERS = 200;
 
 function shortKey(key: PropertyKey): PropertyKey {
@@ -107,11 +107,11 @@ function shortKey(key: PropertyKey): PropertyKey {
 
 /** What is wrong with a value, each thing with the name of its field. */
 export function issuesText({ issues }: z.ZodError): string {
-  const told = issues.slice(0, MAX_FAULTS_TOLD).map(({ path, message }) => {
-    const told = printable(message, MAX_FAULT_CHARACTERS);
-    return path.length > 0 ? `${z.core.toDotPath(path.map(shortKey))}: ${told}` : told;
+  const faults = issues.slice(0, MAX_FAULTS_SHOWN).map(({ path, message }) => {
+    const fault = printable(message, MAX_FAULT_CHARACTERS);
+    return path.length > 0 ? `${z.core.toDotPath(path.map(shortKey))}: ${fault}` : fault;
   });
-  const rest = issues.length - told.length;
-  if (rest > 0) told.push(`and ${rest} more`);
-  return told.join('; ');
+  const rest = issues.length - faults.length;
+  if (rest > 0) faults.push(`and ${rest} more`);
+  return faults.join('; ');
 }

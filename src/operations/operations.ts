@@ -67,9 +67,9 @@ const ARCHIVE_LOOKUPS_MS = 5_000;
 /**
  * Operations on a queue and an archive that this process has open.
  *
- * @param store may be missing: then nobody knows the sessions that the queue has forgotten.
- * @param own what this process knows beside the queue, for stats. Without breakers of its own, they tell who is away
- *   for workers of other processes.
+ * @param store may be missing: then sessions that the queue has forgotten are unknown.
+ * @param own what this process knows besides the queue, for stats. Without breakers of its own, those of workers in
+ *   other processes are shown.
  */
 export function createOperations(
   queue: SessionQueue,
@@ -82,7 +82,7 @@ export function createOperations(
     session: EnqueueRequest,
     signal: AbortSignal,
   ): Promise<'archived' | 'erased' | 'unknown'> => {
-    // The one that used the time up has told it.
+    // The lookup that used up the time has logged it.
     if (!store || signal.aborted) return 'unknown';
     try {
       const [wasErased, manifest] = await Promise.all([

@@ -9,24 +9,24 @@ import { healthOf } from './health.ts';
 export interface ProcessFacts {
   /** How those stand that this process's worker depends on, where it has one. */
   readonly breakers?: (() => readonly BreakerView[] | undefined) | undefined;
-  /** `KORE_RATE_LIMIT`, for the time in which no worker is alive that tells its own. */
+  /** `KORE_RATE_LIMIT`, used while no live worker reports its own. */
   readonly rateLimit?: Rate | undefined;
 }
 
-/** Sessions that wait for longer than this tell that the pace of these minutes is all that is possible. */
+/** When sessions wait for longer than this, the pace of these minutes is taken as the highest possible. */
 const PACE_MINUTES = 5;
 const MINUTE_MS = 60_000;
 
-/** Everything `stats` tells. */
+/** All of `stats`. */
 export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise<ArchiverStats> {
-  const [stats, activity, heard] = await Promise.all([
+  const [stats, activity, workers] = await Promise.all([
     queue.stats(),
     queue.activity(),
     queue.board.workers(),
   ]);
-  const rateLimit = await readRateLimit(queue, rateOf(heard, own));
+  const rateLimit = await readRateLimit(queue, rateOf(workers, own));
   const ownBreakers = own.breakers?.();
-  const elsewhere = await openElsewhere(queue, heard);
+  const elsewhere = await openElsewhere(queue, workers);
   const breakers = ownBreakers ?? (elsewhere.length > 0 ? elsewhere : undefined);
   const now = Date.now();
   const facts = {
@@ -34,9 +34,9 @@ export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise
     ...activity,
     backlog: backlogOf(stats, activity, rateLimit, now),
     ...(rateLimit && { rateLimit }),
-    workers: heard.map(({ away: _away, heldFor: _held, rateLimit: _rate, ...worker }) => worker),
+    workers: workers.map(({ away: _away, heldFor: _held, rateLimit: _rate, ...worker }) => worker),
   };
-  const heldFor = heard.find((worker) => worker.heldFor !== undefined)?.heldFor;
+  const heldFor = workers.find((worker) => worker.heldFor !== undefined)?.heldFor;
   const away = (ownBreakers ?? []).concat(elsewhere).filter(({ state }) => state === 'open');
   return {
     ...facts,
@@ -46,8 +46,8 @@ export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise
 }
 
 /** The limit that the latest worker keeps; they should all have the same. */
-function rateOf(heard: readonly SeenWorker[], own: ProcessFacts): Rate | undefined {
-  return heard.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;
+function rateOf(workers: readonly SeenWorker[], own: ProcessFacts): Rate | undefined {
+  return workers.findLast(({ rateLimit }) => rateLimit !== undefined)?.rateLimit ?? own.rateLimit;
 }
 
 async function readRateLimit(
@@ -87,10 +87,12 @@ function backlogOf(
   return { sessions, ...(perSecond > 0 && { secondsUntilDone: Math.ceil(sessions / perSecond) }) };
 }
 
-/** The open breakers of workers in other processes: why, as their heartbeats tell, and those that tell only that. */
-async function openElsewhere(queue: SessionQueue, heard: readonly SeenWorker[]): Promise<BreakerView[]> {
-  const told = heard.flatMap(({ away }) => away).map((breaker) => [breaker.dependency, breaker] as const);
-  const open = new Map<string, BreakerView>(told);
+/**
+ * The open breakers of workers in other processes: from their heartbeats with the reason, else from reported outages.
+ */
+async function openElsewhere(queue: SessionQueue, workers: readonly SeenWorker[]): Promise<BreakerView[]> {
+  const known = workers.flatMap(({ away }) => away).map((breaker) => [breaker.dependency, breaker] as const);
+  const open = new Map<string, BreakerView>(known);
   for (const dependency of await queue.reportedOutages()) {
     if (!open.has(dependency)) {
       open.set(dependency, { dependency, state: 'open', reason: 'a worker says so, and why in its log' });

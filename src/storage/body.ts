@@ -6,7 +6,7 @@ export interface BodyReader {
   next(): Promise<Buffer | undefined>;
   /** Whether the body itself threw: that error belongs to whoever made the body, not to the store. */
   readonly failed: boolean;
-  /** Tells the body that no more of it is wanted, if it has not ended. To be called in the end, whatever happened. */
+  /** Stops the body, if it has not ended. Must be called in the end, after an error as well. */
   close(): Promise<void>;
 }
 

@@ -113,7 +113,7 @@ const PartialManifestSchema = ManifestSchema.extend({ missing: z.array(MissingSc
 
 /** `transcript.json`. */
 export type Transcript = z.infer<typeof TranscriptSchema>;
-/** One message of a transcript; `null` where Kore's document does not tell. */
+/** One message of a transcript; `null` where Kore's document does not say. */
 export type TranscriptMessage = Transcript['messages'][number];
 /** `manifest.json`: the archive's record of one session, written last. Keys in it are full keys. */
 export type Manifest = z.infer<typeof ManifestSchema>;
@@ -338,7 +338,9 @@ export async function readManifest(
   return bytes && parseManifest(bytes, store.fullKey(key));
 }
 
-/** A session's partial manifest, or `undefined` when it has none. It means something only where there is no manifest. */
+/**
+ * A session's partial manifest, or `undefined` when it has none. It means something only where there is no manifest.
+ */
 export async function readPartialManifest(
   session: SessionRef,
   store: ArchiveStore,
@@ -354,7 +356,7 @@ export function currentRecordings({ recordings }: Pick<Manifest, 'recordings'>):
   return recordings.filter(({ supersededBy }) => supersededBy === undefined);
 }
 
-/** What an archived session came to, as its manifest tells. */
+/** The result of an archived session, by its manifest. */
 export function resultOf(manifest: Manifest, session: SessionRef, store: ArchiveStore): SessionResult {
   return {
     transcript: manifest.transcript.state,

@@ -61,7 +61,9 @@ export function newEraseProbeDirectory(): string {
   return `${ERASE_PROBE_START}${randomUUID()}/`;
 }
 
-/** What a worker writes when the archive failed, to find out whether it takes objects. It stays there, and is replaced. */
+/**
+ * What a worker writes when the archive failed, to find out whether it takes objects. It stays there, and is replaced.
+ */
 export const BREAKER_PROBE_KEY = `${PROBE_START}breaker/probe.txt`;
 
 /** Whether a relative key or directory is that of a probe: one being tried, or that could not be deleted. */
@@ -69,7 +71,7 @@ export function isProbeKey(key: string): boolean {
   return key.startsWith(PROBE_START) || key.startsWith(ERASE_PROBE_START);
 }
 
-/** What `read` takes into memory unless told otherwise. */
+/** How many bytes `read` takes into memory by default. */
 export const DEFAULT_MAX_READ_BYTES = 64 * 1024 * 1024;
 
 /** @throws VoicemailError `ARCHIVE_CONFLICT`: a small document is expected there, this is something else. */

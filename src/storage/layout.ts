@@ -29,7 +29,7 @@ export const AUDIT_LOG_DIRECTORY = 'audit/';
 /** Beside those of bots: what is kept of the archive as a whole, and of no single session. */
 const RECORD_DIRECTORIES: ReadonlySet<string> = new Set([AUDIT_LOG_DIRECTORY, 'completeness/', 'digests/']);
 const NAME_OF_LAST_RESORT = 'recording';
-/** The date of sessions whose ids do not tell it. */
+/** The date of sessions whose ids have none. */
 export const UNDATED = 'undated';
 
 /** Names that a recording may not take: the archive's own, and those that Windows keeps for devices. */
@@ -41,7 +41,7 @@ const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}]/gu;
 /** Whatever is neither a letter (with its marks) nor a digit nor one of `._-()+`. */
 const NOT_ALLOWED = /[^\p{L}\p{M}\p{Nd}._\-()+]/gu;
 
-/** `bot_id=…/date=YYYY-MM-DD/session_id=…/`, the date in UTC and `undated` where the id does not tell it. */
+/** `bot_id=…/date=YYYY-MM-DD/session_id=…/`, the date in UTC and `undated` where the id has none. */
 export function sessionPrefix(session: SessionRef): string {
   for (const id of [session.botId, session.sessionId]) {
     if (!isValidId(id)) {
@@ -116,7 +116,7 @@ export function holdKey(session: SessionRef): string {
   return sessionPrefix(session) + HOLD_NAME;
 }
 
-/** Whether a name in a session's directory tells that the session is under a legal hold. */
+/** Whether a name in a session's directory means that the session is under a legal hold. */
 export function isHoldName(name: string): boolean {
   return name === HOLD_NAME;
 }
@@ -126,7 +126,7 @@ export function tombstoneKey(session: SessionRef): string {
   return sessionPrefix(session) + TOMBSTONE_NAME;
 }
 
-/** Whether a name in a session's directory tells that the session was erased. */
+/** Whether a name in a session's directory means that the session was erased. */
 export function isTombstoneName(name: string): boolean {
   return name === TOMBSTONE_NAME;
 }

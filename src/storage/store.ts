@@ -12,7 +12,7 @@ export interface ObjectInfo {
 /** What is known of a stored object. */
 export interface StoredObject {
   readonly bytes: number;
-  /** Lowercase hex, where the store keeps or can tell it without reading the object. */
+  /** Lowercase hex, where the store has it without reading the object. */
   readonly sha256?: string;
 }
 
@@ -33,16 +33,16 @@ export interface ListedDirectory {
   readonly directory: string;
 }
 
-/** What a listing may be told. */
+/** Options of a listing. */
 export interface ListingOptions {
-  /** Only keys behind this one; a directory that `onUnreadable` was told of is not looked into again. */
+  /** Only keys behind this one. A directory that `onUnreadable` was called with is not listed again. */
   readonly after?: string;
   /**
-   * Hears of a directory (with a `/` at its end) or file that could not be looked at, instead of the listing failing
-   * for it. Buckets have no such things.
+   * Called with an unreadable directory (with a `/` at its end) or file; without it the listing fails. Buckets have no
+   * such things.
    */
   readonly onUnreadable?: (key: string, error: unknown) => void;
-  /** Whether to tell also what is neither file nor directory. Buckets have no such things. */
+  /** Whether to list also what is neither file nor directory. Buckets have no such things. */
   readonly withOthers?: boolean;
 }
 
@@ -57,7 +57,7 @@ export interface OverVersion {
   readonly over: ObjectVersion;
 }
 
-/** What tells one content of an object from another: an ETag, or a hash of its bytes. Opaque outside the store. */
+/** Identifies one content of an object: an ETag, or a hash of its bytes. Opaque outside the store. */
 export type ObjectVersion = string;
 
 /** An object as it was read. */
@@ -90,7 +90,9 @@ export interface StreamedBody {
   sha256(): string;
   /** How many bytes there will be, where known; a hint, never a promise. */
   readonly expectedBytes?: number;
-  /** Sends requests whose bytes are in memory; without it each is sent as often as the store's library does by itself. */
+  /**
+   * Sends requests whose bytes are in memory; without it each is sent as often as the store's library does by itself.
+   */
   readonly persist?: RetryWrites;
 }
 
@@ -109,7 +111,7 @@ export type RetryWrites = <Result>(
 
 /**
  * Where archives are kept. Keys are relative, `/`-separated, without a leading slash; the store adds its own
- * prefix and {@link ArchiveStore.fullKey} tells the result.
+ * prefix and {@link ArchiveStore.fullKey} returns the result.
  *
  * Nothing half-written is ever visible under a key: a write happens whole or not at all, whatever happens to
  * the process. All methods throw `VoicemailError` with `ARCHIVE_DENIED` (rights, credentials, missing bucket),
@@ -159,7 +161,8 @@ export interface ArchiveStore {
    */
   list(prefix: string, signal: AbortSignal, options?: ListingOptions): AsyncIterable<ListedObject>;
   /**
-   * The names of all objects below a directory, one request where there are few: what follows `directory` in their keys.
+   * The names of all objects below a directory, one request where there are few: what follows `directory` in their
+   * keys.
    *
    * @param directory ends in `/`.
    */
@@ -216,7 +219,9 @@ export async function guarded<Result>(
 }
 /** The versions of objects: what a bucket keeps under a key beside its newest object, and what protects it. */
 
-/** One version of an object, or the mark that it was deleted. A directory and a bucket without versions have one each. */
+/**
+ * One version of an object, or the mark that it was deleted. A directory and a bucket without versions have one each.
+ */
 export interface KeptVersion {
   /** Relative, like those that objects are written under. */
   readonly key: string;

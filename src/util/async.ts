@@ -76,16 +76,16 @@ export async function withinTime(work: Promise<unknown>, milliseconds: number): 
     clearTimeout(timer);
   }
 }
-/** Lets what is about the same things happen one after the other, and everything else at the same time. */
+/** Runs work with the same key in order, and work with different keys in parallel. */
 export class KeyedMutex {
-  /** By key: the last of those under way that are about it. */
+  /** The latest work of each key that is in progress. */
   readonly #last = new Map<string, Promise<unknown>>();
 
   /**
-   * Works once all that was begun before about any of the keys is done. Whoever waits for work that fails fails as
-   * well: with a server away, each of many would otherwise find that out by itself, one after the other.
+   * Runs work once all earlier work with any of the keys is done. If earlier work fails, this fails as well: otherwise
+   * each of many callers would wait for an unreachable server by itself, one after the other.
    */
-  async take<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
+  async run<T>(keys: readonly string[], work: () => Promise<T>): Promise<T> {
     const earlier = new Set(keys.map((key) => this.#last.get(key)));
     const own = Promise.all(earlier).then(work);
     for (const key of keys) this.#last.set(key, own);

@@ -253,12 +253,12 @@ export class Dependencies {
     this.#goOn(sessions);
   }
 
-  /** Makes those due that wait for nothing any longer; one that is still in hand, once it waits. */
+  /** Makes sessions due whose dependency works again; an active session as soon as it waits. */
   #goOn(sessions: readonly SessionRef[]): void {
     const { queue, consumers } = this.#options;
     this.#noted(queue.makeDue(sessions));
-    const inHand = sessions.filter((session) => consumers().some((one) => one.has(jobId(session))));
-    for (const session of inHand) {
+    const active = sessions.filter((session) => consumers().some((one) => one.has(jobId(session))));
+    for (const session of active) {
       const ended = Promise.all(consumers().map((one) => one.ended(jobId(session))));
       this.#noted(ended.then(() => queue.makeDue([session])));
     }

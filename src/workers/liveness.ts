@@ -5,7 +5,7 @@ export interface WorkerActivity {
   /** When it last took a session (unix ms); when it was started if it never did. */
   readonly lastTakenAt: number;
   /** Sessions it works on. */
-  readonly inHand: number;
+  readonly activeSessions: number;
   /** How many it works on at most. */
   readonly concurrency: number;
   /** Until when it takes none on purpose, or last did so (unix ms). */
@@ -18,13 +18,13 @@ export interface LivenessDeps {
   /** How many sessions wait to be taken; 0 while the queue is paused. It may throw: then nobody knows. */
   readonly waiting: () => Promise<number>;
   /** How long a worker may leave waiting sessions alone, default a minute. */
-  readonly patienceMs?: number;
+  readonly idleTimeoutMs?: number;
   /** How long the queue may take to tell how many wait, default half a second. */
   readonly checkMs?: number;
   readonly now?: () => number;
 }
 
-const PATIENCE_MS = 60_000;
+const IDLE_TIMEOUT_MS = 60_000;
 /** Kubernetes gives a probe a second; one that asks a queue which is away must still be answered within it. */
 const CHECK_MS = 500;
 
@@ -39,11 +39,11 @@ const CHECK_MS = 500;
 export function createLivenessCheck(
   deps: LivenessDeps,
 ): () => Promise<{ readonly alive: boolean; readonly reason?: string }> {
-  const { activity, waiting, patienceMs = PATIENCE_MS, checkMs = CHECK_MS, now = Date.now } = deps;
+  const { activity, waiting, idleTimeoutMs = IDLE_TIMEOUT_MS, checkMs = CHECK_MS, now = Date.now } = deps;
   let seenWaitingAt: number | undefined;
   return async () => {
-    const { lastTakenAt, inHand, concurrency, heldUntil } = activity();
-    const isBusy = inHand >= concurrency || (heldUntil ?? 0) > now();
+    const { lastTakenAt, activeSessions, concurrency, heldUntil } = activity();
+    const isBusy = activeSessions >= concurrency || (heldUntil ?? 0) > now();
     const count = isBusy ? 0 : await within(checkMs, waiting());
     if (count === 0) {
       seenWaitingAt = undefined;
@@ -51,7 +51,7 @@ export function createLivenessCheck(
     }
     seenWaitingAt ??= now();
     const idleMs = now() - Math.max(seenWaitingAt, lastTakenAt, heldUntil ?? 0);
-    if (idleMs < patienceMs) return { alive: true };
+    if (idleMs < idleTimeoutMs) return { alive: true };
     return {
       alive: false,
       reason: `the worker has taken no session for ${Math.round(idleMs / 1000)} s, though ${count} wait and it could`,

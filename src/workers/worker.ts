@@ -163,7 +163,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     rateLimit: deps.rateLimit,
     state: () => ({
       concurrency: work.concurrency,
-      active: sessions.inHand,
+      active: sessions.activeJobs,
       // Infinite while a breaker holds them, which tells why by itself.
       heldFor: Number.isFinite(sessions.heldUntil) ? heldFor : undefined,
       breakers: dependencies.views(),
@@ -174,7 +174,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   return {
     activity: () => ({
       lastTakenAt: sessions.lastTakenAt,
-      inHand: sessions.inHand,
+      activeSessions: sessions.activeJobs,
       concurrency: work.concurrency,
       heldUntil: sessions.heldUntil,
     }),

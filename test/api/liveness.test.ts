@@ -7,16 +7,16 @@ import { silent } from '../support/queues.ts';
 const MINUTE_MS = 60_000;
 
 /** A worker by a clock of its own, that started at 0 and was first looked at when it was idle. */
-function watch(patienceMs = MINUTE_MS) {
+function watch(idleTimeoutMs = MINUTE_MS) {
   const state = { now: 0, waiting: 0 as number | Error };
-  let activity: WorkerActivity = { lastTakenAt: 0, inHand: 0, concurrency: 16, heldUntil: undefined };
+  let activity: WorkerActivity = { lastTakenAt: 0, activeSessions: 0, concurrency: 16, heldUntil: undefined };
   const check = createLivenessCheck({
     activity: () => activity,
     waiting: async () => {
       if (state.waiting instanceof Error) throw state.waiting;
       return state.waiting;
     },
-    patienceMs,
+    idleTimeoutMs,
     now: () => state.now,
   });
   /** Goes on by so many seconds, and asks. */
@@ -54,9 +54,9 @@ describe('a worker', () => {
   it('a worker is alive while it works on as much as it may, and while it is held on purpose', async () => {
     const askLater = watch();
 
-    expect((await askLater(10, { waiting: 5, inHand: 16 })).alive).toBe(true);
+    expect((await askLater(10, { waiting: 5, activeSessions: 16 })).alive).toBe(true);
     expect((await askLater(600)).alive).toBe(true);
-    expect((await askLater(1, { inHand: 15, heldUntil: 2_000_000 })).alive).toBe(true);
+    expect((await askLater(1, { activeSessions: 15, heldUntil: 2_000_000 })).alive).toBe(true);
     expect((await askLater(600)).alive).toBe(true);
     expect((await askLater(2_000, { heldUntil: undefined })).alive).toBe(true);
     expect((await askLater(60)).alive).toBe(false);
@@ -64,7 +64,7 @@ describe('a worker', () => {
 
   it('a worker is alive while the queue does not answer, and the check ends well within a second', async () => {
     const check = createLivenessCheck({
-      activity: () => ({ lastTakenAt: 0, inHand: 0, concurrency: 1, heldUntil: undefined }),
+      activity: () => ({ lastTakenAt: 0, activeSessions: 0, concurrency: 1, heldUntil: undefined }),
       waiting: () => new Promise(() => undefined),
       checkMs: 10,
     });
@@ -108,7 +108,7 @@ describe('/livez', () => {
     const liveness = createLivenessCheck({
       activity: () => worker.activity(),
       waiting: () => idle.queue.takeable(),
-      patienceMs: 100,
+      idleTimeoutMs: 100,
     });
     const url = await setup.serve({}, { liveness });
     expect((await ask(url, '/livez')).status).toBe(200);

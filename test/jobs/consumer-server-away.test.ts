@@ -16,5 +16,5 @@ it('a worker can be stopped while Redis is away', async () => {
   await redis.stop();
   await consumer.stop(10);
   await backend.close();
-  expect(consumer.inHand).toBe(0);
+  expect(consumer.activeJobs).toBe(0);
 });

@@ -167,7 +167,7 @@ describeOnEachQueue('a consumer', (kind) => {
       }, 3);
       await enqueue('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
       await three.promise;
-      expect(consumer.inHand).toBe(3);
+      expect(consumer.activeJobs).toBe(3);
       expect((await queue.stats()).states).toMatchObject({ active: 3, queued: 5 });
       release.resolve();
       await all.promise;
@@ -396,7 +396,7 @@ describeOnEachQueue('a consumer', (kind) => {
       await enqueue('a', 'b', 'c');
       await started.promise;
       await stop(consumer, 50);
-      expect(consumer.inHand).toBe(0);
+      expect(consumer.activeJobs).toBe(0);
       expect((await queue.stats()).states).toEqual({
         queued: 3,
         active: 0,

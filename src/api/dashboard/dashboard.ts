@@ -29,7 +29,7 @@ export interface DashboardOptions {
 const HEADERS = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
-  // Without a referrer, browsers do not tell where a form comes from either.
+  // Without a referrer, browsers do not say where a form comes from either.
   'referrer-policy': 'same-origin',
 };
 
@@ -183,7 +183,7 @@ function present(job: Job): Job {
     const { error: _, nextAttemptAt: __, polls: ___, ...rest } = jobProgress(job as unknown as SessionJob);
     Object.assign(job, { progress: rest, failedReason: undefined });
   }
-  // Paths of this program's files, which tell nobody anything: the reason has the code and the message.
+  // Paths of this program's files help nobody: the reason has the code and the message.
   job.stacktrace = [];
   return job;
 }

@@ -16,8 +16,8 @@ const PLACE: LoginPlace = { prefix: '', home: '/' };
 const IMMUTABLE = 'public, max-age=31536000, immutable';
 
 /**
- * The operator's page: `GET /` and its views, for who has logged in, and the files it is made of, which tell nothing
- * and are for everybody. What it shows and does it asks of the API, as any program could.
+ * The operator's page: `GET /` and its views, which need a log-in, and its files, which hold no data and are public.
+ * The page uses the API, as any program could.
  */
 export function addPage(app: ZodServer, login: LoginOptions): void {
   const { isOpen } = login.guard;

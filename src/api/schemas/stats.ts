@@ -1,4 +1,4 @@
-/** The shapes of what the API tells of itself: counts and health, who is asking, what error codes mean. */
+/** The schemas of the overview: counts and health, who is asking, what error codes mean. */
 
 import { z } from 'zod';
 import { ROLES } from '../../domain/requests.ts';
@@ -25,7 +25,7 @@ const Worker = z.object({
   pid: Count,
   version: z.string(),
   startedAt: Time,
-  seenAt: Time.describe('a worker is heard of every 10 s, and gone after 60 s'),
+  seenAt: Time.describe('a worker sends a heartbeat every 10 s, and counts as gone after 60 s'),
   concurrency: Count.describe('sessions that it works on at most'),
   active: Count.describe('sessions that it works on'),
 });

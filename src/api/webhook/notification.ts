@@ -10,7 +10,7 @@ export type IncomingNotification =
       readonly sessionId: string;
       /** Where it names one. */
       readonly botId: string | undefined;
-      /** It tells that a conversation has ended, and not that there is a voicemail. */
+      /** It says that a conversation has ended, and not that there is a voicemail. */
       readonly isMaybe: boolean;
     }
   /** It is about a conversation that goes on; `event` is one of {@link OTHER_EVENTS}. */
@@ -21,7 +21,7 @@ export type IncomingNotification =
       readonly wrong: readonly string[];
     };
 
-/** Kore nests what its contact-centre events tell in such a member, wherever it is. Lower case. */
+/** Kore nests the content of its contact-centre events in such a member, at any place. Lower case. */
 const EVENT_MEMBER = 'ccaimetainfo';
 /** What forwards a notification puts it into such a member. Lower case. */
 const ENVELOPES: ReadonlySet<string> = new Set([
@@ -68,7 +68,7 @@ export const OTHER_EVENTS = [
   'typing_started',
   'typing_stopped',
 ] as const;
-/** Events that tell the end of a conversation: `conversation_terminated`, `disposition_submitted`. */
+/** Events for the end of a conversation: `conversation_terminated`, `disposition_submitted`. */
 const END_EVENT =
   /^(?:conversation|session|call)[ _-]?(?:terminat|end|clos|complet|disconnect)|^disposition/i;
 
@@ -112,8 +112,8 @@ export function readNotification(received: unknown, paths: readonly string[]): I
 }
 
 /**
- * What a notification has at some pointers, by the last parts of these; `undefined` where it has nothing there. What may
- * be a secret by its name is left out, and so is what is long.
+ * What a notification has at some pointers, by the last parts of these; `undefined` where it has nothing there. What
+ * may be a secret by its name is left out, and so is what is long.
  */
 export function readMeta(received: unknown, pointers: readonly string[]): CallMetadata['meta'] {
   const body = readBody(received);
@@ -131,8 +131,8 @@ export function readMeta(received: unknown, pointers: readonly string[]): CallMe
 }
 
 /**
- * The caller's number, where an event of Kore's tells one. Kore lists no members of such events, so that nothing is taken
- * for a number but what looks like one.
+ * The caller's number, where an event of Kore has one. Kore does not document the members of such events, so only a
+ * text that looks like a number is taken for one.
  */
 export function readCaller(received: unknown): string | undefined {
   const body = readBody(received);
@@ -202,7 +202,7 @@ interface Place {
   readonly isKoreEvent: boolean;
 }
 
-/** The places of a notification, the likeliest first: the body itself, what events of Kore's tell, and envelopes. */
+/** The places of a notification, the likeliest first: the body itself, the content of Kore's events, and envelopes. */
 function placesOf(body: unknown): readonly Place[] {
   const events: Place[] = [];
   const envelopes: Place[] = [];
@@ -242,7 +242,7 @@ function eventOf(body: unknown, places: readonly Place[]): string | undefined {
   return typeof name === 'string' ? name.trim() : undefined;
 }
 
-/** Whether it is an event of Kore's, which tells nothing of a voicemail unless by its name. */
+/** Whether it is an event of Kore. Only its name may say that there is a voicemail. */
 function isEnd(event: string | undefined, places: readonly Place[]): boolean {
   if (event !== undefined && /voicemail/i.test(event)) return false;
   return (event !== undefined && END_EVENT.test(event)) || places.some(({ isKoreEvent }) => isKoreEvent);

@@ -15,11 +15,11 @@ const MAX_LIFETIME_MS = 60 * 60 * 1000;
 const MAX_UNIX_SECONDS = Date.UTC(2100, 0, 1) / 1000;
 
 /**
- * A function that tells whether a text is a token of the Kore app, as Kore's BotKit sends them: HS256 or HS512 by the
+ * A function that decides whether a text is a token of the Kore app, as Kore's BotKit sends them: HS256 or HS512 by the
  * client secret, `appId` being the client id, with an `exp` that has not passed and is at most an hour away.
  *
- * Tokens that this project signs itself are none: whoever sees one of them on its way to Kore must not be able to
- * queue sessions with it. They are told by their audience.
+ * Tokens that this project signs itself are refused: somebody who sees one on its way to Kore must not be able to queue
+ * sessions with it. Their audience identifies them.
  */
 export function createKoreTokenCheck({
   clientId,

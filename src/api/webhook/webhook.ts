@@ -48,7 +48,7 @@ const KoreNotification = z.record(z.string(), z.unknown()).meta({
  * Any one of the four ways to authenticate will do. The body is read as what it is, JSON or a form, whatever its
  * content type says, but not before the sender is known.
  *
- * Kore does not send a notification again: whatever names a session is taken in. An event that tells the end of a
+ * Kore does not send a notification again: whatever names a session is taken in. An event for the end of a
  * conversation is taken in as a maybe; one about a conversation that goes on is counted and answered 202.
  */
 export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void {
@@ -173,7 +173,7 @@ function hasCredentials(headers: IncomingHttpHeaders): boolean {
   return ['auth', 'authorization', 'x-signature', 'token'].some((name) => headers[name] !== undefined);
 }
 
-/** A function that tells how a notification shows that it comes from somebody who knows a secret. */
+/** A function that returns how the sender of a notification proved that it knows a secret. */
 function createAuthentication({
   secrets,
   app,

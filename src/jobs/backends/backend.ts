@@ -79,7 +79,7 @@ export interface Backend {
   /** Whether other processes can work on the same queue at the same time. */
   readonly shared: boolean;
   /**
-   * Hears of errors of connections, which each part of BullMQ tells by itself: the log gets one line of them.
+   * Receives errors of connections. Each part of BullMQ emits its own, and the log gets one line for all.
    */
   reportFault(error: Error): void;
   readonly factory: BackendFactory<IQueueBackend, unknown>;
@@ -90,8 +90,8 @@ export interface Backend {
    * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
    */
   options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
-  /** A worker of this process has more or fewer jobs in hand: what many of them ask for may be asked for together. */
-  jobsInHand(change: 1 | -1): void;
+  /** The number of active jobs of this process changed. The commands of many jobs may be sent together. */
+  activeJobsChanged(change: 1 | -1): void;
   /** The status of each of these jobs, in one round trip; ids without a job are left out. */
   statuses(queue: JobQueue, ids: readonly string[]): Promise<Map<string, JobStatus>>;
   /**
@@ -108,8 +108,8 @@ export interface Backend {
    */
   saveProgress(name: string, jobId: string, token: string, progress: object): Promise<boolean>;
   /**
-   * Replaces what a completed job remembers and tells of it, in one step; not that of a job that was put back into the
-   * queue, nor what was noted with a higher `revision`.
+   * Replaces and publishes the progress of a completed job, in one step. The progress stays as it is where the job was
+   * put back into the queue, or has a higher `revision`.
    *
    * @param name our name of the queue.
    * @returns whether it was replaced.
@@ -118,8 +118,8 @@ export interface Backend {
   /** Makes a job due now that waits for a time to come. @returns whether it did. */
   promote(queue: QueueOfAnyJob, jobId: string): Promise<boolean>;
   /**
-   * Makes jobs due now that wait for a time to come, in front of all others and in this order. Those that wait no longer,
-   * or have a priority, are left as they are.
+   * Makes jobs due now that wait for a time to come, in front of all others and in this order. Those that wait no
+   * longer, or have a priority, are left as they are.
    *
    * @param name our name of the queue.
    */
@@ -220,6 +220,9 @@ export interface JobIndex {
   find(name: string, filter: JobFilter, after: JobPlace | undefined, limit: number): Promise<FoundJob[]>;
   /** Notes jobs that are about to be added. */
   adding(name: string, ids: readonly string[], at: number): Promise<void>;
-  /** Drops what is noted of some of the jobs that are gone, and notes those of older versions; to be called now and then. */
+  /**
+   * Drops what is noted of some of the jobs that are gone, and notes those of older versions; to be called now and
+   * then.
+   */
   sweep(name: string): Promise<void>;
 }

@@ -10,7 +10,10 @@ const REDIS_NAMES: ReadonlySet<string> = new Set([
   'AbortError',
 ]);
 
-/** What a Redis server answers while it can't serve, by the first word (https://redis.io/docs/latest/develop/reference/protocol-spec/). */
+/**
+ * What a Redis server answers while it can't serve, by the first word
+ * (https://redis.io/docs/latest/develop/reference/protocol-spec/).
+ */
 const REDIS_REPLIES =
   /^(LOADING|READONLY|MISCONF|OOM|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|TRYAGAIN|BUSY|NOAUTH|NOPERM|WRONGPASS)\b/;
 
@@ -22,7 +25,7 @@ const CONNECTION_TEXTS =
 const NETWORK_CODES = /^(E(CONN|HOST|NET|PIPE|TIMEDOUT|AI_)|ENOTFOUND|ERR_(SSL|TLS|SOCKET))/;
 
 /**
- * Classes of SQLSTATE that tell of the server and not of the statement: connection (08), authorisation (28), read-only
+ * Classes of SQLSTATE that concern the server and not the statement: connection (08), authorisation (28), read-only
  * (25006), resources (53), intervention (57), system (58).
  * https://www.postgresql.org/docs/current/errcodes-appendix.html
  */
@@ -51,7 +54,7 @@ function isServerAway(error: Error): boolean {
   );
 }
 
-/** Tells the log how a connection is, without a line for each attempt to make it again. */
+/** Logs the state of a connection, without a line for each attempt to reconnect. */
 export interface ConnectionLog {
   /** Something failed: a line for each kind of failure, and a count until it works again. */
   failed(error: Error): void;
@@ -61,15 +64,15 @@ export interface ConnectionLog {
 
 /** @param location of the server, without passwords. */
 export function createConnectionLog(location: string, log: Logger): ConnectionLog {
-  const told = new Set<string>();
+  const logged = new Set<string>();
   let failures = 0;
   return {
     failed(error) {
       failures += 1;
       // The same failure of another attempt has other numbers in it.
       const kind = error.message.replace(/\d+/g, '#');
-      if (told.has(kind)) return;
-      told.add(kind);
+      if (logged.has(kind)) return;
+      logged.add(kind);
       log.warn(
         { queue: location, err: error },
         'queue connection failed; failures of this kind are only counted from now on, until it works again',
@@ -78,12 +81,12 @@ export function createConnectionLog(location: string, log: Logger): ConnectionLo
     works() {
       if (failures > 0) log.info({ queue: location, failures }, 'the queue can be reached again');
       failures = 0;
-      told.clear();
+      logged.clear();
     },
   };
 }
 
-/** What a part of BullMQ calls with its errors: those of connections go to the backend, all others are told. */
+/** The error listener of a part of BullMQ: errors of connections go to the backend, all others are logged. */
 export function errorListener(backend: Backend, log: Logger): (error: Error) => void {
   return (error) => {
     if (asQueueError(error) instanceof QueueUnavailableError) backend.reportFault(error);
@@ -102,7 +105,7 @@ const ANSWER_TIMEOUT_MS = 5_000;
  */
 export async function answered<T>(answer: Promise<T>): Promise<T> {
   if (await withinTime(answer, ANSWER_TIMEOUT_MS)) return answer;
-  // Whoever asked is told below; how it ends later changes nothing about that.
+  // The caller gets the error below. A later failure of the answer changes nothing.
   answer.catch(() => undefined);
   throw new QueueUnavailableError(`the queue gave no answer within ${ANSWER_TIMEOUT_MS / 1000} s`);
 }

@@ -74,7 +74,7 @@ export async function openEmbeddedBackend(
 }
 
 /**
- * Takes an exclusive lock on the directory and returns the function that lets go of it.
+ * Takes an exclusive lock on the directory and returns the function that releases it.
  *
  * An exclusive SQLite transaction is the one file lock of the operating system that Node offers. Unlike a file
  * with a process id it is gone the moment its process is, however that ended, and holds across containers

@@ -105,16 +105,16 @@ function createClusterClient(
       Object.assign(this as object, { startupNodes: [...known.values()] });
       return reconnectDelayMs(attempt, role);
     },
-    // While a replica takes over, a command is sent anew every 100 ms. Those of a consumer wait for that; by ioredis' own
-    // limit of 16 times they would fail within two seconds, as a producer's do.
+    // While a replica takes over, a command is sent anew every 100 ms. Those of a consumer wait for that; by ioredis'
+    // own limit of 16 times they would fail within two seconds, as a producer's do.
     ...(role === 'consumer' && { maxRedirections: Number.POSITIVE_INFINITY }),
     retryDelayOnMoved: MOVED_DELAY_MS,
-    // A node that hangs breaks off no connection: only what others say of its slots tells that it has lost them.
+    // A node that hangs keeps its connections open. Only the other nodes say that it has lost its slots.
     slotsRefreshInterval: SLOTS_REFRESH_INTERVAL_MS,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
     // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
     enableOfflineQueue: role === 'consumer',
-    // By the names that the nodes tell, which are those in their certificates.
+    // By the names that the nodes announce, which are those in their certificates.
     ...(isTls && { dnsLookup: (address, done) => done(null, address) }),
     redisOptions: {
       ...options,
@@ -151,8 +151,8 @@ const WAIT_MS = 2;
 
 /**
  * Sends commands together by one system call. Sessions that are worked on at the same time ask Redis for many small
- * things, and a call costs more than what it sends. The commands of one turn of the event loop go out together, and while
- * others are likely to come, those of some milliseconds. Their order stays.
+ * things, and a call costs more than what it sends. The commands of one turn of the event loop go out together, and
+ * while others are likely to come, those of some milliseconds. Their order stays.
  *
  * @param mayWait asked at the end of a turn: whether others are likely to come.
  */

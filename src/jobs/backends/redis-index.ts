@@ -49,8 +49,8 @@ end
 /**
  * Walks down an index and returns the jobs that match, and how far it came.
  *
- * KEYS: the index, completed, failed, delayed, active, and a key of its own. ARGV: prefix of the jobs' keys, state, code,
- * bot with a dot, text, earliest and latest score, score and id to go on after, jobs wanted, steps at most, few.
+ * KEYS: the index, completed, failed, delayed, active, and a key of its own. ARGV: prefix of the jobs' keys, state,
+ * code, bot with a dot, text, earliest and latest score, score and id to go on after, jobs wanted, steps at most, few.
  */
 const FIND = luaScript(`
 ${CODE_OF}
@@ -166,8 +166,8 @@ return {jobs, redis.call('ZCARD', KEYS[1])}
 `);
 
 /**
- * Drops members of an index whose jobs are gone, or, of an index of codes, done or failing otherwise.
- * KEYS: index, completed. ARGV: prefix of the jobs' keys, code or '', first, last. Returns how many it kept and looked at.
+ * Drops members of an index whose jobs are gone, or, of an index of codes, done or failing otherwise. KEYS: index,
+ * completed. ARGV: prefix of the jobs' keys, code or '', first, last. Returns how many it kept and looked at.
  */
 const SWEEP = luaScript(`
 ${CODE_OF}
@@ -208,7 +208,7 @@ export interface RedisIndexOptions {
 
 /** The index of jobs in Redis. */
 export function redisJobIndex({ client, queueKey, codes }: RedisIndexOptions): JobIndex {
-  /** Each is short: one that is not answered in time tells of a server that hangs. */
+  /** Each script is short, so one that is not answered in time means that the server hangs. */
   const run = (script: LuaScript, keys: readonly string[], ...values: readonly (string | number)[]) =>
     answered(runScript(client(), script, keys, values));
   /** Where the next sweep of each index begins. */

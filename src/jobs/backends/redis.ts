@@ -20,8 +20,8 @@ import {
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 import { readOldestQueuedAt, readStatuses } from './redis-statuses.ts';
 
-/** While so many jobs are in hand, commands of one wait a moment for those of others. */
-const MANY_IN_HAND = 4;
+/** From so many active jobs on, commands wait a moment to be sent together. */
+const MANY_ACTIVE_JOBS = 4;
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;
 
@@ -91,9 +91,9 @@ return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[
 `);
 
 /**
- * Keeps a job's progress and tells of it, as BullMQ's `updateProgress` does, but only for whoever holds its lock. An
- * error in it goes into the index of its code.
- * KEYS: job, its lock, events, meta, index of jobs, index of the error's code. ARGV: token, job id, progress, code or ''.
+ * Stores a job's progress and publishes it, as BullMQ's `updateProgress` does, but only for the holder of its lock. An
+ * error in it goes into the index of its code. KEYS: job, its lock, events, meta, index of jobs, index of the error's
+ * code. ARGV: token, job id, progress, code or ''.
  */
 const SAVE_PROGRESS = luaScript(`
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -108,7 +108,7 @@ return 1
 `);
 
 /**
- * Keeps the progress of a completed job and tells of it, unless what it has is of a higher revision.
+ * Stores and publishes the progress of a completed job, unless the stored progress has a higher revision.
  * KEYS: job, completed jobs, events, meta. ARGV: job id, progress, revision (0 for none).
  */
 const NOTE_COMPLETED = luaScript(`
@@ -158,12 +158,12 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
 
   const connectionLog = createConnectionLog(location, log);
   let lastFault: Error | undefined;
-  let inHand = 0;
+  let activeJobs = 0;
 
   const connect = (role: RedisRole): Redis | Cluster => {
     const existing = connections.get(role);
     if (existing) return existing;
-    const client = createRedisClient(target, role, () => inHand >= MANY_IN_HAND);
+    const client = createRedisClient(target, role, () => activeJobs >= MANY_ACTIVE_JOBS);
     client.on('error', (error: Error) => {
       lastFault = error;
       connectionLog.failed(error);
@@ -178,7 +178,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
   const callKeys = (name: string) =>
     [`${keyPrefix}:${name}:calls`, `${keyPrefix}:${name}:calls-paused`] as const;
 
-  /** Tells the calls of this process from those of others. */
+  /** Distinguishes the calls of this process from those of others. */
   const caller = randomUUID();
   let calls = 0;
 
@@ -197,8 +197,8 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       connection: connect(role === 'listener' ? 'consumer' : role),
       prefix: keyPrefix,
     }),
-    jobsInHand(change) {
-      inHand += change;
+    activeJobsChanged(change) {
+      activeJobs += change;
     },
     statuses: (queue, ids) => readStatuses(connect('producer'), queue, ids),
     oldestQueuedAt: (queue) => readOldestQueuedAt(connect('producer'), queue),
@@ -269,7 +269,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
     async takeCall(name, allowed, windowMs) {
       calls += 1;
       const values = [allowed, windowMs, `${caller}:${calls}`];
-      // A session in hand waits out an outage of the queue; it is no fault of its own.
+      // An active session waits until an outage of the queue is over: it must not fail because of it.
       return Number(await runScript(connect('consumer'), TAKE_CALL, callKeys(name), values));
     },
     async pauseCalls(name, milliseconds) {

@@ -62,8 +62,9 @@ interface JobRow {
 }
 
 /**
- * When so many jobs were added, the planner is told, and again whenever there are twice as many. PostgreSQL does so by
- * itself a minute later, the embedded one never; until then it takes a queue for small, and sorts all of it for each page.
+ * Statistics for the planner are updated after so many added jobs, and again whenever there are twice as many.
+ * PostgreSQL does so by itself a minute later, the embedded database never. Until then the planner expects a small
+ * queue, and sorts all of it for each page.
  */
 const ANALYZED_FROM = 5_000;
 

@@ -100,8 +100,8 @@ const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
 
 /**
- * The first job of each line, by the index that workers take from. BullMQ's own lists tell the last one of a line only by
- * walking over all of it.
+ * The first job of each status, by the index that workers take from. BullMQ's own lists give the last one only by a
+ * scan of the whole list.
  */
 const OLDEST = `
 select min(added_at_ms) as at from (
@@ -127,7 +127,10 @@ with done as materialized (
   and ($4::bigint = 0 or coalesce((progress->>'revision')::bigint, 0) <= $4::bigint) for update
 )
 select ${QUEUE_SCHEMA}.update_progress($1, id, $3::jsonb) as updated from done`;
-/** BullMQ's own looks at the job first and changes it then: one that a worker has just taken would go back to the others. */
+/**
+ * BullMQ's own looks at the job first and changes it then: one that a worker has just taken would go back to the
+ * others.
+ */
 const PROMOTE = `
 with delayed as materialized (
   select id from ${QUEUE_SCHEMA}.job where queue = $1 and id = $2 and state = 'delayed' for update
@@ -213,7 +216,7 @@ export function sqlBackend(
     queueName,
     options: (role) => ({ connection: role === 'listener' ? listenerPool(pool) : pool }),
     // One statement after the other on each connection: there is nothing to send together.
-    jobsInHand: () => undefined,
+    activeJobsChanged: () => undefined,
     async statuses(queue, ids) {
       const { rows } = await pool.query<{ id: string; state: string; priority: number }>(STATUSES, [
         queue.name,

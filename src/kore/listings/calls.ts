@@ -30,7 +30,7 @@ const bodySchema = z.object({
 const callSchema = rowSchema.extend({ isVoicemail: z.unknown().optional() });
 
 /**
- * Call details v2 of an account, the only listing that tells which sessions have a voicemail.
+ * Call details v2 of an account, the only listing that says which sessions have a voicemail.
  *
  * Whether pages count from 0 or from 1 is not documented. They are asked for from 0 on: if that is the same as
  * page 1, its rows come twice, and are dropped as all duplicates are.
@@ -61,7 +61,8 @@ export function callsListing(accountId: string): Listing {
       return {
         ...readRows(data, callSchema, ({ isVoicemail }) => readFlag(isVoicemail), callOfRow),
         isLast: data.length < PAGE_SIZE,
-        // Not documented whether it counts the page or the window: a number larger than the page can only be the latter.
+        // Not documented whether it counts the page or the window: a number larger than the page can only be the
+        // latter.
         total: numResults != null && numResults > data.length ? numResults : undefined,
       };
     },

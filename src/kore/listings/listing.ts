@@ -14,7 +14,7 @@ import { isSuccess, type KoreAnswer, type KoreRequest } from '../transport.ts';
 /** A session as a listing shows it. */
 export interface ListedSession {
   readonly sessionId: string;
-  /** Whether it has a voicemail; `undefined` where the listing does not tell. */
+  /** Whether it has a voicemail; `undefined` where the listing does not say. */
   readonly hasVoicemail: boolean | undefined;
   /** What the row says of the call; left out where it says nothing. */
   readonly call?: CallMetadata;
@@ -43,7 +43,7 @@ export interface ListingPage {
   readonly unreadable: number;
   /** Whether no further page has anything. */
   readonly isLast: boolean;
-  /** How many entries the window has, where the listing tells. */
+  /** How many entries the window has, where the listing says so. */
   readonly total: number | undefined;
 }
 
@@ -158,8 +158,8 @@ export function readRows<Row extends z.infer<typeof rowSchema>>(
 
 /**
  * Where rows have what, the likeliest first. Kore documents samples and no list of fields: of these names,
- * `sessionTags.callerNumber`, `tags`, `queues`, `direction` and the times are in them; the others are what other versions
- * and gateways may have. A row that has none of them says nothing of the call, which harms nobody.
+ * `sessionTags.callerNumber`, `tags`, `queues`, `direction` and the times are in them; the others are what other
+ * versions and gateways may have. A row that has none of them says nothing of the call, which harms nobody.
  *
  * @see https://docs.kore.ai/ai-for-service/apis/automation/get-sessions-history
  */

@@ -29,7 +29,7 @@ const bodySchema = z.object({
 });
 
 /**
- * The sessions history of a bot, newest first. It does not tell which sessions have a voicemail.
+ * The sessions history of a bot, newest first. It does not say which sessions have a voicemail.
  *
  * @see https://docs.kore.ai/ai-for-service/apis/automation/get-sessions-history
  */

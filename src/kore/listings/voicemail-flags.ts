@@ -1,4 +1,4 @@
-/** Whether sessions have a voicemail, by call details: one call tells it of up to a hundred sessions. */
+/** Whether sessions have a voicemail, by call details: one call answers for up to a hundred sessions. */
 
 import { isVoicemailError } from '../../domain/errors.ts';
 import type { SessionRef } from '../../domain/session.ts';
@@ -7,10 +7,10 @@ import type { Logger } from '../../util/log.ts';
 import type { KoreClient } from '../client.ts';
 import type { Listing } from './listing.ts';
 
-/** Tells whether sessions have a voicemail. */
+/** Finds out whether sessions have a voicemail. */
 export interface VoicemailFlags {
   /**
-   * Whether a session has a voicemail; `undefined` where only asking for its voicemail tells.
+   * Whether a session has a voicemail; `undefined` where only a request for its voicemail can show it.
    *
    * @param session with the time at which it began (unix milliseconds).
    * @throws VoicemailError `KORE_RATE_LIMITED` when there is no call for that; the signal's reason when aborted.
@@ -59,8 +59,8 @@ interface Span {
 }
 
 /**
- * Flags by call details. Where these can't be had (the scope `SmartAssist Analytics` is missing, say) or tell no flags,
- * nobody is kept waiting for that: the voicemail itself is asked for.
+ * Flags by call details. Where these can't be read (the scope `SmartAssist Analytics` is missing, for example) or have
+ * no flags, no session waits for them: the voicemail itself is requested.
  */
 export function createVoicemailFlags(options: VoicemailFlagsOptions): VoicemailFlags {
   const { now, log } = options;
@@ -94,7 +94,7 @@ export function createVoicemailFlags(options: VoicemailFlagsOptions): VoicemailF
         signal.throwIfAborted();
         if (!isVoicemailError(error) || error.code === 'KORE_RATE_LIMITED') throw error;
         uselessUntil = now() + KEPT_MS;
-        const message = 'call details do not tell which sessions have a voicemail: each is asked for';
+        const message = 'call details do not say which sessions have a voicemail: each is requested';
         log.info({ code: error.code, reason: error.message }, message);
         return undefined;
       }
@@ -127,7 +127,7 @@ async function listSpan(
     );
     rowsBefore += rows;
     for (const { sessionId, hasVoicemail } of sessions) {
-      // Of two rows of one session, one that tells of a voicemail counts.
+      // Of two rows of one session, one with a voicemail counts.
       if (hasVoicemail !== undefined && bySession.get(sessionId) !== true) {
         bySession.set(sessionId, hasVoicemail);
       }

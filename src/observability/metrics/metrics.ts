@@ -30,7 +30,7 @@ export interface MetricsOptions {
   readonly digestsDue?: (() => Promise<number>) | undefined;
   /** This program's version. */
   readonly version: string;
-  /** Told when the queue can't be reached, and when it can be again. */
+  /** Gets a line when the queue can't be reached, and when it can be again. */
   readonly log: Logger;
   /** How long a snapshot of the queue may take (milliseconds, default 3,000). */
   readonly queueTimeoutMs?: number;

@@ -114,7 +114,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (snapshot: 
   });
   const workers = new Gauge({
     name: 'voicemail_workers',
-    help: `Workers on this queue that were heard of within the last minute. ${SHARED}`,
+    help: `Workers on this queue with a heartbeat within the last minute. ${SHARED}`,
     registers,
   });
   // A gauge without labels begins as 0, which nobody has seen yet.

@@ -43,7 +43,7 @@ export interface SpanAbout {
   readonly signal: AbortSignal;
 }
 
-/** Does a piece of work within a span, which tells how it failed. */
+/** Runs work within a span. A failure marks the span. */
 export async function inSpan<T>(
   tracer: Tracer,
   { name, kind, attributes, signal }: SpanAbout,
@@ -62,7 +62,7 @@ export async function inSpan<T>(
   });
 }
 
-/** Marks a span as failed, by the error's code and what may be told of it anywhere. */
+/** Marks a span as failed, with the error's code and its public message. */
 function failSpan(span: Span, thrown: unknown): void {
   const { code, message } = asVoicemailError(thrown);
   span.setAttribute(ATTR_ERROR_TYPE, code);

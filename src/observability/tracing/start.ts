@@ -101,16 +101,16 @@ function createSampler({ sampler, samplerRatio }: TracesConfig): Sampler {
   }
 }
 
-/** What sends spans, and tells how that goes. */
+/** Sends spans, and logs whether that works. */
 interface WatchedExporter {
   readonly exporter: SpanExporter;
-  /** Tells that spans can't be sent, unless that is known. */
+  /** Logs that spans can't be sent, unless that was logged already. */
   fail(reason: string | undefined): void;
 }
 
 /**
- * Sends spans where the environment says. That they can't be sent is told once, and once more when they can be
- * again: traces are for onlookers, and archiving goes on without them.
+ * Sends spans where the environment says. A failure is logged once, and so is its end. Archiving goes on without
+ * traces.
  */
 function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger): WatchedExporter {
   const via = proxyFor(endpoint, proxy);
@@ -126,7 +126,7 @@ function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger
     isFailing = true;
     log.warn({ reason }, 'traces cannot be sent; archiving goes on, without further warnings about them');
   };
-  const tell = ({ code, error }: ExportResult) => {
+  const report = ({ code, error }: ExportResult) => {
     // Without the error itself, which carries the collector's answer.
     if (code !== ExportResultCode.SUCCESS) return fail(error?.message || error?.name);
     if (isFailing) log.info('traces are being sent again');
@@ -137,7 +137,7 @@ function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger
     exporter: {
       export: (spans, done) =>
         exporter.export(spans, (result) => {
-          tell(result);
+          report(result);
           done(result);
         }),
       shutdown: () => exporter.shutdown(),
@@ -147,8 +147,8 @@ function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger
 }
 
 /**
- * What OpenTelemetry says of itself, in our log: each warning once, whatever numbers are in it. Its errors are failed
- * exports, which {@link createExporter} tells.
+ * Writes OpenTelemetry's own warnings into the log, each once, whatever numbers are in it. Its errors are failed
+ * exports, which {@link createExporter} logs.
  */
 function createDiagLogger(log: Logger): DiagLogger {
   const said = new Set<string>();

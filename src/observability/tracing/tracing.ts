@@ -15,9 +15,9 @@ export interface Tracing {
   readonly queue: QueueTelemetry;
   /** For the HTTP API. */
   readonly requests: RequestTracer;
-  /** The same parts, each of which tells of its work from now on. */
+  /** The same parts, each of which traces its work. */
   traceParts(parts: TracedParts): TracedParts;
-  /** Observers that tell of the work, and hand on what they hear to others. */
+  /** Observers that trace the work, and call the given ones. */
   observers(others: WorkObservers | undefined): WorkObservers;
   /** Sends what is left, for a moment at most, and ends. Never rejects. */
   close(): Promise<void>;
@@ -26,7 +26,7 @@ export interface Tracing {
 /** The parts whose work shows in traces. */
 export type TracedParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'transfer' | 'store'>;
 
-/** Told of how the work goes. */
+/** Observers of the work. */
 export interface WorkObservers {
   readonly worker: WorkerObserver;
   readonly transfer: TransferObserver;

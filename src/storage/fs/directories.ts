@@ -27,7 +27,7 @@ export interface HeldDirectory extends AsyncDisposable {
   readonly handle: FileHandle;
   /** The directory's own path, for listing it. */
   readonly path: string;
-  /** The path of an entry. Good until the directory is let go of. */
+  /** The path of an entry. Valid until the directory is closed. */
   entry(name: string): string;
   /**
    * To be called after a change that must not have happened elsewhere.
@@ -48,7 +48,7 @@ export interface DirectoryOptions {
  * Holds a directory of the archive.
  *
  * Linux gives each open directory a path of its own (`/proc/self/fd/<number>`), under which its entries can be used;
- * reading that link tells where the directory really is. Elsewhere paths are checked before and after their use.
+ * that link shows where the directory really is. Elsewhere paths are checked before and after their use.
  *
  * @param root the archive's directory, absolute; it may be a symbolic link.
  * @param directory the same or one below it, absolute.
@@ -179,7 +179,7 @@ export function isNotThere(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
 }
 
-/** Where a directory that is open really is; `undefined` where the system does not tell. */
+/** Where a directory that is open really is; `undefined` where the system does not say. */
 async function readOwnLink(path: string): Promise<string | undefined> {
   try {
     return await readlink(path);

@@ -15,7 +15,7 @@ import {
   unlinkIfThere,
 } from './temporary-files.ts';
 
-/** A lock is held for a comparison and a rename. Who waits for longer is told to come back. */
+/** A lock is held for a comparison and a rename. A longer wait fails with a retryable error. */
 const MAX_WAIT_MS = 10_000;
 const MAX_PAUSE_MS = 20;
 /** Longer than any token: what is larger is no lock of ours. */
@@ -25,7 +25,8 @@ const MAX_TOKEN_BYTES = 256;
  * Runs `use` while no other process has the lock of that name.
  *
  * The lock is a file that only one can create. It holds the mark of its process, so that a lock whose process has ended
- * is removed at once where that can be told (see `process-mark.ts`); elsewhere it goes with the leftovers, after an hour.
+ * is removed at once where that can be detected (see `temporary-files.ts`); elsewhere it goes with the leftovers, after
+ * an hour.
  *
  * @param name of what is locked; the same for every process, wherever it has the archive mounted.
  * @throws VoicemailError `ARCHIVE_UNAVAILABLE` when others have it for too long; the signal's reason when aborted.

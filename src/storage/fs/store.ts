@@ -85,7 +85,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     signal: AbortSignal,
   ): Promise<WriteOutcome> {
     await ready();
-    // A link that leads out of the archive is better told before the download than after it.
+    // A link that leads out of the archive is reported before the download.
     await atPath(key, async () => undefined);
     const temporary = await createTemporaryFile(root);
     try {
@@ -279,7 +279,7 @@ async function assertSameFile(path: string, key: string, content: Content): Prom
   }
 }
 
-/** Files have no ETag: their bytes tell one version from another. */
+/** Files have no ETag: their bytes identify a version. */
 function versionOf(bytes: Buffer): ObjectVersion {
   return createHash('sha256').update(bytes).digest('hex');
 }

@@ -27,7 +27,9 @@ const LEFTOVER_AGE_MS = 60 * 60 * 1000;
 const MAX_OPEN_ATTEMPTS = 100;
 
 const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
-/** The names of temporary files (with the mark of their process, where it has one) and of locks. No others are removed. */
+/**
+ * The names of temporary files (with the mark of their process, where it has one) and of locks. No others are removed.
+ */
 const OWN_NAME = new RegExp(`^(?:(?:[0-9a-f]{16}\\.\\d+\\.\\d+-)?${UUID}|[0-9a-f]{64}\\.(?:lock|break))$`);
 
 /** A file open for writing under a name of its own. */
@@ -66,7 +68,7 @@ export async function createTemporaryFile(root: string): Promise<TemporaryFile> 
 
 /**
  * Runs `use` with the temporary directory, which exists at that moment.
- * @returns what it returned, and the directory: to be let go of by the caller.
+ * @returns what it returned, and the directory, which the caller closes.
  * @throws VoicemailError `ARCHIVE_DENIED` when something else, a symbolic link say, has its name.
  */
 export async function inTemporaryDirectory<Result>(
@@ -106,7 +108,10 @@ function noTemporaryDirectory(root: string): VoicemailError {
   });
 }
 
-/** @throws VoicemailError `ARCHIVE_DENIED` when the directory belongs to somebody else than its new file and the archive. */
+/**
+ * @throws VoicemailError `ARCHIVE_DENIED` when the directory belongs to somebody else than its new file and the
+ * archive.
+ */
 async function assertOwn(root: string, directory: HeldDirectory, handle: FileHandle): Promise<void> {
   const [own, file] = await Promise.all([directory.handle.stat(), handle.stat()]);
   if (own.uid === file.uid || own.uid === (await stat(root)).uid) return;
@@ -182,7 +187,7 @@ let mark: Promise<string | undefined> | undefined;
 let place: Promise<string | undefined> | undefined;
 
 /**
- * The mark of this process, free of `-` and `/`; `undefined` where the system does not tell enough (without Linux'
+ * The mark of this process, free of `-` and `/`; `undefined` where the system does not say enough (without Linux'
  * `/proc`).
  */
 export function ownMark(): Promise<string | undefined> {
@@ -223,7 +228,7 @@ async function readPlace(): Promise<string | undefined> {
   }
 }
 
-/** When a process started (clock ticks since boot), which tells it from a later one of the same id. */
+/** When a process started (clock ticks since boot), which distinguishes it from a later one of the same id. */
 async function startOf(pid: number): Promise<string | undefined> {
   try {
     const line = await readFile(`/proc/${pid}/stat`, 'utf8');

@@ -87,9 +87,9 @@ export function watchHosts({ middlewareStack }: S3Client, onHost: (hostname: str
 }
 
 /**
- * Tells the SDK's signer, which would hash the whole part with SHA-256 for the signature, that TLS keeps the bytes and
- * the checksum that goes with the part lets the store verify them. A request over plain http, or without a checksum,
- * stays signed with the hash of its body, as the AWS SDKs do it: there the signature is all that protects the bytes.
+ * Keeps the SDK's signer from hashing each whole part with SHA-256. TLS protects the bytes, and the store verifies them
+ * by the checksum that goes with the part. A request over plain http, or without a checksum, stays signed with the hash
+ * of its body, as the AWS SDKs do it: there the signature is all that protects the bytes.
  *
  * https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html ("Unsigned payload option"),
  * https://docs.aws.amazon.com/AWSJavaSDK/latest/javadoc/com/amazonaws/auth/AWS4UnsignedPayloadSigner.html
@@ -115,7 +115,7 @@ function hasChecksum(headers: Record<string, string>): boolean {
 
 /**
  * Takes two steps out of the handling of each request, which together cost a sixth of its CPU time: one puts
- * together what only the SDK's logger would want to see, the other a user agent that tells all about this machine.
+ * together what only the SDK's logger reads, the other builds a user agent with details of this machine.
  */
 function lighten({ middlewareStack }: S3Client): void {
   middlewareStack.remove('loggerMiddleware');

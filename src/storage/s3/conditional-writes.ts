@@ -1,4 +1,4 @@
-/** Whether a store keeps the conditions of writes, which, Amazon's own aside, only trying tells. */
+/** Whether a store keeps the conditions of writes. Amazon S3 does; of any other store, only a trial shows it. */
 
 import type { Logger } from '../../util/log.ts';
 import { isNotImplemented, isPreconditionFailed } from './errors.ts';

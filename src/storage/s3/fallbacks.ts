@@ -11,7 +11,9 @@ export interface Fallback {
 
 /** The fallbacks of one store. */
 export interface Fallbacks {
-  /** Whether requests of that kind are left to the SDK from the start, as the store answers them in a way of its own. */
+  /**
+   * Whether requests of that kind are left to the SDK from the start, as the store answers them in a way of its own.
+   */
   isLeftToSdk(method: Fallback['method']): boolean;
   /** A request was brought to its end. */
   fulfilled(method: Fallback['method']): void;
@@ -25,7 +27,7 @@ const ANSWERS_TO_LEARN = 3;
 const LEARNED_FOR_MS = 10 * 60_000;
 
 /**
- * @param onFallback hears of each.
+ * @param onFallback called with each.
  * @param logger gets a line for each cause, once.
  * @param now milliseconds, of any clock that runs steadily.
  */

@@ -34,10 +34,10 @@ export interface FastPathRead {
 }
 
 /**
- * Handles the common cases: a request that the store fulfils at once, a check of what is not there, a condition that does
- * not hold. Any other outcome (another answer, none, or no template yet) is left to the SDK, which sends the request
- * again with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU time as
- * signing and sending together, and each session makes several requests.
+ * Handles the common cases: a request that the store fulfils at once, a check of what is not there, a condition that
+ * does not hold. Any other outcome (another answer, none, or no template yet) is left to the SDK, which sends the
+ * request again with all it knows of errors and of trying again. The SDK's own handling costs several times as much CPU
+ * time as signing and sending together, and each session makes several requests.
  */
 export interface FastPath {
   /** The object, `null` where there is none, `undefined` when the SDK has to find out. */
@@ -92,7 +92,7 @@ const KEEP_ALIVE_MS = 10_000;
 
 /**
  * @param client whose requests are the templates, and whose credentials are used.
- * @param fallbacks hears of each request that has to be sent again.
+ * @param fallbacks records each request that must be sent again.
  */
 export function createFastPath(
   client: S3Client,
@@ -154,7 +154,7 @@ export function createFastPath(
         if (status === 200) {
           const { etag } = headers;
           if (etag === undefined) throw new UnfitAnswer('no ETag');
-          // Where a connection's end is the end of the object, nothing tells whether all of it came.
+          // Where the end of the connection is the end of the object, nothing shows whether all of it came.
           if (boundedNumber(headers['content-length']) === undefined) throw new UnfitAnswer('no length');
           return { bytes: body, etag };
         }

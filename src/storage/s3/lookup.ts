@@ -21,7 +21,7 @@ export interface S3Object {
   /** Of the whole object. */
   readonly bytes: number;
   readonly body: Readable;
-  /** Tells this content from any other. */
+  /** Identifies this content. */
   readonly etag: string;
 }
 
@@ -119,7 +119,7 @@ export async function listObjects(
   const { Name, IsTruncated, NextContinuationToken } = page;
   if (Name === undefined) throw notFromStore('a listing without the name of the bucket');
   if (IsTruncated && (NextContinuationToken === undefined || NextContinuationToken === token)) {
-    throw notFromStore('a listing that is not all, and does not tell how to go on');
+    throw notFromStore('an incomplete listing that does not say how to continue');
   }
   const objects: ListedObject[] = (page.Contents ?? []).flatMap(({ Key, Size, LastModified }) =>
     Key === undefined ? [] : [{ key: Key, bytes: Size ?? 0, modifiedAt: LastModified ?? new Date(0) }],
@@ -142,7 +142,7 @@ function nameOf(entry: ListedObject | ListedDirectory): string {
   return 'key' in entry ? entry.key : entry.directory;
 }
 
-/** What lies at an address, compared with what was to be written there; read only if nothing else tells. */
+/** Compares the object at an address with what was to be written there. It is read only if nothing else decides. */
 export async function compareObject(
   client: S3Client,
   address: ObjectAddress,
@@ -159,7 +159,7 @@ export async function compareObject(
   return (await sha256Of(object.body)) === written.sha256 ? 'same' : 'other';
 }
 
-/** A checksum of the whole object; one made of the parts' checksums ends in their number and tells nothing. */
+/** A checksum of the whole object; one made of the parts' checksums ends in their number and proves nothing. */
 function hexOfWholeChecksum(base64: string | undefined): string | undefined {
   return base64 === undefined || base64.includes('-')
     ? undefined

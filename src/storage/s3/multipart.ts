@@ -25,8 +25,8 @@ import { attemptsOf, isNotImplemented, notFromStore, statusOf, unconfirmed } fro
 import type { ObjectAddress } from './lookup.ts';
 
 /**
- * From the cancelling (or the failure) until nothing is waited for any more. What is left then is told in the log: a
- * process that shuts down is killed if it takes too long.
+ * How long a cancelled or failed upload may take to clean up. What is left then is logged: a process that shuts down is
+ * killed if it takes too long.
  */
 export const CLEAN_UP_MS = 10_000;
 
@@ -57,7 +57,7 @@ export interface PartsUpload {
   readonly cleanUpMs: number;
 }
 
-/** How far an upload came, told also when it failed. */
+/** The progress of an upload, also of a failed one. */
 export interface UploadProgress {
   /** Completion was asked for: whether it happened may be unknown. */
   completing: boolean;
@@ -283,8 +283,8 @@ interface BufferPool {
 const STEP_BYTES = 64 * 1024;
 
 /**
- * Fresh memory costs more than filling it, as the kernel hands it out page by page: 64 µs for 480 KB. It also stays with
- * the process until the next collection of garbage, since buffers lie outside of the heap.
+ * Fresh memory costs more than filling it, as the kernel hands it out page by page: 64 µs for 480 KB. It also stays
+ * with the process until the next collection of garbage, since buffers lie outside of the heap.
  *
  * @param maxBytes kept at the most.
  */

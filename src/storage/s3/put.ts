@@ -80,7 +80,7 @@ export async function putObject(
 }
 
 /**
- * Replaces one version. That a store keeps `If-None-Match` does not tell that it keeps `If-Match`, so the ETag is
+ * Replaces one version. A store that keeps `If-None-Match` may still ignore `If-Match`, so the ETag is
  * looked at before the write wherever the store is not known to keep both. Replacing is rare: one more request does
  * not matter.
  */

@@ -5,7 +5,7 @@ import { VoicemailError } from '../../domain/errors.ts';
 
 /** What an object comes with at least, on average (bytes a second of waiting for it). */
 const MIN_RATE = 1_024;
-/** Waiting time before the average tells anything (milliseconds). */
+/** Waiting time before the average means anything (milliseconds). */
 const GRACE_MS = 60_000;
 /**
  * The longest that any other answer may take from its head to its end (milliseconds). S3 sends blanks for minutes while

@@ -52,15 +52,15 @@ const POOLED_BYTES = 16 * 1024 * 1024;
 /** An S3 archive. */
 export type S3Target = Extract<ArchiveTarget, { kind: 's3' }>;
 
-/** What else an S3 store may be told. */
+/** Further options of an S3 store. */
 export interface S3StoreOptions {
   /** The largest object that will be written (bytes): decides the size of parts. */
   readonly maxObjectBytes?: number;
   /** How long a failed or cancelled upload may take to remove what it left in the bucket (milliseconds). */
   readonly cleanUpMs?: number;
-  /** Hears of each request that the SDK has to send again, because the fast path did not bring it to its end. */
+  /** Called with each request that the SDK must send again, because the fast path could not complete it. */
   readonly onFallback?: (fallback: Fallback) => void;
-  /** Hears of what could not be cleaned up, and of stores without conditional writes. */
+  /** Gets a line for what could not be cleaned up, and for a store without conditional writes. */
   readonly logger?: Logger;
   /** Endpoint, region and so on, where they shall not come by the SDK's standard chain. */
   readonly connection?: S3Connection;
@@ -207,7 +207,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return guarded(translate, signal, async () => {
         const object = await openObject(client, address(key), signal, range);
         if (!object) return undefined;
-        // The SDK lets go of the signal once the answer has begun.
+        // The SDK ignores the signal once the answer has begun.
         return { bytes: object.bytes, body: addAbortSignal(signal, object.body) };
       });
     },
@@ -215,7 +215,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       return guarded(translate, signal, async () => {
         const object = await openObject(client, address(key), signal);
         if (!object) return false;
-        // The SDK lets go of the signal once the answer has begun.
+        // The SDK ignores the signal once the answer has begun.
         const body: AsyncIterable<Buffer> = addAbortSignal(signal, object.body);
         for await (const chunk of steadily(body)) onChunk(chunk);
         return true;
@@ -279,7 +279,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
     transferMemory: (expectedBytes) => s3TransferMemory(expectedBytes, partBytes),
     async check(signal) {
       // Reading what is not there asks for the same rights as looking up an object, and unlike HEAD the answer
-      // has a body, which tells a missing bucket from a missing object and a wrong key from a missing right.
+      // has a body, which distinguishes a missing bucket from a missing object, and a wrong key from a missing right.
       await guarded(translate, signal, async () => {
         const object = await openObject(client, address('archive-check'), signal);
         object?.body.destroy();

@@ -68,7 +68,7 @@ export function createBucketVersions(options: VersionsOptions): StoredVersions {
     if (page.Name === undefined) throw notFromStore('a listing without the name of the bucket');
     const { NextKeyMarker: KeyMarker, NextVersionIdMarker: VersionIdMarker } = page;
     if (page.IsTruncated && KeyMarker === undefined) {
-      throw notFromStore('a listing that is not all, and does not tell how to go on');
+      throw notFromStore('an incomplete listing that does not say how to continue');
     }
     const versions = [
       ...(page.Versions ?? []).map(({ Key, VersionId, Size }) => kept(Key, VersionId, Size ?? 0, false)),
