@@ -32,13 +32,14 @@ export interface SessionTask extends SessionRef {
   readonly isMaybe?: boolean;
   /** Archive recordings that the container says are cut, as `suspect`: waiting for whole ones is over. */
   readonly settleDoubt?: boolean;
-  /** When it began (unix milliseconds), where its id does not tell. */
+  /** When it began (unix milliseconds), where its id does not say. */
   readonly beganAt?: number;
   /** What is known of the call, for the manifest. */
   readonly call?: CallMetadata;
   /**
-   * The names in the session's directory as of a moment ago: a document that is not among them is not asked for. Left out
-   * where nobody has looked. Nothing rests on it afterwards: what is written since is met by the conditions of writes.
+   * The names in the session's directory as of a moment ago: a document that is not among them is not asked for. Left
+   * out where nobody has looked. Nothing rests on it afterwards: what is written since is met by the conditions of
+   * writes.
    */
   readonly names?: ReadonlySet<string>;
 }
@@ -51,8 +52,9 @@ export interface ArchiveDeps {
     signal: AbortSignal,
   ) => Promise<Voicemail>;
   /**
-   * Whether a session has a voicemail, by what tells it of many sessions with one call; `undefined` where only asking for
-   * the voicemail tells. Asked only of those that may have none. Left out where there is nobody to ask.
+   * Whether a session has a voicemail, from a source that answers for many sessions with one call; `undefined` where
+   * only a request for the voicemail can show it. Used for sessions that may have none. Left out where there is no such
+   * source.
    */
   readonly hasVoicemail?:
     | ((
@@ -71,7 +73,7 @@ export interface ArchiveDeps {
 export interface ArchivedSession extends SessionResult {
   /** The archive had it before, so nothing was transferred. */
   readonly alreadyArchived: boolean;
-  /** When, as its manifest tells. */
+  /** When, by its manifest. */
   readonly archivedAt: Date;
   readonly manifest: Manifest;
 }
@@ -81,12 +83,12 @@ export interface ArchivedSession extends SessionResult {
  * write the manifest last. A session that has a manifest is left alone, unless forced.
  *
  * Every recording is saved by itself. Where some can't be had, the others are in the archive when this throws, and
- * `manifest.partial.json` tells which: the next attempt goes on from there. It stays when the session fails for good,
- * and is overruled by a later `manifest.json`.
+ * `manifest.partial.json` names them: the next attempt goes on from there. It stays when the session fails for good,
+ * and a later `manifest.json` replaces it.
  *
- * May be called any number of times and by several workers at once: nothing that is there is overwritten, what
- * is already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of
- * the manifest takes its place; what it named stays named, also what Kore no longer lists, and whole recordings stay where
+ * May be called any number of times and by several workers at once: nothing that is there is overwritten, what is
+ * already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of the
+ * manifest takes its place; what it named stays named, also what Kore no longer lists, and whole recordings stay where
  * only doubtful ones come. Where a part of it fails, the next attempt of the same force downloads only what is left.
  *
  * @throws VoicemailError with the code of whatever kept the session, or one of its recordings, from being archived.
@@ -174,8 +176,8 @@ function summary(
 }
 
 /**
- * The session's manifest. By force, one that is broken, or of another session, tells nothing of this one, and is no
- * reason to leave the session broken.
+ * The session's manifest. By force, a manifest that is broken or of another session is ignored, so that the session can
+ * be repaired.
  */
 async function readArchived(
   task: SessionTask,
@@ -242,8 +244,8 @@ async function present(
 }
 
 /**
- * What an earlier attempt could not save, and Kore does not list any more: its going away makes the session no more
- * complete. It may have got another name, so only the number tells.
+ * Recordings that an earlier attempt could not save, and that Kore does not list any more. The session is still
+ * incomplete without them. A recording may have got another name, so only their number counts.
  */
 function vanished(
   { recordings, withoutUrl }: Voicemail,
@@ -315,8 +317,8 @@ async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSig
 }
 
 /**
- * Asks what tells of many sessions at once before one that may have no voicemail is asked for by itself: most have none.
- * @throws VoicemailError where that says that it has none, or none so far.
+ * Asks the source for many sessions first, before a voicemail is requested that most such sessions do not have.
+ * @throws VoicemailError where the source says that there is none, or none so far.
  */
 async function unlessListedWithout(task: SessionTask, deps: ArchiveDeps, signal: AbortSignal): Promise<void> {
   const startedAt = beganAt(task);
@@ -325,8 +327,8 @@ async function unlessListedWithout(task: SessionTask, deps: ArchiveDeps, signal:
   const isThere = await deps.hasVoicemail({ botId, sessionId, beganAt: startedAt }, signal);
   if (isThere !== false) return;
   if (isLongOver(beganAt(task), deps.now().getTime()))
-    throw noVoicemail('the session has no voicemail, as call details tell');
-  throw new VoicemailError('RECORDING_NOT_READY', 'call details tell of no voicemail so far');
+    throw noVoicemail('the session has no voicemail by call details');
+  throw new VoicemailError('RECORDING_NOT_READY', 'call details have no voicemail so far');
 }
 
 function noVoicemail(message: string): VoicemailError {

@@ -51,12 +51,14 @@ export const BREAKER_TIMES: BreakerTimes = {
   longestPauseMs: 2_000,
   trustMs: 1_000,
 };
-/** Probes that are not answered are left to their own time limits, so many of them at once: then the oldest is ended. */
+/**
+ * Probes that are not answered are left to their own time limits, so many of them at once: then the oldest is ended.
+ */
 const MAX_PENDING_PROBES = 8;
 /** The end of an outage is found within this share of how long it lasted. */
 const PAUSE_SHARE = 0.01;
 const MAX_PAUSE_MS = 10_000;
-/** How long a stop waits for probes that were told to end. */
+/** How long a stop waits for aborted probes. */
 const STOP_WAIT_MS = 2_000;
 
 /**
@@ -216,7 +218,9 @@ function codeOf({ code }: VoicemailError): { readonly code?: ErrorCode } {
   return code === 'INTERNAL' ? {} : { code };
 }
 
-/** Probes of one outage. One that hangs does not keep the next one waiting, and the first that succeeds ends them all. */
+/**
+ * Probes of one outage. One that hangs does not keep the next one waiting, and the first that succeeds ends them all.
+ */
 class Probes {
   readonly #probe: BreakerOptions['probe'];
   readonly #signal: AbortSignal;

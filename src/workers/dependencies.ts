@@ -35,9 +35,9 @@ export interface DependenciesOptions {
   readonly times?: Partial<BreakerTimes> | undefined;
 }
 
-/** A host is one of many, and its failures may be those of single recordings: so many tell that it is away. */
+/** Failures in a row that open the breaker of a media host. A single failure may concern one recording only. */
 const MEDIA_FAILURES_TO_OPEN = 3;
-/** A transfer or write that gets no further for so long may hang in the bucket; a probe tells. */
+/** A transfer or write without progress for this long may hang in the bucket; a probe decides. */
 const STILL_MS = 10_000;
 /** How often they are looked at for that (milliseconds). */
 const STILL_CHECK_MS = 1_000;
@@ -381,7 +381,9 @@ interface MediaHostOptions {
   readonly times?: Partial<BreakerTimes> | undefined;
 }
 
-/** A media host, with the sessions that wait for it. The probe is a session of these, whose recording is let through. */
+/**
+ * A media host, with the sessions that wait for it. The probe is a session of these, whose recording is let through.
+ */
 class MediaHost {
   readonly breaker: Breaker;
   readonly #options: MediaHostOptions;

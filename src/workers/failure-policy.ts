@@ -18,7 +18,7 @@ export type WaitLimits = Pick<
   'sessionWaitMs' | 'recordingWaitMs' | 'pollDelayMs' | 'retryDelayMs' | 'retryWaitMs' | 'unauthorizedPauseMs'
 >;
 
-/** Whom a failure tells of: if it is away, every other session that needs it would fail the same way. */
+/** The dependency that a failure points to: during its outage, every other session that needs it fails the same way. */
 export type DependencyKind = 'kore' | 'media' | 'bucket';
 
 /** What becomes of a session that fails with a code. */
@@ -80,7 +80,7 @@ export interface FailedAttempt {
   readonly settledDoubt?: boolean;
   /** Nobody knows whether the session has a voicemail. */
   readonly maybe?: {
-    /** When the session began (unix milliseconds), where its id tells. */
+    /** When the session began (unix milliseconds), where its id says so. */
     readonly beganAt: number | undefined;
   };
 }
@@ -101,7 +101,9 @@ export interface Outcome {
 /** Messages lie in the queue and show on terminals and dashboards. */
 const MAX_MESSAGE_CHARACTERS = 1_000;
 
-/** Most sessions that may have no voicemail have none: their pauses grow fourfold each time, as calls to Kore are few. */
+/**
+ * Most sessions that may have no voicemail have none: their pauses grow fourfold each time, as calls to Kore are few.
+ */
 const MAYBE_DOUBLINGS = 2;
 /** Growing pauses stop growing here. */
 const MAX_PAUSE_MS = 60 * 60 * 1000;
@@ -187,9 +189,9 @@ function settleAt(since: number, { recordingWaitMs }: WaitLimits): number {
 }
 
 /**
- * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, as far as
- * its id or a listing tells. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail
- * dozens of calls; one whose recording comes later still is found by a later backfill.
+ * Whether a session that lists no recordings has none, rather than none yet: it began more than an hour ago, by its id
+ * or a listing. Looking again for `RECORDING_WAIT` would cost each of the many sessions without a voicemail dozens of
+ * calls; one whose recording comes later still is found by a later backfill.
  *
  * @param beganAt unix milliseconds, like `now`.
  */

@@ -9,7 +9,7 @@ import type { StatusBoard } from '../jobs/status-board.ts';
 import type { Logger } from '../util/log.ts';
 import { VERSION } from '../util/process.ts';
 
-/** What is told of a worker, as it is at that moment. */
+/** The state of a worker at that moment. */
 export interface WorkerState {
   readonly concurrency: number;
   readonly active: number;
@@ -27,9 +27,9 @@ export interface HeartbeatOptions {
   readonly log: Logger;
 }
 
-/** So often a worker says that it is alive: it counts as gone after a minute. */
+/** How often a worker sends its state. It counts as gone after a minute without. */
 const BEAT_MS = 10_000;
-/** What keeps all sessions waiting is told sooner than that. */
+/** A reason that keeps all sessions waiting is sent sooner. */
 const NEWS_MS = 2_000;
 
 /** A worker that says of itself, again and again, that it is alive and how it is. */
@@ -38,7 +38,7 @@ export interface Heartbeat {
   stop(): Promise<void>;
 }
 
-/** Starts telling the queue's board of this worker. While the queue is away nobody hears it, and nobody could ask. */
+/** Starts to publish this worker's state on the queue's board. While the queue is unreachable, nothing is published. */
 export function startHeartbeat({ board, tidy, state, rateLimit, log }: HeartbeatOptions): Heartbeat {
   const self = {
     id: randomUUID(),
@@ -48,8 +48,8 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
     startedAt: new Date().toISOString(),
     ...(rateLimit && { rateLimit: { calls: rateLimit.calls, windowMs: rateLimit.windowMs } }),
   };
-  let told: { readonly trouble: object; readonly at: number } | undefined;
-  let telling: Promise<void> | undefined;
+  let latest: { readonly trouble: object; readonly at: number } | undefined;
+  let sending: Promise<void> | undefined;
 
   const beat = () => {
     const { breakers, heldFor, ...numbers } = state();
@@ -57,10 +57,10 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
       away: breakers.filter((breaker) => breaker.state === 'open'),
       ...(heldFor && { heldFor }),
     };
-    const isDue = !told || performance.now() - told.at >= BEAT_MS;
-    if (telling || !(isDue || !isDeepStrictEqual(trouble, told?.trouble))) return;
-    told = { trouble, at: performance.now() };
-    telling = board
+    const isDue = !latest || performance.now() - latest.at >= BEAT_MS;
+    if (sending || !(isDue || !isDeepStrictEqual(trouble, latest?.trouble))) return;
+    latest = { trouble, at: performance.now() };
+    sending = board
       .reportWorker({ ...self, ...numbers, ...trouble })
       .then(tidy)
       .catch((error: unknown) =>
@@ -70,7 +70,7 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
         ),
       )
       .finally(() => {
-        telling = undefined;
+        sending = undefined;
       });
   };
   beat();
@@ -79,7 +79,7 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
   return {
     async stop() {
       clearInterval(timer);
-      await telling;
+      await sending;
       await board
         .forgetWorker(self.id)
         .catch((error: unknown) =>
@@ -93,8 +93,8 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
 const REPORT_EVERY_MS = 2_000;
 
 /**
- * Tells the queue while Kore or the bucket is away, so that processes without a worker (`api`, `status`) can show it:
- * breakers are in the memory of the workers alone.
+ * Reports an outage of Kore or the bucket to the queue while it lasts, so that processes without a worker (`api`,
+ * `status`) can show it. Breakers are only in the memory of workers.
  */
 export class OutageReporter {
   readonly #timer: NodeJS.Timeout;
@@ -102,8 +102,8 @@ export class OutageReporter {
   #isReporting = false;
 
   /**
-   * @param views how the breakers of this process stand.
-   * @param queue is told. While it is away itself, nobody asks it either.
+   * @param views the breakers of this process.
+   * @param queue receives the reports. While it is unreachable, nobody reads them either.
    */
   constructor(views: () => readonly BreakerView[], queue: Pick<SessionQueue, 'reportOutage'>, log: Logger) {
     this.#timer = setInterval(() => {
@@ -124,7 +124,7 @@ export class OutageReporter {
     this.#timer.unref();
   }
 
-  /** Tells nothing any more. */
+  /** Ends the reports. */
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await this.#reporting;

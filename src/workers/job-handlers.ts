@@ -142,7 +142,7 @@ export async function handleTranscript(
   return { kind: 'wait', until };
 }
 
-/** Tells the session's view, metrics and the log what a check has found. */
+/** Reports the result of a check to the session's view, the metrics and the log. */
 async function noteResult({ data }: TakenJob, settled: SettleResult, deps: WorkerDeps): Promise<void> {
   const { transcript, added, failed, isSettled, result, manifest } = settled;
   const about = { session: data.sessionId, bot: data.botId };

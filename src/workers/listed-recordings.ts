@@ -6,7 +6,7 @@ import type { ManifestRecording } from '../storage/documents.ts';
 import { shareResult } from '../util/async.ts';
 import { presentableFileName } from '../util/file-name.ts';
 
-/** What tells a recording: where it lies, and what it is called. */
+/** What identifies a recording: its path and its name. */
 interface RecordingIdentity {
   /** Of its URL; `undefined` where that has none. */
   readonly path: string | undefined;
@@ -14,11 +14,11 @@ interface RecordingIdentity {
 }
 
 /**
- * Which of the recordings in a manifest each listed one is; `undefined` for those that only their bytes can tell.
+ * Which of the recordings in a manifest each listed one is; `undefined` for those that only their bytes can identify.
  *
- * It is the same one where its path is: host, query and `fileName` change from answer to answer. Where several share a
- * path (as at a host that tells its files by the query), path and `fileName` together have to be unique. One may be
- * listed twice: at its path, and at another one at which its bytes were found before.
+ * The path identifies a recording: host, query and `fileName` change from answer to answer. Where several share a path
+ * (a host that selects files by the query), path and `fileName` together must be unique. A recording may be listed
+ * twice: at its path, and at another one at which its bytes were found before.
  */
 export function matchArchived(
   listed: readonly KoreRecording[],
@@ -35,7 +35,7 @@ export function matchArchived(
   });
 }
 
-/** The paths of listed recordings; `undefined` for those that share theirs, whose queries tell them apart. */
+/** The paths of listed recordings; `undefined` for those that share theirs and differ only by the query. */
 export function uniquePaths(listed: readonly KoreRecording[]): (string | undefined)[] {
   const paths = listed.map(({ fileUrl }) => pathOf(fileUrl));
   return paths.map((path) => (paths.indexOf(path) === paths.lastIndexOf(path) ? path : undefined));
@@ -56,9 +56,9 @@ function ownersOfPaths(archived: readonly ManifestRecording[]): ReadonlyMap<stri
 }
 
 /**
- * Where each recording of an earlier answer stands in a later one. Both are of the same session, moments apart: where
- * paths change with each answer, the `fileName` has to do, and where there are as many as before and none can be told,
- * the position.
+ * The position of each recording of an earlier answer in a later one. Both answers are of the same session, moments
+ * apart. Where paths change with each answer, the `fileName` decides. Where nothing identifies them and there are as
+ * many as before, the position does.
  */
 function matchAnswers(
   earlier: readonly KoreRecording[],
@@ -69,7 +69,7 @@ function matchAnswers(
   return found.map((index, position) => later[isHopeless ? position : (index ?? later.length)]);
 }
 
-/** What two recordings must have in common; `undefined` where one of them does not tell. */
+/** What two recordings must have in common; `undefined` where one of them does not have it. */
 type Criterion = (identity: RecordingIdentity) => string | undefined;
 
 const byPath: Criterion = ({ path }) => path;
@@ -118,7 +118,7 @@ function identityOfArchived({ source, fileName }: ManifestRecording): RecordingI
   return { path: source.path === '' ? undefined : source.path, fileName };
 }
 
-/** The path of a URL as manifests tell it: without query, with all percent-encoded that no request line can carry. */
+/** The path of a URL as in manifests: without query, and percent-encoded where a request line needs it. */
 function pathOf(fileUrl: string): string | undefined {
   const path = /^https?:\/\/[^/?#]+([^?#]*)/i.exec(fileUrl)?.[1];
   if (path === undefined) return undefined;
@@ -132,7 +132,7 @@ export interface UrlSource {
   readonly relist: (signal: AbortSignal) => Promise<readonly KoreRecording[]>;
 }
 
-/** The newest URLs of listed recordings, which are told by their positions in the list. */
+/** The newest URLs of listed recordings, by their positions in the list. */
 export interface RecordingUrls {
   of(index: number): KoreRecording;
   /**

@@ -12,14 +12,14 @@ export interface WorkerActivity {
   readonly heldUntil: number | undefined;
 }
 
-/** What it takes to tell whether a worker takes sessions. */
+/** What the liveness check of a worker uses. */
 export interface LivenessDeps {
   readonly activity: () => WorkerActivity;
   /** How many sessions wait to be taken; 0 while the queue is paused. It may throw: then nobody knows. */
   readonly waiting: () => Promise<number>;
   /** How long a worker may leave waiting sessions alone, default a minute. */
   readonly idleTimeoutMs?: number;
-  /** How long the queue may take to tell how many wait, default half a second. */
+  /** How long the queue may take to count waiting sessions, default half a second. */
   readonly checkMs?: number;
   readonly now?: () => number;
 }
@@ -29,12 +29,11 @@ const IDLE_TIMEOUT_MS = 60_000;
 const CHECK_MS = 500;
 
 /**
- * A function that tells whether a worker takes sessions: one that is connected and has taken nothing for a while,
- * though it could and though sessions wait, is not alive.
+ * A function that decides whether a worker takes sessions. A connected worker that could take waiting sessions, but has
+ * taken none for a while, is not alive.
  *
  * Time counts from when sessions were first seen to wait, since a worker may have been idle for hours before.
- * While the queue can't be reached the worker counts as alive, and so does one whose queue takes too long to tell:
- * to start it again would not help.
+ * While the queue can't be reached or answers too late, the worker counts as alive: a restart would not help.
  */
 export function createLivenessCheck(
   deps: LivenessDeps,
@@ -62,13 +61,13 @@ export function createLivenessCheck(
 /** What the queue says; 0 when it says nothing in time, or can't be asked. */
 async function within(milliseconds: number, look: Promise<number>): Promise<number> {
   let said = 0;
-  const heard = look.then((count) => {
+  const answered = look.then((count) => {
     said = count;
   });
   try {
-    await withinTime(heard, milliseconds);
+    await withinTime(answered, milliseconds);
   } catch {
-    // The metrics, the log and /readyz tell of a queue that is away.
+    // The metrics, the log and /readyz report an unreachable queue.
   }
   return said;
 }

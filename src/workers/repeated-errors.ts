@@ -29,7 +29,7 @@ export class RepeatedErrors {
     this.#now = now;
   }
 
-  /** @param whose tells causes with the same code apart, such as a bot. */
+  /** @param whose distinguishes causes with the same code, for example by bot. */
   say(error: VoicemailError, about: Readonly<Record<string, unknown>>, message: string, whose = ''): void {
     const { code, hint, host = '' } = error;
     const key = JSON.stringify([code, host, whose]);

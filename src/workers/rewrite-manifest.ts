@@ -135,8 +135,8 @@ async function wrote(
 }
 
 /**
- * The manifest as it was read. By force, one that is broken or of another session tells nothing of this one, and is no
- * reason to leave the session broken.
+ * The manifest as it was read. By force, a manifest that is broken or of another session is ignored, so that the
+ * session can be repaired.
  */
 function readBefore(
   session: SessionRef,

@@ -33,7 +33,7 @@ export interface RecordingsTask {
   readonly archived: readonly ManifestRecording[];
   /** Download all, and put them in the place of what is there, unless that is whole and they may not be. */
   readonly force: boolean;
-  /** Tells this force from others (ISO 8601): what an attempt of it has downloaded is not downloaded by the next one. */
+  /** Identifies this forced run (ISO 8601): what one attempt has downloaded, the next one does not download again. */
   readonly forcedAt?: string | undefined;
   /**
    * Whether a recording with the bytes of an archived one is that one: `always`, or only where no other listed one is
@@ -285,7 +285,7 @@ function whatForceKeeps(
   };
 }
 
-/** Manifests that tell no integrity are of a time when nothing was archived that was in doubt. */
+/** Manifests without integrity are from versions that archived nothing in doubt. */
 function isWhole(
   integrity: Pick<NonNullable<ManifestRecording['integrity']>, 'state' | 'end'> | undefined,
 ): boolean {

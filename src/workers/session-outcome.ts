@@ -1,4 +1,4 @@
-/** What became of a session, as it is told to those outside who wait for it. */
+/** The outcome of a session, as it is sent to receivers outside. */
 
 import type { ArchivedOutcome, FailedOutcome } from '../domain/notifications.ts';
 import type { SessionRef } from '../domain/session.ts';
@@ -37,9 +37,9 @@ export function outcomeOfArchived(
 }
 
 /**
- * The outcome of a failed attempt, with the time at which the session was given up before, where its worker died
- * before it could tell the queue: it is the same failure. A job that goes on always has a time of its next attempt, and
- * one that is retried by hand begins without any error.
+ * The outcome of a failed attempt. Where a worker gave the session up before, and ended before it could report that to
+ * the queue, it has the earlier time: it is the same failure. A job that goes on always has a time of its next attempt,
+ * and one that is retried by hand begins without any error.
  */
 export function withFirstFailure(outcome: Outcome, before: SessionJobProgress): Outcome {
   const { error } = outcome.progress;

@@ -33,7 +33,7 @@ export interface SettleResult {
   readonly hasSettledTranscript: boolean;
   /** There is nothing more to look for. */
   readonly isSettled: boolean;
-  /** When the next check is to be made at the latest; left out where nothing but its pauses tells. */
+  /** The latest time of the next check; left out where only its pauses decide. */
   readonly nextCheckAt?: Date;
   /** Whether something is awaited, so that looking earlier than that makes sense. */
   readonly isAwaiting: boolean;
@@ -46,9 +46,9 @@ export interface SettleResult {
   readonly manifest?: Manifest;
 }
 
-/** A session as its manifest tells. */
+/** A session, by its manifest. */
 export interface ArchivedAt extends SessionRef {
-  /** When it began (unix milliseconds), where its id does not tell. */
+  /** When it began (unix milliseconds), where its id does not say. */
   readonly beganAt?: number;
   readonly archivedAt: Date;
   readonly transcript: TranscriptState;
@@ -249,7 +249,7 @@ function settleResultOf(
   const transcript = manifest.transcript.state;
   const isPending = transcript === 'pending';
   const isSettlePending = settleAt !== undefined && settleAt.getTime() > now;
-  // A late recording that can't be had is tried on for a while; then it is told, and given up.
+  // A late recording that can't be downloaded is tried for a while; then it is reported and given up.
   const retryUntil = new Date((settleAt ?? transcriptUntil).getTime() + waits.extraMs);
   const isRetrying = failed.length > 0 && retryUntil.getTime() > now;
   const due = [isPending && transcriptUntil, isSettlePending && settleAt, isRetrying && retryUntil]
@@ -294,7 +294,7 @@ export const SETTLE_TIMES = {
  * When an awaited transcript is given up (unix milliseconds): `waitMs` after the session was archived, and sooner for
  * one that began long before that.
  *
- * @param beganAt when the session began, where its id tells.
+ * @param beganAt when the session began, where its id says so.
  */
 export function transcriptDeadline(beganAt: number | undefined, archivedAt: number, waitMs: number): number {
   const sinceBegan = Math.min(beganAt ?? archivedAt, archivedAt) + waitMs;
@@ -313,7 +313,8 @@ export interface NextSettleCheck {
  * When to look again for what is awaited. Pauses grow fourfold from check to check.
  *
  * @param before the checks so far.
- * @param dueAt when a check is to be made in any case (unix milliseconds): one that would come shortly before is that one.
+ * @param dueAt when a check is to be made in any case (unix milliseconds): one that would come shortly before is that
+ *   one.
  */
 export function nextSettleCheck(
   before: Polls | undefined,

@@ -1,4 +1,4 @@
-/** What a worker works with, and what it tells. */
+/** The dependencies of a worker, and its observers. */
 
 import type { Rate, WorkConfig } from '../config/config.ts';
 import type { ErrorCode } from '../domain/errors.ts';
@@ -33,7 +33,7 @@ export interface FailedWork {
   readonly verdict: 'wait' | 'retry' | 'fail';
 }
 
-/** Told of how the work goes, for metrics. */
+/** Observes the work, for metrics. */
 export interface WorkerObserver {
   /** A session is archived. */
   onArchived?(session: ArchivedWork): void;
@@ -56,14 +56,14 @@ export interface WorkerDeps
   readonly queueName: string;
   /** The bot of the configuration (`KORE_BOT_ID`): if Kore refuses even that one, nothing can be archived. */
   readonly defaultBotId: string;
-  /** `KORE_RATE_LIMIT`, told to those who ask how it goes. */
+  /** `KORE_RATE_LIMIT`, for the worker's published state. */
   readonly rateLimit?: Rate | undefined;
   readonly work: WorkConfig;
-  /** Told of how the work goes, for metrics. */
+  /** Observes the work, for metrics. */
   readonly observe?: WorkerObserver;
   /**
-   * Told what became of a session, before its job ends: if it rejects, the job is worked on again. Told the same again
-   * after a crash, and after checks that found nothing new.
+   * Called with the outcome of a session before its job ends. If it rejects, the job is worked on again. It is called
+   * with the same outcome again after a crash, and after checks that found nothing new.
    */
   readonly onSettled?: ((outcome: SessionOutcome) => Promise<void>) | undefined;
   /** Follows sessions through the queue, for traces. */

@@ -26,9 +26,9 @@ import type { WorkerDeps } from './worker-deps.ts';
 
 /** A running worker. */
 export interface SessionWorker {
-  /** What it is doing, for telling whether it is alive. */
+  /** Its activity, for the liveness check. */
   activity(): WorkerActivity;
-  /** How those stand that it depends on. */
+  /** The breakers of its dependencies. */
   breakers(): readonly BreakerView[];
   /** Resolves when sessions are being taken. */
   ready(): Promise<void>;
@@ -130,7 +130,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       } catch (error) {
         const fault = queueFault(error);
         if (!fault) throw error;
-        // Neither the session's fault nor this program's: it is taken again once the queue has heard of this.
+        // Neither the session's fault nor this program's: it is taken again once the queue works.
         dependencies.queueFailed(fault);
         const { sessionId: session, botId: bot } = job.data;
         log.info({ session, bot, err: fault }, 'session waits: the queue could not be reached for it');
@@ -156,7 +156,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     handleTranscript,
   );
   consumers.push(sessions, transcripts);
-  const teller = new OutageReporter(() => dependencies.views(), deps.queue, log);
+  const outages = new OutageReporter(() => dependencies.views(), deps.queue, log);
   const heartbeat = startHeartbeat({
     board: deps.queue.board,
     tidy: () => deps.queue.tidy(),
@@ -164,7 +164,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     state: () => ({
       concurrency: work.concurrency,
       active: sessions.activeJobs,
-      // Infinite while a breaker holds them, which tells why by itself.
+      // Infinite while a breaker holds them; the breaker itself says why.
       heldFor: Number.isFinite(sessions.heldUntil) ? heldFor : undefined,
       breakers: dependencies.views(),
     }),
@@ -187,7 +187,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
       await settleInOrder([
         () => settleAll(consumers.map((one) => () => one.stop(work.shutdownGraceMs))),
         () => dependencies.stop(),
-        () => Promise.all([teller.stop(), heartbeat.stop()]),
+        () => Promise.all([outages.stop(), heartbeat.stop()]),
       ]);
     },
   };
@@ -196,8 +196,8 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
 const NOTE_INFO = { contentType: 'application/json' } as const;
 
 /**
- * Notes that a session has no voicemail, as the queue forgets it: so completeness reports know, and nobody asks Kore for
- * it again. Without the note it would be asked for once more.
+ * Notes that a session has no voicemail, as the queue forgets it: so completeness reports know, and nobody asks Kore
+ * for it again. Without the note it would be asked for once more.
  */
 async function noteWithoutVoicemail(
   session: SessionRef,
@@ -289,7 +289,9 @@ class RefusedBots {
   }
 }
 
-/** Why the queue could not be reached, be it while one of several recordings was saved; `undefined` if that is not it. */
+/**
+ * Why the queue could not be reached, be it while one of several recordings was saved; `undefined` if that is not it.
+ */
 function queueFault(thrown: unknown): QueueUnavailableError | undefined {
   const cause = isVoicemailError(thrown, 'INTERNAL') ? thrown.cause : thrown;
   if (cause instanceof VoicemailError) return undefined;

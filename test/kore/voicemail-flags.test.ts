@@ -71,7 +71,7 @@ describe('voicemail flags', () => {
       });
       for (const id of ['a', 'b', 'c', 'd']) expect(await of(id)).toBeUndefined();
       expect(state.pages).toBe(1);
-      expect(state.log.join()).toContain('each is asked for');
+      expect(state.log.join()).toContain('each is requested');
       state.now += 11 * MINUTE_MS;
       await of('c');
       expect(state.pages).toBe(2);
