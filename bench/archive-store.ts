@@ -90,12 +90,12 @@ function openBucket(
     },
     async clear(prefix) {
       const keys = (await list(prefix)).map(({ key }) => key);
-      const lane = async () => {
+      const deleteRest = async () => {
         for (let Key = keys.shift(); Key !== undefined; Key = keys.shift()) {
           await client.send(new DeleteObjectCommand({ Bucket: bucket, Key }));
         }
       };
-      await Promise.all(Array.from({ length: DELETIONS_AT_ONCE }, lane));
+      await Promise.all(Array.from({ length: DELETIONS_AT_ONCE }, deleteRest));
     },
     async close() {
       client.destroy();

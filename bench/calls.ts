@@ -3,7 +3,7 @@
  * clock that is moved on as soon as nothing is left to do: a day and a half of checks takes seconds. Figures only, never a
  * verdict.
  *
- * `npm run bench:calls -- --help` tells the options. It needs `redis-server`.
+ * `npm run bench:calls -- --help` lists the options. It needs `redis-server`.
  */
 
 import { randomUUID } from 'node:crypto';

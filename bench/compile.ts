@@ -9,8 +9,8 @@ const OUTPUT = new URL('dist-bench/', ROOT);
 const COMPILER = fileURLToPath(new URL('node_modules/typescript/bin/tsc', ROOT));
 
 /**
- * Compiles the bench's programs and the product, as the package is compiled: a process that strips types by itself holds
- * a compiler of some 50 MB.
+ * Compiles the bench's programs and the product, as the package is compiled: a process that strips types by itself
+ * holds a compiler of some 50 MB.
  *
  * @returns the directory of the compiled programs.
  */
@@ -21,7 +21,7 @@ export async function compilePrograms(): Promise<URL> {
     '-p',
     fileURLToPath(new URL('tsconfig.bench.json', ROOT)),
   ]);
-  // Which tells the version, and that these are modules.
+  // It has the version, and says that these are modules.
   await copyFile(new URL('package.json', ROOT), new URL('package.json', OUTPUT));
   return new URL('bench/', OUTPUT);
 }

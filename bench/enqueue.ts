@@ -2,7 +2,7 @@
  * What queueing a long list costs: lines per second, and whether memory stays the same however long the list is.
  * Each list is queued by the program as people run it, on an empty Redis of its own. Figures only, never a verdict.
  *
- * `npm run bench:enqueue -- --help` tells the options.
+ * `npm run bench:enqueue -- --help` lists the options.
  */
 
 import { createWriteStream } from 'node:fs';

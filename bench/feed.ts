@@ -18,7 +18,7 @@ export interface QueueAddress {
   readonly name: string;
 }
 
-/** Without a queue: tells the program itself. */
+/** Without a queue: sends the ids to the program. */
 export function feedDirectly(program: Program): Feed {
   return {
     async archive(sessions) {

@@ -1,10 +1,10 @@
 /**
- * How far several workers carry: throughput, and what a session costs in the workers and in Redis, with one Redis and with
- * a cluster of three real nodes. Kore, the bucket and Redis run on the same machine, so sessions a second stop growing when
- * its cores are busy; that a session costs the same with more workers is what tells of larger machines. Figures only, never a
- * verdict.
+ * How far several workers carry: throughput, and what a session costs in the workers and in Redis, with one Redis and
+ * with a cluster of three real nodes. Kore, the bucket and Redis run on the same machine, so sessions a second stop
+ * growing when its cores are busy; a constant cost for each session with more workers shows what larger machines would
+ * do. Figures only, never a verdict.
  *
- * `npm run bench:fleet -- --help` tells the options. It needs `redis-server`.
+ * `npm run bench:fleet -- --help` lists the options. It needs `redis-server`.
  */
 
 import { parseArgs } from 'node:util';

@@ -2,7 +2,7 @@
  * How long an idle worker takes from a session's enqueueing until it is archived, its manifest written and looked after:
  * one session at a time, on Redis and on an embedded queue. Figures only, never a verdict.
  *
- * `npm run bench:latency -- --help` tells the options. It needs `redis-server`.
+ * `npm run bench:latency -- --help` lists the options. It needs `redis-server`.
  */
 
 import { mkdtemp, rm } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** What the bench's processes tell each other. */
+/** The messages between the processes of the bench. */
 
 /** From a worker or a server, to whoever started it. */
 export type Message =

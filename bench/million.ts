@@ -2,7 +2,7 @@
  * A million sessions queued on Redis: what they cost, and how long people and programs then wait for an answer. The list
  * is queued, and asked about, by the program as people run it. Figures only, never a verdict.
  *
- * `npm run bench:million -- --help` tells the options. It needs `redis-server`, and 2 GB of memory for it.
+ * `npm run bench:million -- --help` lists the options. It needs `redis-server`, and 2 GB of memory for it.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -3,7 +3,7 @@
  * many attempts that used up, how much was downloaded in vain, and how long after the end the last session was archived.
  * Figures only, never a verdict.
  *
- * `npm run bench:outage -- --help` tells the options. It needs `redis-server`.
+ * `npm run bench:outage -- --help` lists the options. It needs `redis-server`.
  */
 
 import { randomUUID } from 'node:crypto';

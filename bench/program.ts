@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Message, Order } from './messages.ts';
 
-/** What Node itself is told, for all programs that are measured: what the image sets, see docs/performance.md. */
+/** Node's options for all measured programs, as in the image: see docs/performance.md. */
 export const NODE_ARGS: readonly string[] = ['--max-semi-space-size=8'];
 
 /** A program of the bench in a process of its own. */
@@ -40,7 +40,7 @@ export function startProgram(path: string, options: ProgramOptions = {}): Progra
   const waiting = new Set<() => void>();
   let ended: Error | undefined;
   const wake = () => {
-    for (const look of waiting) look();
+    for (const checkInbox of waiting) checkInbox();
   };
   child.on('message', (message: Message) => {
     inbox.push(message);
@@ -61,18 +61,18 @@ export function startProgram(path: string, options: ProgramOptions = {}): Progra
     async receive(kind) {
       type Wanted = Extract<Message, { kind: typeof kind }>;
       const { promise, resolve, reject } = Promise.withResolvers<Wanted>();
-      const look = () => {
+      const checkInbox = () => {
         const index = inbox.findIndex((message) => message.kind === kind);
         const [message] = index === -1 ? [] : inbox.splice(index, 1);
         if (message) resolve(message as Wanted);
         else if (ended) reject(ended);
       };
-      waiting.add(look);
-      look();
+      waiting.add(checkInbox);
+      checkInbox();
       try {
         return await promise;
       } finally {
-        waiting.delete(look);
+        waiting.delete(checkInbox);
       }
     },
     async stop() {

@@ -3,7 +3,7 @@
  * {@link CONTESTANTS}. All three work off the same sessions over loopback, one after another in turns, so that
  * whatever else the machine does troubles all of them alike. Figures only, never a verdict.
  *
- * `npm run bench -- --help` tells the options.
+ * `npm run bench -- --help` lists the options.
  */
 
 import { mkdir, writeFile } from 'node:fs/promises';

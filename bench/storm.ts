@@ -1,9 +1,9 @@
 /**
- * A storm: thousands of voicemails are told of at once, and their URLs live for a minute. Metadata is fetched when a session
- * is taken, so each download begins with nearly all of the URL's life left; an expired URL costs one more metadata call
- * and no session. Figures only, never a verdict.
+ * A storm: thousands of voicemails are queued at once, and their URLs live for a minute. Metadata is fetched when a
+ * session is taken, so each download begins with nearly all of the URL's life left; an expired URL costs one more
+ * metadata call and no session. Figures only, never a verdict.
  *
- * `npm run bench:storm -- --help` tells the options. It needs `redis-server`.
+ * `npm run bench:storm -- --help` lists the options. It needs `redis-server`.
  */
 
 import { parseArgs } from 'node:util';

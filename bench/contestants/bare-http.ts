@@ -86,10 +86,10 @@ obey({
   async archive(sessionIds) {
     const auth = await signToken(kore);
     const left = [...sessionIds];
-    const lane = async () => {
+    const archiveRest = async () => {
       for (let id = left.shift(); id !== undefined; id = left.shift()) await archive(id, auth);
     };
-    await Promise.all(Array.from({ length: config.work.concurrency }, lane));
+    await Promise.all(Array.from({ length: config.work.concurrency }, archiveRest));
   },
   async stop() {
     agent.destroy();

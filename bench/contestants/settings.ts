@@ -2,7 +2,7 @@ import type { Config, KoreConfig } from '../../src/config/config.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { SigningKey } from './s3-signature.ts';
 
-/** What all contestants are told, in the product's own variables. */
+/** The settings of all contestants, in the product's own variables. */
 export interface Settings {
   readonly config: Config;
   readonly kore: KoreConfig;

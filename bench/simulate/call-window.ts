@@ -4,7 +4,7 @@ import type { CallWindow } from '../../src/jobs/call-limit.ts';
 /** The sliding window of the fleet's calls, as the queue's server keeps it. */
 export class SimulatedCalls {
   readonly #window: CallWindow;
-  /** When calls were let go, the oldest first. */
+  /** When calls were sent, the oldest first. */
   #taken: number[] = [];
 
   constructor(window: CallWindow) {

@@ -1,6 +1,7 @@
 /**
- * Simulates workers on one queue and one Kore account: discrete events, no transfers, no clock. What a worker does after
- * a failure, when it looks again, how calls are counted and how a breaker probes is the product's own code and tables.
+ * Simulates workers on one queue and one Kore account: discrete events, no transfers, no clock. What a worker does
+ * after a failure, when it looks again, how calls are counted and how a breaker probes is the product's own code and
+ * tables.
  */
 
 import { RISK_PART } from '../../src/completeness/judge-day.ts';
@@ -182,7 +183,7 @@ class Fleet {
         const job = this.#next('checks');
         if (!job) break;
         worker.checks += 1;
-        this.#look(job, worker);
+        this.#check(job, worker);
       }
     }
   }
@@ -364,7 +365,7 @@ class Fleet {
     });
   }
 
-  #look(job: Job, worker: SimulatedWorker): void {
+  #check(job: Job, worker: SimulatedWorker): void {
     const free = () => {
       worker.checks -= 1;
       this.#dispatch();
@@ -385,13 +386,13 @@ class Fleet {
       }
       free();
     };
-    this.#call(job, 'background', 'look', later, () => {
-      this.#looked(job);
+    this.#call(job, 'background', 'check', later, () => {
+      this.#checked(job);
       free();
     });
   }
 
-  #looked(job: Job): void {
+  #checked(job: Job): void {
     const { now } = this.#clock;
     const { pollDelayMs, settleWaitMs, transcriptWaitMs } = this.#plan.work;
     const beganAt = EPOCH + job.plan.beganAt;
@@ -480,5 +481,5 @@ class Fleet {
   }
 }
 
-/** When a simulated session began is told beside its id. */
+/** The start of a simulated session is given besides its id. */
 const NO_ID = { botId: 'simulated', sessionId: 'simulated' } as const;

@@ -57,7 +57,7 @@ export interface FleetPlan {
   readonly urlLifetimeMs: number;
   /** How long Kore keeps a voicemail; infinite where that is not known. */
   readonly retentionMs: number;
-  /** What happens later than this is not looked at. */
+  /** Later events are ignored. */
   readonly endsAt: number;
 }
 
@@ -72,12 +72,12 @@ export interface Backlog {
   readonly atRisk: number;
 }
 
-/** A call to Kore as it was let go. */
+/** A call to Kore that was sent. */
 export interface SimulatedCall {
   readonly at: number;
   /** Position in the plan. */
   readonly session: number;
-  readonly purpose: 'session' | 'look' | 'fresh-url' | 'probe';
+  readonly purpose: 'session' | 'check' | 'fresh-url' | 'probe';
 }
 
 /** What came of it. */

@@ -4,7 +4,7 @@ import type { Backlog, FleetResult, SimulatedCall } from './plan.ts';
 const HOUR_MS = 60 * 60 * 1000;
 const BAR_CHARACTERS = 40;
 
-/** What is told of a simulation. Times in seconds unless their names say otherwise. */
+/** The report of a simulation. Times in seconds unless their names say otherwise. */
 export interface Summary {
   readonly sessions: number;
   readonly archived: number;
@@ -44,7 +44,7 @@ export function summarise(result: FleetResult, callsPerMs: number): Summary {
     delay: quantiles(delays),
     calls: {
       session: of('session'),
-      look: of('look'),
+      check: of('check'),
       'fresh-url': of('fresh-url'),
       probe: of('probe'),
       total: calls.length,
@@ -80,7 +80,7 @@ export function reportOf(summary: Summary): string {
     `lost (Kore forgot them first): ${summary.lost}; were at risk: ${summary.wereAtRisk}; ` +
       `URLs expired before the download: ${summary.expiredUrls}`,
     `calls: ${calls.total} (${summary.callsPerArchived.toFixed(2)} per archived session; ` +
-      `${calls.session} for sessions, ${calls.look} checks, ${calls['fresh-url']} fresh URLs, ${calls.probe} probes), ` +
+      `${calls.session} for sessions, ${calls.check} checks, ${calls['fresh-url']} fresh URLs, ${calls.probe} probes), ` +
       `${(100 * summary.limitUsed).toFixed(0)}% of the limit`,
     '',
     columns([

@@ -2,7 +2,7 @@
  * Predicts how workers get on with the sessions of one Kore account: how long these wait, how many are at risk or lost,
  * and how many calls it takes. Minutes of computing at most, no transfers; the policies are the product's own.
  *
- * `npm run simulate -- --help` tells the options.
+ * `npm run simulate -- --help` lists the options.
  */
 
 import { parseSimulation, USAGE, UsageError } from './options.ts';
@@ -22,6 +22,6 @@ try {
   }
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
-  console.error(`${error.message}\n\nnpm run simulate -- --help tells the options`);
+  console.error(`${error.message}\n\nnpm run simulate -- --help lists the options`);
   process.exitCode = 2;
 }
