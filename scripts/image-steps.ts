@@ -1,20 +1,21 @@
 /**
  * Goes the way of the Dockerfile without Docker: runs its COPY and RUN steps in clean directories, and checks what
- * comes out: its size, what is in it, and that the program starts as the image's user in a tree that it can't write to.
+ * comes out: its size, what is in it, what it says of itself (image-config.ts), and what its programs do, run as
+ * containers run them (image-run.ts).
  *
  * `node scripts/image-steps.ts`. The exit code is 1 when something is not as it should be.
  */
 
-import { execFile, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { chmod, copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative, resolve } from 'node:path';
-import { promisify } from 'node:util';
+import { dirname, join, resolve } from 'node:path';
 import { readDockerfile } from './dockerfile.ts';
+import { faultsOfConfig, imageConfig, type PackageFacts } from './image-config.ts';
+import { faultsOfProgram } from './image-run.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const MODULES_LIMIT_BYTES = 110e6;
-const USER = 1000;
 /** What has no place in an image that archives. */
 const UNWANTED = [
   'typescript',
@@ -36,6 +37,7 @@ interface Stage {
 const top = await mkdtemp(join(tmpdir(), 'voicemail-image-'));
 await chmod(top, 0o755);
 const faults: string[] = [];
+const instructions = readDockerfile(await readFile(join(ROOT, 'Dockerfile'), 'utf8'));
 try {
   const image = await build();
   await examine(image);
@@ -48,7 +50,7 @@ process.exitCode = faults.length > 0 ? 1 : 0;
 async function build(): Promise<Stage> {
   const stages = new Map<string, Stage>();
   let stage: Stage | undefined;
-  for (const { name, text } of readDockerfile(await readFile(join(ROOT, 'Dockerfile'), 'utf8'))) {
+  for (const { name, text } of instructions) {
     if (name === 'FROM') {
       stage = { root: join(top, `stage-${stages.size}`), directory: '/', environment: {} };
       await mkdir(join(stage.root, 'usr/local/bin'), { recursive: true });
@@ -115,7 +117,7 @@ async function copy(
   }
 }
 
-async function examine({ root, environment }: Stage): Promise<void> {
+async function examine({ root }: Stage): Promise<void> {
   const modules = join(root, 'app/node_modules');
   const bytes = await sizeOf(modules);
   console.log(`node_modules: ${(bytes / 1e6).toFixed(1)} MB`);
@@ -130,52 +132,13 @@ async function examine({ root, environment }: Stage): Promise<void> {
   );
   if (sources.length > 0) faults.push(`TypeScript is in the image: ${sources.slice(0, 3).join(', ')}`);
 
-  // As the image has it: on the path, of another user than the one who runs it.
+  // The base image has it there.
   await copyFile(process.execPath, join(root, 'usr/local/bin/node'));
-  const { NODE_ENV = '', REQUIRE_STORAGE = '' } = environment;
-  const env = { PATH: `${join(root, 'usr/local/bin')}:/usr/bin:/bin`, NODE_ENV, REQUIRE_STORAGE };
-  const isRoot = process.getuid?.() === 0;
-  if (!isRoot)
-    console.log('not run as root, so the program is run as the same user, in a tree that it may write to');
-  const run = async (args: readonly string[], more: Readonly<Record<string, string>> = {}) =>
-    promisify(execFile)('voicemail-archiver', args, {
-      cwd: join(root, 'var/lib/voicemail-archiver'),
-      env: { ...env, ...more },
-      ...(isRoot && { uid: USER, gid: USER }),
-    }).then(
-      ({ stdout }) => ({ code: 0, output: stdout }),
-      ({ code, stdout, stderr }) => ({ code: code as number, output: `${stdout}${stderr}` }),
-    );
-  const before = await timesOf(join(root, 'app/dist'));
-
-  await expectRun('--version', run(['--version']), 0, /^\d+\.\d+\.\d+$/m);
-  await expectRun('doctor without a configuration', run(['doctor']), 1, /KORE_HOST: is required/);
-  const kore = {
-    KORE_HOST: 'kore.example',
-    KORE_BOT_ID: 'st-1',
-    KORE_CLIENT_ID: 'cs-1',
-    KORE_CLIENT_SECRET: 'secret',
-  };
-  const embedded = { QUEUE_URL: 'embedded:queue', ARCHIVE_URL: 'file:archive', HTTP_PORT: '0' };
-  await expectRun(
-    'start with an embedded queue',
-    run(['start'], { ...kore, ...embedded }),
-    1,
-    /npm install @electric-sql\/pglite/,
-  );
-  if ((await timesOf(join(root, 'app/dist'))) !== before)
-    faults.push('the program has written to its own directory');
-}
-
-async function expectRun(
-  what: string,
-  run: Promise<{ readonly code: number; readonly output: string }>,
-  code: number,
-  says: RegExp,
-): Promise<void> {
-  const ended = await run;
-  if (ended.code === code && says.test(ended.output)) console.log(`${what}: as it should be`);
-  else faults.push(`${what} ended with ${ended.code} and said: ${ended.output}`);
+  const facts = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as PackageFacts;
+  const config = imageConfig(instructions);
+  faults.push(...faultsOfConfig(config, facts));
+  const [bin = ''] = Object.keys(facts.bin);
+  faults.push(...(await faultsOfProgram({ root, config }, bin, (line) => console.log(line))));
 }
 
 async function sizeOf(directory: string): Promise<number> {
@@ -184,16 +147,6 @@ async function sizeOf(directory: string): Promise<number> {
     if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
   }
   return bytes;
-}
-
-/** The names and times of all files below a directory, as one text. */
-async function timesOf(directory: string): Promise<string> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  const times = entries.map(async (entry) => {
-    const path = join(entry.parentPath, entry.name);
-    return `${relative(directory, path)} ${(await stat(path)).mtimeMs}`;
-  });
-  return (await Promise.all(times)).sort().join('\n');
 }
 
 async function exists(path: string): Promise<boolean> {
