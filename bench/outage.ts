@@ -1,5 +1,5 @@
 /**
- * What outages cost: Kore or the bucket is away for some minutes while sessions wait, and comes back. A table of how
+ * What outages cost: Kore or the bucket is unavailable for some minutes while sessions wait, and comes back. A table of how
  * many attempts that used up, how much was downloaded in vain, and how long after the end the last session was archived.
  * Figures only, never a verdict.
  *

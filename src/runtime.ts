@@ -62,7 +62,7 @@ export interface Runtime {
 
 /** How to open queue and archive. */
 export interface RuntimeOptions extends OpenOptions {
-  /** A queue that is open already; whoever opened it closes it. */
+  /** A queue that is open already; its opener closes it. */
   readonly backend?: Backend | undefined;
   /** Of a bucket: where it is, if the standard chain of the AWS SDK does not say, and how long it is waited for. */
   readonly s3?: Pick<S3StoreOptions, 'connection' | 'timeLimits'>;

@@ -64,7 +64,7 @@ class Fleet {
   readonly #checks: Job[] = [];
   /** Where each line begins: taking from the front of a long array costs its length. */
   readonly #heads = { live: 0, behind: 0, checks: 0 };
-  /** Sessions that wait for one who is away. */
+  /** Sessions that wait for one who is unavailable. */
   readonly #waitingFor = { kore: new Set<Job>(), bucket: new Set<Job>(), media: new Set<Job>() };
   readonly #openBreakers = new Set<'kore' | 'bucket' | 'media'>();
   readonly #calls: SimulatedCall[] = [];

@@ -4,7 +4,7 @@ import type { Rate, WorkConfig } from '../../src/config/config.ts';
 export const OUTAGE_KINDS = ['kore', 'media', 'bucket', 'workers'] as const;
 export type OutageKind = (typeof OUTAGE_KINDS)[number];
 
-/** A time in which somebody is away; milliseconds from the beginning. */
+/** A time in which somebody is unavailable; milliseconds from the beginning. */
 export interface Outage {
   readonly kind: OutageKind;
   readonly from: number;

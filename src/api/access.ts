@@ -41,7 +41,7 @@ function digest(secret: string): Buffer {
 }
 
 /**
- * The algorithms of access tokens: those whose keys a JWKS can make public. HMAC is none of them, or whoever knows
+ * The algorithms of access tokens: those whose keys a JWKS can make public. HMAC is none of them, or anybody who knows
  * a public key could sign with it.
  */
 const ASYMMETRIC = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA'];
@@ -135,7 +135,7 @@ export interface GuardedRequest {
 
 /** Decides who may use the API. */
 export interface Guard {
-  /** Whether no credentials are configured: then whoever reaches the API over loopback may use it. */
+  /** Whether no credentials are configured: then every client on loopback may use the API. */
   readonly isOpen: boolean;
   /**
    * Who holds a bearer token, or a JSON web token; `undefined` for a wrong one.
@@ -153,7 +153,7 @@ export interface Guard {
   refuseWebPages(headers: IncomingHttpHeaders): void;
 }
 
-/** Whoever is on this machine, where no credentials are configured. */
+/** Any client on this machine, where no credentials are configured. */
 const LOCAL: Identity = { name: 'local', roles: ['erase'] };
 /** The commands of this process. */
 const COMMAND: Identity = { name: 'command', roles: ['erase'], isCommand: true };

@@ -61,7 +61,7 @@ const CONNECTIONS = 16;
 /**
  * Operations on the queue of another process, through its HTTP API.
  *
- * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is away, VoicemailError where
+ * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is unavailable, VoicemailError where
  * the archive is at fault, and RemoteError for everything else.
  *
  * @param url where the API is: `http://127.0.0.1:8080`

@@ -153,7 +153,7 @@ export function createServer(log: Logger): ZodServer {
   app.setNotFoundHandler((request, reply) => answerFault(unknownRoute(routes, request), request, reply));
   acceptJsonOnly(app);
   app.addHook('onRoute', ({ url, method }) => routes.add(url, method));
-  // Once more after the body was read, which comes from the connection and so knows of no request.
+  // Again after the body was read: it comes from the connection, which has no request.
   const nameInLog: onRequestHookHandler = (request, _reply, done) =>
     withLogFields({ requestId: request.id }, done);
   app.addHook('onRequest', nameInLog);

@@ -46,7 +46,7 @@ const TAGS = [
   { name: 'backfills', description: 'What Kore has and the archive has not' },
   { name: 'schedules', description: 'Backfills on a timetable' },
   { name: 'intake', description: 'Notifications of new voicemails' },
-  { name: 'health', description: 'For whoever watches over the process' },
+  { name: 'health', description: 'For monitoring of the process' },
   { name: 'description', description: 'The API about itself' },
 ];
 

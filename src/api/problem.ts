@@ -79,8 +79,8 @@ export function asApiError(thrown: unknown): ApiError {
     });
   }
   if (isVoicemailError(error)) {
-    const isArchiveAway = error.code === 'ARCHIVE_UNAVAILABLE' || error.code === 'ARCHIVE_DENIED';
-    return new ApiError(isArchiveAway ? 503 : 500, error.code, error.message, {
+    const isArchiveUnavailable = error.code === 'ARCHIVE_UNAVAILABLE' || error.code === 'ARCHIVE_DENIED';
+    return new ApiError(isArchiveUnavailable ? 503 : 500, error.code, error.message, {
       cause: error,
       hint: error.hint,
     });

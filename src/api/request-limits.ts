@@ -111,7 +111,7 @@ export interface WrongCredentialsOptions {
 }
 
 /**
- * Slows down whoever tries credentials, and logs it. The pause grows with each wrong try from one address. Right
+ * Slows down clients that try credentials, and logs them. The pause grows with each wrong try from one address. Right
  * credentials are never slowed, since many clients may come from one address (a proxy, NAT).
  */
 export class WrongCredentials {

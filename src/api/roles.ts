@@ -8,7 +8,7 @@ export type Permission = 'any' | 'read' | 'listen' | 'enqueue' | 'operate' | 'er
 /**
  * - `read`: states, counts, events
  * - `listen`: recordings, transcripts and manifests too
- * - `enqueue`: queue sessions, and nothing else, for programs that hand in sessions
+ * - `enqueue`: queue sessions, and nothing else, for programs that only queue sessions
  * - `operate`: all of these, and retry, cancel, pause, hold, backfills and schedules
  * - `erase`: everything
  */

@@ -161,7 +161,7 @@ export function addSessionRoutes(
     {
       schema: {
         tags: ['sessions'],
-        summary: 'The same in older words, for whoever uses them: all failed sessions unless a code is given',
+        summary: 'The older form of the same request: all failed sessions unless a code is given',
         deprecated: true,
         body: RetryAllBody.nullish(),
         response: { 202: RetryAllAnswer },
@@ -218,7 +218,7 @@ export function addSessionRoutes(
     {
       schema: {
         tags: ['sessions'],
-        summary: 'The same in older words, for whoever uses them: all of them unless the body says which',
+        summary: 'The older form of the same request: all of them unless the body says which',
         deprecated: true,
         body: CancelAllBody.nullish(),
         response: { 200: CancelAllAnswer },

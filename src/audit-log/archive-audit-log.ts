@@ -83,7 +83,7 @@ export function createAuditLog(options: AuditLogOptions): ArchiveAuditLog {
   let isClosed = false;
 
   const schedule = (milliseconds: number): void => {
-    // An entry alone must not keep a process running: whoever ends it closes this.
+    // An entry alone must not keep a process running: the end of the process closes this.
     timer ??= setTimeout(() => {
       timer = undefined;
       void write(new AbortController().signal);

@@ -64,7 +64,7 @@ export async function accessQueue(config: Config, options: QueueAccessOptions): 
     if (holder?.remote) return { kind: 'held', owner: holder.owner, remote: holder.remote };
     const opened = await openUnlessHeld(config, options);
     if (typeof opened !== 'string') {
-      // A process that was killed could not take its file away.
+      // A killed process could not remove its file.
       if (directory !== undefined) await removeOwner(directory);
       return { kind: 'opened', runtime: opened };
     }
@@ -172,7 +172,7 @@ function runtimeWithAuditLog({
   'operations' | 'backfills' | 'custody'
 > {
   if (!auditLog) return { operations, backfills, custody };
-  // Whoever can open the queue may do everything.
+  // A user who can open the queue may do everything.
   const actor = { name: osUser(), role: 'erase', via: 'cli' } as const;
   const loggedBackfills: BackfillOperations = {
     ...backfills,

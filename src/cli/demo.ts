@@ -45,7 +45,7 @@ const SCENES: readonly Scene[] = [
     },
   },
   {
-    title: 'a long one whose download breaks off three times',
+    title: 'a long one whose download is cut three times',
     spec: {
       recordings: [{ bytes: 6_000_000, mediaFaults: [{ breakAfterBytes: 1_500_000, times: 3 }] }],
       transcription: 'A long message.',

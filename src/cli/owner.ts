@@ -57,7 +57,7 @@ export async function readOwner(directory: string): Promise<Owner | undefined> {
   return owner.data;
 }
 
-/** For whoever holds the queue: nobody else does, whatever the file says. */
+/** For the process that holds the queue: no other one does, even if the file says so. */
 export async function removeOwner(directory: string): Promise<void> {
   await rm(ownerPath(directory), { force: true });
 }

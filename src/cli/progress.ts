@@ -13,7 +13,7 @@ export interface ProgressDisplay {
 /** Where there is no terminal, or no end in sight, a line is written when it is another, this often at most. */
 const LINE_INTERVAL_MS = 3_000;
 
-/** Back to the start of the line, and all of it away. */
+/** Moves to the start of the line, and clears it. */
 const CLEAR_LINE = '\r\x1b[K';
 
 /**

@@ -44,7 +44,7 @@ const SPECIAL_SESSIONS: readonly { readonly does: string; readonly spec: Session
     spec: { recordings: [{ fileName: 'a.wav' }, { fileName: 'a.wav' }, { fileName: 'b.wav' }] },
   },
   {
-    does: 'breaks off three times while it is downloaded',
+    does: 'is cut three times while it is downloaded',
     spec: { recordings: [{ bytes: 4_000_000, mediaFaults: [{ breakAfterBytes: 900_000, times: 3 }] }] },
   },
   {

@@ -128,7 +128,9 @@ function statsTable({
   for (const { dependency, state, since, reason } of breakers ?? []) {
     if (state === 'closed') continue;
     const time = since === undefined ? '' : ` for ${timeSpan(Date.now() - Date.parse(since))}`;
-    lines.push(`${dependency} is away${time}, sessions wait for it: ${reason ?? 'no reason is known'}`);
+    lines.push(
+      `${dependency} is unavailable${time}, sessions wait for it: ${reason ?? 'no reason is known'}`,
+    );
   }
   return lines;
 }

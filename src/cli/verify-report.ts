@@ -69,7 +69,7 @@ export class VerifyReport {
     await this.#out.write(`${this.#hasBegun ? '\n' : BEGIN}],${JSON.stringify(rest).slice(1)}\n`);
   }
 
-  #summary(isBrokenOff: boolean): string[] {
+  #summary(isInterrupted: boolean): string[] {
     const { sessions, objects, bytes, suspect, findings } = this.totals;
     const looked = `${count(sessions, 'session')}, ${count(objects, 'object')}, ${count(bytes, 'byte')}`;
     const nothing = sessions === 0 ? 'nothing to read' : 'nothing is wrong';
@@ -79,7 +79,7 @@ export class VerifyReport {
         : FINDING_KINDS.filter((kind) => this.digests || !OF_SIGNATURES.has(kind))
             .map((kind) => `${findings[kind].toLocaleString('en')} ${kind}`)
             .join(', ');
-    const lines = [`${isBrokenOff ? 'until it was broken off: ' : ''}${looked}: ${found}`];
+    const lines = [`${isInterrupted ? 'until it was interrupted: ' : ''}${looked}: ${found}`];
     if (suspect > 0) {
       lines.push(
         `${count(suspect, 'recording')} archived as suspect, which is no fault of the archive: the manifests say why`,
@@ -136,8 +136,8 @@ export class BrokenSessions {
   }
 
   /**
-   * Queues them behind live sessions. Each takes the place of what is archived of it, but only once Kore has shown
-   * that it still has it: otherwise all stays as it is. Of one that is saved in part, and sound so far, only the rest is
+   * Queues them behind live sessions. Each takes the place of what is archived of it, but only once Kore has shown that
+   * it still has it: otherwise all stays as it is. Of one that is saved in part, and sound so far, only the rest is
    * tried again.
    */
   async enqueue(operations: Pick<Operations, 'enqueue'>, signal: AbortSignal): Promise<RepairCounts> {

@@ -19,7 +19,7 @@ import { VERSION } from '../util/process.ts';
 const SCHEMA_VERSION = 1;
 const Count = z.int().nonnegative();
 
-/** A report as it is written and handed on. */
+/** A report as it is stored and returned. */
 export const DayReportSchema = z.object({
   date: z.iso.date(),
   botId: z.string(),

@@ -30,7 +30,7 @@ export interface KoreConfig extends KoreApp {
   readonly maxAnswerBytes: number;
   /** `KORE_RETENTION` (milliseconds): how long Kore keeps voicemails, where that is known. */
   readonly retentionMs: number | undefined;
-  /** As in {@link Config}; here for whoever has only this part. */
+  /** As in {@link Config}; repeated here for code that gets only this part. */
   readonly proxy?: ProxySettings | undefined;
 }
 
@@ -42,7 +42,7 @@ export interface MediaConfig {
   readonly allowPrivate: boolean;
   /** `KORE_PRIVATE_MEDIA_HOSTS`: hosts, by their full names, that may resolve to private addresses. */
   readonly privateHosts: readonly string[];
-  /** As in {@link Config}; here for whoever has only this part. */
+  /** As in {@link Config}; repeated here for code that gets only this part. */
   readonly proxy?: ProxySettings | undefined;
 }
 
@@ -110,7 +110,7 @@ export interface S3Config {
   readonly objectLock: ObjectLock | undefined;
   /** `S3_EXPECTED_BUCKET_OWNER` */
   readonly expectedBucketOwner: string | undefined;
-  /** As in {@link Config}; here for whoever has only this part. */
+  /** As in {@link Config}; repeated here for code that gets only this part. */
   readonly proxy?: ProxySettings | undefined;
 }
 
@@ -197,7 +197,7 @@ export interface NotifyConfig {
   readonly events: readonly NotificationEvent[];
   /** `NOTIFY_ALLOW_PRIVATE` */
   readonly allowPrivate: boolean;
-  /** As in {@link Config}; here for whoever has only this part. */
+  /** As in {@link Config}; repeated here for code that gets only this part. */
   readonly proxy?: ProxySettings | undefined;
 }
 
@@ -236,7 +236,7 @@ export interface TracesConfig {
     | 'parentbased_traceidratio';
   /** `OTEL_TRACES_SAMPLER_ARG`: the part of all traces that is kept, 0 to 1. */
   readonly samplerRatio: number;
-  /** As in {@link Config}; here for whoever has only this part. */
+  /** As in {@link Config}; repeated here for code that gets only this part. */
   readonly proxy?: ProxySettings | undefined;
 }
 

@@ -26,7 +26,7 @@ export function readEnvironment(directory: string, processEnv: Environment): Env
 
 /**
  * Values in quotes, without them, as far as this program and the SDKs it brings read them: `docker run --env-file`
- * hands on the quotes that a shell or a `.env` takes away, and no value of ours is meant to have any.
+ * passes on the quotes that a shell or a `.env` removes, and no value of this program needs any.
  */
 function unquoted(environment: Environment): Environment {
   return Object.fromEntries(

@@ -7,7 +7,7 @@ import { InvalidValue, quote, type Settings } from './settings.ts';
 
 /**
  * The proxies, by the variables that curl reads, in lower case or upper case, of which lower case wins. curl takes
- * `HTTP_PROXY` in lower case alone, as a CGI program gets a variable of that name from whoever asks; this is none.
+ * `HTTP_PROXY` in lower case alone, as a client can set a variable of that name for a CGI program; this is none.
  * https://everything.curl.dev/usingcurl/proxies/env.html
  */
 export function loadProxy(settings: Settings): ProxySettings | undefined {

@@ -23,7 +23,7 @@ export function parseKoreHost(text: string): string {
   return url.origin;
 }
 
-/** `API_JWKS_URL`. Whoever can change what comes from there can let himself in, hence https. */
+/** `API_JWKS_URL`. An attacker who can change its answer can log in, hence https. */
 export function parseJwksUrl(text: string): string {
   const url = toUrl(text);
   if (url === undefined || url.hostname === '') throw new InvalidValue(`${quote(text)} is no URL`);

@@ -252,7 +252,7 @@ export const VARIABLE_GROUPS = [
         name: 'DOWNLOAD_IDLE_TIMEOUT',
         standard: '30s',
         example: '30s',
-        meaning: 'a download that delivers nothing for so long is broken off and taken up again',
+        meaning: 'a download that delivers nothing for this long is aborted and resumed',
       },
       {
         name: 'DOWNLOAD_MIN_RATE',

@@ -185,7 +185,7 @@ async function assertListed(
   if (isWritten && !isListed) throw new Error('what was written is not listed');
 }
 
-/** The same bytes once more, so that nothing is lost where the condition is passed over. */
+/** The same bytes again, so that nothing is lost where the store ignores the condition. */
 async function tryCondition(
   client: S3Client,
   address: ObjectAddress,

@@ -16,7 +16,7 @@ const FIXES: Readonly<Record<string, string>> = {
   ENOSPC: 'free some space',
   EDQUOT: 'free some space',
   EROFS: 'mount it writable',
-  ENOTDIR: 'move away the file that is in its place',
+  ENOTDIR: 'rename or move the file that is in its place',
 };
 
 /** The process that says to hold an embedded queue. */

@@ -96,7 +96,7 @@ export interface QueueActivity {
 export interface ArchiverStats extends QueueStats, QueueActivity {
   /**
    * How those stand that the worker depends on, where the process that answers has one. Otherwise those are there that
-   * are away for other processes' workers.
+   * are unavailable for other processes' workers.
    */
   readonly breakers?: readonly BreakerView[];
   /** How it all stands, in one sentence. */

@@ -101,7 +101,7 @@ const PAUSE_AFTER_COLLISION_MS = 250;
 /** Rows of ids read at once; each has those of one batch. */
 const ROWS_AT_ONCE = 20;
 
-/** Completeness runs that have ended stay for a while, for whoever asked for them. */
+/** Ended completeness runs stay for a while, for the client that started them. */
 const KEEP_RUNS = { age: 24 * 60 * 60, count: 20 } as const;
 const COMPLETENESS_JOB = {
   attempts: UNBOUNDED_ATTEMPTS,
@@ -290,7 +290,7 @@ export class BackfillQueue {
     return { id, state, days, ...(isTold && { error: { code: error.code, message: error.message } }) };
   }
 
-  /** Sets when the daily completeness run is made, or takes it away. */
+  /** Sets the time of the daily completeness run, or removes it. */
   async setDailyCompleteness(daily: DailyCompleteness | undefined): Promise<void> {
     if (!daily) {
       await this.#queue.removeJobScheduler(DAILY_COMPLETENESS);

@@ -40,7 +40,7 @@ export interface TakenJob<Data = SessionJobData, Progress = SessionJobProgress> 
   /** Replaces the data of the job, as where something in it is to be in the queue no longer. */
   replaceData(data: Data): Promise<void>;
   /**
-   * Makes sure that the job is still this worker's, as whoever is about to write for it must.
+   * Makes sure that the job is still this worker's. Must be called before each write for the job.
    * @throws LockLostError when it is not; `signal` is aborted then as well.
    */
   assertOwned(): Promise<void>;
@@ -103,10 +103,12 @@ const CONNECT_WAIT_MS = 5_000;
 /** How long the queue may take to hear what became of the last jobs. */
 const CLOSE_WAIT_MS = 5_000;
 
-/** What keeps its place is put in front by whoever waits with it; so much later (milliseconds) it is due by itself. */
+/**
+ * The waiting worker puts a job that keeps its place in front. So much later (milliseconds) the job is due by itself.
+ */
 const IN_FRONT_GRACE_MS = 2_000;
 
-/** The pause after what is no verdict but a fault around it, such as a server that was away when it came. */
+/** The pause after an error that is no decision of the handler, such as an unavailable server. */
 const UNFORESEEN_PAUSE_MS = 5_000;
 
 /** Why jobs are held that are not held for a time. */
@@ -347,7 +349,7 @@ export class Consumer<
       renew: async () =>
         (await this.#worker.extendJobLocks([id], [token], this.#locks.durationMs)).length === 0,
       onLost: (error) => {
-        this.#log.warn({ job: id }, 'the lock of a job is lost: leaving the job to whoever takes it');
+        this.#log.warn({ job: id }, 'the lock of a job is lost: leaving the job to the worker that takes it');
         ending.abort(error);
       },
     });

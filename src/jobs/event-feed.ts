@@ -142,7 +142,7 @@ export class EventSubscription {
   readonly #options: SubscriptionOptions;
   readonly #reader = new EventReader();
   #queued: SessionEvent[] = [];
-  /** The last event that was handed out, or the one to go on after. */
+  /** The last event that was delivered, or the one to continue after. */
   #position: string | undefined;
   #isReplaying: boolean;
   #hasDropped = false;
@@ -180,7 +180,7 @@ export class EventSubscription {
     return this.closed.aborted ? undefined : events;
   }
 
-  /** Hands in an event. */
+  /** Adds an event. */
   push(event: SessionEvent): void {
     if (this.#queued.length >= MAX_QUEUED) {
       if (!this.#isReplaying) {
@@ -312,7 +312,7 @@ async function openEventSource(
     async stop() {
       ending.abort();
       const closing = closeEvents(events).then(() => reading);
-      // With the server away, BullMQ waits for it to come back.
+      // While the server is unavailable, BullMQ waits for it.
       if (await withinTime(closing, STOP_WAIT_MS)) return;
       log.warn({ queue: backend.location }, 'the queue does not answer: stopped listening without it');
       closing.catch((error: unknown) => log.warn({ err: error }, 'listening to the queue failed'));

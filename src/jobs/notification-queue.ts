@@ -45,7 +45,7 @@ const STATES = ['waiting', 'prioritized', 'delayed', 'completed', 'failed'] as c
 /** Looked at in one go. */
 const BATCH = 1_000;
 
-/** Notifications have a queue of their own: a receiver that is away keeps no session waiting. */
+/** Notifications have a queue of their own: a receiver that is unavailable keeps no session waiting. */
 export function notificationQueueName(name: string): string {
   return `${name}-notifications`;
 }

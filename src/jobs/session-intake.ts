@@ -146,7 +146,7 @@ export class SessionIntake {
     by: string | undefined = request?.by,
   ): Promise<EnqueueOutcome> {
     const job = await this.#sessions.getJob(id);
-    // Removed by hand in this very moment: then it is a new one.
+    // It was removed by hand at this moment, so it is queued as a new one.
     if (!job) {
       if (request) await this.#add([{ id, request }]);
       return 'queued';
@@ -154,7 +154,7 @@ export class SessionIntake {
     if (request) {
       // Who knew that it has a voicemail knew more.
       const staysCertain = request.maybe === true && !isMaybe(job.data);
-      // Its history begins with whoever queued it first.
+      // Its history begins with the first time that it was queued.
       const { by: _, ...data } = dataOf(request);
       await job.updateData({
         ...data,

@@ -173,8 +173,8 @@ function isOlder(noted: number | undefined, result: number | undefined): boolean
 }
 
 /**
- * No manifest names less than the one before it; so the shorter one is older, whoever noted it last. Of as many, a
- * noted one may have a whole recording in the place of one that was cut.
+ * No manifest names less than the one before it; so the shorter one is older, even if it was stored later. Of as many,
+ * a noted one may have a whole recording in the place of one that was cut.
  */
 function longer<Item>(own: readonly Item[], noted: readonly Item[] | undefined): readonly Item[] {
   return noted && noted.length >= own.length ? noted : own;

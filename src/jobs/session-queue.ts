@@ -68,7 +68,7 @@ export class SessionQueue {
 
   /**
    * @param name of the queue (`QUEUE_NAME`).
-   * @param telemetry keeps with each session the trace of whoever queues it.
+   * @param telemetry stores the trace of the caller with each session.
    */
   constructor(backend: Backend, name: string, log: Logger, telemetry?: QueueTelemetry) {
     this.#backend = backend;
@@ -110,7 +110,7 @@ export class SessionQueue {
     await answered(this.#backend.remember(this.#name, `away:${dependency}`, AWAY_BELIEVED_MS));
   }
 
-  /** Who is away, as workers of this queue said in the last seconds. */
+  /** Unavailable dependencies, by the reports of workers in the last seconds. */
   async reportedOutages(): Promise<readonly SharedDependency[]> {
     const reported = await answered(
       Promise.all(SHARED_DEPENDENCIES.map((one) => this.#backend.remembers(this.#name, `away:${one}`))),

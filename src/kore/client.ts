@@ -89,7 +89,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   }
 
   /**
-   * One call to Kore, whatever it asks for. Refused credentials are signed once more, as a token can be
+   * One call to Kore, of any kind. Refused credentials are signed again, as a token can be
    * refused for passing reasons (a clock that was just set, an app that is just being published).
    */
   async function call<Result>(
@@ -102,7 +102,7 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
       return await sendSigned(request, read, callClass, signal);
     } catch (error) {
       if (!isVoicemailError(error, 'KORE_UNAUTHORIZED')) throw error;
-      log.info({ reason: error.message }, 'Kore refused the credentials, signing once more');
+      log.info({ reason: error.message }, 'Kore refused the credentials, signing again');
       return await sendSigned(request, read, callClass, signal);
     }
   }

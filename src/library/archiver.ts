@@ -112,11 +112,11 @@ export interface EventsOptions {
 }
 
 /**
- * The queue of voicemails to be archived, as other services use it: to hand in sessions, and to follow
+ * The queue of voicemails to be archived, as other services use it: to queue sessions, and to follow
  * them.
  *
  * All methods reject with an {@link ArchiverError}, whose `code` says why, and do so within {@link
- * ArchiverOptions.timeoutMs}. When the queue is away, calls reject with `QUEUE_UNAVAILABLE`, and work again by
+ * ArchiverOptions.timeoutMs}. When the queue is unavailable, calls reject with `QUEUE_UNAVAILABLE`, and work again by
  * themselves once it is back.
  */
 export interface Archiver {

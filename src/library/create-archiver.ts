@@ -39,7 +39,7 @@ const EVENT_WAIT_MS = 60_000;
  * archived by the workers on the same queue.
  *
  * It connects with the first call, and again by itself after an outage; so this returns at once, also while the queue
- * is away. Close it when it is not needed any more: the process stays for its connections.
+ * is unavailable. Close it when it is not needed any more: the process stays for its connections.
  *
  * @throws ConfigError that names all options that are wrong.
  * @example

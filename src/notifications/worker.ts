@@ -88,7 +88,8 @@ export function startNotificationWorker(deps: NotificationWorkerDeps): Notificat
           outcome = await sender.send(job.data, signal);
         } catch (error) {
           if (signal.aborted) return { kind: 'give-back' };
-          // An archive that is away says nothing of erasures: the notification waits as for a receiver that is away.
+          // An archive that is unavailable says nothing of erasures: the notification waits as for a receiver that is
+          // unavailable.
           if (!isVoicemailError(error)) throw error;
           outcome = { kind: 'failed', reason: redact(error.message) };
         }
@@ -125,7 +126,7 @@ async function decide(
   }
   observe?.onNotification(event, 'failed');
   const pauseMs = nextPause(failures, outcome.retryAfterMs ?? 0, times);
-  // The first failure, and then each time the number of failures doubles: a receiver may be away for a day.
+  // The first failure, and then each time the number of failures doubles: a receiver may be unavailable for a day.
   const level = (failures & (failures + 1)) === 0 ? 'warn' : 'debug';
   log[level](
     { notification: id, failures: failures + 1, reason, pauseSeconds: Math.round(pauseMs / 1000) },

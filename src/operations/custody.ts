@@ -114,7 +114,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       const kept = reason === undefined ? before?.reason : cleanReason(reason);
       const record = { ...ids(session), ...(kept !== undefined && { reason: kept }) };
       await writeTombstone({ ...record, state: 'erasing', erasedAt: now().toISOString() }, store, signal);
-      // Whoever sets a hold records it before looking for an erasure; so one of the two sees the other.
+      // A hold is recorded before the check for an erasure; so one of the two sees the other.
       const heldMeanwhile = await refusal(session);
       if (heldMeanwhile) {
         if (!before) await store.versions.hide(tombstoneKey(session), signal);

@@ -5,7 +5,7 @@ import type { BreakerView } from '../domain/views.ts';
 /** The facts that decide on the health. */
 export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> {
   /** Open breakers of any worker. */
-  readonly away: readonly BreakerView[];
+  readonly openBreakers: readonly BreakerView[];
   /** Why workers take no session at present. */
   readonly heldFor?: ErrorCode;
 }
@@ -36,8 +36,8 @@ export function healthOf(facts: HealthFacts, now: number): Health {
   if (facts.heldFor === 'KORE_UNAUTHORIZED') {
     return { level: 'trouble', text: `Kore refuses the credentials: ${waiting}.` };
   }
-  const refusing = facts.away.find(({ code }) => code === 'ARCHIVE_DENIED');
-  const missing = refusing ?? facts.away.find(({ dependency }) => dependency !== 'queue');
+  const refusing = facts.openBreakers.find(({ code }) => code === 'ARCHIVE_DENIED');
+  const missing = refusing ?? facts.openBreakers.find(({ dependency }) => dependency !== 'queue');
   if (missing) {
     const since = missing.since ? ` since ${clock(missing.since, now)}` : '';
     return {
@@ -52,7 +52,7 @@ export function healthOf(facts: HealthFacts, now: number): Health {
   return paceOf(facts, states.queued, now);
 }
 
-/** Nothing is away: how sessions have ended lately. */
+/** Everything is available: how sessions have ended lately. */
 function paceOf({ throughput, oldestQueuedAt, backlog }: HealthFacts, queued: number, now: number): Health {
   const lately = sum(throughput.slice(-FAILING_MINUTES));
   if (lately.failed >= FAILING_SESSIONS && lately.failed > lately.archived) {

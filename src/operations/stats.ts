@@ -37,11 +37,11 @@ export async function readStats(queue: SessionQueue, own: ProcessFacts): Promise
     workers: workers.map(({ away: _away, heldFor: _held, rateLimit: _rate, ...worker }) => worker),
   };
   const heldFor = workers.find((worker) => worker.heldFor !== undefined)?.heldFor;
-  const away = (ownBreakers ?? []).concat(elsewhere).filter(({ state }) => state === 'open');
+  const openBreakers = (ownBreakers ?? []).concat(elsewhere).filter(({ state }) => state === 'open');
   return {
     ...facts,
     ...(breakers && { breakers }),
-    health: healthOf({ ...facts, away, ...(heldFor && { heldFor }) }, now),
+    health: healthOf({ ...facts, openBreakers, ...(heldFor && { heldFor }) }, now),
   };
 }
 

@@ -199,7 +199,7 @@ class FaultSequence<Fault extends Repeated> {
     }
   }
 
-  /** Takes away all that are still to come. */
+  /** Removes all that are still to come. */
   clear(): void {
     this.#left.length = 0;
   }

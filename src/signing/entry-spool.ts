@@ -18,7 +18,7 @@ export interface LatestEntry {
 
 /** Entries of digests, to be read partition by partition. */
 export interface EntrySpool {
-  /** Takes in entries of the digest of a day; they come in the order of their days. */
+  /** Adds entries of a day's digest, in the order of their days. */
   add(date: string, entries: readonly DigestEntry[]): Promise<void>;
   /** The partitions (`bot_id=…/date=…/`) that digests name manifests of. */
   readonly partitions: ReadonlySet<string>;

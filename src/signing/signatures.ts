@@ -1,6 +1,6 @@
 /**
- * Ed25519 signatures (RFC 8032) of JSON documents: over the canonical form (RFC 8785) of the document without its member
- * `signature`. How to check one by hand with OpenSSL is in docs/signatures.md.
+ * Ed25519 signatures (RFC 8032) of JSON documents: over the canonical form (RFC 8785) of the document without its
+ * member `signature`. How to check one by hand with OpenSSL is in docs/signatures.md.
  */
 
 import { createPublicKey, hash, type KeyObject, sign, verify } from 'node:crypto';
@@ -70,8 +70,8 @@ export function signDocument(bytes: Buffer, key: SigningKey): Buffer {
 
 /**
  * What a signature came to. `valid`: it fits, and the bytes are those that were written. `wrong`: the key is known and
- * the signature does not fit, or the bytes are not those that were written. `unknown-key`: signed with a key that was not
- * given. `none`: not signed, or no JSON object at all.
+ * the signature does not fit, or the bytes are not those that were written. `unknown-key`: signed with a key that was
+ * not given. `none`: not signed, or no JSON object at all.
  */
 export type SignatureCheck =
   | { readonly kind: 'valid' | 'wrong' | 'unknown-key'; readonly kid: string }
@@ -116,8 +116,8 @@ function withoutLoneSurrogates(json: string): string {
 }
 
 /**
- * The same store, but what records a session is signed as it is written: manifests, partial manifests and the notes that
- * a session was erased. So it is whoever writes them, and a new revision never carries the signature of the one before.
+ * The same store, but what records a session is signed as it is written: manifests, partial manifests and the notes
+ * that a session was erased. So every writer signs, and a new revision never carries the signature of the one before.
  */
 export function signingStore(store: ArchiveStore, key: SigningKey): ArchiveStore {
   return {

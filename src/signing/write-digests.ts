@@ -123,7 +123,7 @@ interface DescribeDeps extends DigestDeps {
   readonly days: DueDays;
 }
 
-/** Looks at what changed, a few manifests at a time. @returns how many no digest takes in. */
+/** Looks at what changed, a few manifests at a time. @returns how many are in no digest. */
 async function describeAll(
   changes: Changes,
   { store, key, log, known, last, files, days }: DescribeDeps,
@@ -212,7 +212,7 @@ async function entriesOf(
 }
 
 /**
- * Takes away parts that no digest names: those of a run that was interrupted, or that another one was faster than.
+ * Removes parts that no digest names: those of an interrupted run, or of a run that another one overtook.
  * @param named by the digest that was written; `undefined` where another process wrote it.
  */
 async function clearParts(
@@ -272,7 +272,7 @@ async function readDigest(date: string, { store, key }: Access, signal: AbortSig
 function notAsWritten(key: string): VoicemailError {
   return new VoicemailError('ARCHIVE_CONFLICT', `${key} is not as it was written`, {
     retryable: false,
-    hint: 'run verify with --public-key, find out who changed it, and restore it or move it away',
+    hint: 'run verify with --public-key, find out who changed it, and restore it or move it out of the archive',
   });
 }
 
@@ -312,7 +312,7 @@ async function entryOf(
   signal: AbortSignal,
 ): Promise<Described> {
   const bytes = await store.read(objectKey, signal);
-  // It was taken away or erased since it was listed: that is for the next digest.
+  // It was removed or erased since it was listed: that is for the next digest.
   if (!bytes) return undefined;
   const check = checkSignature(bytes, readPublicKeys([key.publicKey]));
   // Who verifies has the keys of earlier times, and checks them.

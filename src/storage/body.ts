@@ -1,16 +1,16 @@
-/** Reading a body chunk by chunk, in a way that can be broken off at any time. */
+/** Reads a body chunk by chunk. It can be aborted at any time. */
 
 /** A body being read. One reader at a time. */
 export interface BodyReader {
   /** The next chunk, or `undefined` after the last. Throws the body's own error, or the signal's reason. */
   next(): Promise<Buffer | undefined>;
-  /** Whether the body itself threw: that error belongs to whoever made the body, not to the store. */
+  /** Whether the body itself threw: that error belongs to the source of the body, not to the store. */
   readonly failed: boolean;
   /** Stops the body, if it has not ended. Must be called in the end, after an error as well. */
   close(): Promise<void>;
 }
 
-/** Opens a body. `signal` breaks off a pending {@link Source.next}, even of a body that hangs. */
+/** Opens a body. `signal` aborts a pending {@link BodyReader.next}, even of a body that hangs. */
 export function openBody(chunks: AsyncIterable<Buffer>, signal: AbortSignal): BodyReader {
   const iterator = chunks[Symbol.asyncIterator]();
   let pending: Promise<IteratorResult<Buffer>> | undefined;

@@ -93,7 +93,7 @@ const ManifestSchema = z.looseObject({
   archivedAt: z.string(),
   recordings: z.array(ManifestRecordingSchema),
   transcript: ManifestTranscriptSchema,
-  /** What is known of the call; handed on untouched. */
+  /** The known facts of the call, stored unchanged. */
   call: z.unknown().optional(),
   /** How often it was written; older manifests, which do not say, count as 1. */
   revision: z.int().positive().optional(),
@@ -265,7 +265,7 @@ export function parseTranscript(bytes: Buffer, key: string): Transcript {
   return parse(TranscriptSchema, bytes, 'transcript', key);
 }
 
-/** A transcript holds what Kore answered, and once more what it says. */
+/** A transcript holds Kore's documents, and their messages in a simple form. */
 const MAX_VALUES = 4 * MAX_JSON_VALUES;
 
 function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: string, key: string): Document {
@@ -285,7 +285,7 @@ function parse<Document>(schema: z.ZodType<Document>, bytes: Buffer, what: strin
 
 function unreadable(what: string, key: string, why: string): VoicemailError {
   return new VoicemailError('ARCHIVE_CONFLICT', `the ${what} at ${key} can't be read (${why})`, {
-    hint: 'move it away, or archive the session again with --force',
+    hint: 'move it out of the archive, or archive the session again with --force',
   });
 }
 

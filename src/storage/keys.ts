@@ -12,7 +12,7 @@ export function compareKeys(a: string, b: string): number {
 /**
  * The last check before a key becomes a path or a URL: relative, `/`-separated, no empty, `.` or `..`
  * segments, no backslashes, no control characters, nothing below `.tmp`.
- * @throws VoicemailError `INTERNAL`: whoever made the key has a fault.
+ * @throws VoicemailError `INTERNAL`: the code that made the key has a fault.
  */
 export function assertKey(key: string): void {
   const segments = key.split('/');
@@ -80,7 +80,7 @@ export function assertReadable(key: string, bytes: number, maxBytes: number): vo
     throw new VoicemailError(
       'ARCHIVE_CONFLICT',
       `${key} has ${bytes} bytes, where a document of at most ${maxBytes} belongs`,
-      { hint: 'move it away, once you know what it is' },
+      { hint: 'move it out of the archive, once you know what it is' },
     );
   }
 }

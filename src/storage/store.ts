@@ -99,7 +99,7 @@ export interface StreamedBody {
 /**
  * Runs one request of a write, and again when that is worth it: what it sends is kept in memory meanwhile.
  *
- * @param request is broken off by its own signal, which is aborted with `signal`, or to be sent again.
+ * @param request is aborted by its own signal, which is aborted with `signal`, or to be sent again.
  * @param errorOf a failure of the request in our codes.
  * @throws what the request throws.
  */
@@ -268,6 +268,6 @@ export interface StoredVersions {
    * @returns whether there is such a thing: not in a directory, nor in a bucket without Object Lock.
    */
   setLegalHold(version: KeptVersion, on: boolean, signal: AbortSignal): Promise<boolean>;
-  /** Breaks off uploads under way below `prefix`, with the parts that they have stored. @returns how many. */
+  /** Aborts uploads in progress below `prefix`, with the parts that they have stored. @returns how many. */
   abortUploads(prefix: string, signal: AbortSignal): Promise<number>;
 }

@@ -115,8 +115,8 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // It waited for a connection when it was broken off.
-    if (this.#ended) controller.abort(new Error('broken off before it was sent'));
+    // It was aborted while it waited for a connection.
+    if (this.#ended) controller.abort(new Error('aborted before it was sent'));
   }
 
   onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
@@ -152,5 +152,5 @@ class AnswerCollector implements Dispatcher.DispatchHandler {
 }
 
 function asError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error('broken off');
+  return reason instanceof Error ? reason : new Error('aborted');
 }

@@ -145,7 +145,7 @@ const HAS_PROXY_AGENTS = process.allowedNodeEnvironmentFlags.has('--use-env-prox
  * Agents of Node's `http` and `https` through a proxy: https through a tunnel, http as it is. A refused tunnel fails
  * the request with an error of the code `ERR_PROXY_TUNNEL`.
  *
- * Whether a request goes through it is for whoever chooses between agents to decide, by {@link proxyFor}.
+ * The caller decides by {@link proxyFor} whether a request goes through it.
  */
 export function createProxyAgents(
   proxy: string,

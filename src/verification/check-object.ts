@@ -7,7 +7,7 @@ import type { ArchiveStore, ListedObject } from '../storage/store.ts';
 import { createInspector } from '../transfer/audio/inspector.ts';
 import type { Facts } from './findings.ts';
 
-/** The stores' own clients try again as well; this is for answers that break off. */
+/** The stores' own clients try again as well; this is for answers that are cut. */
 const ATTEMPTS = 3;
 const FIRST_PAUSE_MS = 200;
 
@@ -137,7 +137,7 @@ async function measure(key: string, store: ArchiveStore, signal: AbortSignal): P
 }
 
 /**
- * Waits until the youngest of some objects was written so long ago: what is being archived or taken away at this
+ * Waits until the youngest of some objects was written so long ago: what is being archived or removed at this
  * moment has mostly found its end by then.
  *
  * @returns whether it had to wait.

@@ -85,7 +85,7 @@ async function checkOnce(
   store: ArchiveStore,
   signal: AbortSignal,
 ): Promise<CheckOutcome> {
-  // It was taken away since it was listed.
+  // It was removed since it was listed.
   if (objects.length === 0 && !isAskedFor) return NO_OUTCOME;
   const notes = new SessionNotes(session, store);
   const key = `${directory}${MANIFEST_NAME}`;
@@ -188,7 +188,7 @@ async function checkPartial(
     notes.unreadable(key, bytes.error);
     return;
   }
-  // It was taken away since it was listed.
+  // It was removed since it was listed.
   if (bytes === undefined) return;
   notes.read(bytes.length);
   const partial = readable(() => parsePartialManifest(bytes, store.fullKey(key)), key, notes);

@@ -97,7 +97,7 @@ function only(finding: Finding): CheckOutcome {
   return { ...NO_OUTCOME, findings: [finding] };
 }
 
-/** What was written a moment ago may be something that is about to be taken away again. */
+/** An object that was written a moment ago may be about to be removed again. */
 async function isStillThere(
   object: ListedObject,
   { store, settleMs }: { readonly store: ArchiveStore; readonly settleMs: number },

@@ -31,7 +31,7 @@ export interface BreakerOptions {
 
 /** Milliseconds. */
 export interface BreakerTimes {
-  /** How long the first probe may take before the dependency counts as away. */
+  /** How long the first probe may take before the dependency counts as unavailable. */
   readonly confirmMs: number;
   /** The first pause between two probes; pauses double each time. */
   readonly firstPauseMs: number;
@@ -125,7 +125,7 @@ export class Breaker {
     this.#failed.clear();
   }
 
-  /** Something that needs the dependency failed for a session: it may be away. */
+  /** Work that needs the dependency failed for a session: the dependency may be unavailable. */
   suspect(session: string, error: VoicemailError): void {
     if (this.#watching || this.#stopping.signal.aborted) return;
     this.#failed.add(session);
@@ -192,7 +192,7 @@ export class Breaker {
     this.#closing = Promise.withResolvers<void>();
     const about = { dependency, ...codeOf(error), err: error.code === 'INTERNAL' ? error.cause : error };
     if (error.retryable && error.code !== 'ARCHIVE_DENIED') {
-      log.warn(about, 'a dependency is away: nothing that needs it is begun until it works again');
+      log.warn(about, 'a dependency is unavailable: nothing that needs it is begun until it works again');
     } else {
       log.error(about, 'a dependency refuses: NO SESSION IS BEING ARCHIVED until that is fixed');
     }

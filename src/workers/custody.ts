@@ -16,7 +16,7 @@ export interface CustodyDeps {
  * Works on a session unless it was erased.
  *
  * An erasure writes its record and then deletes what it finds; the record is looked for before the work, by
- * whoever calls this, and after the last write. So whichever comes later sees the other: what was written after the erasure has
+ * the caller, and after the last write. So whichever comes later sees the other: what was written after the erasure has
  * looked is deleted here. A hold is met in the same way: it is recorded before the objects that are there are held, and
  * looked for here after the last write.
  *
@@ -78,7 +78,7 @@ async function settleCustody(
   return undefined;
 }
 
-/** Nothing of an erased session may be left, whoever wrote it. */
+/** Nothing of an erased session may be left, whichever process wrote it. */
 async function clear(
   session: SessionRef,
   { store, log }: CustodyDeps,

@@ -29,7 +29,7 @@ export type DependentParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'tra
 export interface DependenciesOptions {
   readonly parts: DependentParts;
   readonly queue: SessionQueue;
-  /** Those that take nothing while Kore or the bucket is away. */
+  /** Those that take nothing while Kore or the bucket is unavailable. */
   readonly consumers: () => readonly Pick<Consumer, 'holdFor' | 'release' | 'has' | 'ended'>[];
   readonly log: Logger;
   readonly times?: Partial<BreakerTimes> | undefined;
@@ -42,8 +42,8 @@ const STILL_MS = 10_000;
 /** How often they are looked at for that (milliseconds). */
 const STILL_CHECK_MS = 1_000;
 /**
- * What is downloaded is held for so long while the bucket is away. Then its session waits in the queue like the others,
- * and downloads again: memory and the recordings' URLs do not last for ever.
+ * What is downloaded is held for so long while the bucket is unavailable. Then its session waits in the queue like the
+ * others, and downloads again: memory and the recordings' URLs do not last for ever.
  */
 const HOLD_MS = 10 * 60 * 1000;
 /** How often what is downloaded is sent to a bucket that works otherwise, and the first pause; pauses double. */
@@ -56,8 +56,8 @@ const KORE_LONGEST_PAUSE_MS = 3_000;
 /** Each probe of a media host is an attempt at a session, which costs calls of Kore's as well (milliseconds). */
 const MEDIA_LONGEST_PAUSE_MS = 5_000;
 /**
- * A session that finds its media host away goes on when that works again. This is for when its worker is gone by then:
- * each time that it comes in vain costs a call of Kore's (milliseconds).
+ * A session whose media host is unavailable continues when that works again. This is for when its worker is gone by
+ * then: each time that it comes in vain costs a call of Kore's (milliseconds).
  */
 const REFUSED_PAUSE_MS = 10 * 60 * 1000;
 /** So many sessions are remembered that failed again after their media host was found working. */
@@ -65,8 +65,8 @@ const MAX_FAILED_AGAIN = 10_000;
 
 /**
  * Those a worker depends on, each with its breaker: Kore, the bucket, the queue, and each media host. While Kore or the
- * bucket is away no session is taken; while a media host is away the sessions whose recordings are on it wait. When one
- * works again, whatever waited for it goes on at once.
+ * bucket is unavailable no session is taken; while a media host is unavailable the sessions whose recordings are on it
+ * wait. When one works again, whatever waited for it goes on at once.
  */
 export class Dependencies {
   readonly #options: DependenciesOptions;
@@ -112,7 +112,7 @@ export class Dependencies {
     });
   }
 
-  /** How all of them stand. Media hosts are there only while they are away. */
+  /** The states of all breakers. Media hosts are included only while they are unavailable. */
   views(): BreakerView[] {
     const hosts = [...this.#media.values()].map(({ breaker }) => breaker).filter(({ isOpen }) => isOpen);
     return [this.#kore, this.#bucket, this.#queue, ...hosts].map((breaker) => breaker.view());
@@ -121,9 +121,9 @@ export class Dependencies {
   /**
    * Works on one session with parts that are watched, and that write only while the job is this worker's.
    *
-   * @param work is broken off when the bucket goes away before anything was downloaded. After that it goes on, and what
+   * @param work is aborted when the bucket fails before anything was downloaded. After that it goes on, and what
    *   is downloaded is held until the bucket works again, for some minutes.
-   * @throws what `work` throws; `ARCHIVE_UNAVAILABLE` or `ARCHIVE_DENIED` when it was broken off.
+   * @throws what `work` throws; `ARCHIVE_UNAVAILABLE` or `ARCHIVE_DENIED` when it was aborted.
    */
   async run<T>(
     job: Pick<TakenJob, 'data' | 'assertOwned'>,
@@ -181,7 +181,7 @@ export class Dependencies {
     }
   }
 
-  /** A session failed: whoever may be away is looked at, and the session goes on as soon as that is over. */
+  /** A session failed: its dependency is probed, and the session continues as soon as an outage is over. */
   failed(session: SessionRef, error: VoicemailError): void {
     const { dependency } = FAILURE_RULES[error.code];
     if (dependency !== 'kore' && dependency !== 'bucket') return;
@@ -310,7 +310,7 @@ export class Dependencies {
     await store.head(BREAKER_PROBE_KEY, signal);
   }
 
-  /** Transfers a recording, unless its host is away. */
+  /** Transfers a recording, unless its host is unavailable. */
   async #onHost<T>(fileUrl: string, session: SessionRef, transfer: () => Promise<T>): Promise<T> {
     const name = URL.parse(fileUrl)?.host;
     if (name === undefined) return transfer();
@@ -388,13 +388,13 @@ class MediaHost {
   readonly breaker: Breaker;
   readonly #options: MediaHostOptions;
   readonly #name: string;
-  /** Those that found it away, and had no try of their own. */
+  /** Sessions that wait for it, and made no request of their own. */
   readonly #refused = new Map<string, SessionRef>();
   /** Those that failed there, the longest ago first. */
   readonly #failed = new Map<string, SessionRef>();
   /** Those that went on once already when it worked again: if that did not help, their own pauses count. */
   readonly #failedAgain = new Set<string>();
-  /** Whoever comes first is the probe. */
+  /** The first session is the probe. */
   #admitted = false;
   /** What the probe under way waits for; without one, nobody does. */
   #outcome: PromiseWithResolvers<void> | undefined;
@@ -413,7 +413,7 @@ class MediaHost {
     });
   }
 
-  /** @throws VoicemailError `DOWNLOAD_FAILED` while the host is away, but for one at a time. */
+  /** @throws VoicemailError `DOWNLOAD_FAILED` while the host is unavailable, but for one at a time. */
   enter(session: SessionRef): void {
     if (!this.breaker.isOpen) return;
     if (this.#admitted) {
@@ -422,7 +422,7 @@ class MediaHost {
     }
     const id = jobId(session);
     if (!this.#failed.has(id)) this.#refused.set(id, session);
-    throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is away`, {
+    throw new VoicemailError('DOWNLOAD_FAILED', `the media host ${this.#name} is unavailable`, {
       host: this.#name,
       retryAfterMs: REFUSED_PAUSE_MS,
     });

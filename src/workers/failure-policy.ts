@@ -32,9 +32,9 @@ export interface FailureRule {
   readonly firstPause: 'pollDelayMs' | 'retryDelayMs';
   /** Each failure uses up an attempt, and attempts are bounded by how many fit into `waits`. */
   readonly usesAttempts?: true;
-  /** It fails at once where whoever threw the error says that it cannot change (`retryable: false`). */
+  /** It fails at once where the error says that it cannot change (`retryable: false`). */
   readonly mayBeFinal?: true;
-  /** Who may be away. */
+  /** The dependency that may be unavailable. */
   readonly dependency?: DependencyKind;
 }
 

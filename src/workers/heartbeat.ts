@@ -107,12 +107,12 @@ export class OutageReporter {
    */
   constructor(views: () => readonly BreakerView[], queue: Pick<SessionQueue, 'reportOutage'>, log: Logger) {
     this.#timer = setInterval(() => {
-      const away = views().flatMap(({ dependency, state }) =>
+      const unavailable = views().flatMap(({ dependency, state }) =>
         state === 'open' && isSharedDependency(dependency) ? [dependency] : [],
       );
-      if (away.length === 0 || this.#isReporting) return;
+      if (unavailable.length === 0 || this.#isReporting) return;
       this.#isReporting = true;
-      this.#reporting = Promise.all(away.map((dependency) => queue.reportOutage(dependency)))
+      this.#reporting = Promise.all(unavailable.map((dependency) => queue.reportOutage(dependency)))
         .then(
           () => undefined,
           (error: unknown) => log.debug({ err: error }, 'could not report outages to the queue'),

@@ -38,7 +38,7 @@ class ProgressWriter {
     this.#writing = this.#writing
       .then(() => this.#job.saveProgress(progress))
       .catch((error: unknown) => {
-        // The job is broken off for that.
+        // The job is aborted then.
         if (error instanceof LockLostError) return;
         // Progress is for onlookers: the transfer goes on without it.
         this.#log.warn({ err: error }, 'could not write the progress of a session');

@@ -25,7 +25,7 @@ export interface LivenessDeps {
 }
 
 const IDLE_TIMEOUT_MS = 60_000;
-/** Kubernetes gives a probe a second; one that asks a queue which is away must still be answered within it. */
+/** Kubernetes gives a probe one second, which must be enough while the queue is unavailable. */
 const CHECK_MS = 500;
 
 /**

@@ -81,7 +81,7 @@ export function reportFailure(
         'the archive refuses sessions: they wait until that is fixed',
       );
     } else {
-      log.warn({ ...about, pauseSeconds }, 'session waits for what is away');
+      log.warn({ ...about, pauseSeconds }, 'session waits for an unavailable dependency');
     }
   } else {
     if (error.code === 'RECORDING_HOST_NOT_ALLOWED') {

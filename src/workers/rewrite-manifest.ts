@@ -330,7 +330,7 @@ function countOf(named: ManifestTranscript, existing: ReadObject, key: string): 
 
 /**
  * All messages of a transcript, in the order in which they were first seen. One that Kore has changed takes the place
- * of its earlier form, unless it has lost its text; none goes away because Kore no longer lists it.
+ * of its earlier form, unless it has lost its text; none is removed because Kore no longer lists it.
  *
  * @returns `undefined` when nothing is new.
  */

@@ -82,7 +82,7 @@ export function firstSettleDelay(
 }
 
 /**
- * Looks at an archived session once more, behind all live work: adds recordings and messages that have come since, and
+ * Checks an archived session again, behind all live work: adds recordings and messages that have come since, and
  * rewrites the manifest as its next revision. A transcript that has not come in time is `absent`. What is archived is
  * never taken back: neither what the manifest names, nor what somebody wrote during the check.
  *
@@ -105,7 +105,7 @@ export async function settleSession(
   const isLast = times.last.getTime() <= deps.now().getTime();
   const voicemail = await askKore(session, times, waits, deps, signal).catch(async (error: unknown) => {
     signal.throwIfAborted();
-    // What somebody wrote who died before the manifest is named now, however long Kore is away.
+    // Objects of a process that ended before it wrote the manifest are named now, also during an outage of Kore.
     await rewriteManifest(session, NOTHING_FOUND, { mode: 'add', now: deps.now() }, store, signal);
     throw error;
   });
@@ -160,7 +160,7 @@ export async function settleSession(
   );
 }
 
-/** It was taken away from the archive: there is nothing to add to. */
+/** The session was removed from the archive: there is nothing to add to. */
 const REMOVED: SettleResult = {
   transcript: 'absent',
   hasSettledTranscript: false,

@@ -403,7 +403,9 @@ describe('doctor on an archive in a directory', () => {
     await writeFile(file, '');
 
     const results = await examine({ ARCHIVE_URL: `file:${file}/archive` });
-    expect(text(results.archive)).toMatch(/^failed: .*\(ENOTDIR\) -> move it away/);
+    expect(text(results.archive)).toMatch(
+      /^failed: .*\(ENOTDIR\) -> rename it, or move it out of the archive/,
+    );
     expect(results['archive disk']?.status).toBe('skipped');
   });
 

@@ -4,7 +4,7 @@ import { Consumer } from '../../src/jobs/consumer.ts';
 import { startRedis } from '../setup/redis.ts';
 import { silent } from '../support/queues.ts';
 
-it('a worker can be stopped while Redis is away', async () => {
+it('a worker can be stopped while Redis is unavailable', async () => {
   const redis = await startRedis();
   const backend = openRedisBackend({ kind: 'redis', url: redis.url, cluster: false }, undefined, silent);
   const consumer = new Consumer(backend, 'sessions', {

@@ -96,7 +96,7 @@ it('the service can be stopped while Redis is unavailable and a client listens t
   expect((await service.ended).code).toBe(0);
 });
 
-/** Every route tells that the queue is away, and none hangs or calls it a fault of the server. */
+/** Every route tells that the queue is unavailable, and none hangs or calls it a fault of the server. */
 async function expectAway(): Promise<void> {
   const session = { sessionIds: ['67ab573f3685d1ba99541234'] };
   const routes: readonly (readonly [string, unknown?])[] = [

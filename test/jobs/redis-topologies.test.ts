@@ -56,7 +56,7 @@ describe('a Redis cluster', () => {
     expect(await queue.enqueue([session(1001)])).toMatchObject([{ outcome: 'queued' }]);
     expect(backend.location).not.toContain('pass-of-the-cluster');
 
-    // Both seeds are away now, and so is the connection to the one that is left.
+    // Both seeds are unavailable now, and so is the connection to the one that is left.
     await first?.kill();
     await third?.kill();
     const admin = new Redis({ port: owner?.port ?? 0, host: '127.0.0.1', password: 'pass-of-the-cluster' });

@@ -100,7 +100,7 @@ it('each request that the bucket refuses for a moment is counted in /metrics, an
   expect((await served()).fallbacks).toBe(spoiled);
   expect(linesOf('left to the SDK')).toMatchObject([{ level: 'info', method: 'PUT', reason: '503' }]);
   // It was no outage: nothing waited for the bucket.
-  expect(linesOf('a dependency is away')).toEqual([]);
+  expect(linesOf('a dependency is unavailable')).toEqual([]);
 });
 
 it('a bucket with a way of its own is counted three times, warned of once, and then left alone', async () => {

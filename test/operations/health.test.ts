@@ -32,7 +32,7 @@ const QUIET: HealthFacts = {
   failuresByCode: {},
   backlog: { sessions: 0 },
   workers: [WORKER],
-  away: [],
+  openBreakers: [],
 };
 const BUSY: HealthFacts = {
   ...QUIET,
@@ -40,7 +40,7 @@ const BUSY: HealthFacts = {
   oldestQueuedAt: '2030-05-06T10:29:50.000Z',
   backlog: { sessions: 214 },
 };
-const away = (dependency: string, code: 'ARCHIVE_DENIED' | 'ARCHIVE_UNAVAILABLE' | 'KORE_UNAVAILABLE') => ({
+const open = (dependency: string, code: 'ARCHIVE_DENIED' | 'ARCHIVE_UNAVAILABLE' | 'KORE_UNAVAILABLE') => ({
   dependency,
   state: 'open' as const,
   since: '2030-05-06T09:12:40.000Z',
@@ -73,26 +73,26 @@ describe('health', () => {
       'Kore refuses the credentials: 214 sessions wait.',
     ],
     [
-      'a bucket that denies, before a Kore that is away',
-      { ...BUSY, away: [away('kore', 'KORE_UNAVAILABLE'), away('bucket', 'ARCHIVE_DENIED')] },
+      'a bucket that denies, before a Kore that is unavailable',
+      { ...BUSY, openBreakers: [open('kore', 'KORE_UNAVAILABLE'), open('bucket', 'ARCHIVE_DENIED')] },
       'trouble',
       'The bucket denies writes since 09:12 UTC: 214 sessions wait.',
     ],
     [
-      'a bucket that is away',
-      { ...BUSY, away: [away('bucket', 'ARCHIVE_UNAVAILABLE')] },
+      'a bucket that is unavailable',
+      { ...BUSY, openBreakers: [open('bucket', 'ARCHIVE_UNAVAILABLE')] },
       'trouble',
       'The bucket does not answer since 09:12 UTC: 214 sessions wait.',
     ],
     [
-      'Kore away, told without a time',
-      { ...BUSY, backlog: { sessions: 1 }, away: [{ dependency: 'kore', state: 'open' }] },
+      'Kore unavailable, without a time',
+      { ...BUSY, backlog: { sessions: 1 }, openBreakers: [{ dependency: 'kore', state: 'open' }] },
       'trouble',
       'Kore does not answer: 1 session waits.',
     ],
     [
-      'a media host away',
-      { ...BUSY, away: [away('media:files.example.com', 'KORE_UNAVAILABLE')] },
+      'a media host unavailable',
+      { ...BUSY, openBreakers: [open('media:files.example.com', 'KORE_UNAVAILABLE')] },
       'waiting',
       'The media host files.example.com does not answer since 09:12 UTC: 214 sessions wait.',
     ],

@@ -70,7 +70,7 @@ describe('a breaker', () => {
     expect(breaker.opened.aborted).toBe(false);
     expect(events).toEqual(['opened', 'closed']);
     expect(messages().map(({ msg }) => msg)).toEqual([
-      'a dependency is away: nothing that needs it is begun until it works again',
+      'a dependency is unavailable: nothing that needs it is begun until it works again',
       'a dependency works again',
     ]);
     expect(messages()[1]).toMatchObject({ dependency: 'kore', seconds: expect.any(Number) });

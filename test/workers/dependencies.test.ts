@@ -11,7 +11,7 @@ import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
 const PATIENCE = { interval: 100, timeout: 100_000 };
-const OPENED = 'a dependency is away: nothing that needs it is begun until it works again';
+const OPENED = 'a dependency is unavailable: nothing that needs it is begun until it works again';
 const CLOSED = 'a dependency works again';
 
 let queue: TestQueue;
@@ -90,7 +90,7 @@ async function shown(dependency: string) {
     readyz: [ready.status, named(ready.body.dependencies)?.state],
     stats: named(stats.body.breakers),
     metric: gauge?.split(' ').at(-1),
-    status: status.stdout.split('\n').filter((line) => line.includes('is away')),
+    status: status.stdout.split('\n').filter((line) => line.includes('is unavailable')),
   };
 }
 
@@ -111,7 +111,7 @@ it('a single session finds the end of an outage of Kore, whatever wait it was gi
     readyz: [200, 'open'],
     stats: expect.objectContaining({ state: 'open', code: 'KORE_UNAVAILABLE' }),
     metric: '1',
-    status: [expect.stringMatching(/^kore is away for .*, sessions wait for it: .*503/)],
+    status: [expect.stringMatching(/^kore is unavailable for .*, sessions wait for it: .*503/)],
   });
 
   sandbox.configure({ outage: undefined });
@@ -150,7 +150,7 @@ it.each([
       readyz: [200, 'open'],
       stats: expect.objectContaining({ state: 'open', code }),
       metric: '1',
-      status: [expect.stringContaining(`${dependency} is away for `)],
+      status: [expect.stringContaining(`${dependency} is unavailable for `)],
     });
 
     // In the middle of another recording when the host works again.

@@ -63,8 +63,8 @@ describe.each<[string, () => Promise<Failover>]>([
       await expect.poll(manifests, POLL).toBe(SESSIONS);
       ids.push(add());
       await expect
-        .poll(() => pipeline.enqueue(ids.at(-1) ?? '').catch(() => 'the queue is away'), POLL)
-        .not.toBe('the queue is away');
+        .poll(() => pipeline.enqueue(ids.at(-1) ?? '').catch(() => 'the queue is unavailable'), POLL)
+        .not.toBe('the queue is unavailable');
       for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
 
       for (const id of ids) {

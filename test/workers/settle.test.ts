@@ -334,7 +334,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
 
   it.each([
     ['says that it knows the session no longer', new VoicemailError('SESSION_NOT_FOUND', 'gone'), false],
-    ['is away', new VoicemailError('KORE_UNAVAILABLE', 'away'), true],
+    ['is unavailable', new VoicemailError('KORE_UNAVAILABLE', 'away'), true],
     ['lists no messages any more', undefined, false],
   ])(
     'a check after a crash between transcript and manifest names the transcript, even if Kore %s',

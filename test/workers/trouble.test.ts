@@ -262,7 +262,7 @@ describeOnEachSetup(
     describe('a worker that polls for a transcript', () => {
       it.each([
         ['refuses the request', { status: 412 }],
-        ['is away', { status: 503, times: 3 }],
+        ['is unavailable', { status: 503, times: 3 }],
         ['asks for patience', { status: 429, retryAfter: 1 }],
       ])('a worker that polls for a transcript continues when Kore %s, and finds it', async (_, fault) => {
         const pipeline = await start();
@@ -278,7 +278,7 @@ describeOnEachSetup(
 
       it.each([
         ['refuses every check', { status: 412, times: INFINITE }],
-        ['is away for longer than anybody waits', { status: 503, times: INFINITE }],
+        ['is unavailable for longer than anybody waits', { status: 503, times: INFINITE }],
       ])('a worker that polls for a transcript marks it absent in the end when Kore %s', async (_, fault) => {
         const pipeline = await start({ work: { transcriptWaitMs: 300, retryWaitMs: 300 } });
         const sessionId = pipeline.sandbox.addSession({ transcription: { texts: [SPOKEN], afterPolls: 1 } });

@@ -298,7 +298,9 @@ export const ProbeAnswer = z
     dependencies: z
       .array(z.object({ dependency: z.string(), state: BreakerState }))
       .exactOptional()
-      .describe('those that the worker of this process depends on; those that are away are waited for'),
+      .describe(
+        'those that the worker of this process depends on; those that are unavailable are waited for',
+      ),
   })
   .meta({ id: 'Health' });
 

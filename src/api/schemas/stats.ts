@@ -7,13 +7,13 @@ import { Code } from '../../operations/input.ts';
 const Count = z.int().nonnegative();
 const Time = z.iso.datetime();
 
-/** Whether those are away that a breaker watches. */
+/** Whether the dependency of a breaker is available. */
 export const BreakerState = z.enum(['closed', 'open']);
 
 /** How one of those stands that a worker depends on. */
 const BreakerSchema = z.object({
   dependency: z.string().describe('`kore`, `bucket`, `queue`, or `media:` and a host'),
-  state: BreakerState.describe('open: it is away, and nothing that needs it is begun'),
+  state: BreakerState.describe('open: it is unavailable, and nothing that needs it is begun'),
   since: Time.exactOptional(),
   code: Code.exactOptional(),
   reason: z.string().exactOptional(),
@@ -77,7 +77,7 @@ export const Stats = z
       .readonly()
       .exactOptional()
       .describe(
-        'those that this process depends on, where it has a worker; else those that are away for other workers',
+        'those that this process depends on, where it has a worker; else those that are unavailable for other workers',
       ),
   })
   .meta({

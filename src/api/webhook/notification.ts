@@ -82,7 +82,7 @@ const MAX_NAME_CHARACTERS = 40;
 const MAX_EVENT_CHARACTERS = 64;
 
 /**
- * Reads a notification: of a voicemail, by whoever configured it, or an event of Kore's.
+ * Reads a notification: of a voicemail, as configured in Kore, or an event of Kore.
  *
  * @param received the body, parsed. Members of it that are JSON text are read as what they hold.
  * @param paths JSON pointers to where the session id may be, the likeliest first.

@@ -68,14 +68,14 @@ const MAX_REMEMBERED = 10_000;
 const REMEMBERED_MS = 60 * 60 * 1000;
 
 /**
- * The signed bodies that were taken in during the last hour. Whoever catches one on its way can send it again, but
+ * The signed bodies that were accepted during the last hour. An attacker who intercepts one can send it again, but
  * not change it: this is how it is recognised.
  */
 export class SignedBodies {
   /** By their hashes, the oldest first: until when, in the milliseconds of `performance.now()`. */
   readonly #until = new Map<string, number>();
 
-  /** Remembers a body that was taken in. */
+  /** Stores an accepted body. */
   add(body: Uint8Array): void {
     const key = keyOf(body);
     this.#until.delete(key);
@@ -84,7 +84,7 @@ export class SignedBodies {
     if (this.#until.size > MAX_REMEMBERED && oldest !== undefined) this.#until.delete(oldest);
   }
 
-  /** Whether the body was taken in before. */
+  /** Whether the body was accepted before. */
   has(body: Uint8Array): boolean {
     return (this.#until.get(keyOf(body)) ?? 0) > performance.now();
   }

@@ -48,8 +48,8 @@ const KoreNotification = z.record(z.string(), z.unknown()).meta({
  * Any one of the four ways to authenticate will do. The body is read as what it is, JSON or a form, whatever its
  * content type says, but not before the sender is known.
  *
- * Kore does not send a notification again: whatever names a session is taken in. An event for the end of a
- * conversation is taken in as a maybe; one about a conversation that goes on is counted and answered 202.
+ * Kore does not send a notification again: every notification that names a session is accepted. An event for the end of
+ * a conversation is accepted as a maybe; one about a conversation that goes on is counted and answered 202.
  */
 export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void {
   const { webhook } = options.http;
@@ -119,7 +119,7 @@ function createIntake({
 }: WebhookOptions): (received: Received, webhook: WebhookConfig) => Promise<Results> {
   const signedBodies = new SignedBodies();
 
-  /** What became of a session whose signed body was taken in before; `undefined` where it has to be taken in again. */
+  /** The outcome of a session whose signed body was accepted before; `undefined` where it must be accepted again. */
   async function lookUp(session: EnqueueRequest): Promise<EnqueueOutcome | undefined> {
     const view = await operations.view(session);
     if (view) return view.state === 'archived' ? 'already-archived' : 'already-queued';

@@ -3,7 +3,7 @@ import type { SessionState } from '../../domain/views.ts';
 import type { StoredEvent } from '../job-events.ts';
 import type { JobResult, SessionJob, SessionJobData, SessionJobProgress } from '../session-job.ts';
 
-/** What follows jobs from whoever adds them to whoever works on them: BullMQ's interface to OpenTelemetry. */
+/** Traces jobs from the process that adds them to the worker: BullMQ's interface to OpenTelemetry. */
 export type QueueTelemetry<Context = unknown> = Telemetry<Context>;
 
 /** A BullMQ queue, whatever its jobs are about. */
@@ -86,7 +86,7 @@ export interface Backend {
   /** The name BullMQ gets for a queue of ours. */
   queueName(name: string): string;
   /**
-   * Connection options. `producer` fails fast when the server is away, so that whoever enqueues learns of it;
+   * Connection options. `producer` fails fast when the server is unavailable, so that the caller gets an error;
    * `consumer` waits for it to come back, and so does `listener`, which may come and go any number of times.
    */
   options(role: 'producer' | 'consumer' | 'listener'): BackendConnection;
@@ -124,7 +124,7 @@ export interface Backend {
    * @param name our name of the queue.
    */
   putInFront(name: string, jobIds: readonly string[]): Promise<void>;
-  /** Forgets how often a job's workers died: BullMQ's `retry` leaves that, and fails the job for it once more. */
+  /** Forgets how often a job's workers died: BullMQ's `retry` keeps that count, and would fail the job again. */
   forgetStalls(name: string, jobId: string): Promise<void>;
   /** The id of the newest event of a queue, or one before all others. `name` is our name of the queue. */
   lastEventId(name: string): Promise<string>;
@@ -147,7 +147,7 @@ export interface Backend {
   remember(name: string, text: string, milliseconds: number): Promise<void>;
   /** Whether a text is remembered. */
   remembers(name: string, text: string): Promise<boolean>;
-  /** How many calls were taken in the last `windowMs`, and until when nobody takes any (unix ms). */
+  /** How many calls were taken in the last `windowMs`, and until when calls are paused (unix ms). */
   callUsage(name: string, windowMs: number): Promise<CallUsage>;
   /**
    * Puts a note on a board that everybody on this queue can read, in place of the one of that id. It is gone after so
@@ -173,7 +173,7 @@ export class QueueUnavailableError extends Error {
   }
 }
 
-/** Another process holds the embedded queue; whoever wants something of it asks that process. */
+/** Another process holds the embedded queue; only that process can be asked. */
 export class QueueHeldError extends Error {
   readonly directory: string;
 

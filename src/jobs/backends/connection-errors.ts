@@ -36,14 +36,14 @@ const SQLSTATES = /^(08...|28...|25006|53...|57...|58...)$/;
  * a cause, since drivers put passwords into their errors. Everything else is returned as it is.
  */
 export function asQueueError(error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof QueueUnavailableError || !isServerAway(error))
+  if (!(error instanceof Error) || error instanceof QueueUnavailableError || !isServerUnavailable(error))
     return error;
   const isLost = error.name === 'MaxRetriesPerRequestError';
   const why = isLost ? 'the connection is lost, and is made again by itself' : error.message || error.name;
   return new QueueUnavailableError(`the queue cannot be reached: ${why}`);
 }
 
-function isServerAway(error: Error): boolean {
+function isServerUnavailable(error: Error): boolean {
   const code = systemCode(error) ?? '';
   return (
     REDIS_NAMES.has(error.name) ||
@@ -94,7 +94,7 @@ export function errorListener(backend: Backend, log: Logger): (error: Error) => 
   };
 }
 
-/** The longest that whoever enqueues waits for one answer of the queue. */
+/** How long a caller of `enqueue` waits for one answer of the queue. */
 const ANSWER_TIMEOUT_MS = 5_000;
 
 /**

@@ -12,7 +12,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const PRODUCER_COMMAND_TIMEOUT_MS = 10_000;
 /**
  * Pauses between attempts to connect grow up to this. A producer's are short: its commands wait for two attempts at
- * most, so whoever enqueues learns within about two seconds that the server is away, but notices no short blip.
+ * most, so a caller gets an error within about two seconds while the server is unavailable, but notices no short blip.
  */
 const MAX_RECONNECT_DELAY_MS: Readonly<Record<RedisRole, number>> = { producer: 1_000, consumer: 5_000 };
 /** How often a client of a cluster asks who has which slots. Each time is a connection of its own. */
@@ -112,7 +112,7 @@ function createClusterClient(
     // A node that hangs keeps its connections open. Only the other nodes say that it has lost its slots.
     slotsRefreshInterval: SLOTS_REFRESH_INTERVAL_MS,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
-    // With all of its nodes away a cluster would keep commands for ever: neither of the limits above holds for those.
+    // While all its nodes are unavailable, a cluster would keep commands for ever: neither of the limits above applies.
     enableOfflineQueue: role === 'consumer',
     // By the names that the nodes announce, which are those in their certificates.
     ...(isTls && { dnsLookup: (address, done) => done(null, address) }),

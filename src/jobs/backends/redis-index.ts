@@ -6,7 +6,7 @@ import { answered } from './connection-errors.ts';
 import { type LuaScript, luaScript, runScript } from './redis-client.ts';
 
 /*
- * BullMQ keeps jobs in lists and sets by their states, through which they move: whoever pages through one of those
+ * BullMQ keeps jobs in lists and sets by their states, through which they move: a reader who pages through one of those
  * misses what moves meanwhile. So there is one sorted set of all jobs, scored by when they were added, and for each
  * error code one of the jobs whose last error it was, with the same scores. They may name jobs that are gone or done
  * (dropped when met, and by sweeps), and they hold a job before its own key does, so that none is missing.

@@ -355,7 +355,7 @@ function listenerPool(pool: PgPool): PgPool {
   const part: PgPool = {
     query: (text, params) => pool.query(BULLMQ_EVENTS_AFTER.test(text) ? EVENTS_AFTER : text, params),
     connect: () => pool.connect(),
-    // Whoever is given a pool never ends it.
+    // A pool that was passed in is not closed here.
     end: async () => undefined,
     on: () => part,
     removeAllListeners: () => part,

@@ -105,11 +105,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
   return metrics;
 }
 
-/** Breakers, brought up to date by the function returned. Media hosts are shown only while they are away. */
+/** Breakers, brought up to date by the function returned. Media hosts are shown only while they are unavailable. */
 function createBreakerMetrics(registry: Registry): (breakers: readonly BreakerView[]) => void {
   const open = new Gauge({
     name: 'voicemail_breaker_open',
-    help: 'Whether this process begins nothing that needs the dependency (kore, bucket, queue, media:host), as it is away (1), or it works (0).',
+    help: 'Whether this process begins nothing that needs the dependency (kore, bucket, queue, media:host), as it is unavailable (1), or it works (0).',
     labelNames: ['dependency'],
     registers: [registry],
   });

@@ -25,7 +25,7 @@ export interface SnapshotTimes {
 }
 
 /**
- * A function that asks the queue and never rejects. Whoever asks while a request is under way shares it, and a
+ * A function that asks the queue and never rejects. Callers during a request share its result, and a
  * queue that does not answer is not asked again before it has: so however often metrics are read, the queue is
  * asked one thing at a time.
  */

@@ -104,7 +104,7 @@ type QueueAttributes = Parameters<QueueSpan['setAttributes']>[0];
 const LEFT_OUT: ReadonlySet<string> = new Set([TelemetryAttributes.BulkNames, TelemetryAttributes.JobResult]);
 
 /**
- * bullmq-otel, which keeps the trace of whoever adds a job with the job's options, with its output tidied:
+ * bullmq-otel, which stores the trace of the process that adds a job in the job's options, with its output tidied:
  *
  * - BullMQ's inner workings are left out, since every idle worker would send a trace of its own every few seconds.
  * - A job that was added without a trace begins one, whatever the worker was doing when it took it.

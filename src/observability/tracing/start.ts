@@ -33,7 +33,7 @@ import { createQueueTelemetry, createRequestTracer } from './spans.ts';
 import type { Tracing } from './tracing.ts';
 
 const NAME = 'voicemail-archiver';
-/** Spans that wait to be sent; while the collector is away, what comes beyond them is dropped. */
+/** Spans that wait to be sent; while the collector is unavailable, what comes beyond them is dropped. */
 const MAX_WAITING_SPANS = 4_096;
 /** No text of ours is longer; what comes from outside is cut. */
 const MAX_ATTRIBUTE_CHARACTERS = 1_024;

@@ -11,7 +11,7 @@ import type { ArchiveMetrics, KoreMetrics } from '../metrics/work.ts';
  * is loaded only where traces are wanted.
  */
 export interface Tracing {
-  /** For the queue: carries the trace from whoever queues a session to whoever takes it. */
+  /** For the queue: carries the trace from the process that queues a session to its worker. */
   readonly queue: QueueTelemetry;
   /** For the HTTP API. */
   readonly requests: RequestTracer;
@@ -54,6 +54,6 @@ export interface TracedRequest {
 export interface RequestSpan {
   /** Calls `work`; whatever it starts belongs to the request. */
   run(work: () => void): void;
-  /** It was answered, or its sender went away before (`status` is undefined). `code` is the problem's, if any. */
+  /** It was answered, or its sender disconnected before (`status` is undefined). `code` is the problem's, if any. */
   end(status: number | undefined, code: string | undefined): void;
 }

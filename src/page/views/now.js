@@ -138,14 +138,14 @@ function Rate({ rate: { limit, windowSeconds, used, limitedUntil } }) {
 
 /** @param {{ breakers: readonly BreakerView[] | undefined }} props */
 function Breakers({ breakers = [] }) {
-  if (breakers.length === 0) return html`<${Empty}>Nothing is known to be away.<//>`;
+  if (breakers.length === 0) return html`<${Empty}>Nothing is known to be unavailable.<//>`;
   return html`<ul class="breakers">
     ${breakers.map(
       ({ dependency, state, since, code, reason }) => html`<li>
         <span class="dot ${state === 'open' ? 'trouble' : 'ok'}" aria-hidden="true"></span>
         <span>
           <strong>${dependencyName(dependency)}</strong>${' '}
-          ${state === 'open' ? html`is away since <${Time} at=${since} none="a while" />` : 'can be reached'}
+          ${state === 'open' ? html`is unavailable since <${Time} at=${since} none="a while" />` : 'can be reached'}
           ${reason ? html`<br /><span class="hint">${reason}</span>` : ''}
           ${code ? html` <code>${code}</code>` : ''}
         </span>

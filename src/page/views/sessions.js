@@ -16,7 +16,7 @@ const REFRESH_PAUSE_MS = 2_000;
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
 
 /**
- * Where is my voicemail? What is looked for is in the address, so that it can be handed on.
+ * Where is my voicemail? The address holds the search, so that it can be shared.
  *
  * @param {{ query: URLSearchParams }} props
  */

@@ -82,7 +82,7 @@ const DENIED = {
 };
 const NO_DIRECTORY = {
   words: 'a file is where a directory belongs',
-  hint: 'move it away',
+  hint: 'rename it, or move it out of the archive',
 };
 const FULL = {
   words: 'the disk is full',
@@ -103,12 +103,20 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   },
   ENOTDIR: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY },
   EEXIST: { code: 'ARCHIVE_DENIED', ...NO_DIRECTORY }, // what mkdir says of it
-  EISDIR: { code: 'ARCHIVE_DENIED', words: 'a directory is where a file belongs', hint: 'move it away' },
-  ELOOP: { code: 'ARCHIVE_DENIED', words: 'a symbolic link is where a file belongs', hint: 'move it away' },
+  EISDIR: {
+    code: 'ARCHIVE_DENIED',
+    words: 'a directory is where a file belongs',
+    hint: 'rename it, or move it out of the archive',
+  },
+  ELOOP: {
+    code: 'ARCHIVE_DENIED',
+    words: 'a symbolic link is where a file belongs',
+    hint: 'rename it, or move it out of the archive',
+  },
   ENXIO: {
     code: 'ARCHIVE_DENIED',
     words: 'a pipe, socket or device is where a file belongs',
-    hint: 'move it away',
+    hint: 'rename it, or move it out of the archive',
   },
   ENAMETOOLONG: {
     code: 'ARCHIVE_DENIED',

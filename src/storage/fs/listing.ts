@@ -7,7 +7,7 @@ import type { ListedObject } from '../store.ts';
 import { type HeldDirectory, holdWithin } from './directories.ts';
 import { statIfThere } from './files.ts';
 
-/** What a listing comes upon at a key: a file, what lies in a directory, or by now nothing. */
+/** What a listing finds at a key: a file, the entries of a directory, or nothing any more. */
 export type ListedEntry = ListedObject | { readonly names: readonly string[] } | undefined;
 
 /**

@@ -104,7 +104,7 @@ async function makeTemporaryDirectory(root: string): Promise<HeldDirectory | und
 function noTemporaryDirectory(root: string): VoicemailError {
   const path = join(root, TEMPORARY_SEGMENT);
   return new VoicemailError('ARCHIVE_DENIED', `${path} can not be used for unfinished files`, {
-    hint: `move away what has the name ${path}`,
+    hint: `rename or move what has the name ${path}`,
   });
 }
 

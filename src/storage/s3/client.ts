@@ -22,7 +22,7 @@ import { boundTime } from './slow-answers.ts';
 /** With pauses that double from 50 ms (1 s when the store says slow down). */
 const MAX_ATTEMPTS = 5;
 
-/** What may be handed in instead of coming by the SDK's standard chain. */
+/** Settings that may be passed in, instead of the SDK's standard chain. */
 export type S3Connection = Pick<
   S3ClientConfig,
   'endpoint' | 'region' | 'credentials' | 'requestChecksumCalculation' | 'maxAttempts'

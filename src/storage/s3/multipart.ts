@@ -180,7 +180,7 @@ async function completeUpload(
 }
 
 /**
- * Sends a request whose answer must be known, or at least waited for: it is broken off only `graceMs` after the
+ * Sends a request whose answer must be known, or at least waited for: it is aborted only `graceMs` after the
  * signal.
  */
 async function withGrace<Result>(

@@ -1,4 +1,4 @@
-/** Answers of a store that come, but so slowly that whoever waits for them would wait for ever. */
+/** Aborts answers of a store that come so slowly that a caller would wait for ever. */
 
 import type { Readable } from 'node:stream';
 import { VoicemailError } from '../../domain/errors.ts';
@@ -40,7 +40,7 @@ export async function* steadily(body: AsyncIterable<Buffer>, graceMs = GRACE_MS)
   }
 }
 
-/** Breaks off an answer that is read as a whole if it does not end in time. */
+/** Aborts an answer that is read as a whole if it does not end in time. */
 export function boundTime(body: Readable, timeoutMs = ANSWER_TIMEOUT_MS): void {
   const timer = setTimeout(() => {
     const error = new Error(`the answer did not end within ${timeoutMs / 1_000} s`);
