@@ -61,8 +61,8 @@ const CONNECTIONS = 16;
 /**
  * Operations on the queue of another process, through its HTTP API.
  *
- * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is unavailable, VoicemailError where
- * the archive is at fault, and RemoteError for everything else.
+ * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is unavailable, VoicemailError
+ * where the archive is at fault, and RemoteError for everything else.
  *
  * @param url where the API is: `http://127.0.0.1:8080`
  * @param token the bearer token.
@@ -229,7 +229,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
   };
 }
 
-/** One request of the API is about one bot, one priority, and so many sessions at most. */
+/** The most sessions in one request of the API, which is for one bot and one priority. */
 function groupAlike(
   requests: readonly EnqueueRequest[],
 ): { readonly indexes: number[]; readonly requests: EnqueueRequest[] }[] {

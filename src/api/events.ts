@@ -25,7 +25,7 @@ export interface EventRoutesOptions {
 const MEDIA_TYPE = 'text/event-stream';
 /** Shorter than proxies keep silent connections, of which 30 seconds are the shortest known. */
 const HEARTBEAT_MS = 15_000;
-/** A client that takes nothing for so many heartbeats is dropped. */
+/** The number of heartbeats after which a client that reads nothing is dropped. */
 const MISSED_HEARTBEATS = 2;
 /** After how long a browser comes back when the connection was lost. */
 const RECONNECT_MS = 3_000;

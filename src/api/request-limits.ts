@@ -88,7 +88,7 @@ export function limitConnections(
 const FREE_TRIES = 10;
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 5_000;
-/** An address that gave no wrong credentials for so long begins anew. */
+/** The time without wrong credentials after which an address starts again without a pause. */
 const FORGET_MS = 10 * 60_000;
 /** Addresses that are remembered; of more, those that were seen least recently are forgotten. */
 const MAX_ADDRESSES = 10_000;
@@ -155,7 +155,7 @@ export class WrongCredentials {
   /** Notes a wrong try and resolves when it may be answered. */
   async slow(address: string, requestId: string): Promise<void> {
     const delayMs = this.note(address, requestId);
-    // Held back answers are memory as well: beyond so many, the log and the count are all there is.
+    // Delayed answers take memory as well: above this number, wrong credentials are only logged and counted.
     if (delayMs === 0 || this.#delayed >= MAX_DELAYED) return;
     this.#delayed += 1;
     try {

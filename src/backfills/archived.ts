@@ -6,13 +6,14 @@ import { forEachLimit } from '../util/async.ts';
 /** What looking sessions up needs of the archive. */
 export type ArchiveLookup = Pick<ArchiveStore, 'list' | 'head'>;
 
-/** From so many sessions of one day on, listing the day costs less than asking for each. */
+/** The number of sessions of one day from which a listing of the day costs less than a request for each. */
 const MANY_OF_A_DAY = 20;
 /** Sessions asked for, or days listed, at a time. */
 const LOOKUPS_AT_ONCE = 8;
 
 /**
- * Which of the sessions are archived, or were erased and so are never to be archived again. A day with many of them is listed, of others each is asked for.
+ * Which of the sessions are archived, or were erased and so are never archived again. A day with many of them is
+ * listed; otherwise there is a request for each.
  *
  * @returns the manifest keys of those that are, also where an erased session has no manifest any more.
  */

@@ -94,7 +94,7 @@ interface SessionCounts {
 
 const NONE: SessionCounts = { archived: 0, failed: 0, open: 0, gone: 0 };
 
-/** Looking at many sessions takes long: it is done anew after so many times as long, but not after more than this. */
+/** Counting many sessions takes long: the counts are reused for a multiple of that time, but not longer than this. */
 const FRESH_FOR = 9;
 const MAX_FRESH_MS = 3_000;
 

@@ -58,7 +58,7 @@ export interface CompletenessWorker {
   readonly daily: DailyCompleteness | undefined;
   /**
    * @param before the days done before an interruption.
-   * @param save keeps the days done so far.
+   * @param save stores the finished days.
    */
   run(
     order: CompletenessOrder & { readonly isDaily: boolean },
@@ -88,7 +88,7 @@ const MAX_WAIT_IN_PLACE_MS = 2 * 60 * 1000;
 /** Kore may refuse a page this often in a row before the backfill is given back. */
 const MAX_REFUSALS = 10;
 
-/** A declared schedule that is gone is set again after so long at most. */
+/** The longest time until a declared schedule that is gone is set again. */
 const SCHEDULES_CHECK_MS = 10_000;
 
 /** Starts working on backfills and schedules. */

@@ -103,7 +103,7 @@ function failureOf({ sessionId, botId }: SessionRef, view: SessionView | undefin
   };
 }
 
-/** Of many bad lines or failed sessions, so many are named in text. */
+/** How many of the bad lines or failed sessions are named in text. */
 const MAX_NAMED = 20;
 
 const OUTCOMES = [
@@ -173,7 +173,7 @@ export class EnqueueReport {
     this.#context.say(`line ${line}: ${fault}\n`);
   }
 
-  /** Notes that the sessions are so many that they go behind live ones. */
+  /** Records that there are too many sessions to go before live ones. */
   addMoved(): void {
     this.#moved = { priority: 'backfill' };
     this.#context.say(

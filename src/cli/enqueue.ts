@@ -111,7 +111,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
   report.throwFaults();
 }
 
-/** The sessions of a list, so many at a time; bad lines go into the report. */
+/** The sessions of a list, in batches; bad lines go into the report. */
 async function* batches(
   entries: AsyncIterable<ListEntry> | Iterable<ListEntry>,
   { bot, backfill, live, force, maybe }: Omit<EnqueueOptions, 'bot'> & { readonly bot: string | undefined },

@@ -121,7 +121,7 @@ const ID_COLUMN = 'sessionId';
 const BOT_COLUMN = 'botId';
 /** `Session ID`, `session_id` and the like are the same column. */
 const plain = (column: string) => column.toLowerCase().replaceAll(/[ _-]/g, '');
-/** Quotes that are closed so many lines later at most hold a text of several lines; otherwise they are a mistake. */
+/** The most lines of a quoted text; an opening quote without an end within them is a mistake. */
 const MAX_RECORD_LINES = 100;
 const ID_RULE = 'an id has 1 to 128 letters, digits, "_" and "-"';
 const TOO_LONG: Fault = { fault: 'the line is far too long' };

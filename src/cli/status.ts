@@ -35,7 +35,7 @@ export function statusCommand(context: CliContext): Command {
       new Option('--search <text>', 'list the sessions with this part of an id').argParser(parseSearch),
     )
     .addOption(
-      new Option('--limit <n>', `list so many sessions at most (default: ${DEFAULT_LIMIT})`).argParser(
+      new Option('--limit <n>', `list this many sessions at most (default: ${DEFAULT_LIMIT})`).argParser(
         wholeNumber(1, MAX_LIMIT),
       ),
     )

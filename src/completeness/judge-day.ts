@@ -56,7 +56,7 @@ export interface JudgedDay {
   readonly open: readonly OpenSession[];
 }
 
-/** Calls that end after midnight, and listings that lag behind: so long after a day some of it may come. */
+/** How long after a day its sessions may still come: calls end after midnight, and listings are late. */
 const LATE_MS = 2 * 60 * 60 * 1000;
 /** With less of the retention left than this part, a session is at risk. */
 export const RISK_PART = 0.25;

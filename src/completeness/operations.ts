@@ -51,7 +51,7 @@ export interface CompletenessSummary {
   readonly days: readonly Pick<DayReport, 'date' | 'missing' | 'atRisk'>[];
 }
 
-/** So long a check of the reports counts: they change every few hours. */
+/** How long the result of a check is reused: reports change every few hours. */
 const FRESH_MS = 5 * 60 * 1000;
 
 /** A function that returns a summary of the latest reports, the same in every process. */

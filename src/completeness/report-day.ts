@@ -45,7 +45,7 @@ export interface ComputedDay extends JudgedDay {
   readonly fault?: VoicemailError;
 }
 
-/** So many sessions' jobs are asked for in one go, and so many single checks are made at a time. */
+/** The number of jobs in one request to the queue, and of single checks at a time. */
 const BATCH = 1_000;
 const CONCURRENCY = 8;
 

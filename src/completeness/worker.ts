@@ -34,7 +34,7 @@ export interface RunTask {
 export interface RunDeps extends Omit<DayReportDeps, 'remembers'> {
   /** Queues sessions behind live ones. @returns how many were not queued before. */
   readonly enqueue: (open: readonly OpenSession[]) => Promise<number>;
-  /** Keeps the days done so far, whatever happens to this process. */
+  /** Stores the finished days, so that they survive a crash of this process. */
   readonly save: (days: readonly DayReport[]) => Promise<void>;
 }
 

@@ -48,7 +48,7 @@ export interface AuditLog {
   record(entry: AuditLogEntry): void;
 }
 
-/** At most so many sessions of one action are named. */
+/** How many sessions of one action are named at most. */
 const MAX_NAMED = 1_000;
 
 /** How many sessions an action concerns, and their ids. */

@@ -44,7 +44,7 @@ export interface VoicemailErrorOptions {
   cause?: unknown;
   /** Overrides what the code says about trying again. */
   retryable?: boolean;
-  /** The other side asked to be left alone for so long (milliseconds from now). */
+  /** The pause that the other side asked for (milliseconds from now). */
   retryAfterMs?: number;
   /** What to do about it, as an imperative without a full stop: "set S3_FORCE_PATH_STYLE=true". */
   hint?: string;

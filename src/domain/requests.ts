@@ -179,7 +179,7 @@ export interface ByteRange {
  */
 export const LARGE_LIST = 1_000;
 
-/** How long so many sessions take at the rate limit, one call each, in whole seconds. */
+/** How long that number of sessions takes at the rate limit, one call each, in whole seconds. */
 export function secondsAtRateLimit(sessions: number, { limit, windowSeconds }: RateLimitView): number {
   return Math.ceil((sessions * windowSeconds) / limit);
 }

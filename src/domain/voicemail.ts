@@ -8,7 +8,8 @@ export interface KoreRecording {
    */
   readonly fileName: string;
   /**
-   * Signed URL or `data:` URI, byte for byte as received but for blanks around it. A secret: never logged, queued or stored with its query.
+   * Signed URL or `data:` URI, byte for byte as received but for blanks around it. A secret: never logged, queued or
+   * stored with its query.
    */
   readonly fileUrl: string;
 }
@@ -39,7 +40,9 @@ export interface Voicemail {
   readonly readiness: Readiness;
   /** The status text as received, for messages; at most 64 printable characters. */
   readonly status: string;
-  /** Those that can be had. Together with `withoutUrl` at most 1,000, and not both empty when `readiness` is `ready`. */
+  /**
+   * Those that can be had. Together with `withoutUrl` at most 1,000, and not both empty when `readiness` is `ready`.
+   */
   readonly recordings: readonly KoreRecording[];
   /** Those that are listed and can't be had yet. */
   readonly withoutUrl: readonly RecordingWithoutUrl[];
@@ -62,7 +65,7 @@ export interface CallLimit {
    * @throws VoicemailError `KORE_RATE_LIMITED` with `retryAfterMs` when the wait would be longer.
    */
   acquire(callClass: CallClass, signal: AbortSignal): Promise<void>;
-  /** Kore itself said stop: nobody calls for so long (milliseconds). */
+  /** Kore asked for a pause: no worker calls for that time (milliseconds). */
   pause(milliseconds: number): Promise<void>;
 }
 

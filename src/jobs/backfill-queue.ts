@@ -88,7 +88,7 @@ export interface Schedule extends ScheduleSpec {
   readonly nextRunAt: number | undefined;
 }
 
-/** Backfills that have ended stay listed for so long, and so many of them. */
+/** How many finished backfills are kept, and for how long. */
 const KEEP_ENDED = { age: 30 * 24 * 60 * 60, count: 500 } as const;
 /** The scheduler of daily digests: a day (UTC) has to be over. */
 const DIGESTS_SCHEDULE = '_digests';

@@ -15,7 +15,7 @@ const BACKGROUND_SHARE = 0.75;
 const MARGIN_MS = 250;
 const MARGIN_SHARE = 0.05;
 
-/** What a rate limit comes to: so many calls of each class in any window of that length. */
+/** A rate limit as a window: the allowed calls of each class in any window of that length. */
 export interface CallWindow {
   readonly windowMs: number;
   readonly allowed: Readonly<Record<CallClass, number>>;

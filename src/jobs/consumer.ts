@@ -77,7 +77,7 @@ export interface ConsumerOptions<Data = SessionJobData, Progress = SessionJobPro
   readonly onQueueError?: ((error: Error) => void) | undefined;
   /** Jobs are for later and come often: see {@link gatherWakes}. Those that are due wait a moment longer for it. */
   readonly gathersWakes?: boolean;
-  /** How locks are kept; for tests, which cannot wait so long. */
+  /** How locks are kept; for tests, which need shorter times. */
   readonly locks?: LockTimes | undefined;
 }
 
@@ -94,11 +94,11 @@ const LOCK_TIMES: LockTimes = { durationMs: 20_000, stalledIntervalMs: 5_000 };
  * it never fails for that. The number is the largest that its PostgreSQL backend takes.
  */
 const MAX_STALLED_COUNT = 2 ** 31 - 1;
-/** An idle worker asks again after so many seconds even if nobody woke it. */
+/** The seconds after which an idle worker asks again without being woken. */
 const DRAIN_DELAY_S = 5;
 /** The pause after a command that failed with its connection. By BullMQ's own 15 s a worker stands still that long. */
 const CONNECTION_PAUSE_MS = 1_000;
-/** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
+/** How long a stop right after the start waits for the connection, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
 /** How long the queue may take to hear what became of the last jobs. */
 const CLOSE_WAIT_MS = 5_000;
@@ -250,7 +250,7 @@ export class Consumer<
     await this.#worker.waitUntilReady();
   }
 
-  /** Takes no new jobs for so long; active jobs continue. The longest of several holds counts. */
+  /** Takes no new jobs for that time; active jobs continue. The longest of several holds counts. */
   async hold(milliseconds: number): Promise<void> {
     const until = Date.now() + milliseconds;
     if (this.#stopping || until <= this.#heldUntil) return;

@@ -17,16 +17,16 @@ export class InvalidEventIdError extends Error {
 
 /** What tests set otherwise. */
 export interface FeedOptions {
-  /** The queue's events are read for so long after the last subscriber left: most of them come back at once. */
+  /** How long the queue's events are read after the last subscriber left: most subscribers reconnect at once. */
   readonly lingerMs?: number;
 }
 
 const LINGER_MS = 30_000;
 /** BullMQ's PostgreSQL backend may miss a wake-up while it is not waiting for one; that costs no more than this. */
 const BLOCKING_TIMEOUT_MS = 1_000;
-/** Reading that broke off goes on after so long. */
+/** The pause before reading resumes after an error. */
 const RESTART_PAUSE_MS = 1_000;
-/** A stop right after the start waits so long for the connection to be there, so that it can be closed. */
+/** How long a stop right after the start waits for the connection, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
 /** A stop takes no longer than this, that wait included. */
 const STOP_WAIT_MS = 6_000;

@@ -35,7 +35,7 @@ type NotificationBullQueue = Queue<
 
 /** Attempts are bounded by time, in the worker. */
 const UNBOUNDED_ATTEMPTS = 1_000_000;
-/** For so long the same notification is not sent a second time: longer than it takes to run a session again. */
+/** How long the same notification is not sent a second time: longer than another run of the session takes. */
 const KEEP_DELIVERED = { age: 2 * 24 * 60 * 60, count: 20_000 } as const;
 /** Given up; they stay to be looked at. */
 const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 20_000 } as const;

@@ -15,12 +15,12 @@ export interface NotedEvent extends Pick<HistoryEntry, 'at' | 'by' | 'code' | 'm
   readonly event: HistoryEvent;
   /** Of a wait: until when. ISO 8601. */
   readonly until?: string;
-  /** The same happened so often one after the other, first at `since`. */
+  /** How often the same event happened in a row, first at `since`. */
   readonly times?: number;
   readonly since?: string;
 }
 
-/** So many of the latest events are kept. */
+/** How many of the latest events are kept. */
 const MAX_EVENTS = 50;
 /** Full messages are with the error; here a short one is enough. */
 const MAX_MESSAGE_CHARACTERS = 200;

@@ -17,8 +17,8 @@ import {
 } from './session-job.ts';
 
 /**
- * Sessions that are queued together belong to one trace up to so many; of more, each has a trace of its own, since
- * what receives traces drops those of tens of thousands of spans.
+ * The limit up to which sessions that are queued together share one trace. Above it each has its own, because receivers
+ * of traces drop those of tens of thousands of spans.
  */
 const MAX_IN_ONE_TRACE = 100;
 
@@ -28,8 +28,8 @@ const ADDED_AT_ONCE = 1_000;
 const CONCURRENCY = 10;
 
 /**
- * Of so few sessions in one request, those that are queued already are looked at one by one for whether they were
- * queued as a maybe; in larger requests only those that a backfill queued are.
+ * Up to this number of sessions in a request, each queued one is checked for whether it was queued as a maybe. In
+ * larger requests only those of a backfill are.
  */
 const MAX_CERTAINTY_LOOKUPS = 100;
 

@@ -281,7 +281,7 @@ export function sessionRefOf({ sessionId, botId }: SessionRef): SessionRef {
  */
 export const JOB_VERSION = 1;
 
-/** So long a job of a newer version is left to others before this program looks whether it is still there. */
+/** How long a job of a newer version is left to newer workers before this worker checks whether it still waits. */
 export const NEWER_JOB_PAUSE_MS = 60_000;
 
 /** The version of a job's data, where this program is too old for it. */

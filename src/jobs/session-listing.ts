@@ -15,7 +15,7 @@ export class InvalidCursorError extends Error {
 
 const DEFAULT_PAGE_SIZE = 100;
 const MAX_PAGE_SIZE = 1_000;
-/** A job that changes state while it is read is read again, at most so often. */
+/** How often a job is read again that changes its state while it is read. */
 const MAX_READS = 5;
 
 /** The view of a session, or `undefined` when the queue does not know it. */

@@ -41,13 +41,13 @@ export function isSharedDependency(dependency: string): dependency is SharedDepe
   return (SHARED_DEPENDENCIES as readonly string[]).includes(dependency);
 }
 
-/** A worker that ends during an outage leaves its word behind for so long. */
+/** How long a reported outage counts after the last report. */
 const AWAY_BELIEVED_MS = 6_000;
 
 /** The states in which a session can be taken out of the queue. */
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
 
-/** So many jobs are changed at a time, where BullMQ changes only one after the other. */
+/** Jobs that are changed at a time: BullMQ has no command that changes several. */
 const CONCURRENCY = 10;
 /** After an outage all that waited is to go on at once: the commands go out together, whatever each takes. */
 const MADE_DUE_AT_ONCE = 1_000;
@@ -119,7 +119,7 @@ export class SessionQueue {
   }
 
   /**
-   * Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after so long.
+   * Ends a login for everybody who serves this queue. @param id of the login, which expires by itself after that time.
    */
   async endLogin(id: string, milliseconds: number): Promise<void> {
     await answered(this.#backend.remember(this.#name, `login:${id}`, milliseconds));

@@ -9,9 +9,12 @@ import { BULLMQ_STATES } from './session-job.ts';
 /** Minutes of throughput that are shown. */
 const THROUGHPUT_MINUTES = 60;
 const MINUTE_MS = 60_000;
-/** Of the failed sessions, the latest so many are counted by code. */
+/** How many of the latest failed sessions are counted by code. */
 const MAX_FAILURES_COUNTED = 10_000;
-/** A count of failures is shared for so many times as long as it took, so that looking costs a twentieth at most. */
+/**
+ * A count of failures is reused for this multiple of its duration, so that counting takes a twentieth of the time at
+ * most.
+ */
 const FAILURES_FRESH_TIMES = 20;
 
 /**

@@ -21,7 +21,7 @@ export interface SeenWorker extends WorkerNote {
   readonly seenAt: string;
 }
 
-/** A worker that has not reported for so long is gone. */
+/** The time without a report after which a worker counts as gone. */
 const WORKER_GONE_MS = 60_000;
 /** Since when the queue is paused is remembered for as long as anybody may want to know it. */
 const PAUSE_REMEMBERED_MS = 365 * 24 * 60 * 60 * 1000;

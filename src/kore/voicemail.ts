@@ -30,7 +30,7 @@ const DECISIVE_STATUSES: ReadonlyMap<string, Readiness> = new Map([
 ]);
 
 const MAX_STATUS_CHARACTERS = 64;
-/** A session has a few recordings; what lists more than so many is no answer to work on. */
+/** The most recordings in an answer: a session has a few, and an answer with more is refused. */
 const MAX_RECORDINGS = 1_000;
 /** Longer ones no server takes. What a `data:` URI holds is bounded by the size of the answer. */
 const MAX_URL_CHARACTERS = 16 * 1024;

@@ -37,7 +37,7 @@ export interface ArchiverOptions {
   readonly s3ForcePathStyle?: boolean | undefined;
   /** The workers' `S3_EXPECTED_BUCKET_OWNER`. */
   readonly s3ExpectedBucketOwner?: string | undefined;
-  /** Calls that have no answer after so many milliseconds reject with the code `TIMEOUT`; default 30,000. */
+  /** The milliseconds after which calls without an answer reject with the code `TIMEOUT`; default 30,000. */
   readonly timeoutMs?: number | undefined;
   /**
    * Gets lines about lost connections and the like. Without one, nothing is written anywhere, but for two warnings of

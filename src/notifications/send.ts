@@ -15,7 +15,7 @@ export type SendOutcome =
       readonly kind: 'failed';
       /** In words, without anything of the URL but its host. */
       readonly reason: string;
-      /** The receiver asked to be left alone for so long. */
+      /** The pause that the receiver asked for. */
       readonly retryAfterMs?: number;
     };
 

@@ -24,7 +24,7 @@ export interface NotificationTimes {
   readonly firstMs: number;
   /** No pause is longer. */
   readonly longestMs: number;
-  /** A notification that has failed for so long is given up. */
+  /** The time after which a failing notification is given up. */
   readonly giveUpAfterMs: number;
 }
 

@@ -12,7 +12,7 @@ export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> 
 
 /** Minutes without an archived session, though some are queued, after which somebody has to look. */
 const STILL_MINUTES = 10;
-/** Whether most sessions fail is decided by so many minutes, and by so many sessions at least. */
+/** The minutes, and the fewest sessions, that decide whether most sessions fail. */
 const FAILING_MINUTES = 5;
 const FAILING_SESSIONS = 5;
 /** Minutes that are reported when all is well. */

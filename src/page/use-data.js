@@ -13,9 +13,9 @@ import { onConnectionChange, onEvent } from './event-stream.js';
 
 /**
  * @typedef {object} Refreshing
- * @property {number} [everyMs] asks again after so many milliseconds.
+ * @property {number} [everyMs] the interval of repeated requests, in milliseconds.
  * @property {(session: SessionChange) => boolean} [on] asks again soon after an event for which this holds.
- * @property {number} [pauseMs] and at the earliest so long after the answer before.
+ * @property {number} [pauseMs] the shortest pause after an answer, in milliseconds.
  */
 
 /**

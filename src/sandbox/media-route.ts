@@ -56,7 +56,7 @@ function ifRangeHolds(
 }
 
 const CHUNK_BYTES = 64 * 1024;
-/** A slow body trickles in so many portions a second. */
+/** The portions of a slow body in a second. */
 const PORTIONS_PER_SECOND = 20;
 
 /**

@@ -128,7 +128,7 @@ export interface SessionSpec {
    * alone. Default `['success']`.
    */
   readonly statuses?: readonly string[];
-  /** So many of the first calls say `success` but have no recordings yet. Default 0. */
+  /** The number of first calls that say `success` without any recordings. Default 0. */
   readonly notReadyPolls?: number;
   /** How recordings are missing then: an empty list (default), no such key, or `null`. */
   readonly notReadyAs?: 'empty' | 'absent' | 'null';
@@ -187,11 +187,11 @@ export interface TranscriptionSpec {
   readonly texts: readonly string[];
   /** Default `en`. */
   readonly language?: string;
-  /** So many of the first good calls (any `status`) come without it. Default 0. */
+  /** The number of first good calls (any `status`) without it. Default 0. */
   readonly afterPolls?: number;
-  /** It is missing for so long after the session was added. Default 0. */
+  /** How long it is missing after the session was added. Default 0. */
   readonly afterMs?: number;
-  /** Messages that come later than the others: each only after so many good calls. */
+  /** Messages that come later than the others, each after its number of good calls. */
   readonly later?: readonly { readonly text: string; readonly afterPolls: number }[];
 }
 
@@ -204,7 +204,7 @@ export interface RecordingSpec extends AudioLength {
    * list holds for one answer after the other, and its last one stays.
    */
   readonly fileName?: string | readonly string[];
-  /** It is listed only after so many good calls. Default 0. */
+  /** The number of good calls before it is listed. Default 0. */
   readonly afterPolls?: number;
   /** Its URLs have another path in each answer. Default false: always the same. */
   readonly changingPath?: boolean;

@@ -18,7 +18,7 @@ const SCHEMA_VERSION = 1;
 export const DIGESTS_DIRECTORY = 'digests/';
 /** What is read of one: more than a year of voicemails has. */
 export const MAX_DIGEST_BYTES = 512 * 1024 * 1024;
-/** A digest of more entries is written in parts of so many: some megabytes each. */
+/** The entries of one part: a digest of more is written in parts of some megabytes each. */
 export const PART_ENTRIES = 10_000;
 const MAX_PART_BYTES = 64 * 1024 * 1024;
 
@@ -83,7 +83,9 @@ export function readDigestKey(
   return { date, kind: isDigest === undefined ? 'part' : 'digest' };
 }
 
-/** The bytes of a part, and how the digest names it. Its name is made of its hash, so that two writers never collide. */
+/**
+ * The bytes of a part, and how the digest names it. Its name is made of its hash, so that two writers never collide.
+ */
 export function sealPart(
   date: string,
   entries: readonly DigestEntry[],

@@ -41,7 +41,7 @@ export interface DigestDeps {
   readonly key: SigningKey;
   readonly now: () => Date;
   readonly log: Logger;
-  /** A digest of more entries is written in parts of so many; default {@link PART_ENTRIES}. */
+  /** The entries of one part: a digest of more is written in parts; default {@link PART_ENTRIES}. */
   readonly partEntries?: number;
 }
 
@@ -352,9 +352,9 @@ async function wrote(key: string, bytes: Buffer, store: ArchiveStore, signal: Ab
   }
 }
 
-/** Digests are written right after midnight; so long after it one should be there, whatever happened meanwhile. */
+/** The delay after midnight from which a missing digest counts as late: digests are written right after midnight. */
 export const OVERDUE_MS = 6 * 60 * 60 * 1000;
-/** For so long a check of the digests counts: they change once a day. */
+/** How long the result of a check is reused: digests change once a day. */
 const FRESH_MS = 5 * 60 * 1000;
 
 /**

@@ -1,4 +1,4 @@
-/** Works on items in their order, so many of them at a time. */
+/** Works on items in their order, with a limit on how many at a time. */
 export async function forEachLimit<T>(
   items: readonly T[],
   limit: number,

@@ -26,11 +26,11 @@ export function isObject(value: unknown): value is JsonObject {
 export const MAX_JSON_DEPTH = 200;
 
 /**
- * How many values a text may hold: reading so many takes a tenth of a second, in which the process does nothing else.
- * Long strings (a recording in a `data:` URI) cost next to nothing, so the length of a text says little about it.
+ * How many values a text may hold. Reading this number takes a tenth of a second, in which the process does nothing
+ * else. Long strings (a recording in a `data:` URI) cost next to nothing, so the length of a text says little about it.
  */
 export const MAX_JSON_VALUES = 200_000;
-/** Of values that become text, since they are too deep, there may be so many times more: they are only looked at. */
+/** The factor by which there may be more values that become text because they are too deep: they are only scanned. */
 const DEEP_VALUES = 10;
 
 /**

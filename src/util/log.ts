@@ -58,7 +58,7 @@ type WriteLine = (line: string, isUrgent: boolean) => void;
 /** pino's number of the level. */
 const WARN = 40;
 
-/** Lines that say nothing urgent wait so long for others to be written with (milliseconds). */
+/** How long lines of `info` and below wait to be written together (milliseconds). */
 const GATHER_MS = 50;
 
 let gathered = '';

@@ -155,7 +155,7 @@ async function readSteps(path: string, header: Header): Promise<Steps | undefine
   return steps;
 }
 
-/** What was found, up to so many bytes of the file. */
+/** The findings in the first bytes of the file, up to a limit. */
 async function* readFindings(path: string, bytes: number): AsyncGenerator<Finding> {
   let isHeader = true;
   for await (const { text, end } of wholeLines(path)) {

@@ -134,7 +134,7 @@ function closed(key: string, fault: string, store: ArchiveStore): Finding {
     repairable: false,
   };
 }
-/** So many results may wait for an earlier one that takes long, for each piece of work at a time. */
+/** How many results may wait for an earlier, slower one, for each piece of work at a time. */
 const WINDOW_PER_WORKER = 4;
 
 /**

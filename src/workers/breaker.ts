@@ -40,7 +40,7 @@ export interface BreakerTimes {
    * Pauses of longer outages grow on, slowly.
    */
   readonly longestPauseMs: number;
-  /** After a probe has found that the dependency works, it is not suspected again for so long. */
+  /** How long a dependency is not suspected again after a successful probe. */
   readonly trustMs: number;
 }
 
@@ -52,7 +52,8 @@ export const BREAKER_TIMES: BreakerTimes = {
   trustMs: 1_000,
 };
 /**
- * Probes that are not answered are left to their own time limits, so many of them at once: then the oldest is ended.
+ * The most probes at once. Unanswered probes are left to their own time limits; above this number the oldest is
+ * aborted.
  */
 const MAX_PENDING_PROBES = 8;
 /** The end of an outage is found within this share of how long it lasted. */

@@ -42,14 +42,16 @@ const STILL_MS = 10_000;
 /** How often they are looked at for that (milliseconds). */
 const STILL_CHECK_MS = 1_000;
 /**
- * What is downloaded is held for so long while the bucket is unavailable. Then its session waits in the queue like the
+ * How long downloaded bytes are held while the bucket is unavailable. Then its session waits in the queue like the
  * others, and downloads again: memory and the recordings' URLs do not last for ever.
  */
 const HOLD_MS = 10 * 60 * 1000;
-/** How often what is downloaded is sent to a bucket that works otherwise, and the first pause; pauses double. */
+/** How often downloaded bytes are sent to a bucket that works otherwise, and the first pause; pauses double. */
 const SENDS = 3;
 const RESEND_PAUSE_MS = 500;
-/** Kore is asked about one of so many sessions that are next, so that a few bad ones do not pass for an outage. */
+/**
+ * The number of next sessions from which a probe of Kore takes one, so that a few bad ones do not look like an outage.
+ */
 const PROBE_CHOICE = 20;
 /** Each probe of Kore's is a call of the limit (`KORE_RATE_LIMIT`) that all workers share (milliseconds). */
 const KORE_LONGEST_PAUSE_MS = 3_000;
@@ -60,7 +62,7 @@ const MEDIA_LONGEST_PAUSE_MS = 5_000;
  * then: each time that it comes in vain costs a call of Kore's (milliseconds).
  */
 const REFUSED_PAUSE_MS = 10 * 60 * 1000;
-/** So many sessions are remembered that failed again after their media host was found working. */
+/** How many sessions are stored that failed again after their media host was found working. */
 const MAX_FAILED_AGAIN = 10_000;
 
 /**

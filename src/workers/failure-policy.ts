@@ -94,7 +94,7 @@ export interface Outcome {
   readonly error: VoicemailError;
   /** What the job is to remember. */
   readonly progress: SessionJobProgress;
-  /** Every other session would fail the same way: take none for so long. */
+  /** Every other session would fail the same way: how long to take none. */
   readonly holdMs?: number;
 }
 
@@ -114,9 +114,9 @@ const MIN_RATE_LIMITED_POLLS = 10;
 /** For a limit that does not say how long it lasts: the documented one is by the minute. */
 const RATE_LIMIT_PAUSE_MS = 60_000;
 /**
- * A recording that looks cut is downloaded again for so long, or for `RECORDING_WAIT` where that is shorter; then what
- * came is archived with the doubt written down. A file that has not grown over so much time is not being written; and
- * if it is after all, the later look (`SETTLE_WAIT`) downloads what is archived as suspect again.
+ * How long a recording that looks cut is downloaded again, or for `RECORDING_WAIT` where that is shorter. Then it is
+ * archived as suspect. A file that has not grown in that time is hardly still being written; if it is, the later check
+ * (`SETTLE_WAIT`) downloads it again.
  */
 const SETTLE_DOUBT_AFTER_MS = 40_000;
 /** Kore has recordings within 10 minutes of a call's end, and a call that goes on has another status. */

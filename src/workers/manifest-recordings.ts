@@ -17,7 +17,7 @@ export interface RecordingChanges {
   readonly alsoAt?: ReadonlyMap<string, readonly string[]> | undefined;
 }
 
-/** So many other paths of a recording are remembered. */
+/** How many other paths of a recording are stored. */
 const MAX_PATHS = 16;
 
 /** The list with what is new added to it; `before` itself where nothing is. */

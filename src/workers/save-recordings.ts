@@ -76,7 +76,7 @@ export interface SavedRecordings {
   readonly failed: readonly FailedRecording[];
 }
 
-/** So many of a session at a time: those that hang keep only so many of the others waiting. */
+/** Recordings of a session at a time: recordings that hang keep only few others waiting. */
 const RECORDINGS_AT_ONCE = 4;
 /** Then the next recording would fail the same way, after a download in vain. */
 const ARCHIVE_FAULTS = ['ARCHIVE_UNAVAILABLE', 'ARCHIVE_DENIED'] as const;

@@ -277,15 +277,15 @@ const HOUR_MS = 60 * 60 * 1000;
 
 /** How checks of archived sessions are spread over time. Simulations and documents take these numbers from here. */
 export const SETTLE_TIMES = {
-  /** Pauses grow up to this: Kore may forget within a day, so hours without a check could cost the transcript, */
+  /** The longest pause: Kore may forget within a day, so hours without a check could cost the transcript. */
   longestPauseMs: HOUR_MS,
-  /** and so many doublings with each check. */
+  /** The number of doublings with each check. */
   doublings: 2,
-  /** A check that would come within this part of its pause before one that has its time is that one. */
+  /** A check that is due within this part of its pause before a scheduled check is made together with that one. */
   sharedPart: 0.25,
   /**
-   * A session that began longer ago than `TRANSCRIPT_WAIT` when it was archived is looked at for so long: the
-   * transcript may be made when it is first asked for, and comes no more if it was not made in all that time.
+   * How long a session is checked that began longer ago than `TRANSCRIPT_WAIT` when it was archived. Its transcript may
+   * be made on the first request; if it is not made in that time, it never will be.
    */
   oldTranscriptWaitMs: 10 * 60 * 1000,
 } as const;

@@ -72,7 +72,7 @@ export const OTHER_EVENTS = [
 const END_EVENT =
   /^(?:conversation|session|call)[ _-]?(?:terminat|end|clos|complet|disconnect)|^disposition/i;
 
-/** Members that hold members as JSON text may hold such members in turn, so often. */
+/** How deep members with JSON texts may be nested. */
 const MAX_UNFOLDED_LEVELS = 8;
 /** Of a member that is kept. */
 const MAX_META_LEVELS = 5;

@@ -63,7 +63,7 @@ function unixMs(time: unknown): number | undefined {
   return time > MAX_UNIX_SECONDS ? time : time * 1000;
 }
 
-/** So many bodies are remembered, each for so long; 10,000 take about 1 MB. */
+/** How many bodies are stored, and for how long; 10,000 take about 1 MB. */
 const MAX_REMEMBERED = 10_000;
 const REMEMBERED_MS = 60 * 60 * 1000;
 

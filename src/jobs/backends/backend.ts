@@ -33,7 +33,7 @@ export type JobEvents = QueueEvents<JobResult, IQueueBackend, unknown>;
 export type JobStatus = 'live' | 'backfill' | 'completed' | 'failed';
 
 /**
- * Workers count what they finish for so many minutes. Twice of what is shown: BullMQ puts what it counted before
+ * How many minutes of finished jobs workers count. Twice what is shown: BullMQ puts what it counted before
  * a long pause at the far end, which is too late by the length of the pause.
  */
 export const MINUTES_KEPT = 120;
@@ -141,9 +141,9 @@ export interface Backend {
    * @returns 0 when taken, otherwise the milliseconds after which it is worth asking again.
    */
   takeCall(name: string, calls: number, windowMs: number): Promise<number>;
-  /** Nobody on this queue takes a call for so long. */
+  /** Pauses the calls of all workers of this queue. */
   pauseCalls(name: string, milliseconds: number): Promise<void>;
-  /** Remembers a short text for so long, for everybody on this queue. */
+  /** Stores a short text for a time, for all processes on this queue. */
   remember(name: string, text: string, milliseconds: number): Promise<void>;
   /** Whether a text is remembered. */
   remembers(name: string, text: string): Promise<boolean>;

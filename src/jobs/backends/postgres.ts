@@ -12,7 +12,7 @@ const QUERY_TIMEOUT_MS = 30_000;
 const POOL_SIZE = 20;
 /** PostgreSQL took a statement back, since it and another process's waited for each other (SQLSTATE). */
 const DEADLOCK = '40P01';
-/** So often a statement is tried before its deadlock is an error; each takes PostgreSQL a second to find. */
+/** How often a statement is tried before its deadlock is an error; PostgreSQL takes a second to detect each. */
 const DEADLOCK_TRIES = 10;
 
 /** The queue on a PostgreSQL server, through BullMQ's PostgreSQL backend and node-postgres. */

@@ -146,7 +146,7 @@ function list(servers: readonly ServerAddress[]): string {
   return servers.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}`).join(',');
 }
 
-/** Commands wait so long for those of others (milliseconds), where there are others. */
+/** How long commands wait for others to be sent together (milliseconds), where others are likely. */
 const WAIT_MS = 2;
 
 /**

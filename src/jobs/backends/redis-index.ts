@@ -194,7 +194,7 @@ const SWEPT_AT_ONCE = 2_000;
 /** Jobs that are lists in Redis, and those that are sorted sets. */
 const LISTS = ['wait', 'active'] as const;
 const SETS = ['prioritized', 'delayed', 'completed', 'failed'] as const;
-/** So few jobs of a state are looked at themselves, not looked for among all: a script takes some 10 ms for them. */
+/** Up to this number, the jobs of a state are read one by one instead of by the index: a script takes some 10 ms. */
 const FEW = 5_000;
 
 /** What {@link redisJobIndex} works with. */

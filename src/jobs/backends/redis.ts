@@ -20,7 +20,7 @@ import {
 import { redisIndexKeys, redisJobIndex } from './redis-index.ts';
 import { readOldestQueuedAt, readStatuses } from './redis-statuses.ts';
 
-/** From so many active jobs on, commands wait a moment to be sent together. */
+/** The number of active jobs from which commands wait a moment to be sent together. */
 const MANY_ACTIVE_JOBS = 4;
 /** A server that takes a connection and no command within this time is loading its data, or hangs. */
 const CHECK_TIMEOUT_MS = 5_000;

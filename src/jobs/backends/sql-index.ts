@@ -62,9 +62,9 @@ interface JobRow {
 }
 
 /**
- * Statistics for the planner are updated after so many added jobs, and again whenever there are twice as many.
- * PostgreSQL does so by itself a minute later, the embedded database never. Until then the planner expects a small
- * queue, and sorts all of it for each page.
+ * The number of added jobs after which the planner's statistics are updated; the next updates follow at twice the
+ * number each. PostgreSQL does so by itself a minute later, the embedded database never. Until then the planner expects
+ * a small queue, and sorts all of it for each page.
  */
 const ANALYZED_FROM = 5_000;
 

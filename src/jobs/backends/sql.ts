@@ -144,7 +144,7 @@ const FORGET_STALLS = `
 update ${QUEUE_SCHEMA}.job set stalled_count = 0, deferred_failure = null where queue = $1 and id = $2`;
 
 const LAST_EVENT = `select coalesce(max(id), 0)::text as id from ${QUEUE_SCHEMA}.event where queue = $1`;
-/** So long a transaction may take from numbering its events to its end; those that come later are missed. */
+/** How long a transaction may take from numbering its events to its end; events of a longer one are missed. */
 const EVENT_GRACE_MS = 5_000;
 
 /**

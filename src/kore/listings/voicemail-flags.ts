@@ -32,16 +32,16 @@ export interface VoicemailFlagsOptions {
 const SPAN_MS = 10 * 60 * 1000;
 /** The id of a session and its row may disagree a little on when it began. */
 const MARGIN_MS = 60 * 1000;
-/** A listing is asked for only from this session of a span on: fewer cost less one by one. */
+/** The number of sessions in a span from which one listing costs less than single requests. */
 const SESSIONS_TO_LIST = 3;
-/** What a listing says is believed for so long, or for this part of the session's age when it was made. */
+/** How long a flag is reused, or which part of the session's age at the time of the listing. */
 const FRESH_MS = 30 * 1000;
 const FRESH_PART = 0.5;
-/** A session that began so long ago before a listing was made has its last flag in it. */
+/** The age of a session from which its flag in a listing is final. */
 const FINAL_AFTER_MS = 60 * 60 * 1000;
-/** Such a listing, and the news that there is none to be had, is believed for so long. */
+/** How long a final flag, and the fact that there are no listings, is reused. */
 const KEPT_MS = 10 * 60 * 1000;
-/** Spans remembered. */
+/** How many spans are stored. */
 const MAX_SPANS = 1_000;
 
 /** The flags of the sessions of a span, and when that was asked (unix milliseconds). */

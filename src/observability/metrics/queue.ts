@@ -20,7 +20,7 @@ type QueueSnapshot =
 export interface SnapshotTimes {
   /** The queue has to answer within this time. */
   readonly timeoutMs: number;
-  /** So long a snapshot counts for everybody who asks. */
+  /** How long a snapshot is reused. */
   readonly freshMs: number;
 }
 

@@ -168,7 +168,7 @@ export function createTransferMetrics(registry: Registry): TransferMetrics {
 export interface KoreMetrics {
   /** A call ended. */
   onCall(outcome: CallOutcome): void;
-  /** A call had to wait for its turn before it was made, for so long. */
+  /** A call waited for the rate limit, for that time. */
   onWait(seconds: number): void;
 }
 

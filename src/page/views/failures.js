@@ -9,7 +9,7 @@ import { useData } from '../use-data.js';
 /** @import { CodeMeaning, Stats } from '../api-types.js' */
 
 const REFRESH_MS = 3_000;
-/** The API counts the codes of so many failed sessions. */
+/** How many failed sessions the API counts by code. */
 const MAX_COUNTED = 10_000;
 
 /** What failed, by code, what each means, and what fixes it. */

@@ -21,7 +21,7 @@ import { type HeldDirectory, holdWithin, makeDirectories, makeDirectory } from '
 /** Before the process's umask is applied. */
 export const FILE_MODE = 0o640;
 
-/** What has not been written to for so long belongs to a process that is gone, wherever it was. */
+/** The time without writes after which a file belongs to a process that is gone, on any machine. */
 const LEFTOVER_AGE_MS = 60 * 60 * 1000;
 /** Others remove the empty directory between its making and its use; losing that race twice is rare. */
 const MAX_OPEN_ATTEMPTS = 100;

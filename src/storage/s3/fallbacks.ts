@@ -21,9 +21,9 @@ export interface Fallbacks {
   happened(fallback: Fallback, isAnswer: boolean): void;
 }
 
-/** So many answers in a row for the same reason are the store's way, and no accident. */
+/** The number of fallbacks in a row for one reason from which the store counts as unfit for the fast path. */
 const ANSWERS_TO_LEARN = 3;
-/** A gateway may be put right, so the fast path is tried again after so long. */
+/** The time after which the fast path is tried again: a gateway may have been repaired. */
 const LEARNED_FOR_MS = 10 * 60_000;
 
 /**
