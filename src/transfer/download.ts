@@ -14,7 +14,7 @@ import {
 } from './resumable-body.ts';
 import type { RetryPauses } from './retry-pauses.ts';
 import type { SignedUrl } from './signed-url.ts';
-import type { Stopwatch } from './slow-source-guard.ts';
+import type { SlowSource, Stopwatch } from './slow-source-guard.ts';
 
 /** How a download ended, as far as its integrity is concerned. */
 export interface DownloadEnd {
@@ -105,6 +105,12 @@ export interface OpenedRecording {
   discard(): void;
 }
 
+/** Why an attempt did not bring the whole recording, where another one may. */
+export type Setback = BodyFault | SlowSource;
+
+/** `restart`: open the recording again. `yield`: the same, once others have had the memory that this one held. */
+export type NextAttempt = 'restart' | 'yield';
+
 /**
  * One recording's download: the only place that decides whether a request is sent again, a broken body is resumed, or
  * a recording is downloaded again from its first byte.
@@ -117,11 +123,12 @@ export interface Download {
    */
   open(signal: AbortSignal): Promise<OpenedRecording>;
   /**
-   * What to do about a body that did not turn out whole: pauses, and fetches fresh metadata where that may help.
-   * @returns `restart`: open the recording again.
+   * What to do about an attempt that did not bring the whole recording: pauses, and fetches fresh metadata where that
+   * may help.
+   * @returns what to do next.
    * @throws VoicemailError once trying has been enough.
    */
-  recover(setback: BodyFault, signal: AbortSignal): Promise<'restart'>;
+  recover(setback: Setback, signal: AbortSignal): Promise<NextAttempt>;
   /** Releases what was opened and never read. */
   close(): void;
 }
@@ -243,6 +250,11 @@ export function createDownload(options: DownloadOptions): Download {
     return { next: isLast ? 'fail' : 'restart', error };
   }
 
+  function discardUnread(): void {
+    unread?.discard();
+    unread = undefined;
+  }
+
   async function beforeRepeat(signal: AbortSignal): Promise<void> {
     repeats += 1;
     await pauses.beforeRepeat(repeats, signal);
@@ -286,7 +298,12 @@ export function createDownload(options: DownloadOptions): Download {
         discard: () => response.discard(),
       };
     },
-    async recover({ kind, error, gainedBytes }, signal) {
+    async recover(setback, signal) {
+      if (setback.kind === 'slow') {
+        discardUnread();
+        return 'yield';
+      }
+      const { kind, error, gainedBytes } = setback;
       switch (kind) {
         case 'broken':
           await pauses.afterFailure(error, gainedBytes, signal);
@@ -312,10 +329,7 @@ export function createDownload(options: DownloadOptions): Download {
       events.onRestart(error);
       return 'restart';
     },
-    close() {
-      unread?.discard();
-      unread = undefined;
-    },
+    close: discardUnread,
   };
 }
 

@@ -75,8 +75,9 @@ export interface BodyOptions {
 
 /**
  * One recording on its way, from its first byte, across as many connections as it takes: hashed, counted and inspected
- * as it passes, each piece once. Iterating ends only when the recording is whole; otherwise it throws, with `setback`
- * set where a new download may help.
+ * as it passes, each piece once. Iterating ends only when the recording is whole; otherwise it throws, as nothing but
+ * an error keeps a store from completing what it reads. `setback` then says why, where a new download may help, and
+ * `Download.recover` decides what to do about it.
  */
 export class ResumableBody implements AsyncIterableIterator<Buffer> {
   readonly #options: BodyOptions;

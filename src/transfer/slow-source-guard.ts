@@ -6,12 +6,17 @@ const LEAST_BYTES_PER_SECOND = 64 * 1024;
 /** The part of the time between two checks that must have gone into waiting for the source before its speed tells anything. */
 const LEAST_WAITING = 0.5;
 
+/** Why an attempt was broken off: no failure, others need the memory that it holds. */
+export interface SlowSource {
+  readonly kind: 'slow';
+}
+
 /** Watches one attempt at a transfer for as long as it holds memory. */
 export interface SlowSourceGuard {
   /** Aborted when the attempt has to yield its memory, and when the transfer is. */
   readonly signal: AbortSignal;
-  /** Whether the attempt was broken off for that: no failure, the transfer begins anew when memory is free. */
-  readonly yielded: boolean;
+  /** Set where the attempt was broken off for that. */
+  readonly setback: SlowSource | undefined;
   /** Memory is held from now on; calling it again does nothing. */
   begin(): void;
   /** It has been given back. */
@@ -42,7 +47,7 @@ export function createSlowSourceGuard(options: SlowSourceGuardOptions): SlowSour
   const { waiting, checkMs, yieldsBefore } = options;
   const controller = new AbortController();
   abortWith(controller, options.signal);
-  let yielded = false;
+  let setback: SlowSource | undefined;
   let timer: NodeJS.Timeout | undefined;
   let checksLeft = 2 ** yieldsBefore;
   let before = { milliseconds: 0, bytes: 0 };
@@ -57,14 +62,15 @@ export function createSlowSourceGuard(options: SlowSourceGuardOptions): SlowSour
     checksLeft -= 1;
     const isSlow = waitedMs >= LEAST_WAITING * checkMs && bytes < (LEAST_BYTES_PER_SECOND * waitedMs) / 1000;
     if (checksLeft > 0 || !isSlow || !waiting.running || !options.isWanted()) return;
-    yielded = !controller.signal.aborted;
+    if (controller.signal.aborted) return;
+    setback = { kind: 'slow' };
     controller.abort();
   }
 
   return {
     signal: controller.signal,
-    get yielded() {
-      return yielded;
+    get setback() {
+      return setback;
     },
     begin() {
       if (timer !== undefined) return;

@@ -5,7 +5,14 @@ import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ArchiveStore, RetryWrites, WriteMode } from '../storage/store.ts';
 import { abortWith } from '../util/async.ts';
 import type { Logger } from '../util/log.ts';
-import { createDownload, type Download, type DownloadEvents, type OpenedRecording } from './download.ts';
+import {
+  createDownload,
+  type Download,
+  type DownloadEvents,
+  type NextAttempt,
+  type OpenedRecording,
+  type Setback,
+} from './download.ts';
 import { createLeastRate } from './limits.ts';
 import type { MediaClient } from './media-http.ts';
 import { createReservation, type MemoryBudget, type Reservation } from './memory.ts';
@@ -115,10 +122,7 @@ const ENDED = new Error('the transfer has ended');
 /** How one attempt at a transfer ended, and so what to do next. */
 type Next =
   | { readonly action: 'done'; readonly recording: TransferredRecording }
-  /** The recording has to be downloaded from its first byte again. */
-  | { readonly action: 'restart' }
-  /** The same, once others have had the memory that this one held for a slow source. */
-  | { readonly action: 'yield' };
+  | { readonly action: NextAttempt };
 
 /** What the attempts of one transfer share. */
 interface TransferRun {
@@ -160,7 +164,6 @@ export function createTransfer(deps: TransferDeps): Transfer {
         if (next.action === 'done') return next.recording;
         if (next.action === 'yield') {
           run.counts.yields += 1;
-          run.download.close();
           run.log.info('a slow download yields its memory to others, and begins anew later');
         }
       }
@@ -214,6 +217,7 @@ async function attempt(run: TransferRun): Promise<Next> {
     signal,
   });
   let body: ResumableBody | undefined;
+  let setback: Setback | undefined;
   try {
     const opened = await openWithinBudget(run, guard);
     deps.observe?.onStart?.(secondsLeft(opened));
@@ -221,15 +225,15 @@ async function attempt(run: TransferRun): Promise<Next> {
     return { action: 'done', recording: await storeBody(run, body, opened, guard.signal) };
   } catch (error) {
     signal.throwIfAborted();
-    if (guard.yielded) return { action: 'yield' };
-    if (body?.setback === undefined) throw error;
+    setback = guard.setback ?? body?.setback;
+    if (setback === undefined) throw error;
   } finally {
     guard.end();
     body?.close();
     // Opening the recording anew may take pauses and fresh metadata: nothing is held meanwhile.
     reservation.release();
   }
-  return { action: await waiting.time(download.recover(body.setback, signal)) };
+  return { action: await waiting.time(download.recover(setback, signal)) };
 }
 
 /**
