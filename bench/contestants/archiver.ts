@@ -1,8 +1,8 @@
 /** The product's own worker, as the command `worker` starts it. */
 
 import { openRuntime } from '../../src/runtime.ts';
+import { collectSooner } from '../../src/util/garbage.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { collectSooner } from '../../src/util/process.ts';
 import { obey } from '../messages.ts';
 import { readSettings } from './settings.ts';
 

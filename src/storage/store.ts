@@ -190,6 +190,8 @@ export interface ArchiveStore {
   ): Promise<WriteOutcome>;
   /** The most bytes of a body of that size (unknown: `undefined`) that `writeStream` holds in memory at once. */
   transferMemory(expectedBytes: number | undefined): number;
+  /** Whether a body of that size is known to be written in parts, and so to hold a part for as long as it comes. */
+  isInParts(expectedBytes: number | undefined): boolean;
   /** Proves that the archive can be reached with the rights needed to look up an object. */
   check(signal: AbortSignal): Promise<void>;
   /** Releases connections and temporary files. */

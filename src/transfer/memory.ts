@@ -7,6 +7,8 @@ export interface MemoryRequest {
   readonly deadline?: number | undefined;
   /** Its source is known to be slow: it has held memory before, and had to give way. */
   readonly slow?: boolean;
+  /** It is larger than what is held of it at once: it takes all that a transfer may hold, and takes it for longer. */
+  readonly inParts?: boolean;
 }
 
 /**
@@ -14,15 +16,18 @@ export interface MemoryRequest {
  *
  * A transfer asks once for all that it may come to hold, and whoever waits holds nothing: so nobody ever waits for
  * one that waits, and the sum never exceeds the bound. What is held for long without need are the shares of slow
- * sources. Three rules keep those from holding up the others: a transfer whose source is slow gives its share back
- * while others wait (see `slow-source-guard.ts`) and asks again behind them; those known to be slow have at most half
- * of the budget together; and who fits into what is left passes a larger one that waits, for some seconds.
+ * sources and of recordings that come in parts. Three rules keep those from holding up the others: a transfer whose
+ * source is slow gives its share back while others wait (see `slow-source-guard.ts`) and asks again behind them; those
+ * known to be slow have at most half of the budget together, and so have those in parts; and who fits into what is left
+ * passes a larger one that waits, for some seconds.
  */
 export interface MemoryBudget {
   readonly limitBytes: number;
   readonly usedBytes: number;
   /** How many transfers wait for their turn. */
   readonly waiting: number;
+  /** Whether somebody waits for what one such transfer holds: those in parts may wait for others of their kind alone. */
+  isWanted(holder: Pick<MemoryRequest, 'inParts'>): boolean;
   /**
    * Reserves bytes if that is possible at once, otherwise `undefined`. Not for the slow while others wait, and for
    * nobody while somebody has been passed for long enough.
@@ -43,9 +48,14 @@ const DEFAULT_DEADLINE_MS = 60 * 60 * 1000;
 /** For how long smaller requests may pass a waiting one. */
 const MAX_PASSED_MS = 10_000;
 
-interface Waiter {
-  readonly bytes: number;
+/** What decides which halves a request counts in. */
+interface Kind {
   readonly slow: boolean;
+  readonly inParts: boolean;
+}
+
+interface Waiter extends Kind {
+  readonly bytes: number;
   readonly deadline: number | undefined;
   /** Where it stands without a deadline: compared with the deadlines of others. */
   readonly rank: number;
@@ -57,49 +67,59 @@ interface Waiter {
 export function createMemoryBudget(limitBytes: number): MemoryBudget {
   let usedBytes = 0;
   let slowBytes = 0;
+  let inPartsBytes = 0;
   const waiters: Waiter[] = [];
 
-  function reserve(bytes: number, slow: boolean): Release {
+  function count(bytes: number, { slow, inParts }: Kind): void {
     usedBytes += bytes;
     if (slow) slowBytes += bytes;
+    if (inParts) inPartsBytes += bytes;
+  }
+
+  function reserve(bytes: number, kind: Kind): Release {
+    count(bytes, kind);
     let held = true;
     return () => {
       if (!held) return;
       held = false;
-      usedBytes -= bytes;
-      if (slow) slowBytes -= bytes;
+      count(-bytes, kind);
       serve();
     };
   }
 
   const fits = (bytes: number): boolean => usedBytes + bytes <= limitBytes;
 
-  /** Whether the slow already have their half; one of them may always go on, however large. */
-  const isSlowHalfTaken = (bytes: number): boolean => slowBytes > 0 && slowBytes + bytes > limitBytes / 2;
+  /** Whether those who hold so much already have their half; one of them may always go on, however large. */
+  const isHalfTaken = (heldBytes: number, bytes: number): boolean =>
+    heldBytes > 0 && heldBytes + bytes > limitBytes / 2;
 
-  const isHeldBack = ({ slow, bytes }: Waiter): boolean => slow && isSlowHalfTaken(bytes);
+  const isHalfOfPartsTaken = (bytes: number, { inParts }: Kind): boolean =>
+    inParts && isHalfTaken(inPartsBytes, bytes);
+
+  const isHeldBack = (bytes: number, kind: Kind): boolean =>
+    (kind.slow && isHalfTaken(slowBytes, bytes)) || isHalfOfPartsTaken(bytes, kind);
 
   const mayBePassed = (waiter: Waiter): boolean =>
-    isHeldBack(waiter) || performance.now() - waiter.since < MAX_PASSED_MS;
+    isHeldBack(waiter.bytes, waiter) || performance.now() - waiter.since < MAX_PASSED_MS;
 
   function serve(): void {
     const now = Date.now();
     waiters.sort((one, other) => rankOf(one, now) - rankOf(other, now));
     for (const waiter of [...waiters]) {
-      if (fits(waiter.bytes) && !isHeldBack(waiter)) {
+      if (fits(waiter.bytes) && !isHeldBack(waiter.bytes, waiter)) {
         waiters.splice(waiters.indexOf(waiter), 1);
-        waiter.grant(reserve(waiter.bytes, waiter.slow));
+        waiter.grant(reserve(waiter.bytes, waiter));
       } else if (!mayBePassed(waiter)) {
         return;
       }
     }
   }
 
-  function tryAcquire(bytes: number, { slow = false }: MemoryRequest = {}): Release | undefined {
+  function tryAcquire(bytes: number, request: MemoryRequest = {}): Release | undefined {
     const wanted = Math.min(bytes, limitBytes);
-    const mayPass = slow ? waiters.length === 0 : waiters.every(mayBePassed);
-    if (!mayPass || !fits(wanted) || (slow && isSlowHalfTaken(wanted))) return undefined;
-    return reserve(wanted, slow);
+    const kind = kindOf(request);
+    const mayPass = kind.slow ? waiters.length === 0 : waiters.every(mayBePassed);
+    return mayPass && fits(wanted) && !isHeldBack(wanted, kind) ? reserve(wanted, kind) : undefined;
   }
 
   return {
@@ -110,18 +130,22 @@ export function createMemoryBudget(limitBytes: number): MemoryBudget {
     get waiting() {
       return waiters.length;
     },
+    isWanted: ({ inParts = false }) =>
+      waiters.some((waiter) => inParts || !isHalfOfPartsTaken(waiter.bytes, waiter)),
     tryAcquire,
-    async acquire(bytes, { deadline, slow = false }, signal) {
+    async acquire(bytes, request, signal) {
       signal.throwIfAborted();
-      const immediate = tryAcquire(bytes, { slow });
+      const immediate = tryAcquire(bytes, request);
       if (immediate !== undefined) return immediate;
       const { promise, resolve, reject } = Promise.withResolvers<Release>();
       const now = Date.now();
+      const { slow, inParts } = kindOf(request);
       const ranks = slow ? waiters.map((waiter) => rankOf(waiter, now)) : [];
       const waiter: Waiter = {
         bytes: Math.min(bytes, limitBytes),
         slow,
-        deadline: slow ? undefined : deadline,
+        inParts,
+        deadline: slow ? undefined : request.deadline,
         rank: Math.max(now + DEFAULT_DEADLINE_MS, ...ranks),
         since: performance.now(),
         grant: resolve,
@@ -145,6 +169,10 @@ export function createMemoryBudget(limitBytes: number): MemoryBudget {
   };
 }
 
+function kindOf({ slow = false, inParts = false }: MemoryRequest): Kind {
+  return { slow, inParts };
+}
+
 function rankOf({ deadline, rank }: Waiter, now: number): number {
   return deadline !== undefined && deadline > now ? deadline : rank;
 }
@@ -158,6 +186,8 @@ export interface Reservation {
    * transfers never wait for each other.
    */
   hold(bytes: number, request: MemoryRequest, signal: AbortSignal): Promise<void>;
+  /** Whether others wait for what it holds. */
+  isWanted(): boolean;
   /** Gives everything back. */
   release(): void;
 }
@@ -165,6 +195,7 @@ export interface Reservation {
 /** Starts with nothing held. */
 export function createReservation(budget: MemoryBudget): Reservation {
   let heldBytes = 0;
+  let heldFor: MemoryRequest = {};
   let giveBack: Release | undefined;
 
   function release(): void {
@@ -173,9 +204,10 @@ export function createReservation(budget: MemoryBudget): Reservation {
     heldBytes = 0;
   }
 
-  function take(bytes: number, granted: Release): void {
+  function take(bytes: number, request: MemoryRequest, granted: Release): void {
     giveBack = granted;
     heldBytes = bytes;
+    heldFor = request;
   }
 
   return {
@@ -183,13 +215,14 @@ export function createReservation(budget: MemoryBudget): Reservation {
       if (heldBytes >= bytes) return true;
       release();
       const granted = budget.tryAcquire(bytes, request);
-      if (granted !== undefined) take(bytes, granted);
+      if (granted !== undefined) take(bytes, request, granted);
       return granted !== undefined;
     },
     async hold(bytes, request, signal) {
       release();
-      take(bytes, await budget.acquire(bytes, request, signal));
+      take(bytes, request, await budget.acquire(bytes, request, signal));
     },
+    isWanted: () => giveBack !== undefined && budget.isWanted(heldFor),
     release,
   };
 }

@@ -4,6 +4,7 @@ import { STREAM_BYTES } from '../domain/transfer-memory.ts';
 import type { KoreRecording } from '../domain/voicemail.ts';
 import type { ArchiveStore, RetryWrites, WriteMode } from '../storage/store.ts';
 import { abortWith } from '../util/async.ts';
+import { BufferCollector } from '../util/garbage.ts';
 import type { Logger } from '../util/log.ts';
 import {
   createDownload,
@@ -113,6 +114,9 @@ const DEFAULT_RETRY_PAUSE_MS = 250;
 const DEFAULT_SLOW_CHECK_MS = 2000;
 const DEFAULT_RATE_GRACE_MS = 30_000;
 
+/** Enough for the collections to cost little, and little next to what the process takes anyway. */
+const COLLECT_EVERY_BYTES = 16 * 1024 * 1024;
+
 /** The content type of recordings in no container that is known here. */
 const UNKNOWN_CONTENT_TYPE = 'application/octet-stream';
 
@@ -154,10 +158,11 @@ interface TransferRun {
  * const { bytes, sha256 } = await transfer({ key, recording, refresh, mode: 'absent' }, signal);
  */
 export function createTransfer(deps: TransferDeps): Transfer {
+  const collector = new BufferCollector(COLLECT_EVERY_BYTES);
   return async (request, outerSignal) => {
     const ended = new AbortController();
     const letGo = abortWith(ended, outerSignal);
-    const run = prepareRun(deps, request, ended.signal);
+    const run = prepareRun(deps, request, collector, ended.signal);
     try {
       for (;;) {
         const next = await attempt(run);
@@ -176,7 +181,12 @@ export function createTransfer(deps: TransferDeps): Transfer {
   };
 }
 
-function prepareRun(deps: TransferDeps, request: TransferRequest, signal: AbortSignal): TransferRun {
+function prepareRun(
+  deps: TransferDeps,
+  request: TransferRequest,
+  collector: BufferCollector,
+  signal: AbortSignal,
+): TransferRun {
   const { media, memory, limits, observe } = deps;
   const log = deps.log.child({ key: request.key });
   const counts = { resumes: 0, bytes: 0, yields: 0 };
@@ -200,7 +210,7 @@ function prepareRun(deps: TransferDeps, request: TransferRequest, signal: AbortS
     maxRecordingBytes: limits.maxRecordingBytes,
     settleDoubt: request.settleDoubt ?? false,
     isStored: (sha256, bytes) => request.isStored?.(sha256, bytes) === true,
-    events: downloadEvents(request, log, counts, observe),
+    events: downloadEvents(request, log, counts, collector, observe),
   });
   const reservation = createReservation(memory);
   return { deps, request, log, signedUrl, download, reservation, waiting, counts, signal };
@@ -211,7 +221,7 @@ async function attempt(run: TransferRun): Promise<Next> {
   const guard = createSlowSourceGuard({
     waiting,
     receivedBytes: () => counts.bytes,
-    isWanted: () => deps.memory.waiting > 0,
+    isWanted: () => reservation.isWanted(),
     checkMs: deps.limits.slowCheckMs ?? DEFAULT_SLOW_CHECK_MS,
     yieldsBefore: counts.yields,
     signal,
@@ -245,7 +255,8 @@ async function openWithinBudget(run: TransferRun, guard: SlowSourceGuard): Promi
   for (;;) {
     const opened = await waiting.time(download.open(guard.signal));
     const bytes = deps.store.transferMemory(opened.expectedBytes) + STREAM_BYTES + opened.decodingBytes;
-    const request = { deadline: opened.expiresAt, slow: counts.yields > 0 };
+    const inParts = deps.store.isInParts(opened.expectedBytes);
+    const request = { deadline: opened.expiresAt, slow: counts.yields > 0, inParts };
     const held = reservation.tryHold(bytes, request);
     if (!held) {
       opened.discard();
@@ -333,11 +344,13 @@ function downloadEvents(
   request: TransferRequest,
   log: Logger,
   counts: { resumes: number; bytes: number },
+  collector: BufferCollector,
   observe: TransferObserver | undefined,
 ): DownloadEvents {
   return {
     onBytes(count, received) {
       counts.bytes += count;
+      collector.count(count);
       observe?.onBytes?.(count);
       request.onProgress?.(received);
     },

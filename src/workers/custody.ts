@@ -130,6 +130,7 @@ export function guardStore(
       return store.writeStream(...args);
     },
     transferMemory: (expectedBytes) => store.transferMemory(expectedBytes),
+    isInParts: (expectedBytes) => store.isInParts(expectedBytes),
     check: (signal) => store.check(signal),
     close: () => store.close(),
   };

@@ -1,5 +1,10 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createMemoryBudget, type MemoryRequest, type Release } from '../../src/transfer/memory.ts';
+import {
+  createMemoryBudget,
+  createReservation,
+  type MemoryRequest,
+  type Release,
+} from '../../src/transfer/memory.ts';
 
 const { signal } = new AbortController();
 
@@ -111,6 +116,38 @@ describe('the memory budget', () => {
 
   it('the memory budget gives a slow download all that it requests when no other is slow', () => {
     expect(createMemoryBudget(10).tryAcquire(8, { slow: true })).toBeDefined();
+  });
+
+  it('the memory budget leaves half of itself to recordings that do not come in parts', async () => {
+    const budget = createMemoryBudget(10);
+    const first = budget.tryAcquire(4, { inParts: true });
+    const waiting = budget.acquire(4, { inParts: true }, signal);
+    await settle();
+    expect([budget.usedBytes, budget.waiting]).toEqual([4, 1]);
+    expect(budget.tryAcquire(6)).toBeDefined();
+    first?.();
+    await waiting;
+    expect([budget.usedBytes, budget.waiting]).toEqual([10, 0]);
+  });
+
+  it('the memory budget gives a recording in parts all that it asks for when no other comes in parts', () => {
+    expect(createMemoryBudget(10).tryAcquire(8, { inParts: true })).toBeDefined();
+  });
+
+  it('what a recording in parts waits for is wanted of others in parts alone, and what all wait for of everybody', async () => {
+    const budget = createMemoryBudget(10);
+    const [inParts, whole] = [createReservation(budget), createReservation(budget)];
+    expect([inParts.tryHold(4, { inParts: true }), whole.tryHold(2, {})]).toEqual([true, true]);
+    expect([inParts.isWanted(), whole.isWanted()]).toEqual([false, false]);
+    const another = budget.acquire(4, { inParts: true }, signal);
+    expect([inParts.isWanted(), whole.isWanted()]).toEqual([true, false]);
+    const other = budget.acquire(6, {}, signal);
+    expect([inParts.isWanted(), whole.isWanted()]).toEqual([true, true]);
+    inParts.release();
+    expect(inParts.isWanted()).toBe(false);
+    whole.release();
+    for (const release of await Promise.all([another, other])) release();
+    expect(budget.usedBytes).toBe(0);
   });
 
   it('the memory budget counts a request larger than itself as all of it', async () => {

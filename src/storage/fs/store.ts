@@ -244,6 +244,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
       );
     },
     transferMemory: directoryTransferMemory,
+    isInParts: () => false,
     async check(signal) {
       await guarded(translate, signal, async () => {
         await ready();

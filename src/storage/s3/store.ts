@@ -277,6 +277,7 @@ export function createS3Store(target: S3Target, options: S3StoreOptions = {}): A
       );
     },
     transferMemory: (expectedBytes) => s3TransferMemory(expectedBytes, partBytes),
+    isInParts: (expectedBytes) => expectedBytes !== undefined && expectedBytes > partBytes,
     async check(signal) {
       // Reading what is not there asks for the same rights as looking up an object, and unlike HEAD the answer
       // has a body, which distinguishes a missing bucket from a missing object, and a wrong key from a missing right.
