@@ -68,7 +68,7 @@ const send = (method: string, path: string, token: string) =>
   });
 
 describe.each(ROLES)('the role %s', (role) => {
-  it.each(ROUTES)('the role %s is allowed or refused as documented: %s %s', async (method, path, roles) => {
+  it.each(ROUTES)('the role is allowed or refused as documented: %s %s', async (method, path, roles) => {
     const { status, body, headers } = await send(method, path, `token-that-may-${role}`);
 
     if (roles.includes(role)) {

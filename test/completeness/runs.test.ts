@@ -221,7 +221,7 @@ describe('call metadata', () => {
     const rest = source === 'calls' ? { ...shared, queue: 'Claims', direction: 'inbound' } : shared;
 
     it.each(['on', 'hashed', 'off'] as const)(
-      'call metadata of the listing %s goes into the manifest, and out of the queue, by backfill and by completeness: CALL_METADATA=%s',
+      'call metadata of a listing goes into the manifest, and out of the queue, by backfill and by completeness: CALL_METADATA=%s',
       { timeout: TIMEOUT_MS },
       async (mode) => {
         const { sandbox, runtime, directory, compute } = await open({

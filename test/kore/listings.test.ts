@@ -52,7 +52,7 @@ function answer(body: unknown, status = 200) {
 it.each([
   ['call details', callsListing('st-1'), 'data'],
   ['the sessions history', sessionsListing, 'sessions'],
-] as const)('%s of far more rows, or values, than were asked for are refused', (_name, listing, member) => {
+] as const)('%s with far more rows, or values, than requested are refused', (_name, listing, member) => {
   const rows = (count: number) => `{"${member}":[${'{},'.repeat(count - 1)}{}]}`;
   expect(listing.read(answer(rows(1_000)))).toMatchObject({ rows: 1_000, unreadable: 1_000 });
   for (const count of [20_000, 1_000_000])

@@ -163,7 +163,7 @@ describe('recordings in an answer of Kore', () => {
     ['a part of the query', 'a.wav&s=c2lnbmF0dXJlQQ', 'a.wav'],
     ['the signature alone', 'a c2lnbmF0dXJlQQ$$.wav', 'a '.trim()],
     ['200,000 dots', '.'.repeat(200_000), '.'.repeat(1_024)],
-  ])('names of recordings have no %s', (_name, fileName, expected) => {
+  ])('the name of a recording is made presentable: %s', (_name, fileName, expected) => {
     const { recordings } = interpretVoicemail(answer(200, { recording: [{ fileName, fileUrl: URL_A }] }));
     expect(recordings).toEqual([{ fileName: expected, fileUrl: URL_A }]);
   });

@@ -117,11 +117,14 @@ it('each file of the fixtures is in the table', () => {
 describe.each(FILES)('%s', (name, contentType, facts, end, audioEnd) => {
   const body = fixture(name);
 
-  it.each([1, 7, 1000, body.length])('%s is recognised and judged, in pieces of %i bytes', (pieceBytes) => {
-    expect(inspect(body, pieceBytes)).toMatchObject({ contentType, facts, end, notes: [] });
-  });
+  it.each([1, 7, 1000, body.length])(
+    'the file is recognised and judged, in pieces of %i bytes',
+    (pieceBytes) => {
+      expect(inspect(body, pieceBytes)).toMatchObject({ contentType, facts, end, notes: [] });
+    },
+  );
 
-  it('%s is never taken for whole when it is cut', () => {
+  it('the file is never taken for whole when it is cut', () => {
     for (let length = 0; length < body.length; length += 1 + Math.floor(body.length / 2000)) {
       const cut = inspect(body.subarray(0, length), body.length);
       if (audioEnd > 0 && length < audioEnd) expect([length, cut.end]).not.toEqual([length, 'confirmed']);
@@ -129,7 +132,7 @@ describe.each(FILES)('%s', (name, contentType, facts, end, audioEnd) => {
     }
   });
 
-  it('%s is judged alike behind an ID3v2 tag', () => {
+  it('the file is judged alike behind an ID3v2 tag', () => {
     const tag = Buffer.concat([Buffer.from('ID3\x04\0\0\0\0\x01\x00', 'latin1'), Buffer.alloc(128)]);
     expect(inspect(Buffer.concat([tag, body]), 33)).toMatchObject({ contentType, facts, end });
   });

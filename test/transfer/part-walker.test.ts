@@ -20,12 +20,12 @@ function part(bytes: number): Buffer {
 }
 
 describe.each([1, 2, 3, 1000])('a walk in pieces of %i bytes', (pieceBytes) => {
-  it('a walk in pieces of %i bytes reads each part once', () => {
+  it('a walk in pieces reads each part once', () => {
     const file = Buffer.concat([part(2), part(7), part(300), part(2)]);
     expect(walk(file, pieceBytes)).toEqual({ starts: [0, 2, 9, 309], nextAt: 311, stopped: false });
   });
 
-  it('a walk in pieces of %i bytes knows where the next part would begin, though the file ends before', () => {
+  it('a walk in pieces knows where the next part would begin, though the file ends before', () => {
     expect(walk(Buffer.concat([part(7), part(300).subarray(0, 4)]), pieceBytes)).toMatchObject({
       nextAt: 307,
       stopped: false,
@@ -36,12 +36,12 @@ describe.each([1, 2, 3, 1000])('a walk in pieces of %i bytes', (pieceBytes) => {
     });
   });
 
-  it('a walk in pieces of %i bytes stops at a part that is shorter than its own header', () => {
+  it('a walk in pieces stops at a part that is shorter than its own header', () => {
     const file = Buffer.concat([part(7), Buffer.from([0, 1]), part(7)]);
     expect(walk(file, pieceBytes)).toEqual({ starts: [0, 7], nextAt: 7, stopped: true });
   });
 
-  it('a walk in pieces of %i bytes passes on as much of a part as is requested', () => {
+  it('a walk in pieces passes on as much of a part as is requested', () => {
     const asked: number[] = [];
     const walker = new PartWalker(3, 2, (header) => {
       asked.push(header.length);
@@ -54,7 +54,7 @@ describe.each([1, 2, 3, 1000])('a walk in pieces of %i bytes', (pieceBytes) => {
     expect([asked, walker.nextAt, walker.stopped]).toEqual([[2, 2000], 2003, false]);
   });
 
-  it('a walk in pieces of %i bytes stops where more is requested than is ever kept', () => {
+  it('a walk in pieces stops where more is requested than is ever kept', () => {
     const walker = new PartWalker(0, 1, (header) => ({ need: header.length + MAX_HEADER_BYTES }));
     const file = Buffer.alloc(3 * MAX_HEADER_BYTES);
     for (let at = 0; at < file.length; at += pieceBytes) walker.add(file.subarray(at, at + pieceBytes));
