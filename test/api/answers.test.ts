@@ -1,4 +1,4 @@
-/** Every operation of the document, asked for once: what it answers is what the document says. */
+/** Calls every operation of the OpenAPI document once and compares the answer with the document. */
 
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -139,8 +139,8 @@ it('each operation answers as recorded, when it succeeds and when it fails', asy
   await send('GET /v1/completeness', '/v1/completeness?to=2999-12-31', 200);
   const order = { json: { from: from.slice(0, 10), reportOnly: true, write: true } };
   const run = await send('POST /v1/completeness', '/v1/completeness', 202, order);
-  const look = () => send('GET /v1/completeness/{id}', `/v1/completeness/${run.id}`, 200);
-  await expect.poll(async () => (await look()).state, { timeout: 20_000 }).toBe('completed');
+  const readRun = () => send('GET /v1/completeness/{id}', `/v1/completeness/${run.id}`, 200);
+  await expect.poll(async () => (await readRun()).state, { timeout: 20_000 }).toBe('completed');
   await send('GET /v1/completeness', '/v1/completeness', 200);
 
   const notice = { headers: { auth: SECRET }, json: { sessionId: good } };

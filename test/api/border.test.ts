@@ -1,4 +1,4 @@
-/** Who is kept out, and who still gets in while somebody tries. */
+/** Requests that are refused, and those that are still served during an attack. */
 
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';

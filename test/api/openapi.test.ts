@@ -383,6 +383,6 @@ it('random requests that follow the OpenAPI document more or less never cause a 
     { numRuns: 600 },
   );
 
-  // Not all of them were turned away at the door.
+  // Not all of them were refused before they reached a route.
   expect([...seen]).toEqual(expect.arrayContaining([200, 202, 400, 401]));
 });

@@ -514,7 +514,7 @@ describe('operations over the API of another process', () => {
   });
 });
 
-/** A way to a Redis queue that can be shut and opened again, as if the server went away. */
+/** A relay to a Redis queue that can be closed and opened again, as if the server were unavailable. */
 async function openGate({ config: { target, ...rest } }: TestQueue) {
   if (target.kind !== 'redis') throw new Error('only for Redis');
   const { hostname, port } = new URL(target.url);

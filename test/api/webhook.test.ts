@@ -27,7 +27,7 @@ afterAll(() => setup.close());
 const NO_METRICS = { contentType: 'text/plain', render: async () => '' };
 const newId = () => randomBytes(12).toString('hex');
 const post = (options: Ask, at = url) => ask(at, PATH, { method: 'POST', ...options });
-/** A notification from somebody who knows the secret. */
+/** A notification with the right secret. */
 const notify = (json: unknown, at = url) => post({ json, headers: { auth: 'the-new-secret' } }, at);
 const sign = (body: string | Uint8Array, secret: string) =>
   `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`;
@@ -85,9 +85,9 @@ describe('the caller of a Kore event', () => {
     ['is kept as the call tells it', { callerNumber: '+1 555 0100 222' }, { from: '+1 555 0100 222' }],
     ['is kept from its tags', { sessionTags: { callerNumber: '+15550100222' } }, { from: '+15550100222' }],
     ['is nobody whose name is no number', { from: 'user-7', callerNumber: { token: 'x' } }, undefined],
-  ])('the caller of a Kore event %s', async (_title, told, call) => {
+  ])('the caller of a Kore event %s', async (_title, metadata, call) => {
     const sessionId = newId();
-    const CCAIMetaInfo = { sessionId, ...told };
+    const CCAIMetaInfo = { sessionId, ...metadata };
     expect((await notify({ event: 'conversation_terminated', CCAIMetaInfo })).status).toBe(202);
 
     const job = await setup.runtime.queue.bullmq.sessions.getJob(`${setup.sandbox.botId}.${sessionId}`);

@@ -84,10 +84,10 @@ it('a backfill archives every voicemail of 60 days once, though it is killed hal
 
   await programs.forgetLocks();
   started = start();
-  const look = await callerOf(started);
+  const callAgain = await callerOf(started);
   const view = await vi.waitUntil(
     async () => {
-      const now = await look('GET', `/v1/backfills/${id}`);
+      const now = await callAgain('GET', `/v1/backfills/${id}`);
       return now.state === 'failed' || (now.state === 'listed' && now.open === 0) ? now : undefined;
     },
     { timeout: TIMEOUT_MS, interval: 500 },

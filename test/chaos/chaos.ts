@@ -10,7 +10,7 @@ export interface ChaosOptions {
   readonly seed: string;
   readonly queue: ChaosQueue;
   readonly sessions: number;
-  /** How long things go wrong (milliseconds). */
+  /** How long faults happen (milliseconds). */
   readonly faultsMs: number;
   /** How long everything may take to settle afterwards (milliseconds). */
   readonly settleMs: number;

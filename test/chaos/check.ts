@@ -103,7 +103,7 @@ function checkLogs(world: World): string[] {
   return faults;
 }
 
-/** Nothing secret lies in Redis. */
+/** Redis holds no secret. */
 async function checkQueue(world: World): Promise<string[]> {
   if (!world.queue.url.startsWith('redis:')) return [];
   const redis = new Redis(world.queue.url);

@@ -1,11 +1,11 @@
-/** What goes wrong during a chaos run, one thing after the other, each for a while. */
+/** The faults of a chaos run, one after the other, each for a limited time. */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
 import type { InjectedFault } from '../support/s3-proxy.ts';
 import type { World } from './world.ts';
 
-/** Something that goes wrong. */
+/** A fault of a chaos run. */
 interface Fault {
   readonly name: string;
   /** Resolves when all is well again. */
@@ -45,7 +45,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'a worker is told to end',
+    name: 'a worker gets SIGTERM',
     async run({ workers }, random) {
       await random.pick(workers).replace('SIGTERM');
     },

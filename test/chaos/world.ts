@@ -22,7 +22,7 @@ export interface Truth {
   readonly texts: readonly string[];
 }
 
-/** A queue server that can be taken away and brought back with all it held. */
+/** A queue server that can be stopped and started again with its data. */
 export interface QueueServer {
   readonly url: string;
   /** Ends it without warning and starts it again; `undefined` where that is not possible. */

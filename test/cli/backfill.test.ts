@@ -65,9 +65,9 @@ describe('commands beside a running start', () => {
     add(false);
     const dry = await runInProcess(['backfill', ...MAY, '--dry-run', '--json'], { env });
     expect(dry).toMatchObject({ code: 0 });
-    const told = JSON.parse(dry.stdout) as BackfillView & { missingSessions: string[] };
-    expect(told).toMatchObject({ state: 'listed', listed: 3, missing: 2, withoutVoicemail: 1, queued: 0 });
-    expect(told.missingSessions.sort()).toEqual(missing.sort());
+    const report = JSON.parse(dry.stdout) as BackfillView & { missingSessions: string[] };
+    expect(report).toMatchObject({ state: 'listed', listed: 3, missing: 2, withoutVoicemail: 1, queued: 0 });
+    expect(report.missingSessions.sort()).toEqual(missing.sort());
 
     const run = await runInProcess(['backfill', ...MAY, '--wait'], { env });
     expect(run).toMatchObject({ code: 0 });

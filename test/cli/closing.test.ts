@@ -1,4 +1,4 @@
-/** What of a process goes on when a part of it fails, or when it was suspended in the middle. */
+/** How a process ends when a part fails to close, and continues when it was suspended. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';

@@ -71,9 +71,9 @@ const completeness = (...options: string[]) => runInProcess(['completeness', ...
 describe('completeness', () => {
   it('completeness --report-only only reports what is missing, day by day, and ends with 1', async () => {
     const sessionId = add(DAY);
-    const told = await completeness('--from', DAY, '--to', OTHER, '--report-only', '--json');
-    expect(told).toMatchObject({ code: 1, stderr: expect.stringMatching(/1 session missing/) });
-    const { days } = JSON.parse(told.stdout) as { days: DayReport[] };
+    const result = await completeness('--from', DAY, '--to', OTHER, '--report-only', '--json');
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringMatching(/1 session missing/) });
+    const { days } = JSON.parse(result.stdout) as { days: DayReport[] };
     expect(days.map(({ date, missing, queued }) => [date, missing, queued])).toEqual([
       [DAY, 1, 0],
       [OTHER, 0, 0],
@@ -97,10 +97,10 @@ describe('completeness', () => {
 
   it('completeness says that a listing failed, and never that the day is complete', async () => {
     sandbox.configure({ scopes: ['SmartAssist Voicemail'] });
-    const told = await completeness('--from', DAY, '--to', DAY, '--report-only', '--json');
+    const result = await completeness('--from', DAY, '--to', DAY, '--report-only', '--json');
     sandbox.configure({ scopes: ['SmartAssist Voicemail', 'SmartAssist Analytics', 'Bot Sessions'] });
-    expect(told).toMatchObject({ code: 1, stderr: expect.stringMatching(/Kore could not list 1 day/) });
-    const { days } = JSON.parse(told.stdout) as { days: DayReport[] };
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringMatching(/Kore could not list 1 day/) });
+    const { days } = JSON.parse(result.stdout) as { days: DayReport[] };
     expect(days).toMatchObject([{ complete: false, reasons: ['listing-failed'] }]);
   });
 
@@ -110,8 +110,8 @@ describe('completeness', () => {
     [['--from', '2020-01-01', '--to', '2021-01-01'], /more than 93 days/],
     [['--source', 'tapes'], /calls, sessions/],
   ])('completeness with %j is wrong usage', async (options, message) => {
-    const told = await completeness(...options);
-    expect(told).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
+    const result = await completeness(...options);
+    expect(result).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
   });
 });
 

@@ -20,7 +20,7 @@ const UNIQUE = [
 
 /**
  * Types into an interactive zsh on a terminal of its own, and prints the words that its tabulator has made. In place of
- * the program is a function that says what it was given.
+ * the program is a function that prints its arguments.
  */
 const ZSH = `
 zmodload zsh/zpty || exit 3

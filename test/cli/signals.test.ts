@@ -11,7 +11,7 @@ import { embeddedQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const PATIENCE = { timeout: 120_000 };
+const TIMEOUT = { timeout: 120_000 };
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -43,7 +43,7 @@ function npm(args: readonly string[], env: Readonly<Record<string, string>>) {
       watch();
     });
   }
-  /** All of it has ended when nobody holds its outputs any more. */
+  /** All its processes have ended when no process holds its outputs any more. */
   const ended = once(child, 'close');
   return {
     child,
@@ -85,7 +85,7 @@ async function service(): Promise<{ env: Record<string, string>; queue: string; 
 }
 
 describe('SIGTERM to npm', () => {
-  it('SIGTERM to npm ends "npm run cli -- start" gracefully', PATIENCE, async () => {
+  it('SIGTERM to npm ends "npm run cli -- start" gracefully', TIMEOUT, async () => {
     const { env, queue } = await service();
     const run = npm(['cli', '--', 'start'], env);
     await run.said('"taking sessions"');
@@ -96,7 +96,7 @@ describe('SIGTERM to npm', () => {
     expect(existsSync(join(queue, 'owner.json'))).toBe(false);
   });
 
-  it('SIGTERM to npm ends "npm run demo"', PATIENCE, async () => {
+  it('SIGTERM to npm ends "npm run demo"', TIMEOUT, async () => {
     const directory = await temporaryDirectory();
     cleanups.push(() => directory.remove());
     const run = npm(['demo', '--', '--dir', directory.path], {});

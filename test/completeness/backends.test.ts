@@ -141,7 +141,7 @@ describe.each(SETUPS)('completeness on a queue on %s and an archive on %s', (que
   );
 });
 
-/** What a report says, without when and from what it was computed. */
+/** The contents of a report, without the time and source of its computation. */
 function facts(report: DayReport | undefined) {
   const { computedAt: _, basis: __, hoursLeft: ___, ...rest } = report ?? {};
   return rest;

@@ -209,10 +209,10 @@ describe('call metadata', () => {
     },
   );
 
-  describe.each(['calls', 'sessions'] as const)('of the listing %s', (source) => {
+  describe.each(['calls', 'sessions'] as const)('call metadata of the listing %s', (source) => {
     const number = '+1 (555) 010-0100';
     const endedAt = new Date(Date.parse(DAY) + 41 * 60_000);
-    const told = { from: number, queue: 'Claims', direction: 'inbound', endedAt, tags: ['vip'] };
+    const listed = { from: number, queue: 'Claims', direction: 'inbound', endedAt, tags: ['vip'] };
     const times = {
       startedAt: new Date(Date.parse(DAY) + 40 * 60_000).toISOString(),
       endedAt: endedAt.toISOString(),
@@ -243,14 +243,14 @@ describe('call metadata', () => {
           expect((await readManifest(session, store, signal))?.call).toEqual(kept);
           const job = await runtime.queue.bullmq.sessions.getJob(`${session.botId}.${sessionId}`);
           expect(job?.data).not.toHaveProperty('call');
-          // One check for the voicemail, and none for what the listing told.
-          const looks = sandbox.calls.filter(
+          // One check for the voicemail, and none for what the listing contained.
+          const polls = sandbox.calls.filter(
             (call) => call.route === 'voicemail' && call.sessionId === sessionId,
           );
-          expect(looks).toHaveLength(1);
+          expect(polls).toHaveLength(1);
         };
         const add = () =>
-          sandbox.addSession({ sessionId: idAt(40), transcription: 'Hello.', listing: { call: told } });
+          sandbox.addSession({ sessionId: idAt(40), transcription: 'Hello.', listing: { call: listed } });
 
         const byCompleteness = add();
         await compute({ source });

@@ -114,7 +114,7 @@ it('completeness reports the truth of each of 10 days, though it is killed half-
   );
   expect(written.days).toEqual(first.days);
   expect(first.days[3]?.basis).toMatchObject({ source: 'calls', rows: expect.any(Number) });
-  // A page has 100 sessions: nobody asks for sessions one by one.
+  // A page has 100 sessions: sessions are not requested one by one.
   expect(first.days.every(({ basis }) => (basis?.pages ?? 0) <= 2 * Math.ceil(SESSIONS_A_DAY / 100))).toBe(
     true,
   );
@@ -341,7 +341,7 @@ function callerOf(program: RunningCli) {
   };
 }
 
-/** What a killed worker had in hand is locked for 20 seconds; takes it that they have passed. */
+/** Removes the locks of a killed worker, which last 20 seconds, as if that time had passed. */
 async function forgetLocks(): Promise<void> {
   await withRedis(async (redis) => {
     const locks = await redis.keys(`${prefix}:*:lock`);

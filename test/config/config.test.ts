@@ -96,12 +96,15 @@ test("the configuration with only Kore's variables is as the contract's table sa
 
 test('every part of the configuration is frozen', () => {
   const open: string[] = [];
-  const look = (value: unknown, path: string) => {
+  const checkFrozen = (value: unknown, path: string) => {
     if (typeof value !== 'object' || value === null) return;
     if (!Object.isFrozen(value)) open.push(path);
-    for (const [key, part] of Object.entries(value)) look(part, `${path}.${key}`);
+    for (const [key, part] of Object.entries(value)) checkFrozen(part, `${path}.${key}`);
   };
-  look(load({ ...KORE, ARCHIVE_URL: 's3://voicemails', S3_OBJECT_LOCK: 'COMPLIANCE:7y' }, 'kore'), 'config');
+  checkFrozen(
+    load({ ...KORE, ARCHIVE_URL: 's3://voicemails', S3_OBJECT_LOCK: 'COMPLIANCE:7y' }, 'kore'),
+    'config',
+  );
   expect(open).toEqual([]);
 });
 
@@ -644,9 +647,9 @@ describe('bad values of variables', () => {
     const found = faults({ [variable]: value }, ...(variable === 'HTTP_HOST' ? (['api'] as const) : []));
     expect(found).toHaveLength(1);
     expect(found[0]?.variable).toBe(variable);
-    const told = found.map(faultText).join('\n');
-    expect(told).toMatch(message);
-    expect(told).not.toContain('hunter22');
+    const text = found.map(faultText).join('\n');
+    expect(text).toMatch(message);
+    expect(text).not.toContain('hunter22');
   });
 
   test('WEBHOOK_META with numbers needs the secret they are hashed with', () => {
@@ -906,8 +909,8 @@ describe('the configuration of notifications', () => {
     [{ NOTIFY_URL: 'https://user:pass@crm.internal/', NOTIFY_SECRET: secret }, 'would not be sent'],
     [{ NOTIFY_EVENTS: 'archived,deleted' }, '"deleted" is none of archived, partial'],
     [{ AUDIT_LOG: 'perhaps' }, 'AUDIT_LOG'],
-  ])('the notification settings %o are refused', (environment, told) => {
-    expect(() => load(environment)).toThrow(told);
+  ])('the notification settings %o are refused', (environment, message) => {
+    expect(() => load(environment)).toThrow(message);
   });
 
   test('notifications may go to a private network where that is allowed', () => {

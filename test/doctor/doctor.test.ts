@@ -72,7 +72,7 @@ async function examine(
 const status = (results: Readonly<Record<string, CheckResult>>) =>
   Object.fromEntries(Object.values(results).map((result) => [result.name, result.status]));
 
-/** What a result says, with its fix. */
+/** The text of a result, with its fix. */
 const text = (result: CheckResult | undefined) => `${result?.status}: ${result?.message} -> ${result?.fix}`;
 
 describe('doctor', () => {

@@ -42,7 +42,7 @@ const several = (fault: MediaFault): MediaFault[] => [{ ...fault, times: 8 }];
 describe('a media host with passing faults', () => {
   it.each<[string, MediaFault]>([
     ['an HTML page and 200', { page: 'html' }],
-    ['an HTML page and 200, told as such', { page: 'html', contentType: 'text/html' }],
+    ['an HTML page and 200, with its content type', { page: 'html', contentType: 'text/html' }],
     ['JSON and 200', { page: 'json', contentType: 'application/json' }],
     ['XML and 200', { page: 'xml', contentType: 'application/xml' }],
     ['no bytes, as the file is not written yet', { shortBy: Number.POSITIVE_INFINITY }],
@@ -90,11 +90,14 @@ it('a source that sends too slowly for ever ends with a code, and other sessions
     retryWaitMs: 1_000,
     recordingWaitMs: 1_000,
   });
-  const drips = { bytesPerSecond: 50, times: Number.POSITIVE_INFINITY };
-  const slow = [add(pipeline, { mediaFaults: [drips] }), add(pipeline, { mediaFaults: [drips] })];
-  const honest = Array.from({ length: 5 }, () => add(pipeline, {}));
-  await pipeline.enqueue(...slow, ...honest);
-  for (const sessionId of honest) await expectWhole(pipeline, sessionId);
+  const slowDownload = { bytesPerSecond: 50, times: Number.POSITIVE_INFINITY };
+  const slow = [
+    add(pipeline, { mediaFaults: [slowDownload] }),
+    add(pipeline, { mediaFaults: [slowDownload] }),
+  ];
+  const others = Array.from({ length: 5 }, () => add(pipeline, {}));
+  await pipeline.enqueue(...slow, ...others);
+  for (const sessionId of others) await expectWhole(pipeline, sessionId);
   for (const sessionId of slow) {
     expect(await pipeline.ends(sessionId)).toMatchObject({
       state: 'failed',

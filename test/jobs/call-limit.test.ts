@@ -11,7 +11,7 @@ import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '..
 const MINUTE_MS = 60_000;
 const never = new AbortController().signal;
 
-/** A call let go at some moment between the two times. */
+/** A call that was allowed between the two times. */
 interface Call {
   readonly from: number;
   readonly to: number;

@@ -10,7 +10,7 @@ import { type FailoverCluster, startFailoverCluster } from '../support/redis-fai
 
 const KEY = '{bull}:count';
 /** Only as long as a test waits that fails: a client that forgets its command would wait for ever. */
-const PATIENCE = { timeout: 100_000 };
+const TIMEOUT = { timeout: 100_000 };
 
 const opened: { readonly clients: (Redis | Cluster)[]; readonly clusters: FailoverCluster[] } = {
   clients: [],
@@ -28,7 +28,7 @@ async function openCluster() {
   const connect = async (role: RedisRole) => {
     const client = createRedisClient(target as RedisTarget, role);
     opened.clients.push(client);
-    // Connections break off here, and each command says what became of it.
+    // Connections break here, and each command succeeds or fails.
     client.on('error', () => undefined);
     await once(client, 'ready');
     return client;
@@ -38,7 +38,7 @@ async function openCluster() {
 
 it(
   "a worker's command waits until the replica has taken over, while an enqueue fails with an error",
-  PATIENCE,
+  TIMEOUT,
   async () => {
     const { cluster, connect } = await openCluster();
     const [consumer, producer] = [await connect('consumer'), await connect('producer')];
@@ -59,7 +59,7 @@ it(
 
 it(
   'a command that a hanging node has not answered is sent to the replica that took over',
-  PATIENCE,
+  TIMEOUT,
   async () => {
     const { cluster, connect } = await openCluster();
     const consumer = await connect('consumer');

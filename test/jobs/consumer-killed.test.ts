@@ -10,8 +10,8 @@ import { createTestQueue, QUEUE_KINDS, silent, whyMissing } from '../support/que
 
 const PROCESS = fileURLToPath(new URL('../support/consumer-process.ts', import.meta.url));
 const SESSIONS = 50;
-const IN_HAND = 3;
-/** A dead worker's sessions are locked for 20 seconds otherwise, and found by the second look of one every 5 seconds. */
+const CONCURRENCY = 3;
+/** A dead worker's sessions are locked for 20 seconds otherwise, and found by the second of the checks every 5 seconds. */
 const LOCKS: LockTimes = { durationMs: 5_000, stalledIntervalMs: 500 };
 const TAKEOVER_TIMEOUT_MS = 120_000;
 
@@ -29,7 +29,13 @@ describe.concurrent('a worker killed with SIGKILL', () => {
       try {
         const child = spawn(
           process.execPath,
-          [PROCESS, JSON.stringify(server.config), String(SESSIONS), String(IN_HAND), JSON.stringify(LOCKS)],
+          [
+            PROCESS,
+            JSON.stringify(server.config),
+            String(SESSIONS),
+            String(CONCURRENCY),
+            JSON.stringify(LOCKS),
+          ],
           { stdio: ['ignore', 'pipe', 'inherit'] },
         );
         await says(child, 'taken');
@@ -38,7 +44,10 @@ describe.concurrent('a worker killed with SIGKILL', () => {
 
         const backend = await openBackend(server.config, silent);
         const queue = new SessionQueue(backend, server.config.name, silent);
-        expect((await queue.stats()).states).toMatchObject({ active: IN_HAND, queued: SESSIONS - IN_HAND });
+        expect((await queue.stats()).states).toMatchObject({
+          active: CONCURRENCY,
+          queued: SESSIONS - CONCURRENCY,
+        });
         const attempts: number[] = [];
         const decide = ({ attemptsMade }: TakenJob) => {
           attempts.push(attemptsMade);

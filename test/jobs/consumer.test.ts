@@ -310,12 +310,12 @@ describeOnEachQueue('a consumer', (kind) => {
       const taken: string[] = [];
       const heldBack = Promise.withResolvers<void>();
       const done = Promise.withResolvers<void>();
-      let looks = 0;
+      let polls = 0;
       const consumer = start(async ({ data }) => {
-        looks += 1;
-        if (looks <= 2) {
-          // The first one taken is told last.
-          if (looks === 2) heldBack.resolve();
+        polls += 1;
+        if (polls <= 2) {
+          // The first session is put on hold last.
+          if (polls === 2) heldBack.resolve();
           else await heldBack.promise;
           await consumer.holdFor('the limit');
           return { kind: 'wait', until: Date.now() + 3_600_000, keepsPlace: true };

@@ -19,7 +19,7 @@ import {
 } from '../support/queues.ts';
 
 /** Longer than an event takes on any machine. */
-const PATIENCE_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 const BOT = 'st-feed';
 
 describeOnEachQueue('the feed of events', (kind) => {
@@ -290,7 +290,7 @@ function sessionIds(count: number): string[] {
 async function take(subscription: EventSubscription, count: number): Promise<SessionEvent[]> {
   const events: SessionEvent[] = [];
   while (events.length < count) {
-    const next = await subscription.next(PATIENCE_MS);
+    const next = await subscription.next(TIMEOUT_MS);
     if (!next || next.length === 0) throw new Error(`only ${events.length} of ${count} events came`);
     events.push(...next);
   }

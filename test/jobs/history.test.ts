@@ -66,10 +66,10 @@ describeOnEachQueue('the history of a session', (kind) => {
 
   it('the history of a session covers the time before it was put back into the queue', async () => {
     const work = (decide: Decide) => workOff(backend, name, 1, decide);
-    const told = async () =>
+    const currentEvents = async () =>
       ((await queue.view(SESSION))?.history ?? []).map(({ at: _, ...entry }: HistoryEntry) => entry);
     await queue.enqueue([{ ...SESSION, by: 'webhook' }]);
-    expect(await told()).toEqual([{ event: 'enqueued', by: 'webhook' }]);
+    expect(await currentEvents()).toEqual([{ event: 'enqueued', by: 'webhook' }]);
 
     await work(async (job) => {
       const { at, ...last } = { ...error('RECORDING_EMPTY', 0), at: new Date().toISOString() };
@@ -87,7 +87,7 @@ describeOnEachQueue('the history of a session', (kind) => {
         detail: '1 recording archived, 2 missing',
       },
     ];
-    expect(await told()).toEqual(failed);
+    expect(await currentEvents()).toEqual(failed);
     expect((await queue.list({ state: 'partial' })).sessions).toMatchObject([
       { sessionId: 'a', state: 'failed', partial: true },
     ]);
@@ -107,15 +107,18 @@ describeOnEachQueue('the history of a session', (kind) => {
       { event: 'archived', detail: 'revision 1' },
       { event: 'rewritten', detail: 'revision 2; transcript archived' },
     ];
-    expect(await told()).toEqual(archived);
+    expect(await currentEvents()).toEqual(archived);
     expect(await queue.noteHold(SESSION, 'held', 'ann')).toBe(true);
     expect(await queue.noteHold(SESSION, 'released')).toBe(true);
     archived.push({ event: 'held', by: 'ann' }, { event: 'released' });
-    expect(await told()).toEqual(archived);
+    expect(await currentEvents()).toEqual(archived);
     expect(await queue.view(SESSION)).toMatchObject({ state: 'archived', transcript: 'archived' });
 
     await queue.enqueue([{ ...SESSION, force: true, by: 'joe' }]);
-    expect(await told()).toEqual([...archived, { event: 'enqueued', by: 'joe', detail: 'again, by force' }]);
+    expect(await currentEvents()).toEqual([
+      ...archived,
+      { event: 'enqueued', by: 'joe', detail: 'again, by force' },
+    ]);
     expect((await queue.list()).sessions.map(({ history }) => history)).toEqual([undefined]);
     const times = ((await queue.view(SESSION))?.history ?? []).map(({ at }) => at);
     expect(times).toEqual([...times].sort());

@@ -14,9 +14,9 @@ const SENDERS = 20;
 /** Sessions before the outage, and as many again after it. */
 const SESSIONS = 100;
 /** Whoever gets no answer within this time takes it for none. */
-const PATIENCE_MS = 60_000;
-const SOON = { timeout: PATIENCE_MS, interval: 20 };
-/** What was in hand when the queue went is locked for 20 seconds, and found by a check every 5 seconds. */
+const TIMEOUT_MS = 60_000;
+const SOON = { timeout: TIMEOUT_MS, interval: 20 };
+/** Jobs that ran when the queue became unavailable are locked for 20 seconds, and found by a check every 5 seconds. */
 const TAKEOVER = { timeout: 60_000, interval: 200 };
 
 let redis: RestartableRedis;
@@ -96,7 +96,7 @@ it('the service can be stopped while Redis is unavailable and a client listens t
   expect((await service.ended).code).toBe(0);
 });
 
-/** Every route tells that the queue is unavailable, and none hangs or calls it a fault of the server. */
+/** Every route reports that the queue is unavailable, and none hangs or answers 500. */
 async function expectAway(): Promise<void> {
   const session = { sessionIds: ['67ab573f3685d1ba99541234'] };
   const routes: readonly (readonly [string, unknown?])[] = [
@@ -143,7 +143,7 @@ function startSenders() {
     }
   };
   const sending = Promise.all(Array.from({ length: SENDERS }, send));
-  // Told by stop(), or by what waits for them in vain.
+  // Reported by stop(), or by the caller that waits for them.
   sending.catch(() => undefined);
   return {
     accepted,
@@ -166,7 +166,7 @@ async function listenToEvents() {
   });
   return {
     response,
-    /** The sessions it was told to be archived. */
+    /** The sessions that events reported as archived. */
     archived: () =>
       [...text.matchAll(/^event: archived\ndata: (.*)$/gm)]
         .map(([, data]) => String(JSON.parse(String(data)).sessionId))

@@ -568,12 +568,12 @@ describeOnEachQueue('the queue of sessions', (kind) => {
 
     it('a session that a worker runs is not removed, and the answer says so until it ends', async () => {
       await enqueue(session('a'));
-      const inHand: boolean[] = [];
+      const removed: boolean[] = [];
       await work(1, async () => {
-        inHand.push(await queue.forget(session('a')));
+        removed.push(await queue.forget(session('a')));
         return ARCHIVED;
       });
-      expect(inHand).toEqual([false]);
+      expect(removed).toEqual([false]);
       expect((await queue.view(session('a')))?.state).toBe('archived');
       expect(await queue.forget(session('a'))).toBe(true);
     });
@@ -593,12 +593,12 @@ describeOnEachQueue('the queue of sessions', (kind) => {
 
     it('a session that has ended, or that a worker runs, cannot be cancelled', async () => {
       await enqueue(session('a'), session('b'));
-      const inHand: string[] = [];
+      const outcomes: string[] = [];
       await work(2, async (job) => {
-        inHand.push(await queue.cancel({ botId: BOT, sessionId: job.data.sessionId }));
+        outcomes.push(await queue.cancel({ botId: BOT, sessionId: job.data.sessionId }));
         return job.data.sessionId === 'a' ? ARCHIVED : { kind: 'fail', reason: 'RECORDING_EMPTY: empty' };
       });
-      expect(inHand).toEqual(['not-waiting', 'not-waiting']);
+      expect(outcomes).toEqual(['not-waiting', 'not-waiting']);
       expect(await queue.cancel(session('a'))).toBe('not-waiting');
       expect(await queue.cancel(session('b'))).toBe('not-waiting');
       expect((await queue.stats()).states).toMatchObject({ archived: 1, failed: 1 });

@@ -27,7 +27,7 @@ interface Recording {
     readonly recordings: number;
     readonly hoursAgo: number;
   }[];
-  /** As the recorded version's HTTP API told them. */
+  /** As the recorded version's HTTP API reported them. */
   readonly views: readonly { readonly sessionId: string }[];
   readonly backfills: readonly { readonly id: string }[];
   readonly schedules: readonly object[];
@@ -180,8 +180,8 @@ describe.each(readdirSync(VERSIONS))('a worker that takes over from the version 
 
     expect(ids).toEqual(expect.arrayContaining([...recording.notifications]));
     expect(new Set(ids).size).toBe(ids.length);
-    const told = receiver.received.filter(({ body }) => body.event === 'archived');
-    expect(told.map(({ body }) => 'session' in body && body.session.sessionId).sort()).toEqual(
+    const archivedEvents = receiver.received.filter(({ body }) => body.event === 'archived');
+    expect(archivedEvents.map(({ body }) => 'session' in body && body.session.sessionId).sort()).toEqual(
       recording.sessions.map(({ sessionId }) => sessionId).sort(),
     );
   });

@@ -56,7 +56,7 @@ describe('a Redis cluster', () => {
     expect(await queue.enqueue([session(1001)])).toMatchObject([{ outcome: 'queued' }]);
     expect(backend.location).not.toContain('pass-of-the-cluster');
 
-    // Both seeds are unavailable now, and so is the connection to the one that is left.
+    // Both seeds are stopped now, and so is the connection to the one that is left.
     await first?.kill();
     await third?.kill();
     const admin = new Redis({ port: owner?.port ?? 0, host: '127.0.0.1', password: 'pass-of-the-cluster' });
@@ -172,8 +172,8 @@ describe('a Redis that hangs', () => {
 
     relay.refuse();
     await vi.waitFor(() => expect(relay.refused).toBeGreaterThan(5), SOON);
-    const told = messages().filter((message) => message.startsWith('queue connection failed'));
-    expect(told.length).toBeLessThanOrEqual(2);
+    const failures = messages().filter((message) => message.startsWith('queue connection failed'));
+    expect(failures.length).toBeLessThanOrEqual(2);
     relay.release();
     await vi.waitFor(() => expect(messages()).toContain('the queue can be reached again'), SOON);
   });

@@ -125,7 +125,7 @@ function verify(request: IncomingMessage): Promise<JWTPayload> {
   );
 }
 
-/** Answers requests by turns with what is listed, and goes on with the last. */
+/** Answers requests with the listed answers in turn, and repeats the last one. */
 function takeTurns(...answers: ((response: ServerResponse) => void)[]): RequestListener {
   let turn = 0;
   return (_request, response) => {
@@ -435,11 +435,11 @@ describe('a call that fails', () => {
       /UND_ERR_BODY_TIMEOUT/,
     ],
     [
-      'a body that drips for ever',
+      'a body that is sent too slowly',
       (_request, response) => {
         response.writeHead(200);
-        const drip = setInterval(() => response.write(' '), 5);
-        response.on('close', () => clearInterval(drip));
+        const timer = setInterval(() => response.write(' '), 5);
+        response.on('close', () => clearInterval(timer));
       },
       { totalTimeoutMs: 100 },
       'KORE_UNAVAILABLE',

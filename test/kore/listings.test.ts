@@ -226,7 +226,7 @@ describe('the sessions history', () => {
 describe('an answer that is no listing', () => {
   it.each([
     [
-      'a limit told with status 200',
+      'a limit with status 200',
       answer({ errors: [{ msg: 'Rate limit for this API has been reached.' }] }),
       'KORE_RATE_LIMITED',
     ],

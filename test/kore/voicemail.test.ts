@@ -372,14 +372,14 @@ describe('refusals of Kore', () => {
     ['422', answer(422, { errors: [{ msg: 'Something is wrong' }] }), 'KORE_BAD_RESPONSE', true, /422/],
     ['405', answer(405, { code: 405, message: 'No' }), 'KORE_BAD_RESPONSE', true, /405/],
     [
-      'an unknown session, told with 412',
+      'an unknown session with status 412',
       answer(412, { errors: [{ msg: 'Session not found', code: 4002 }] }),
       'SESSION_NOT_FOUND',
       true,
       /"Session not found"/,
     ],
     [
-      'an unknown session, told with 200',
+      'an unknown session with status 200',
       answer(200, { code: 4002, message: 'No such session' }),
       'SESSION_NOT_FOUND',
       true,

@@ -68,8 +68,8 @@ describe('createArchiver', () => {
     const error = thrownBy(() => createArchiver(options as { queueUrl: string }));
 
     expect(error).toBeInstanceOf(ConfigError);
-    const told = error instanceof ConfigError ? error.faults : [];
-    expect(Object.fromEntries(told.map(({ variable, message }) => [variable, message]))).toEqual(
+    const found = error instanceof ConfigError ? error.faults : [];
+    expect(Object.fromEntries(found.map(({ variable, message }) => [variable, message]))).toEqual(
       Object.fromEntries(Object.entries(faults).map(([name, text]) => [name, expect.stringMatching(text)])),
     );
     expect(String(error)).not.toMatch(/pass-word|[A-Z]{2,}_[A-Z]+/);
@@ -305,15 +305,15 @@ describe('an archiver', () => {
     const stop = new AbortController();
     const events = archiver.events({ signal: stop.signal });
     const first = events.next();
-    // Told of the first one, the reading has begun; what was before is not news.
-    const told = create().events({ after: '0-0' });
+    // Once the first event is read, the reading has begun; earlier events are not reported.
+    const earlier = create().events({ after: '0-0' });
     await archiver.enqueue(['e-1', 'e-2']);
     const { value } = await first;
     expect(value).toMatchObject({
       name: 'queued',
       session: { sessionId: 'e-1', botId: BOT, state: 'queued' },
     });
-    for await (const { session } of told) if (session.sessionId === 'e-0') break;
+    for await (const { session } of earlier) if (session.sessionId === 'e-0') break;
 
     const later = create().events({ after: value?.id ?? '' });
     expect((await later.next()).value).toMatchObject({ session: { sessionId: 'e-2' } });
@@ -335,9 +335,9 @@ describe('an archiver', () => {
     const [slow, quick] = [archiver.events(), archiver.events()];
     // The first is read back, the second comes in while it is waited for.
     for (const sessionId of ['many-a', 'many-b']) {
-      const told = Promise.all([slow.next(), quick.next()]);
+      const read = Promise.all([slow.next(), quick.next()]);
       await archiver.enqueue(sessionId);
-      await told;
+      await read;
     }
     await archiver.enqueue(ids);
     for await (const { session } of quick) if (session.sessionId === ids.at(-1)) break;
@@ -385,7 +385,7 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
-/** A server on a free port that does with connections as it is told. */
+/** A server on a free port that handles connections with the given function. */
 async function listen(
   onConnection: (socket: Socket) => void,
 ): Promise<{ server: Server; port: number; sockets: Set<Socket> }> {

@@ -195,7 +195,7 @@ describeOnEachQueue('notifications', (kind) => {
     await queue.add([gone, other, { ...gone, id: 'failed-again' }]);
     await queue.forget(session);
     expect(await queue.counts()).toEqual({ pending: 1, failed: 0 });
-    // One that comes after that, as from a worker that had the session in hand.
+    // One that comes after that, as from a worker that ran the session.
     erased.add(session.sessionId);
     await queue.add([gone]);
     await start();

@@ -54,22 +54,22 @@ it('no notification is lost to SIGKILL, whatever the program was doing', {
     ...bad.map((id) => `failed ${id}`),
   ];
   await receiver.until((now) => {
-    const told = new Set(toldBy(now));
-    return expected.every((one) => told.has(one));
+    const delivered = new Set(deliveredBy(now));
+    return expected.every((one) => delivered.has(one));
   });
   program.kill('SIGTERM');
   await program.ended;
 
-  expect(new Set(toldBy(receiver))).toEqual(new Set(expected));
+  expect(new Set(deliveredBy(receiver))).toEqual(new Set(expected));
   expect(receiver.received.filter((one) => !isSigned(one))).toEqual([]);
-  // However often a session was worked on, who drops ids that came before hears each thing once.
+  // A receiver that drops known ids gets each event once, however often a session was worked on.
   expect(receiver.taken().size).toBe(expected.length);
   const { log } = programs;
   for (const secret of [SECRET, 'hook-key', 'Please call me back']) expect(log).not.toContain(secret);
   for (const { raw } of receiver.received) expect(raw.toString()).not.toMatch(/call me back|[?&](e|n|s)=/);
 });
 
-function toldBy(now: Receiver): string[] {
+function deliveredBy(now: Receiver): string[] {
   return [...now.taken().values()].map(({ body }) =>
     body.event === 'completeness' ? body.event : `${body.event} ${body.session.sessionId}`,
   );

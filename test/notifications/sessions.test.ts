@@ -22,8 +22,8 @@ afterEach(async () => {
   for (const { raw } of receiver.received) expect(raw.toString()).not.toContain(SPOKEN);
 });
 
-/** What was told so far of each event, the first of each id. */
-function told(): Record<string, NotifiedSession[]> {
+/** The notifications so far of each event, the first of each id. */
+function notified(): Record<string, NotifiedSession[]> {
   const byEvent: Record<string, NotifiedSession[]> = {};
   for (const { body } of receiver.taken().values()) {
     if (body.event === 'completeness') continue;
@@ -59,7 +59,7 @@ describeOnEachSetup(
         recordings: view.recordings,
         manifestKey: view.manifestKey,
       };
-      expect(told()).toEqual({ archived: [session], transcript: [session] });
+      expect(notified()).toEqual({ archived: [session], transcript: [session] });
     });
 
     it('the receiver is notified of a transcript when it comes, and not before', async () => {
@@ -71,11 +71,11 @@ describeOnEachSetup(
       });
       await pipeline.enqueue(sessionId);
       await receiver.until((now) => count(now) === 1);
-      expect(told()).toMatchObject({ archived: [{ transcript: 'pending', revision: 1 }] });
+      expect(notified()).toMatchObject({ archived: [{ transcript: 'pending', revision: 1 }] });
       hasCome = true;
       await pipeline.transcriptSettled(sessionId);
       await receiver.until((now) => count(now) === 2);
-      expect(told()).toMatchObject({
+      expect(notified()).toMatchObject({
         archived: [{ revision: 1 }],
         transcript: [{ transcript: 'archived', revision: 2 }],
       });
@@ -87,7 +87,7 @@ describeOnEachSetup(
       await pipeline.enqueue(sessionId);
       await pipeline.transcriptSettled(sessionId);
       await receiver.until((now) => count(now) === 2);
-      expect(told().transcript).toMatchObject([{ sessionId, state: 'archived', transcript: 'absent' }]);
+      expect(notified().transcript).toMatchObject([{ sessionId, state: 'archived', transcript: 'absent' }]);
     });
 
     it('the receiver is notified of a recording that comes late, as the next revision', async () => {
@@ -106,9 +106,9 @@ describeOnEachSetup(
       isLate = true;
       await pipeline.skipWaits();
       await receiver.until((now) => count(now) === 3);
-      expect(told().archived).toMatchObject([{ revision: 1 }, { revision: 2 }]);
-      expect(told().archived?.map(({ recordings }) => recordings?.length)).toEqual([1, 2]);
-      expect(told().transcript).toHaveLength(1);
+      expect(notified().archived).toMatchObject([{ revision: 1 }, { revision: 2 }]);
+      expect(notified().archived?.map(({ recordings }) => recordings?.length)).toEqual([1, 2]);
+      expect(notified().transcript).toHaveLength(1);
     });
 
     it('the receiver is notified of each failure once, with what could be saved', async () => {
@@ -120,7 +120,7 @@ describeOnEachSetup(
       await pipeline.enqueue(whole, part);
       await receiver.until((now) => count(now) === 2);
       const error = { code: 'RECORDING_TOO_LARGE', retryable: false };
-      expect(told()).toEqual({
+      expect(notified()).toEqual({
         failed: [
           {
             sessionId: whole,
@@ -160,9 +160,9 @@ describeOnEachSetup(
       );
       await pipeline.waitFor(waiting, ({ state }) => state === 'waiting');
       await receiver.until((now) => count(now) === 2);
-      expect(new Set(Object.values(told()).flatMap((all) => all.map(({ sessionId }) => sessionId)))).toEqual(
-        new Set([last]),
-      );
+      expect(
+        new Set(Object.values(notified()).flatMap((all) => all.map(({ sessionId }) => sessionId))),
+      ).toEqual(new Set([last]));
     });
   },
   [
@@ -192,9 +192,9 @@ describe('a failure that was reported before its worker died', () => {
   });
 
   it('a failure after a retry by hand, or in an attempt that was to be followed by another, gets a new id', () => {
-    const { error: told } = outcomeAt(1_000, {}).progress;
-    expect(outcomeAt(50_000, {}).progress.error?.at).not.toBe(told?.at);
-    const waited = { ...(told && { error: told }), nextAttemptAt: '2026-01-01T00:00:00.000Z' };
-    expect(outcomeAt(50_000, waited).progress.error?.at).not.toBe(told?.at);
+    const { error: previous } = outcomeAt(1_000, {}).progress;
+    expect(outcomeAt(50_000, {}).progress.error?.at).not.toBe(previous?.at);
+    const waited = { ...(previous && { error: previous }), nextAttemptAt: '2026-01-01T00:00:00.000Z' };
+    expect(outcomeAt(50_000, waited).progress.error?.at).not.toBe(previous?.at);
   });
 });

@@ -244,9 +244,9 @@ describe('the traces of a run', () => {
       events: ['download started', 'download resumed'],
     });
 
-    const looks = named(troubled, 'process sessions-transcripts');
-    expect(looks.length).toBeGreaterThan(0);
-    expect(looks.at(-1)?.attributes).toMatchObject({ 'voicemail.transcript': 'archived' });
+    const polls = named(troubled, 'process sessions-transcripts');
+    expect(polls.length).toBeGreaterThan(0);
+    expect(polls.at(-1)?.attributes).toMatchObject({ 'voicemail.transcript': 'archived' });
     expect(chain(one(troubled, 'write transcript'))).toEqual([
       'write transcript',
       'process sessions-transcripts',
@@ -345,9 +345,9 @@ it('sessions are archived while the collector is unavailable, which is logged on
   expect(await program.ends(sessionId)).toMatchObject({ state: 'archived' });
   await program.stop();
 
-  const told = program.lines.filter((line) => line.includes('traces cannot be sent'));
-  expect(told.length, program.lines.join('')).toBe(1);
-  expect(told[0]).toContain('ECONNREFUSED');
+  const warnings = program.lines.filter((line) => line.includes('traces cannot be sent'));
+  expect(warnings.length, program.lines.join('')).toBe(1);
+  expect(warnings[0]).toContain('ECONNREFUSED');
 });
 
 describe('the tracing configuration', () => {

@@ -150,7 +150,7 @@ for (const kind of CUSTODY_KINDS) {
         }
         expect(await runtime.operations.retry(session)).toBe('unknown');
 
-        // Of a long list nobody asks the archive beforehand: the worker finds out.
+        // A long list is not compared with the archive beforehand: the worker finds out.
         const others = Array.from({ length: 100 }, () => ({ ...addSession(), force: true }));
         const results = await runtime.operations.enqueue([{ ...session, force: true }, ...others]);
         expect(results[0]).toEqual({ ...session, outcome: 'queued' });

@@ -38,7 +38,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByRole('button', { name, exact: true }).click();
     if (isAsked) await page.getByRole('dialog').getByRole('button', { name, exact: true }).click();
   };
-  const told = (text: string | RegExp) => page.locator('.message.ok').getByText(text).waitFor();
+  const messageShown = (text: string | RegExp) => page.locator('.message.ok').getByText(text).waitFor();
   const sessionState = async (sessionId: string) => {
     const { body } = await service.ask('GET', `/v1/sessions/${sessionId}`);
     return (body as { state?: string }).state;
@@ -54,7 +54,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
 
   it('the page retries all sessions with one code', async () => {
     await act('Retry all with SESSION_NOT_FOUND');
-    await told('2 sessions are queued again.');
+    await messageShown('2 sessions are queued again.');
     await page.getByText('No session has failed.').waitFor();
     const both = [failedOnce, failedToo];
     await Promise.all(both.map((sessionId) => service.ended(sessionId)));
@@ -65,7 +65,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     const sessionId = await failOnce();
     await at(`/sessions/${sessionId}`);
     await act('Retry', false);
-    await told('The session is queued again.');
+    await messageShown('The session is queued again.');
     await page.locator('.heading .state.archived').waitFor();
     expect(await sessionState(sessionId)).toBe('archived');
   });
@@ -81,18 +81,18 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await service.enqueue(sessionId);
     await at(`/sessions/${sessionId}`);
     await act('Cancel');
-    await told('The session is taken out of the queue.');
+    await messageShown('The session is taken out of the queue.');
     await page.getByText('Nobody knows this session.').waitFor();
     await at('/');
     await act('Resume', false);
-    await told('Workers take sessions again.');
+    await messageShown('Workers take sessions again.');
     await page.getByRole('button', { name: 'Pause' }).waitFor();
   });
 
   it('the page archives a session again', async () => {
     await at(`/sessions/${archived}`);
     await act('Archive again');
-    await told('The session is queued to be archived again.');
+    await messageShown('The session is queued to be archived again.');
     await expect
       .poll(async () => {
         const { body } = await service.ask('GET', `/v1/sessions/${archived}/manifest`);
@@ -106,11 +106,11 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await page.getByRole('button', { name: 'Hold', exact: true }).click();
     await page.getByLabel(/^Reason/).fill('case 4711');
     await page.getByRole('dialog').getByRole('button', { name: 'Hold', exact: true }).click();
-    await told('The session is on hold.');
+    await messageShown('The session is on hold.');
     await page.getByText('case 4711').waitFor();
     expect(await page.getByRole('button', { name: 'Erase' }).getAttribute('aria-disabled')).toBe('true');
     await act('Release hold');
-    await told('The hold is released.');
+    await messageShown('The hold is released.');
     await page.getByText('case 4711').waitFor({ state: 'detached' });
   });
 
@@ -125,7 +125,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     expect(await confirm.isDisabled()).toBe(true);
     await page.getByLabel(/^To confirm/).fill(sessionId);
     await confirm.click();
-    await told('The session is erased.');
+    await messageShown('The session is erased.');
     await page.getByRole('alert').getByText('Erased.').waitFor();
     // Its button is gone, and who uses the keyboard is not sent to the beginning of the page.
     expect(await page.evaluate('document.activeElement.tagName')).toBe('H1');
@@ -143,7 +143,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await act('List what is missing', false);
     for (const sessionId of missing) await page.getByRole('link', { name: sessionId }).waitFor();
     await act('Queue what is missing');
-    await told('The day is compared: 2 sessions queued.');
+    await messageShown('The day is compared: 2 sessions queued.');
     await Promise.all(missing.map((sessionId) => service.ended(sessionId)));
     await act('Compare again', false);
     const square = page.getByRole('button', { name: /: complete of 2 sessions$/ });
@@ -156,9 +156,9 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     service.sandbox.configure({ beforeListing: () => held.promise });
     await at('/backfills');
     await act('Start a backfill');
-    await told('The backfill is started.');
+    await messageShown('The backfill is started.');
     await act('Cancel');
-    await told(/^The backfill is cancelled/);
+    await messageShown(/^The backfill is cancelled/);
     held.resolve();
     service.sandbox.configure({ beforeListing: undefined });
     await page.getByRole('cell', { name: 'cancelled' }).waitFor();
@@ -171,15 +171,15 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await dialog.getByLabel('Name').fill('nightly');
     await dialog.getByLabel(/^Cron/).fill('no cron');
     await dialog.getByRole('button', { name: 'Set a schedule' }).click();
-    // What the API refuses is told in its words.
+    // What the API refuses is messageShown in its words.
     await page.locator('.message.trouble').getByText(/cron/).waitFor();
     await page.getByRole('button', { name: 'Set a schedule' }).click();
     await dialog.getByLabel(/^Cron/).fill('0 3 * * *');
     await dialog.getByRole('button', { name: 'Set a schedule' }).click();
-    await told('The schedule nightly is set.');
+    await messageShown('The schedule nightly is set.');
     await page.getByRole('row', { name: /nightly.*2 days/ }).waitFor();
     await act('Remove nightly');
-    await told('The schedule nightly is removed.');
+    await messageShown('The schedule nightly is removed.');
     await page.getByText('Nothing is on a timetable.').waitFor();
   });
 

@@ -10,7 +10,7 @@ import { PAGE_TIMEOUT_MS, type PageService, startPageService, TOKENS } from '../
 const SPOKEN = 'pineapple umbrella';
 const MAX_SCRIPT_BYTES = 150_000;
 const VIEWS = ['/', '/sessions', '/failures', '/completeness', '/backfills'] as const;
-/** Plays from the beginning, goes on near the end, and tells how long the recording is, in seconds. */
+/** Plays from the beginning, continues near the end, and returns the duration of the recording in seconds. */
 const PLAY_AND_SEEK = `(async () => {
   const audio = document.querySelector('audio');
   const once = (name) => new Promise((resolve) => audio.addEventListener(name, resolve, { once: true }));
@@ -207,7 +207,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
     await other.getByText('Your log-in has ended.').waitFor();
     expect(await other.content()).not.toContain(SPOKEN);
     expect(await other.evaluate("fetch('/v1/stats').then(({ status }) => status)")).toBe(401);
-    // It leads back to where somebody was.
+    // It leads back to the page before.
     await other.getByRole('link', { name: 'Log in again' }).click();
     await other.getByLabel('API token').fill(TOKENS.read);
     await other.getByRole('button', { name: 'Log in' }).click();

@@ -374,8 +374,8 @@ describe('faults of downloads from the sandbox', () => {
     const lying = await fetch((await faulty({ page })).url);
     expect([lying.status, lying.headers.get('content-type')]).toEqual([200, 'audio/wav']);
     expect((await lying.text()).startsWith(beginning)).toBe(true);
-    const honest = await fetch((await faulty({ page, contentType: 'text/html' })).url);
-    expect(honest.headers.get('content-type')).toBe('text/html');
+    const labelled = await fetch((await faulty({ page, contentType: 'text/html' })).url);
+    expect(labelled.headers.get('content-type')).toBe('text/html');
   });
 
   test('a URL can expire at the moment of its download', async () => {

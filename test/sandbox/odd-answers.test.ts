@@ -2,7 +2,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { MediaFault, RecordingSpec, SessionSpec } from '../../src/sandbox/spec.ts';
-import { call, freshUrl, look } from '../support/sandbox-caller.ts';
+import { call, fetchAnswer, freshUrl } from '../support/sandbox-caller.ts';
 
 /** What the field knows beside the documented answers: see the fields of `SessionSpec`, `RecordingSpec` and faults. */
 let sandbox: Sandbox;
@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 async function recordingsOf(sessionId: string): Promise<unknown> {
-  return (await look(sandbox, sessionId))['voicemail recording'];
+  return (await fetchAnswer(sandbox, sessionId))['voicemail recording'];
 }
 
 describe('transcripts of odd forms', () => {
@@ -42,7 +42,7 @@ describe('transcripts of odd forms', () => {
       transcription: { texts: ['first'], later: [{ text: 'second', afterPolls: 1 }] },
     });
     const texts = async () => {
-      const { transcriptions = [] } = await look(sandbox, sessionId);
+      const { transcriptions = [] } = await fetchAnswer(sandbox, sessionId);
       return transcriptions.map(({ components }) => components[0]?.data.text);
     };
     expect(await texts()).toEqual(['first']);
@@ -85,7 +85,7 @@ describe('recordings of odd forms', () => {
     const sessionId = sandbox.addSession({ recordings: [{ fileName: ['a.wav', 'b.wav'] }] });
     const names = [];
     for (let i = 0; i < 3; i++)
-      names.push((await look(sandbox, sessionId))['voicemail recording']?.[0]?.fileName);
+      names.push((await fetchAnswer(sandbox, sessionId))['voicemail recording']?.[0]?.fileName);
     expect(names).toEqual(['a.wav', 'b.wav', 'b.wav']);
   });
 
@@ -122,7 +122,7 @@ describe("answers that are not Kore's", () => {
         { errors: [{ msg: 'Session not found' }] },
       ]);
     }
-    expect((await look(sandbox, sessionId)).status).toBe('success');
+    expect((await fetchAnswer(sandbox, sessionId)).status).toBe('success');
   });
 
   test.each([404, 400, 200, 502])('a load balancer can answer %i with a page of its own', async (status) => {
@@ -132,7 +132,7 @@ describe("answers that are not Kore's", () => {
       expect([response.status, response.headers.get('content-type')]).toEqual([status, 'text/html']);
       expect(await response.text()).toMatch(/^<!DOCTYPE html>/);
     }
-    expect((await look(sandbox, sessionId)).status).toBe('success');
+    expect((await fetchAnswer(sandbox, sessionId)).status).toBe('success');
   });
 
   test('an answer of 9 MB is complete', async () => {

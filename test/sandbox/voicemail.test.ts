@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import type { MetadataFault } from '../../src/sandbox/spec.ts';
-import { call, freshUrl, look, token } from '../support/sandbox-caller.ts';
+import { call, fetchAnswer, freshUrl, token } from '../support/sandbox-caller.ts';
 
 let sandbox: Sandbox;
 let clock = Date.now();
@@ -88,7 +88,7 @@ describe('the token of a call to the sandbox', () => {
 
   test('a token is refused after the secret was changed, without its scope, and for another bot', async () => {
     const sessionId = sandbox.addSession();
-    sandbox.configure({ signingSecret: 'a secret nobody was told' });
+    sandbox.configure({ signingSecret: 'an unknown secret' });
     expect(await error(await call(sandbox, sessionId))).toEqual(invalid);
     sandbox.configure({ signingSecret: undefined, scopes: ['SmartAssist Analytics'] });
     expect(await error(await call(sandbox, sessionId))).toEqual({
@@ -105,7 +105,7 @@ describe('the answer of the sandbox', () => {
   test('the answer of the sandbox has the documented shape', async () => {
     const sessionId = makeSessionId(new Date('2025-02-10T17:34:26Z'), 'x');
     sandbox.addSession({ sessionId, transcription: ['Hi, this is voicemail testing.', 'Bye.'] });
-    const answer = await look(sandbox, sessionId);
+    const answer = await fetchAnswer(sandbox, sessionId);
     expect(Object.keys(answer)).toEqual(['status', 'voicemail recording', 'transcriptions']);
     expect(answer.status).toBe('success');
     expect(answer['voicemail recording']).toEqual([
@@ -140,7 +140,7 @@ describe('the answer of the sandbox', () => {
   test.each(['voicemail recording', 'voicemail_recording', 'recording'] as const)(
     'the answer of the sandbox has its recordings at "%s"',
     async (recordingsKey) => {
-      const answer = await look(sandbox, sandbox.addSession({ recordingsKey, recordings: [{}, {}] }));
+      const answer = await fetchAnswer(sandbox, sandbox.addSession({ recordingsKey, recordings: [{}, {}] }));
       expect(answer[recordingsKey]).toHaveLength(2);
     },
   );
@@ -149,7 +149,7 @@ describe('the answer of the sandbox', () => {
     const sessionId = sandbox.addSession({ statuses: ['call_in_progress', 'media_in_progress', 'success'] });
     const seen = [];
     for (let i = 0; i < 4; i++) {
-      const { status, 'voicemail recording': recordings } = await look(sandbox, sessionId);
+      const { status, 'voicemail recording': recordings } = await fetchAnswer(sandbox, sessionId);
       seen.push([status, recordings?.length]);
     }
     expect(seen).toEqual([
@@ -168,20 +168,20 @@ describe('the answer of the sandbox', () => {
     'the answer of the sandbox has no recordings the first times (%s)',
     async (notReadyAs, expected) => {
       const sessionId = sandbox.addSession({ notReadyPolls: 2, notReadyAs });
-      expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
-      expect((await look(sandbox, sessionId))['voicemail recording']).toEqual(expected);
-      expect((await look(sandbox, sessionId))['voicemail recording']).toHaveLength(1);
+      expect((await fetchAnswer(sandbox, sessionId))['voicemail recording']).toEqual(expected);
+      expect((await fetchAnswer(sandbox, sessionId))['voicemail recording']).toEqual(expected);
+      expect((await fetchAnswer(sandbox, sessionId))['voicemail recording']).toHaveLength(1);
     },
   );
 
   test('the answer of the sandbox has no transcript, or a late one by polls, or by time', async () => {
     const never = sandbox.addSession();
-    const byLooks = sandbox.addSession({ transcription: { texts: ['x'], afterPolls: 2, language: 'de' } });
+    const byPolls = sandbox.addSession({ transcription: { texts: ['x'], afterPolls: 2, language: 'de' } });
     const byTime = sandbox.addSession({ transcription: { texts: ['x'], afterMs: 60_000 } });
-    const count = async (id: string) => (await look(sandbox, id)).transcriptions?.length;
+    const count = async (id: string) => (await fetchAnswer(sandbox, id)).transcriptions?.length;
     expect([await count(never), await count(never)]).toEqual([0, 0]);
-    expect([await count(byLooks), await count(byLooks), await count(byLooks)]).toEqual([0, 0, 1]);
-    expect((await look(sandbox, byLooks)).transcriptions?.[0]?.lang).toBe('de');
+    expect([await count(byPolls), await count(byPolls), await count(byPolls)]).toEqual([0, 0, 1]);
+    expect((await fetchAnswer(sandbox, byPolls)).transcriptions?.[0]?.lang).toBe('de');
     expect(await count(byTime)).toBe(0);
     clock += 60_000;
     expect(await count(byTime)).toBe(1);
@@ -189,14 +189,14 @@ describe('the answer of the sandbox', () => {
 
   test('the answer of the sandbox can be changed at the last moment', async () => {
     const sessionId = sandbox.addSession({ answer: (built) => ({ ...built, status: 'odd', extra: 1 }) });
-    expect(await look(sandbox, sessionId)).toMatchObject({ status: 'odd', extra: 1 });
+    expect(await fetchAnswer(sandbox, sessionId)).toMatchObject({ status: 'odd', extra: 1 });
   });
 
   test('the answer of the sandbox has the URLs that a test sets', async () => {
     const sessionId = sandbox.addSession({
       recordings: [{ fileUrl: 'file:///etc/passwd', fileName: '../../x' }],
     });
-    expect((await look(sandbox, sessionId))['voicemail recording']).toEqual([
+    expect((await fetchAnswer(sandbox, sessionId))['voicemail recording']).toEqual([
       { fileName: '../../x', fileUrl: 'file:///etc/passwd' },
     ]);
   });
@@ -271,9 +271,9 @@ describe('the rate limit', () => {
     const header = response.headers.get('retry-after');
     if (retryAfter === undefined) expect(header).toBeNull();
     else expect(header).toMatch(retryAfter);
-    const told = await error(response);
-    expect(told.status).toBe(status);
-    expect(told.text).toContain(text);
+    const problem = await error(response);
+    expect(problem.status).toBe(status);
+    expect(problem.text).toContain(text);
   });
 });
 
@@ -368,10 +368,10 @@ describe('the sandbox', () => {
     const id = '67aa38026e199c8f470e1234';
     expect((await call(sandbox, id)).status).toBe(404);
     sandbox.configure({ autoSessions: true });
-    const first = await look(sandbox, id);
+    const first = await fetchAnswer(sandbox, id);
     expect(first['voicemail recording']?.length).toBeGreaterThan(0);
     expect(first.transcriptions?.[0]?.components[0]?.data.text).toMatch(/\w+/);
-    expect((await look(sandbox, id)).transcriptions).toEqual(first.transcriptions);
+    expect((await fetchAnswer(sandbox, id)).transcriptions).toEqual(first.transcriptions);
     expect((await fetch(await freshUrl(sandbox, id))).status).toBe(200);
     expect((await call(sandbox, 'other')).status).toBe(404);
   });

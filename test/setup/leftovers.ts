@@ -10,7 +10,7 @@ const NOT_OURS = /^(\.|playwright|org\.chromium|com\.google)/;
 
 /** What the tests of a run must not leave behind. */
 export interface Traces {
-  /** Where this project lies. */
+  /** The directory of this project. */
   readonly root: string;
   /** The only directory in which the tests make temporary files. */
   readonly temporaryDirectory: string;

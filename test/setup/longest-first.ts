@@ -2,7 +2,7 @@ import { relative } from 'node:path';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /**
- * Files that take long, the longest first: begun late, one of them would go on alone while a core has nothing to do.
+ * Files that take long, the longest first: started late, one of them would run alone while a core is idle.
  * Where times were kept of an earlier run (a fresh clone has none), vitest orders the rest by them.
  */
 const LONG = [

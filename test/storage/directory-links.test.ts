@@ -189,8 +189,8 @@ describe('listings of directories with links', () => {
     const store = createDirectoryStore(root);
     for (const key of ['a/1', 'a/2', 'b/1']) await store.write(key, bytesOf(5), WAV, 'absent', never);
     const seen: string[] = [];
-    const told: string[] = [];
-    const onUnreadable = (key: string) => void told.push(key);
+    const unreadable: string[] = [];
+    const onUnreadable = (key: string) => void unreadable.push(key);
     for await (const { key } of store.list('', never, { onUnreadable })) {
       seen.push(key);
       if (key === 'a/1') await swap(join(root, 'a'));
@@ -200,7 +200,7 @@ describe('listings of directories with links', () => {
       }
     }
     expect(seen).toEqual(['a/1', 'a/2']);
-    expect(told).toEqual(['b/']);
+    expect(unreadable).toEqual(['b/']);
   });
 });
 

@@ -278,8 +278,8 @@ describe('errors of a directory', () => {
     ['EIO', 'ARCHIVE_UNAVAILABLE', 'fault'],
   ] as const)('the error %s is %s, with a message about: %s', ([system, code, words]) => {
     const error = Object.assign(new Error('as the system says'), { code: system });
-    const told = toArchiveFileError(error, 'file:/a') as VoicemailError;
-    expect(told.code).toBe(code);
-    expect(`${told.message}; ${told.hint}`).toContain(words);
+    const converted = toArchiveFileError(error, 'file:/a') as VoicemailError;
+    expect(converted.code).toBe(code);
+    expect(`${converted.message}; ${converted.hint}`).toContain(words);
   });
 });

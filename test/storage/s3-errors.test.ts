@@ -39,16 +39,16 @@ describe('S3 errors of keys, credentials and regions', () => {
     ['QuotaExceeded', 403, /raise the quota/],
     ['CERT_HAS_EXPIRED', undefined, /NODE_EXTRA_CA_CERTS/],
   ])('the S3 error %s (%s) says what to do', ([name, status, hint]) => {
-    const told = answered(name, status);
-    expect(told).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.stringMatching(hint) });
-    expect(told.message).not.toMatch(hint);
+    const converted = answered(name, status);
+    expect(converted).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.stringMatching(hint) });
+    expect(converted.message).not.toMatch(hint);
   });
 
   test('a missing permission on the key, which S3 answers like one on the bucket, names the key', () => {
     const message =
       'User: x is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:eu:1:key/1';
-    const told = answered('AccessDenied', 403, message);
-    expect(told).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.stringMatching(/key policy/) });
+    const converted = answered('AccessDenied', 403, message);
+    expect(converted).toMatchObject({ code: 'ARCHIVE_DENIED', hint: expect.stringMatching(/key policy/) });
   });
 
   test.for<[string, number | undefined]>([
@@ -73,9 +73,9 @@ test.for(['constructor', '__proto__', 'toString', 'hasOwnProperty', 'KMS.constru
 );
 
 test('an error code from outside shows no control characters, and is shortened', () => {
-  const told = answered(`Evil\u001b[2J\r\n${'x'.repeat(100_000)}`, 400);
-  expect(told.message).not.toMatch(/\p{Cc}/u);
-  expect(told.message.length).toBeLessThan(300);
+  const converted = answered(`Evil\u001b[2J\r\n${'x'.repeat(100_000)}`, 400);
+  expect(converted.message).not.toMatch(/\p{Cc}/u);
+  expect(converted.message.length).toBeLessThan(300);
 });
 
 test.for([

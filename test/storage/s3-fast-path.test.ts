@@ -369,7 +369,7 @@ interface Heard {
   readonly headers: IncomingHttpHeaders;
 }
 
-/** A server that hears what it is sent and says yes. */
+/** A server that records requests and answers 200. */
 async function startListener(
   answer: (outgoing: ServerResponse) => void = () => undefined,
 ): Promise<{ url: string; seen: readonly Heard[] }> {

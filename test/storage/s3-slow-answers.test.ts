@@ -1,4 +1,4 @@
-/** A store that drips: each of its answers ends, or is broken off. */
+/** A store that answers too slowly: each of its answers ends, or is aborted. */
 
 import { once } from 'node:events';
 import { createServer, get, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -20,14 +20,14 @@ afterEach(async () => {
 
 const ask = async (): Promise<IncomingMessage> => {
   const request = get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false });
-  // It hears of it as well when its answer is broken off.
+  // The server notices as well when its answer is aborted.
   request.on('error', () => undefined);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   return response;
 };
 
-/** Some bytes at a time, until nobody listens any more. */
-const drip = (response: ServerResponse, bytes: number) => {
+/** Some bytes at a time, until the client disconnects. */
+const sendSlowly = (response: ServerResponse, bytes: number) => {
   const timer = setInterval(() => response.write('x'.repeat(bytes)), 20);
   response.once('close', () => clearInterval(timer));
 };
@@ -42,7 +42,7 @@ test('an object that arrives too slowly is aborted, with its connection', async 
   const { promise: closed, resolve } = Promise.withResolvers<void>();
   answer = (response) => {
     response.once('close', resolve);
-    drip(response, 5);
+    sendSlowly(response, 5);
   };
   await expect(bytesOf(steadily(await ask(), 200))).rejects.toMatchObject({
     code: 'ARCHIVE_UNAVAILABLE',
@@ -66,7 +66,7 @@ test('an object that is read slowly is not the fault of the store', async () => 
 });
 
 test('another answer that does not end is aborted', async () => {
-  answer = (response) => drip(response, 5_000);
+  answer = (response) => sendSlowly(response, 5_000);
   const response = await ask();
   boundTime(response, 200);
   await expect(bytesOf(response)).rejects.toMatchObject({ name: 'TimeoutError' });

@@ -55,7 +55,7 @@ function open({ s3 = {}, bucket = server.bucket, prefix = '', options = {} }: Ov
   return store;
 }
 
-/** Writes an object with those settings and tells what the store says of it and what was sent. */
+/** Writes an object with these settings; returns its metadata and the requests that were sent. */
 async function written(length: number, overrides: Overrides) {
   const store = open(overrides);
   const key = newKey();
@@ -283,9 +283,9 @@ describe('errors of a bucket', () => {
       name,
       $metadata: { httpStatusCode: status },
     });
-    const told = toArchiveS3Error(error, 'mail') as VoicemailError;
-    expect(told).toMatchObject({ code, cause: error });
-    expect(`${told.message}; ${told.hint}`).toMatch(words);
+    const converted = toArchiveS3Error(error, 'mail') as VoicemailError;
+    expect(converted).toMatchObject({ code, cause: error });
+    expect(`${converted.message}; ${converted.hint}`).toMatch(words);
   });
 
   test('a fault of this program stays as it is', () => {

@@ -21,7 +21,7 @@ export interface TestArchive {
   readonly target: ArchiveTarget;
   readonly options: S3StoreOptions;
   readonly store: ArchiveStore;
-  /** Another store on the same archive, as another process would have it. Closed by whoever opens it. */
+  /** Another store on the same archive, as another process would have it. The caller closes it. */
   openAnother(options?: S3StoreOptions): ArchiveStore;
   /** Full keys of everything stored, sorted. */
   list(): Promise<string[]>;

@@ -32,7 +32,7 @@ export async function put(store: ArchiveStore, key: string, body: Buffer | strin
   await store.write(key, Buffer.from(body), OCTETS, 'replace', never);
 }
 
-/** Archives a session of two recordings and, unless told otherwise, a transcript. */
+/** Archives a session of two recordings and, by default, a transcript. */
 export async function archiveDirectly(
   store: ArchiveStore,
   session: SessionRef,

@@ -6,7 +6,7 @@ import { findProgram, searchPath } from '../setup/process.ts';
 /** Debian's name of it, and that of others. */
 const NAMES = ['chromium', 'chromium-browser', 'google-chrome'] as const;
 
-/** What a test without one says of itself. */
+/** The reason in the title of a test that is skipped without a browser. */
 export const NEEDS_CHROMIUM = 'needs Chromium (Debian: apt-get install chromium)';
 
 /** The path of a Chromium on this machine, or `undefined`. */
@@ -21,7 +21,7 @@ export interface OpenBrowser {
   close(): Promise<void>;
 }
 
-/** Starts a browser without a past, that calls nobody but who a page makes it call. */
+/** Starts a browser with an empty profile and without requests of its own. */
 export async function openBrowser(executablePath: string): Promise<OpenBrowser> {
   const browser = await chromium.launch({
     executablePath,

@@ -1,4 +1,4 @@
-/** The program as people run it: processes of its own, with nothing of the test's environment that it looks at. */
+/** The program as a user starts it: in its own processes, without variables of the test's environment that it reads. */
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,6 @@
 /**
  * A process of its own that enqueues sessions, takes some of them, and works on those for ever. It says `taken`
- * when it has as many in hand as it may.
+ * when it runs as many as allowed.
  *
  * Arguments: the queue's configuration as JSON, how many sessions to enqueue, how many to take, and the times of locks as
  * JSON.

@@ -20,7 +20,7 @@ export interface CustodyArchive {
   readonly environment: Readonly<Record<string, string>>;
   /** The bucket, where it is one. */
   readonly server: TestBucket | undefined;
-  /** Names of all that lies below a relative directory, once for each version and delete marker. */
+  /** Names of all objects below a relative directory, once for each version and delete marker. */
   versionsBelow(directory: string): Promise<string[]>;
   /** The legal hold of each version below a relative directory: `ON`, `OFF` or `none`, by names; none in a directory. */
   holdsBelow(directory: string): Promise<string[]>;

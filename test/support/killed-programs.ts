@@ -23,7 +23,7 @@ export class KilledPrograms {
     return this.#started.map(({ stderr }) => stderr).join('');
   }
 
-  /** What a killed worker had in hand is locked for 20 seconds; takes it that they have passed. */
+  /** Removes the locks of a killed worker, which last 20 seconds, as if that time had passed. */
   async forgetLocks(): Promise<void> {
     await this.#remove(':*:lock');
   }

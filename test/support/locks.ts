@@ -7,7 +7,7 @@ interface Sql {
   query(text: string, params: readonly unknown[]): Promise<unknown>;
 }
 
-/** Takes the lock of a job away, as if it had run out. */
+/** Removes the lock of a job, as if it had expired. */
 export async function stealLock(backend: Backend, name: string, jobId: string): Promise<void> {
   const { connection, prefix } = backend.options('producer');
   if (connection instanceof Redis) {

@@ -11,7 +11,7 @@ export interface MediaRequest {
   readonly rangeFrom: number | undefined;
 }
 
-/** The other end of a connection: says exactly what it is told to, right or wrong. */
+/** The other end of a connection: sends exactly what a test writes, right or wrong. */
 export interface Reply {
   /** Resolves when the bytes are on their way, as fast as the other side takes them. */
   write(data: string | Buffer): Promise<void>;
@@ -159,7 +159,7 @@ export interface Serving {
   readonly headers?: Readonly<Record<string, string>>;
   /** Whether ranges are honoured; without it they are ignored. */
   readonly ranges?: boolean;
-  /** How the end of the body is told. */
+  /** How the end of the body is marked. */
   readonly framing?: 'length' | 'chunks' | 'close';
   /** After how many body bytes each answer is broken off, in turn; afterwards none is. */
   readonly breaks?: readonly number[];

@@ -1,4 +1,4 @@
-/** An outage of somebody the worker depends on, from its begin to the end of the last session that waited for it. */
+/** An outage of a system that the worker depends on, from its start to the end of the last session that waited. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../src/config/config.ts';
@@ -12,7 +12,7 @@ import type { WorkerTuning } from '../../src/workers/worker-deps.ts';
 import { type InjectedFault, type SeenRequest, startS3Proxy } from './s3-proxy.ts';
 import { sandboxEnvironment, testConfig } from './services.ts';
 
-/** Ways to be away, and what a request meets meanwhile. */
+/** Kinds of outages, and what happens to a request meanwhile. */
 const OUTAGES = {
   'Kore answers 503': { kore: { status: 503 } },
   'Kore drops connections': { kore: { dropConnection: true } },
@@ -36,7 +36,7 @@ export const OUTAGE_KINDS = Object.keys(OUTAGES) as OutageKind[];
 /** How an outage is run. */
 export interface OutageOptions {
   readonly kind: OutageKind;
-  /** It begins while all is quiet, or while the first recordings are being downloaded. */
+  /** It starts while nothing runs, or while the first recordings are being downloaded. */
   readonly begins: 'quiet' | 'in the middle';
   readonly sessions: number;
   /** From the moment that the worker knows of it. */

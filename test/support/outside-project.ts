@@ -1,4 +1,4 @@
-/** A small project of somebody else's, outside this tree, that has installed the package as npm packs it. */
+/** A small project of a user, outside this repository, that has installed the package as npm packs it. */
 
 import { execFile } from 'node:child_process';
 import { copyFile, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';

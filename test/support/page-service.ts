@@ -7,7 +7,7 @@ import { findChromium, openBrowser } from './browser.ts';
 import { hasLogged, type RunningCli, startCli } from './cli.ts';
 import { sandboxEnvironment, temporaryDirectory } from './services.ts';
 
-/** A token of each role that looks at the page. */
+/** A token for each role of the page. */
 export const TOKENS = {
   erase: 'token-of-ada-0123456789',
   operate: 'token-of-bob-0123456789',

@@ -1,4 +1,4 @@
-/** The whole program on real parts, against the sandbox, with times so small that nobody has to wait. */
+/** The whole program on real parts, against the sandbox, with short waiting times. */
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -49,7 +49,7 @@ const WORK: WorkConfig = {
 const QUICK_TRANSFERS = { retryPauseMs: 10, slowCheckMs: 250 };
 
 /** Longer than anything takes, however busy the machine is. */
-const PATIENCE_MS = 100 * SECOND;
+const TIMEOUT_MS = 100 * SECOND;
 /** Between two checks of a session, each of which is computing on the queue's side and on ours. */
 const LEAST_PAUSE_MS = 20;
 const MOST_PAUSE_MS = 160;
@@ -207,7 +207,7 @@ export async function startPipeline(
 
   const ref = (sessionId: string) => ({ botId, sessionId });
   const waitFor: Pipeline['waitFor'] = async (sessionId, holds) => {
-    const givesUpAt = performance.now() + PATIENCE_MS;
+    const givesUpAt = performance.now() + TIMEOUT_MS;
     let seenLines = 0;
     let pauseMs = 0;
     for (;;) {

@@ -1,4 +1,4 @@
-/** An HTTP proxy that knows names which nobody else can resolve, as inside a company's network. */
+/** An HTTP proxy that resolves names which DNS does not, as inside a company's network. */
 
 import { once } from 'node:events';
 import { createServer, request as sendRequest } from 'node:http';

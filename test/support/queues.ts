@@ -20,7 +20,7 @@ import { createLogger } from '../../src/util/log.ts';
 export const QUEUE_KINDS = ['redis', 'postgres', 'embedded'] as const;
 export type QueueKind = (typeof QUEUE_KINDS)[number];
 
-/** A log that nobody reads. */
+/** A log that is discarded. */
 export const silent = createLogger('silent');
 
 /** A queue of its own for a test or a test file. */
@@ -31,7 +31,7 @@ export interface TestQueue {
   readonly config: QueueConfig;
   /** Everything the server keeps for it, as text. An embedded queue must be closed before. */
   contents(): Promise<string>;
-  /** Removes it; whoever opened it must have closed it. */
+  /** Removes it; the caller closes it first. */
   remove(): Promise<void>;
 }
 

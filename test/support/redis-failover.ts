@@ -19,7 +19,7 @@ export interface Failover {
   stop(): Promise<void>;
 }
 
-/** A cluster whose node can also hang, and of which the replica takes over when it is told to. */
+/** A cluster whose node can also hang, and whose replica takes over on request. */
 export interface FailoverCluster extends Failover {
   /** The node with the queue is killed, or stops where it is with all of its connections open. */
   lose(how: 'dies' | 'hangs'): Promise<void>;
@@ -135,7 +135,7 @@ export async function startFailoverCluster(queueKey: string): Promise<FailoverCl
     else servers.suspend(ownerPort);
   };
   const takeOver = async () => {
-    // One master that is left is no majority, so the replica is told, as an operator would.
+    // One master that is left is no majority, so the replica is promoted, as an operator would do.
     await third.call('CLUSTER', 'FAILOVER', 'TAKEOVER');
     await until(async () => /role:master/.test(await third.info('replication')));
   };
@@ -178,8 +178,8 @@ export async function startFailoverSentinels(): Promise<Failover> {
   for (const sentinelPort of sentinelPorts) {
     const sentinel = servers.admin(sentinelPort);
     await until(async () => {
-      const told = (await sentinel.call('SENTINEL', 'MASTER', 'main')) as string[];
-      const field = (name: string) => Number(told[told.indexOf(name) + 1]);
+      const reply = (await sentinel.call('SENTINEL', 'MASTER', 'main')) as string[];
+      const field = (name: string) => Number(reply[reply.indexOf(name) + 1]);
       return field('num-other-sentinels') === 2 && field('num-slaves') === 1;
     });
   }

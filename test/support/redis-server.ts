@@ -12,7 +12,7 @@ export interface OwnRedis {
   readonly url: string;
   /** A client of its administrator. */
   readonly admin: Redis;
-  /** Suspends it, so that it takes connections and answers nothing, or lets it go on. */
+  /** Suspends it, so that it takes connections and answers nothing, or resumes it. */
   suspend(): void;
   goOn(): void;
   stop(): Promise<void>;

@@ -1,4 +1,4 @@
-/** A proxy in front of an S3 server that watches the requests and spoils those it is told to. */
+/** A proxy in front of an S3 server that records the requests and damages those that a test selects. */
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
@@ -170,7 +170,7 @@ async function forge(answer: IncomingMessage, make: ForgedAnswer): Promise<Buffe
 
 function answerError(outgoing: ServerResponse, status: number, code: string): void {
   outgoing.writeHead(status, { 'content-type': 'application/xml' });
-  outgoing.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>as told</Message></Error>`);
+  outgoing.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>injected</Message></Error>`);
 }
 
 function damaged(body: Buffer, damage: boolean): Buffer {

@@ -20,7 +20,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Calls the voicemail API, with good credentials unless told otherwise. */
+/** Calls the voicemail API, with valid credentials by default. */
 export async function call(
   sandbox: Sandbox,
   sessionId: string,
@@ -32,7 +32,7 @@ export async function call(
   return fetch(`${sandbox.url}/api/public/bot/${options.botId ?? sandbox.botId}/voicemail?${query}`, init);
 }
 
-/** What the documentation promises of an answer, as far as the tests look at it. */
+/** What the documentation promises of an answer, as far as the tests check it. */
 export interface VoicemailAnswer {
   readonly status: string;
   readonly 'voicemail recording'?: { readonly fileName: string; readonly fileUrl: string }[];
@@ -46,7 +46,7 @@ export interface VoicemailAnswer {
 }
 
 /** A check that must go well. */
-export async function look(sandbox: Sandbox, sessionId: string): Promise<VoicemailAnswer> {
+export async function fetchAnswer(sandbox: Sandbox, sessionId: string): Promise<VoicemailAnswer> {
   const response = await call(sandbox, sessionId);
   if (response.status !== 200) throw new Error(`answered ${response.status}: ${await response.text()}`);
   return (await response.json()) as VoicemailAnswer;
@@ -54,7 +54,7 @@ export async function look(sandbox: Sandbox, sessionId: string): Promise<Voicema
 
 /** A fresh URL for a recording of a session. */
 export async function freshUrl(sandbox: Sandbox, sessionId: string, index = 0): Promise<string> {
-  const url = (await look(sandbox, sessionId))['voicemail recording']?.[index]?.fileUrl;
+  const url = (await fetchAnswer(sandbox, sessionId))['voicemail recording']?.[index]?.fileUrl;
   if (url === undefined) throw new Error('the answer has no such recording');
   return url;
 }

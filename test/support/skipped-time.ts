@@ -81,7 +81,7 @@ export async function startSkippedTime(
   const actions: { readonly time: number; readonly action: () => Promise<void> }[] = [];
   const ending = started.move();
 
-  /** Resolves when no job is in hand or could be taken. */
+  /** Resolves when no job runs or could be taken. */
   const idle = async () => {
     for (let quiet = 0; quiet < 2; ) {
       const counts = await Promise.all(
@@ -110,7 +110,7 @@ export async function startSkippedTime(
     try {
       await job?.promote();
     } catch (error) {
-      // A worker that looked by itself has taken it.
+      // A worker that polled has taken it.
       if (await job?.isDelayed()) throw error;
     }
   };

@@ -18,7 +18,7 @@ export function bytesOf(length: number, seed = 1): Buffer {
 export interface TestBody extends StreamedBody {
   /** How many bytes have been asked for so far. */
   readonly given: number;
-  /** Whether the iterator has ended or was told to. */
+  /** Whether the iterator has ended or was closed. */
   readonly closed: boolean;
 }
 

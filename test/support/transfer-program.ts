@@ -1,5 +1,5 @@
 /**
- * A program: carries one recording into the archive as often as it is told, all at once, and tells how much memory
+ * A program that archives one recording a given number of times at once, and prints how much memory
  * its process took at the most. Configured by the product's own variables; made of the product's own parts.
  */
 

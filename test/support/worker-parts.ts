@@ -28,7 +28,7 @@ export interface WorkerParts {
   readonly kore: KoreConfig;
   readonly log: Logger;
   readonly tuning: WorkerTuning;
-  /** Called when a session gets to a point; the worker goes on when it resolves. */
+  /** Called when a session gets to a point; the worker continues when it resolves. */
   readonly reached: (point: HoldPoint) => Promise<void>;
 }
 

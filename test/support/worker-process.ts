@@ -1,6 +1,6 @@
 /**
- * A worker in a process of its own, which stops at one point for as long as the test wants: it says `reached POINT`, and
- * goes on when it is told anything. Arguments: the configuration and Kore's as JSON, and the point, or `none`.
+ * A worker in its own process, which stops at one point until the test writes to its input: it prints `reached POINT`, and
+ * continues after a line of input. Arguments: the configuration and Kore's as JSON, and the point, or `none`.
  */
 
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ await startHandMadeWorker({
   log: createLogger('info'),
   tuning: SHORT_LOCKS,
   async reached(at) {
-    // Only once: what the worker does when it goes on is what the test looks at.
+    // Only once: the test checks what the worker does afterwards.
     if (at !== point || isHeld) return;
     isHeld = true;
     process.stdout.write(`reached ${at}\n`);

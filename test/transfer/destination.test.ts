@@ -126,7 +126,7 @@ describe('resolved addresses', () => {
     },
   );
 
-  function look(
+  function lookUp(
     answers: readonly string[],
     options: { all?: boolean },
     privateHosts: readonly string[] = [],
@@ -140,8 +140,8 @@ describe('resolved addresses', () => {
   }
 
   it('public addresses are passed on in either form that sockets ask for', async () => {
-    expect(await look(['8.8.8.8', '2600::1'], {})).toBe('8.8.8.8');
-    expect(await look(['8.8.8.8', '2600::1'], { all: true })).toEqual([
+    expect(await lookUp(['8.8.8.8', '2600::1'], {})).toBe('8.8.8.8');
+    expect(await lookUp(['8.8.8.8', '2600::1'], { all: true })).toEqual([
       { address: '8.8.8.8', family: 4 },
       { address: '2600::1', family: 6 },
     ]);
@@ -155,29 +155,29 @@ describe('resolved addresses', () => {
       host: 'media.kore.ai',
       hint: expect.stringContaining('KORE_PRIVATE_MEDIA_HOSTS'),
     };
-    expect(await look(['8.8.8.8', '10.0.0.1'], { all: true })).toMatchObject(refusal);
-    expect(await look(['8.8.8.8', '10.0.0.1'], {})).toMatchObject(refusal);
-    expect(await look(['::1'], { all: true })).toMatchObject(refusal);
+    expect(await lookUp(['8.8.8.8', '10.0.0.1'], { all: true })).toMatchObject(refusal);
+    expect(await lookUp(['8.8.8.8', '10.0.0.1'], {})).toMatchObject(refusal);
+    expect(await lookUp(['::1'], { all: true })).toMatchObject(refusal);
   });
 
   it.each(['10.0.0.1', '192.168.1.1', '100.64.0.1', '127.0.0.1', 'fd12::1'])(
     'a name for %s is allowed where the very name is listed as private',
     async (address) => {
-      expect(await look([address, '8.8.8.8'], {}, ['media.kore.ai'])).toBe(address);
-      expect(await look([address], {}, ['kore.ai'])).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
+      expect(await lookUp([address, '8.8.8.8'], {}, ['media.kore.ai'])).toBe(address);
+      expect(await lookUp([address], {}, ['kore.ai'])).toMatchObject({ code: 'RECORDING_HOST_NOT_ALLOWED' });
     },
   );
 
   it.each(['169.254.169.254', 'fd00:ec2::254', '100.100.100.200', 'fe80::1', '0.0.0.0', '224.0.0.1', '::'])(
     'a name for %s is never allowed, even if it is listed',
     async (address) => {
-      expect(await look([address], {}, ['media.kore.ai'])).toMatchObject({
+      expect(await lookUp([address], {}, ['media.kore.ai'])).toMatchObject({
         code: 'RECORDING_HOST_NOT_ALLOWED',
       });
     },
   );
 
   it('a name without addresses fails', async () => {
-    expect(await look([], { all: true })).toBeInstanceOf(Error);
+    expect(await lookUp([], { all: true })).toBeInstanceOf(Error);
   });
 });

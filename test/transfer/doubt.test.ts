@@ -68,7 +68,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
   const run = (options: Partial<TransferRun> = {}) =>
     harness.run({ key, urls: [`${server.origin}/voicemail`], ...options });
 
-  /** Runs the transfer, looks whether exactly these bytes are in the archive, and tells how sure they are. */
+  /** Runs the transfer, checks that exactly these bytes are in the archive, and returns their integrity. */
   async function archived(bytes: Buffer, options: Partial<TransferRun> = {}) {
     const result = await run(options);
     expect((await archive.get(archive.store.fullKey(key))).equals(bytes)).toBe(true);

@@ -35,7 +35,7 @@ describe('the integrity of a download', () => {
     (_name, how, concluded, state, doubt) => {
       const judgement = judgeIntegrity({ ...how, conclusion: concluded });
       expect([judgement.integrity.state, judgement.doubt]).toEqual([state, doubt]);
-      // Suspicion always says why, and nothing else does.
+      // Only the state suspect has notes.
       expect(judgement.integrity.notes.length > 0).toBe(state === 'suspect');
     },
   );

@@ -171,17 +171,17 @@ describe('the memory budget', () => {
   it('the memory budget keeps nothing for requests that are cancelled, and serves the next one', async () => {
     const budget = createMemoryBudget(10);
     const held = budget.tryAcquire(5);
-    const patience = new AbortController();
-    const large = budget.acquire(10, { deadline: 1 }, patience.signal);
+    const controller = new AbortController();
+    const large = budget.acquire(10, { deadline: 1 }, controller.signal);
     const behind = budget.acquire(5, { deadline: 2 }, signal);
     const reason = new Error('enough');
-    patience.abort(reason);
+    controller.abort(reason);
     await expect(large).rejects.toBe(reason);
     const release: Release = await behind;
     expect(budget.usedBytes).toBe(10);
     release();
     held?.();
     expect([budget.usedBytes, budget.waiting]).toEqual([0, 0]);
-    await expect(budget.acquire(1, {}, patience.signal)).rejects.toBe(reason);
+    await expect(budget.acquire(1, {}, controller.signal)).rejects.toBe(reason);
   });
 });

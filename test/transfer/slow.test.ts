@@ -15,14 +15,14 @@ const MIB = 1024 * 1024;
 const LARGE = wavOf(8_000_000);
 const SMALL = wavOf(480_000);
 
-/** Sends a little every now and then until it is let go, and the whole recording at once from then on. */
-function trickling(recording: Buffer, letGo: AbortSignal): Handler {
+/** Sends a little every now and then until the signal, and the whole recording at once from then on. */
+function trickling(recording: Buffer, release: AbortSignal): Handler {
   return async (_request, reply) => {
     await reply.write(head(200, { 'content-length': recording.length }));
     let sent = 0;
     await vi.waitUntil(
       async () => {
-        if (letGo.aborted) return true;
+        if (release.aborted) return true;
         await reply.write(recording.subarray(sent, sent + 10));
         sent += 10;
         return false;

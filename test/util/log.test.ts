@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 
 const run = promisify(execFile);
 
-/** What a program says that logs so and ends itself. */
+/** The output of a program that logs these lines and exits. */
 async function said(program: string): Promise<string[]> {
   const source = `import { createLogger } from '${new URL('../../src/util/log.ts', import.meta.url)}';
     const log = createLogger('info');

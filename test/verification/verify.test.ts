@@ -723,9 +723,9 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
       const second = await runUntil(Number.POSITIVE_INFINITY, path, scope);
       expect(second.findings).toEqual(whole.findings);
       expect(second.totals).toEqual(whole.totals);
-      // What was told before is not read again.
-      const told = first.findings.flatMap(({ sessionId }) => sessionId ?? []);
-      expect(second.read.filter((key) => told.some((id) => key.includes(id)))).toEqual([]);
+      // What was reported before is not read again.
+      const reported = first.findings.flatMap(({ sessionId }) => sessionId ?? []);
+      expect(second.read.filter((key) => reported.some((id) => key.includes(id)))).toEqual([]);
     }
   });
 
@@ -776,7 +776,7 @@ describe.each(ARCHIVE_KINDS)('a verification with a checkpoint (%s)', (kind) => 
     await Promise.all([one.close(), other.close()]);
     const next = await openCheckpoint(path, store.location, scope);
     const findings: Finding[] = [];
-    for await (const told of next.findings()) findings.push(told);
+    for await (const found of next.findings()) findings.push(found);
     expect(findings).toHaveLength(2);
     await next.close();
   });
@@ -874,7 +874,7 @@ function s3Client({ options: { connection } }: TestArchive): S3Client {
   return new S3Client({ ...connection, forcePathStyle: true });
 }
 
-/** Takes objects away past the archive, which never does. */
+/** Removes objects directly, as the archive never does. */
 function remover(archive: TestArchive): (key: string) => Promise<void> {
   const { target, store } = archive;
   if (target.kind === 'file') return (key) => rm(join(target.directory, key));

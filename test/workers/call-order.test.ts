@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => setup.close());
 
-/** Longer than a session in hand waits for a call, so that sessions go back into the queue. */
+/** Longer than a running session waits for a call, so that sessions go back into the queue. */
 const RATE = { calls: 8, windowMs: 4_500 };
 const CONCURRENCY = 3;
 const SESSIONS = 24;
@@ -39,7 +39,7 @@ it('sessions that find the limit on calls reached wait, and keep their place', a
   expect(pipeline.log.some((line) => line.includes('"code":"KORE_RATE_LIMITED"'))).toBe(true);
   await pipeline.stop();
   expect(asked).toHaveLength(SESSIONS);
-  // Those in hand at the same time may overtake each other, and those that are taken as the wait ends.
+  // Those that run at the same time may overtake each other, and those that are taken as the wait ends.
   for (const [place, id] of asked.entries()) {
     expect(Math.abs(place - ids.indexOf(id))).toBeLessThan(2 * CONCURRENCY);
   }

@@ -104,7 +104,7 @@ describe.each([
     await time.request(ids.map((sessionId) => ({ sessionId, maybe: true })));
     await time.runUntil(began + 55 * MINUTE_MS);
     if ('KORE_ACCOUNT_ID' in environment) {
-      // Those with a voicemail, the first two of the ten minutes, and a listing with each of five looks.
+      // Those with a voicemail, the first two of the ten minutes, and a listing with each of five polls.
       expect(calls('voicemail').length).toBeLessThanOrEqual(14);
       expect(calls('calls').length).toBeLessThanOrEqual(7);
     } else {

@@ -10,7 +10,7 @@ import { type MediaServer, respond, serve, startMediaServer } from '../support/m
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
-const PATIENCE = { interval: 100, timeout: 100_000 };
+const WAIT_OPTIONS = { interval: 100, timeout: 100_000 };
 const OPENED = 'a dependency is unavailable: nothing that needs it is begun until it works again';
 const CLOSED = 'a dependency works again';
 
@@ -38,7 +38,7 @@ beforeAll(async () => {
     KORE_MEDIA_HOSTS: '127.0.0.1,localhost',
     QUEUE_URL: `embedded:${queue.config.target.directory}`,
     ARCHIVE_URL: `file:${directory.path}`,
-    // No session goes on in time by its own pauses.
+    // No session is retried in time by its own pauses.
     RETRY_DELAY: '30m',
     POLL_DELAY: '30m',
   };
@@ -66,7 +66,7 @@ async function reaches(state: string, ...sessionIds: string[]): Promise<void> {
     views = await Promise.all(sessionIds.map(view));
     return views.every((one) => (one as { state: string }).state === state);
   };
-  await vi.waitUntil(areThere, PATIENCE).catch((error: unknown) => {
+  await vi.waitUntil(areThere, WAIT_OPTIONS).catch((error: unknown) => {
     throw new Error(`not ${state}: ${JSON.stringify(views)}`, { cause: error });
   });
 }
@@ -94,7 +94,7 @@ async function shown(dependency: string) {
   };
 }
 
-const told = (dependency: string) =>
+const outageEvents = (dependency: string) =>
   service.log.filter((line) => line.dependency === dependency).map(({ msg }) => msg);
 
 const onOtherHost = () =>
@@ -104,7 +104,7 @@ it('a single session finds the end of an outage of Kore, whatever wait it was gi
   sandbox.configure({ outage: { status: 503, retryAfter: 3_600 } });
   const sessionId = sandbox.addSession({});
   await enqueue(sessionId);
-  await service.waitFor(() => told('kore').length > 0);
+  await service.waitFor(() => outageEvents('kore').length > 0);
   await reaches('waiting', sessionId);
   expect(await view(sessionId)).toMatchObject({ attempts: 0, error: { code: 'KORE_UNAVAILABLE' } });
   expect(await shown('kore')).toEqual({
@@ -122,7 +122,7 @@ it('a single session finds the end of an outage of Kore, whatever wait it was gi
     metric: '0',
     status: [],
   });
-  expect(told('kore')).toEqual([OPENED, CLOSED]);
+  expect(outageEvents('kore')).toEqual([OPENED, CLOSED]);
 }, 120_000);
 
 it.each([
@@ -136,11 +136,11 @@ it.each([
   'a media host %s keeps its own sessions waiting, and no others',
   async (_, away, code) => {
     const dependency = `media:${host}`;
-    const before = told(dependency).length;
+    const before = outageEvents(dependency).length;
     elsewhere.handle(away);
     const waiting = Array.from({ length: 6 }, onOtherHost);
     await enqueue(...waiting);
-    await service.waitFor(() => told(dependency).length > before);
+    await service.waitFor(() => outageEvents(dependency).length > before);
     await reaches('waiting', ...waiting);
     const others = Array.from({ length: 3 }, () => sandbox.addSession({}));
     await enqueue(...others);
@@ -154,20 +154,20 @@ it.each([
     });
 
     // In the middle of another recording when the host works again.
-    const inHand = sandbox.addSession({
+    const running = sandbox.addSession({
       recordings: [
         { bytes: 100_000, mediaFaults: [{ bytesPerSecond: 20_000 }] },
         { fileUrl: `http://${host}/late.wav?s=signature` },
       ],
     });
-    await enqueue(inHand);
-    await reaches('active', inHand);
+    await enqueue(running);
+    await reaches('active', running);
     elsewhere.handle(serve(wavOf(20_000)));
-    await reaches('archived', ...waiting, inHand);
-    for (const sessionId of [...waiting, inHand])
+    await reaches('archived', ...waiting, running);
+    for (const sessionId of [...waiting, running])
       expect(await view(sessionId)).toMatchObject({ attempts: 1 });
     expect(await shown(dependency)).toMatchObject({ stats: undefined, status: [] });
-    expect(told(dependency).slice(before)).toEqual([OPENED, CLOSED]);
+    expect(outageEvents(dependency).slice(before)).toEqual([OPENED, CLOSED]);
   },
   120_000,
 );

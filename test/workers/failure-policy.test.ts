@@ -21,7 +21,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
 /** The documented defaults. */
-const PATIENCE: WaitLimits = {
+const WAIT_LIMITS: WaitLimits = {
   sessionWaitMs: HOUR,
   recordingWaitMs: 2 * DAY,
   pollDelayMs: 30 * SECOND,
@@ -41,7 +41,7 @@ interface Situation {
 }
 
 function decide(error: unknown, { attemptsMade = 0, progress = {}, random = even }: Situation = {}) {
-  return decideOutcome({ error, attemptsMade, progress, now: NOW }, PATIENCE, random);
+  return decideOutcome({ error, attemptsMade, progress, now: NOW }, WAIT_LIMITS, random);
 }
 
 const errorOf = (code: ErrorCode, options?: { retryable?: boolean; retryAfterMs?: number }) =>
@@ -71,7 +71,7 @@ describe('the outcome of a failed attempt', () => {
     ARCHIVE_CONFLICT: ['fail', 0, 0],
     INTERNAL: ['retry', DAY, 2 * SECOND],
   };
-  /** Whoever throws says so of hosts that configuration could allow. */
+  /** The thrower marks hosts that the configuration could allow as retryable. */
   const thrown = (code: ErrorCode) =>
     errorOf(code, code === 'RECORDING_HOST_NOT_ALLOWED' ? { retryable: true } : {});
 
@@ -219,7 +219,7 @@ describe('a rate limit', () => {
   it('a rate limit delays everybody as long as Kore says', () => {
     const { verdict, holdMs } = decide(errorOf('KORE_RATE_LIMITED', { retryAfterMs: 7_000 }));
     expect(holdMs).toBe(7_000);
-    expect(verdict).toEqual({ kind: 'wait', until: NOW + 7_000 + PATIENCE.retryDelayMs });
+    expect(verdict).toEqual({ kind: 'wait', until: NOW + 7_000 + WAIT_LIMITS.retryDelayMs });
   });
 
   it('a rate limit lasts a minute when Kore does not say', () => {
@@ -260,7 +260,7 @@ describe('a rate limit', () => {
     const later = decide(new CallLimitReached(4_000, 'background'), {
       progress: { polls: { CALL_LIMIT: { since: 0, count: 1_000 } } },
     });
-    const latest = NOW + 4_000 + PATIENCE.retryDelayMs + 60 * MINUTE;
+    const latest = NOW + 4_000 + WAIT_LIMITS.retryDelayMs + 60 * MINUTE;
     expect(later.verdict).toMatchObject({ kind: 'wait' });
     expect(later.verdict.kind === 'wait' && later.verdict.until).toBeLessThanOrEqual(latest);
   });
@@ -288,10 +288,10 @@ describe('a recording that looks cut', () => {
         now: NOW,
         ...(settledDoubt !== undefined && { settledDoubt }),
       },
-      PATIENCE,
+      WAIT_LIMITS,
       even,
     );
-  const settles = (polls: SessionJobProgress['polls'], limits = PATIENCE) =>
+  const settles = (polls: SessionJobProgress['polls'], limits = WAIT_LIMITS) =>
     archivesUncertain({ progress: polls ? { polls } : {}, now: NOW }, limits);
 
   it('a recording that looks cut is downloaded again for forty seconds, and then accepted as it comes', () => {
@@ -304,10 +304,10 @@ describe('a recording that looks cut', () => {
   it.each([50, 15 * SECOND, 30 * SECOND, 5 * MINUTE])(
     'a recording that looks cut is polled when the forty seconds are over, though POLL_DELAY is %d ms',
     (pollDelayMs) => {
-      const limits = { ...PATIENCE, pollDelayMs };
-      const looks: number[] = [];
+      const limits = { ...WAIT_LIMITS, pollDelayMs };
+      const polls: number[] = [];
       let progress: SessionJobProgress = {};
-      for (let now = NOW; !archivesUncertain({ progress, now }, limits); now = looks.at(-1) ?? now) {
+      for (let now = NOW; !archivesUncertain({ progress, now }, limits); now = polls.at(-1) ?? now) {
         const outcome = decideOutcome(
           { error: errorOf('RECORDING_TRUNCATED'), attemptsMade: 0, progress, now, settledDoubt: false },
           limits,
@@ -315,14 +315,14 @@ describe('a recording that looks cut', () => {
         );
         if (outcome.verdict.kind !== 'wait') throw new Error(`no wait but ${outcome.verdict.kind}`);
         progress = outcome.progress;
-        looks.push(outcome.verdict.until);
+        polls.push(outcome.verdict.until);
       }
-      expect(looks.at(-1)).toBe(NOW + 40 * SECOND);
+      expect(polls.at(-1)).toBe(NOW + 40 * SECOND);
     },
   );
 
   it('a recording that looks cut is accepted as it comes by the last poll of a shorter wait', () => {
-    const limits = { ...PATIENCE, recordingWaitMs: SECOND };
+    const limits = { ...WAIT_LIMITS, recordingWaitMs: SECOND };
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND, count: 1 } }, limits)).toBe(true);
     expect(settles({ RECORDING_TRUNCATED: { since: NOW - SECOND + 1, count: 1 } }, limits)).toBe(false);
     const polls = {
@@ -337,13 +337,13 @@ describe('a recording that looks cut', () => {
     expect(cut(NOW - 2 * DAY, true).verdict.kind).toBe('fail');
     const { verdict, progress } = decideOutcome(
       { error: errorOf('RECORDING_TRUNCATED'), attemptsMade: 0, progress: {}, now: NOW, settledDoubt: false },
-      { ...PATIENCE, recordingWaitMs: 0 },
+      { ...WAIT_LIMITS, recordingWaitMs: 0 },
       even,
     );
     expect(verdict).toEqual({ kind: 'wait', until: NOW + 30 * SECOND });
-    expect(archivesUncertain({ progress, now: NOW + 30 * SECOND }, { ...PATIENCE, recordingWaitMs: 0 })).toBe(
-      true,
-    );
+    expect(
+      archivesUncertain({ progress, now: NOW + 30 * SECOND }, { ...WAIT_LIMITS, recordingWaitMs: 0 }),
+    ).toBe(true);
   });
 });
 
@@ -357,7 +357,7 @@ describe('a maybe session', () => {
         now: NOW,
         maybe: { beganAt },
       },
-      PATIENCE,
+      WAIT_LIMITS,
       even,
     ).verdict.kind;
 
@@ -415,7 +415,7 @@ describe('a possible fault of this program', () => {
   );
 
   it('a possible fault of this program fails when the attempts are used up', () => {
-    const attempts = maxAttempts(PATIENCE);
+    const attempts = maxAttempts(WAIT_LIMITS);
     expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 2 }).verdict.kind).toBe('retry');
     expect(decide(errorOf('INTERNAL'), { attemptsMade: attempts - 1 }).verdict.kind).toBe('fail');
   });
@@ -435,9 +435,9 @@ describe('the number of attempts', () => {
   });
 
   it('the number of attempts is as many as their pauses take to fill the time', () => {
-    const attempts = maxAttempts(PATIENCE);
+    const attempts = maxAttempts(WAIT_LIMITS);
     const pauses = Array.from({ length: attempts - 1 }, (_, step) =>
-      growingPause(PATIENCE.retryDelayMs, step),
+      growingPause(WAIT_LIMITS.retryDelayMs, step),
     );
     const sum = (numbers: number[]) => numbers.reduce((total, pause) => total + pause, 0);
     expect(sum(pauses)).toBeGreaterThanOrEqual(DAY);

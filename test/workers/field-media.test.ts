@@ -143,7 +143,7 @@ describe('recordings of real systems', () => {
     await media.close();
   });
 
-  /** Sends one session for each row in, and looks at what becomes of all of them. */
+  /** Sends one session for each row in, and checks the outcome of each. */
   async function archiveAll(rows: Readonly<Record<string, Row>>, options: PipelineOptions): Promise<void> {
     pipeline = await setup.start(options);
     const names = Object.keys(rows);
@@ -189,24 +189,24 @@ describe('recordings of real systems', () => {
     });
     let isOver = false;
     media.handle(async (request, reply) => {
-      if (request.target.startsWith('/honest')) return serve(BASE)(request, reply);
+      if (request.target.startsWith('/other')) return serve(BASE)(request, reply);
       await reply.write('HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n');
       while (!isOver) {
-        await reply.write('drips');
+        await reply.write('slow');
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     });
-    const [dripping = '', honest = ''] = ['drips', 'honest'].map((path) =>
+    const [slow = '', other = ''] = ['slow', 'other'].map((path) =>
       pipeline.sandbox.addSession({
         recordings: [{ fileName: 'voicemail.wav', fileUrl: `${media.origin}/${path}?s=signature` }],
       }),
     );
-    await pipeline.enqueue(dripping);
-    await pipeline.waitFor(dripping, ({ state }) => state !== 'queued');
-    await pipeline.enqueue(honest);
+    await pipeline.enqueue(slow);
+    await pipeline.waitFor(slow, ({ state }) => state !== 'queued');
+    await pipeline.enqueue(other);
     // With one slot alone, this one has to wait until the other is broken off.
-    expect((await pipeline.ends(honest)).state).toBe('archived');
-    const view = await pipeline.waitFor(dripping, ({ error }) => error !== undefined);
+    expect((await pipeline.ends(other)).state).toBe('archived');
+    const view = await pipeline.waitFor(slow, ({ error }) => error !== undefined);
     expect(view.error).toMatchObject({
       code: 'DOWNLOAD_FAILED',
       message: expect.stringContaining('too slow'),

@@ -16,7 +16,7 @@ import {
   startHandMadeWorker,
 } from '../support/worker-parts.ts';
 
-const PATIENCE = { interval: 20, timeout: 60_000 };
+const WAIT_OPTIONS = { interval: 20, timeout: 60_000 };
 const never = new AbortController().signal;
 
 let sandbox: Sandbox;
@@ -53,7 +53,7 @@ async function stop(worker: HandMadeWorker): Promise<void> {
 }
 
 const waitFor = ({ queue }: HandMadeWorker, sessionId: string, state: SessionState) =>
-  vi.waitUntil(async () => (await queue.view(ref(sessionId)))?.state === state, PATIENCE);
+  vi.waitUntil(async () => (await queue.view(ref(sessionId)))?.state === state, WAIT_OPTIONS);
 
 /** The hashes of an archived session, which view, manifest and objects agree on. */
 async function agreedHashes({ queue, store }: HandMadeWorker, sessionId: string): Promise<string[]> {
@@ -105,9 +105,9 @@ for (const kind of ['redis', 'postgres'] as const) {
           transcription: { texts: ['pineapple'], afterPolls: 1 },
         });
         // The first one is that of the archiving, the second one that of the check.
-        const look = gates.hold(point, 2);
+        const settling = gates.hold(point, 2);
         await worker.queue.enqueue([ref(sessionId)]);
-        await look.reached;
+        await settling.reached;
         await waitFor(worker, sessionId, 'archived');
 
         const old = hashOf(content);
@@ -118,8 +118,8 @@ for (const kind of ['redis', 'postgres'] as const) {
         if (forced) await forced.reached;
         else await waitFor(worker, sessionId, 'archived');
 
-        look.release();
-        await vi.waitUntil(async () => (await worker.queue.stats()).transcriptsPending === 0, PATIENCE);
+        settling.release();
+        await vi.waitUntil(async () => (await worker.queue.stats()).transcriptsPending === 0, WAIT_OPTIONS);
         if (forced) {
           const view = await worker.queue.view(ref(sessionId));
           expect(view).toMatchObject({ state: 'active' });
@@ -222,7 +222,7 @@ class Gates {
     return this.#counts.get(point) ?? 0;
   }
 
-  /** Holds whoever gets to a point as the nth. */
+  /** Holds the nth caller that gets to a point. */
   hold(point: HoldPoint, nth: number): { reached: Promise<void>; release: () => void } {
     const arrival = Promise.withResolvers<void>();
     const release = Promise.withResolvers<void>();

@@ -21,7 +21,7 @@ import {
 
 const PROCESS = fileURLToPath(new URL('../support/worker-process.ts', import.meta.url));
 /** Long enough for a lock to run out and a session to be taken again on any machine. */
-const PATIENCE_MS = 60_000;
+const TIMEOUT_MS = 60_000;
 const RECORDINGS = ['one.wav', 'two.wav'];
 
 /** What the tests of one kind of queue share. */
@@ -54,13 +54,13 @@ for (const kind of ['redis', 'postgres'] as const) {
       });
 
       it('a worker that loses its lock in the middle of a recording leaves the session to the one that took it', async () => {
-        await using scene = new Scene(setup);
-        const sessionId = scene.addSession([{ bytesPerSecond: 200_000 }]);
-        const worker = await scene.startSuspended('none', sessionId);
+        await using takeover = new Takeover(setup);
+        const sessionId = takeover.addSession([{ bytesPerSecond: 200_000 }]);
+        const worker = await takeover.startSuspended('none', sessionId);
         await setup.sandbox.waitFor((calls) =>
           calls.some((call) => call.sessionId === sessionId && call.bytesSent > 50_000),
         );
-        await scene.takenOver(sessionId, worker);
+        await takeover.expectTakeover(sessionId, worker);
       });
 
       it.each([
@@ -71,28 +71,28 @@ for (const kind of ['redis', 'postgres'] as const) {
       ] as const)(
         'a worker that loses its lock %s leaves the session to the one that took it',
         async (_, point) => {
-          await using scene = new Scene(setup);
-          const sessionId = scene.addSession();
-          const worker = await scene.startSuspended(point, sessionId);
+          await using takeover = new Takeover(setup);
+          const sessionId = takeover.addSession();
+          const worker = await takeover.startSuspended(point, sessionId);
           await worker.says(`reached ${point}`);
-          await scene.takenOver(sessionId, worker);
+          await takeover.expectTakeover(sessionId, worker);
         },
       );
 
       it('a worker that loses its lock during an outage does not report a failure over the archived session', async () => {
-        await using scene = new Scene(setup);
-        const sessionId = scene.addSession();
+        await using takeover = new Takeover(setup);
+        const sessionId = takeover.addSession();
         setup.sandbox.session(sessionId).faults.add({ status: 503 });
-        const worker = await scene.startSuspended('answered', sessionId);
+        const worker = await takeover.startSuspended('answered', sessionId);
         await worker.says('reached answered');
-        await scene.takenOver(sessionId, worker);
+        await takeover.expectTakeover(sessionId, worker);
       });
     },
   );
 }
 
 /** A queue with a worker that is suspended, and another one that takes over. */
-class Scene {
+class Takeover {
   readonly #sandbox: Sandbox;
   readonly #config: Config;
   readonly #kore: KoreConfig;
@@ -132,8 +132,8 @@ class Scene {
     return worker;
   }
 
-  /** Another worker takes the session over and archives it; then the first one goes on, and finds that out. */
-  async takenOver(sessionId: string, worker: SuspendedWorker): Promise<void> {
+  /** Another worker takes the session over and archives it; then the first one continues and finds its lock lost. */
+  async expectTakeover(sessionId: string, worker: SuspendedWorker): Promise<void> {
     worker.suspend();
     const taker = await startHandMadeWorker({
       config: this.#config,
@@ -188,7 +188,7 @@ class Scene {
       view = await sessions.view(this.#ref(sessionId));
       return view !== undefined && holds(view);
     };
-    await vi.waitUntil(isSo, { interval: 50, timeout: PATIENCE_MS }).catch((error: unknown) => {
+    await vi.waitUntil(isSo, { interval: 50, timeout: TIMEOUT_MS }).catch((error: unknown) => {
       throw new Error(`not as wanted: ${JSON.stringify(view)}`, { cause: error });
     });
   }
@@ -216,7 +216,7 @@ class SuspendedWorker {
   }
 
   async says(text: string): Promise<void> {
-    const time = AbortSignal.timeout(PATIENCE_MS);
+    const time = AbortSignal.timeout(TIMEOUT_MS);
     while (!this.#output.includes(text)) {
       if (this.#child.exitCode !== null) throw new Error(`it ended:\n${this.#output}`);
       await once(this.#child, 'said', { signal: time }).catch((error: unknown) => {

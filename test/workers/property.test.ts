@@ -232,7 +232,7 @@ async function checkOutcome({ sessionId, view, targets, mutation }: Outcome): Pr
   for (const target of targets) {
     if (!isRight && !hasArrived(target)) continue;
     if (entries.some(({ sha256: hash }) => hash === sha256(target.bytes))) continue;
-    // It was cut twice at the same place, and nothing told.
+    // It was cut twice at the same place, and nothing revealed it.
     if (target.part.framing === 'close' && entries.some(({ integrity }) => integrity?.state !== 'verified'))
       continue;
     // There is nothing of it, or it is text.
@@ -247,7 +247,7 @@ function isRightInTheEnd({ changed, edits: changes }: Mutation): boolean {
   return changed !== Number.POSITIVE_INFINITY || changes.length === 0;
 }
 
-/** Whether it was sent from its first byte to its last, and the end was told. */
+/** Whether it was sent from its first byte to its last, and the end was marked. */
 function hasArrived({ part, requests }: Served): boolean {
   return part.framing !== 'close' && requests > part.breaks.length;
 }

@@ -8,7 +8,7 @@ import { hashOf } from '../support/main-setups.ts';
 import { startPipeline } from '../support/pipeline.ts';
 import { type Failover, startFailoverCluster, startFailoverSentinels } from '../support/redis-failover.ts';
 
-/** BullMQ's own prefix on a cluster, which decides where all of the queue lies. */
+/** BullMQ's own prefix on a cluster, which decides the slot of the queue. */
 const QUEUE_KEY = '{bull}';
 const SESSIONS = 40;
 const CONCURRENCY = 4;

@@ -8,8 +8,8 @@ const HOUR = 60 * MINUTE;
 const ARCHIVED_AT = Date.UTC(2026, 2, 1, 12);
 const even = () => 0.5;
 
-/** The ages (in seconds) at which a transcript that never comes is looked for, from the first check on. */
-function looks(until: number, dueAt: number | undefined): number[] {
+/** The ages (in seconds) at which a transcript that never comes is polled, from the first check on. */
+function pollAges(until: number, dueAt: number | undefined): number[] {
   const ages: number[] = [];
   let polls: Polls | undefined;
   for (let at = ARCHIVED_AT + 30 * SECOND; ages.length < 100; ) {
@@ -24,7 +24,7 @@ function looks(until: number, dueAt: number | undefined): number[] {
 
 describe('polls for a transcript', () => {
   it('polls for a transcript that never comes grow apart to an hour, include the settling check, and end when it is given up', () => {
-    const ages = looks(ARCHIVED_AT + 24 * HOUR, ARCHIVED_AT + HOUR);
+    const ages = pollAges(ARCHIVED_AT + 24 * HOUR, ARCHIVED_AT + HOUR);
     expect(ages.slice(0, 7)).toEqual([30, 150, 630, 2_550, 3_600, 7_200, 10_800]);
     expect(ages.at(-1)).toBe(24 * 3_600);
     expect(ages).toHaveLength(28);
@@ -32,14 +32,14 @@ describe('polls for a transcript', () => {
 
   it('polls for a transcript share the next check that is due soon after', () => {
     const now = ARCHIVED_AT;
-    const look = (dueIn: number) =>
+    const pauseBefore = (dueIn: number) =>
       nextSettleCheck({ since: 0, count: 0 }, now, { pollDelayMs: MINUTE, dueAt: now + dueIn }, even).at -
       now;
     const pause = 4 * MINUTE;
-    expect(look(pause * 1.2)).toBe(pause * 1.2);
-    expect(look(pause * 1.3)).toBe(pause);
-    expect(look(pause * 0.5)).toBe(pause * 0.5);
-    expect(look(-MINUTE)).toBe(0);
+    expect(pauseBefore(pause * 1.2)).toBe(pause * 1.2);
+    expect(pauseBefore(pause * 1.3)).toBe(pause);
+    expect(pauseBefore(pause * 0.5)).toBe(pause * 0.5);
+    expect(pauseBefore(-MINUTE)).toBe(0);
   });
 });
 

@@ -405,7 +405,7 @@ describe.each(ARCHIVE_KINDS)('a check of an archived session (%s)', (kind) => {
     expect(await one.settle()).toMatchObject({ isSettled: true, failed: [{ fileName: 'late.wav' }] });
   });
 
-  /** Holds the next write of a key until it is let go. */
+  /** Holds the next write of a key until it is released. */
   function holdingWrites(store: ArchiveStore, key: string) {
     const reached = Promise.withResolvers<void>();
     const released = Promise.withResolvers<void>();

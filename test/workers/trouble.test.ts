@@ -43,7 +43,7 @@ describeOnEachSetup('a worker', (start, setup) => {
           return waiting.length;
         };
         await expect.poll(tried, POLL).toBeGreaterThan(0);
-        // The sessions in hand call twice, as they are signed once more: the second call at the earliest begins the
+        // The sessions that run call twice, as they are signed once more: the second call at the earliest begins the
         // pause, and whatever they have not called for comes after it.
         for (const round of [1, 2]) {
           const ends = 2 * concurrency * round;
