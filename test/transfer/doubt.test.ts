@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wav, wavOf } from '../support/audio.ts';
-import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/irregular-recordings.ts';
 import {
   type Handler,
   head,
@@ -35,7 +35,7 @@ function withSizes(size: number): Buffer {
 }
 
 const LONGEST = claiming({ riff: 960_000, data: 960_000 });
-const FIELD_FILES = [...CONTAINER_FILES, 'ffmpeg-pipe.wav'];
+const RECORDED_FILES = [...CONTAINER_FILES, 'ffmpeg-pipe.wav'];
 
 describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', (kind) => {
   let archive: TestArchive;
@@ -84,7 +84,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
   }
 
   describe('a recording with its length', () => {
-    it.each(FIELD_FILES)('a recording with its length is verified: %s', async (name) => {
+    it.each(RECORDED_FILES)('a recording with its length is verified: %s', async (name) => {
       server.handle(serve(fixture(name)));
       expect(await archived(fixture(name))).toBe('verified');
       expect(server.requests).toHaveLength(1);
@@ -152,7 +152,7 @@ describe.each(ARCHIVE_KINDS)('what is sure of a recording in the archive (%s)', 
   });
 
   describe('a recording without a length', () => {
-    it.each([...FIELD_FILES, 'base.wav'])(
+    it.each([...RECORDED_FILES, 'base.wav'])(
       'a recording without a length is unverified at least: %s',
       async (name) => {
         server.handle(serve(fixture(name), { framing: 'close' }));

@@ -12,7 +12,7 @@ import {
   fixture,
   mutate,
   serveFramed,
-} from '../support/field-recordings.ts';
+} from '../support/irregular-recordings.ts';
 import { type MediaServer, serve, startMediaServer } from '../support/media-server.ts';
 import { bytesOf } from '../support/storage-bodies.ts';
 import { createHarness, type TransferHarness } from '../support/transfers.ts';

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SessionView } from '../../src/domain/views.ts';
 import { type ManifestRecording, parseManifest, parsePartialManifest } from '../../src/storage/documents.ts';
 import { manifestKey, partialManifestKey } from '../../src/storage/layout.ts';
-import { CONTAINER_FILES, FRAMINGS, fixture, mutate, serveFramed } from '../support/field-recordings.ts';
+import { CONTAINER_FILES, FRAMINGS, fixture, mutate, serveFramed } from '../support/irregular-recordings.ts';
 import { type Handler, type MediaServer, respond, startMediaServer } from '../support/media-server.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
 import { sha256 } from '../support/storage-bodies.ts';

@@ -1,8 +1,8 @@
-/** Kore's answers as the field knows them, through a real worker. */
+/** Irregular answers of Kore, as they occur in production, through a real worker. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MediaFault, SessionSpec } from '../../src/sandbox/spec.ts';
-import { BASE } from '../support/field-recordings.ts';
+import { BASE } from '../support/irregular-recordings.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from '../support/pipeline.ts';
 
 const HOUR_MS = 3_600_000;

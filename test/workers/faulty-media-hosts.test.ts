@@ -1,8 +1,8 @@
-/** The media host on its bad days, through a real worker. */
+/** A media host with faults for some time, through a real worker. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MediaFault, RecordingSpec } from '../../src/sandbox/spec.ts';
-import { BASE } from '../support/field-recordings.ts';
+import { BASE } from '../support/irregular-recordings.ts';
 import { openSetup, type Pipeline, type PipelineOptions, type Setup } from '../support/pipeline.ts';
 
 let setup: Setup;

@@ -1,9 +1,9 @@
-/** Audio and media hosts as the field knows them, through a real worker, with the archived bytes compared. */
+/** Irregular audio and media hosts, as they occur in production, through a real worker, with the archived bytes compared. */
 
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { wav } from '../support/audio.ts';
-import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/irregular-recordings.ts';
 import {
   type Handler,
   inTurn,

@@ -1,9 +1,9 @@
-/** Audio as the field serves it, through a real worker: every byte is archived, and the doubt is written down. */
+/** Irregular audio, as hosts serve it in production, through a real worker: every byte is archived, with its integrity. */
 
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RecordingSpec } from '../../src/sandbox/spec.ts';
-import { BASE, CONTAINER_FILES, fixture } from '../support/field-recordings.ts';
+import { BASE, CONTAINER_FILES, fixture } from '../support/irregular-recordings.ts';
 import { openSetup, type Pipeline, type Setup } from '../support/pipeline.ts';
 
 type State = 'verified' | 'unverified' | 'suspect';

@@ -1,4 +1,4 @@
-/** Kore's odd answers as the field knows them, each through a real worker, with the archived bytes compared. */
+/** Irregular answers of Kore, as they occur in production, each through a real worker, with the archived bytes compared. */
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { MetadataFault, SessionSpec } from '../../src/sandbox/spec.ts';

@@ -1,4 +1,4 @@
-/** The recordings in test/fixtures/audio: as they are, changed, and served in the ways that hosts of the field have. */
+/** The recordings in test/fixtures/audio: as they are, changed, and served in the ways that hosts do in production. */
 
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
