@@ -10,7 +10,7 @@ import { randomUUID } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { makeSessionId } from '../src/sandbox/seeded-values.ts';
 import { startRedis } from '../test/setup/redis.ts';
-import { type SkippedTime, startSkippedTime } from '../test/support/skipped-time.ts';
+import { type FastClock, startOnFastClock } from '../test/support/fast-clock.ts';
 import { columns } from './table.ts';
 
 const USAGE = `npm run bench:calls -- [options]
@@ -36,7 +36,7 @@ interface Mix {
   readonly ideal: number;
   readonly environment?: Readonly<Record<string, string>>;
   /** Adds sessions and says when they are queued; what counts begins when it resolves. */
-  prepare(time: SkippedTime, count: number): Promise<void>;
+  prepare(time: FastClock, count: number): Promise<void>;
 }
 
 /** When a session of that number begins, and is over. */
@@ -47,7 +47,7 @@ const timesOf = (index: number) => {
 
 /** Sessions with one recording each, queued when their calls are over. */
 function eachCall(
-  add: (sandbox: SkippedTime['sandbox'], sessionId: string, overAt: number, index: number) => void,
+  add: (sandbox: FastClock['sandbox'], sessionId: string, overAt: number, index: number) => void,
   isMaybe = false,
 ): Mix['prepare'] {
   return async (time, count) => {
@@ -68,7 +68,7 @@ const WITHOUT = { recordings: [] };
 const hasVoicemail = (index: number) => (index % 10) / 10 < VOICEMAIL_SHARE;
 
 /** Queues the same sessions once more, and lists the same hours again. */
-async function runAgain(time: SkippedTime, count: number): Promise<void> {
+async function runAgain(time: FastClock, count: number): Promise<void> {
   const ids = Array.from({ length: count }, (_, index) =>
     time.sandbox.addSession({ ...READY, sessionId: makeSessionId(new Date(timesOf(index).beganAt)) }),
   );
@@ -80,7 +80,7 @@ async function runAgain(time: SkippedTime, count: number): Promise<void> {
   });
 }
 
-async function backfill({ runtime, sandbox }: SkippedTime, source: 'calls' | 'sessions'): Promise<void> {
+async function backfill({ runtime, sandbox }: FastClock, source: 'calls' | 'sessions'): Promise<void> {
   const window = { from: new Date(START).toISOString(), to: new Date(START + 24 * HOUR_MS).toISOString() };
   const { id } = await runtime.backfills.start({ botId: sandbox.botId, ...window, source });
   while ((await runtime.backfills.view(id))?.state !== 'listed') {
@@ -216,7 +216,7 @@ async function bench(sessions: number, asJson: boolean): Promise<void> {
 
 async function callsOf(mix: Mix, sessions: number, redisUrl: string, settleWait: string) {
   const environment = { ...mix.environment, SETTLE_WAIT: settleWait };
-  const time = await startSkippedTime(START, { redisUrl, queueName: `calls-${randomUUID()}`, environment });
+  const time = await startOnFastClock(START, { redisUrl, queueName: `calls-${randomUUID()}`, environment });
   try {
     await mix.prepare(time, sessions);
     // What was archived before is not what is counted.

@@ -12,7 +12,7 @@ import { makeAudio } from '../src/sandbox/audio/audio.ts';
 import { bufferSource } from '../src/sandbox/audio/source.ts';
 import { startSandbox } from '../src/sandbox/sandbox.ts';
 import { startRedis } from '../test/setup/redis.ts';
-import { judgeStorm, type StormReport } from '../test/support/storm.ts';
+import { reportUrlUse, type UrlUse } from '../test/support/url-use.ts';
 import { openBenchStore } from './archive-store.ts';
 import { feedArchiver } from './feed.ts';
 import { type Program, startProgram } from './program.ts';
@@ -95,7 +95,7 @@ async function bench(): Promise<void> {
   await feed.archive(ids.map((sessionId) => ({ sessionId, botId: sandbox.botId })));
   const seconds = (performance.now() - startedAt) / 1000;
   const after = await costOf(client, workers);
-  const storm = judgeStorm(sandbox.calls, (sessionId, answer) => {
+  const storm = reportUrlUse(sandbox.calls, (sessionId, answer) => {
     const own = lives.get(sessionId) ?? [];
     return own[Math.min(answer, own.length - 1)] ?? 0;
   });
@@ -130,7 +130,7 @@ async function costOf(client: Redis, workers: readonly Program[]): Promise<Cost>
 }
 
 function report(
-  { secondsLeft, expired, unseen, metadataCalls }: StormReport,
+  { secondsLeft, expired, unseen, metadataCalls }: UrlUse,
   run: { sessions: number; lifetime: number; seconds: number; objects: number },
 ): string {
   const { sessions, lifetime, seconds, objects } = run;

@@ -13,7 +13,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { startSandbox } from '../src/sandbox/sandbox.ts';
 import { freePort, startServer } from '../test/setup/process.ts';
-import { SECRET, startReceiver } from '../test/support/receiver.ts';
+import { SECRET, startReceiver } from '../test/support/notification-receiver.ts';
 import { startOwnRedis } from '../test/support/redis-server.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../test/support/services.ts';
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createGuard } from '../../src/api/access.ts';
 import { WrongCredentials } from '../../src/api/request-limits.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 let setup: ApiSetup;

@@ -3,7 +3,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
-import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api-server.ts';
 
 const TOKEN = 'the-token-of-the-api';
 const SECRET = 'the-secret-of-the-webhook';

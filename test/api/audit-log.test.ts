@@ -7,7 +7,7 @@ import type { ApiToken } from '../../src/config/config.ts';
 import type { AuditLogEntry } from '../../src/domain/audit-log.ts';
 import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
-import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api-server.ts';
 import { silent } from '../support/queues.ts';
 
 const TOKENS: ApiToken[] = [

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { generateKeyPair } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Problem } from '../../src/api/schemas/sessions.ts';
-import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 const TOKEN = 'the-token-of-the-api';

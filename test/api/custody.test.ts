@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createRemoteOperations } from '../../src/api/client.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
 import { openStore } from '../../src/storage/open.ts';
-import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, ask, openApiSetup } from '../support/api-server.ts';
 
 const OPERATOR = 'token-that-may-operate';
 const ERASER = 'token-that-may-erase';

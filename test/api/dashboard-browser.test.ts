@@ -5,7 +5,7 @@ import { createApi } from '../../src/api/server.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
-import { apiTokens } from '../support/api.ts';
+import { apiTokens } from '../support/api-server.ts';
 import { findChromium, NEEDS_CHROMIUM, openBrowser } from '../support/browser.ts';
 import { expectNothingSecret } from '../support/pipeline.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';

@@ -9,10 +9,10 @@ import { failureReason } from '../../src/jobs/session-job.ts';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { apiTokens } from '../support/api.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
+import { apiTokens } from '../support/api-server.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const TOKEN = 'a-token-of-the-api-0123456789';
 const OTHER_TOKEN = 'another-token-of-the-api-01234';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, ask, openApiSetup } from '../support/api-server.ts';
 
 const ODD = '\u001b[2J\u009b31m\u202e';
 const LONG = 'x'.repeat(90_000);

@@ -11,10 +11,10 @@ import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createOperations } from '../../src/operations/operations.ts';
 import { openStore } from '../../src/storage/open.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { apiTokens } from '../support/api.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
+import { apiTokens } from '../support/api-server.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const BOT = 'st-events';
 const TOKEN = 'a-token-of-the-api-0123456789';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { jobId } from '../../src/jobs/session-job.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, ask, openApiSetup } from '../support/api-server.ts';
 
 let setup: ApiSetup;
 let url: string;

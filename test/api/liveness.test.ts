@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openRuntime } from '../../src/runtime.ts';
 import { createLivenessCheck, type WorkerActivity } from '../../src/workers/liveness.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { silent } from '../support/queues.ts';
 
 const MINUTE_MS = 60_000;

@@ -3,7 +3,7 @@ import { createRemoteOperations } from '../../src/api/client.ts';
 import { createMetrics } from '../../src/observability/metrics/metrics.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { VERSION } from '../../src/util/process.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { runCli } from '../support/cli.ts';
 import { silent } from '../support/queues.ts';
 

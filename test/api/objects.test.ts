@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parseRange } from '../../src/api/objects.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, ask, openApiSetup } from '../support/api-server.ts';
 
 let setup: ApiSetup;
 let url: string;

@@ -22,7 +22,7 @@ import {
 } from '../../src/api/schemas/sessions.ts';
 import { ErrorCodes, Stats, WhoAmI } from '../../src/api/schemas/stats.ts';
 import { EnqueueBody } from '../../src/operations/input.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 
 /** What requests and answers are made of, by their names in the document. */
 const EXAMPLES: readonly (readonly [string, z.ZodType])[] = [

@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ERROR_CODES } from '../../src/domain/errors.ts';
 import { VERSION } from '../../src/util/process.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 const SESSION = '67ab573f3685d1ba99541234';

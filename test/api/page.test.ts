@@ -1,7 +1,7 @@
 import { gunzipSync } from 'node:zlib';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 
 const TOKEN = 'a-token-for-people-0123456789';
 const HTML = { accept: 'text/html' };

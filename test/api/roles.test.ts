@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { permissionOf, ROUTE_PERMISSIONS } from '../../src/api/roles.ts';
 import { ROLES, type Role } from '../../src/domain/requests.ts';
-import { type ApiSetup, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, ask, openApiSetup } from '../support/api-server.ts';
 import { type Issuer, startIssuer } from '../support/jwks.ts';
 
 const SESSION = '67ab573f3685d1ba99541234';

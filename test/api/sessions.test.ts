@@ -13,7 +13,7 @@ import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
-import { apiTokens } from '../support/api.ts';
+import { apiTokens } from '../support/api-server.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 

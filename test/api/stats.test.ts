@@ -3,8 +3,8 @@ import type { QueueActivity } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
 import type { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
 import { describeOnEachQueue, useSessionQueue } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const BOT = 'st-stats';
 const MINUTE_MS = 60_000;

@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest';
-import { ask, openApiSetup } from '../support/api.ts';
+import { ask, openApiSetup } from '../support/api-server.ts';
 import { wavOf } from '../support/audio.ts';
 
 const SESSIONS = 1_000;

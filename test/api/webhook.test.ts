@@ -8,7 +8,7 @@ import { createTokenSigner } from '../../src/kore/client.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { readPointer } from '../../src/util/json.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, type Ask, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 
 const SECRETS = ['the-new-secret', 'the-old-secret'];
 const APP = { clientId: 'cs-the-app', clientSecret: 'the-secret-of-the-app' };

@@ -2,25 +2,29 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { openStore } from '../../src/storage/open.ts';
-import { ask } from '../support/api.ts';
-import { CUSTODY_KINDS, type CustodyArchive, openCustodyArchive } from '../support/custody.ts';
+import { ask } from '../support/api-server.ts';
 import { KilledPrograms, urlOf } from '../support/killed-programs.ts';
 import { NEEDS_REAL_S3, REAL_S3 } from '../support/s3.ts';
 import { sandboxEnvironment } from '../support/services.ts';
+import {
+  openVersionedArchive,
+  VERSIONED_ARCHIVE_KINDS,
+  type VersionedArchive,
+} from '../support/versioned-archives.ts';
 
 const TIMEOUT_MS = 120_000;
 const TOKEN = 'token-of-ada-1';
 const never = new AbortController().signal;
 
-for (const kind of CUSTODY_KINDS) {
+for (const kind of VERSIONED_ARCHIVE_KINDS) {
   const isMissing = kind === 'locked bucket' && !REAL_S3;
   describe.skipIf(isMissing)(`in a ${kind}${isMissing ? ` (skipped: ${NEEDS_REAL_S3})` : ''}`, () => {
     let sandbox: Sandbox;
-    let archive: CustodyArchive;
+    let archive: VersionedArchive;
     let programs: KilledPrograms;
 
     beforeEach(async () => {
-      [sandbox, archive] = await Promise.all([startSandbox(), openCustodyArchive(kind)]);
+      [sandbox, archive] = await Promise.all([startSandbox(), openVersionedArchive(kind)]);
       programs = new KilledPrograms();
     });
     afterEach(async () => {

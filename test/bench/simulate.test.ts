@@ -9,9 +9,9 @@ import type { FleetPlan, PlannedSession } from '../../bench/simulate/plan.ts';
 import { randomOf, simulate } from '../../bench/simulate/simulate.ts';
 import { windowFor } from '../../src/jobs/call-limit.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
+import { startOnFastClock } from '../support/fast-clock.ts';
 import { openSetup, type Setup } from '../support/pipeline.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
-import { startSkippedTime } from '../support/skipped-time.ts';
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;
@@ -147,7 +147,7 @@ describe('a simulation and a real worker', () => {
 
     const start = Date.UTC(2026, 0, 5);
     if (queue.config.target.kind !== 'redis') throw new Error('the queue is on Redis');
-    const time = await startSkippedTime(start, {
+    const time = await startOnFastClock(start, {
       redisUrl: queue.config.target.url,
       queueName: `simulated-${randomUUID()}`,
     });

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ArchiverError } from '../../src/library/errors.ts';
 import { createRandom, type Random } from '../support/random.ts';
-import { checkWorld } from './check.ts';
+import { checkWorld } from './check-outcome.ts';
+import { type ChaosQueue, openWorld, type World } from './environment.ts';
 import { causeFaults } from './faults.ts';
-import { type ChaosQueue, openWorld, type World } from './world.ts';
 
 /** What to run. */
 export interface ChaosOptions {

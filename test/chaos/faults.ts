@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
 import type { InjectedFault } from '../support/s3-proxy.ts';
-import type { World } from './world.ts';
+import type { World } from './environment.ts';
 
 /** A fault of a chaos run. */
 interface Fault {

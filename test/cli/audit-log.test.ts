@@ -3,7 +3,7 @@ import { userInfo } from 'node:os';
 import { afterEach, beforeEach, expect, inject, it } from 'vitest';
 import { openStore } from '../../src/storage/open.ts';
 import { hasLogged, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { embeddedServiceEnvironment } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 

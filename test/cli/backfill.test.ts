@@ -4,7 +4,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import { wavOf } from '../support/audio.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 

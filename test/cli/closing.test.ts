@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { openRuntime } from '../../src/runtime.ts';
 import { openStore } from '../../src/storage/open.ts';
-import { ask } from '../support/api.ts';
+import { ask } from '../support/api-server.ts';
 import { startCli } from '../support/cli.ts';
 import { urlOf } from '../support/killed-programs.ts';
 import { silent } from '../support/queues.ts';

@@ -7,7 +7,7 @@ import { accessQueue } from '../../src/cli/connect.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { type CliRun, hasLogged, type RunningCli, runCli, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 

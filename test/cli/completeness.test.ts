@@ -7,7 +7,7 @@ import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 

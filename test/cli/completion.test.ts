@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;

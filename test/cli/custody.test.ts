@@ -5,7 +5,7 @@ import { openStore } from '../../src/storage/open.ts';
 import type { ArchiveStore } from '../../src/storage/store.ts';
 import { archiveDirectly } from '../support/archived-sessions.ts';
 import { hasLogged, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { embeddedServiceEnvironment } from '../support/queues.ts';
 import { temporaryDirectory } from '../support/services.ts';
 

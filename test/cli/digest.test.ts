@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { put } from '../support/archived-sessions.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 import { SignedArchive } from '../support/signed-archive.ts';
 

@@ -37,7 +37,7 @@ afterAll(() => directory.remove());
 function listed(environment: Readonly<Record<string, string>> = {}) {
   runs += 1;
   const file = join(directory.path, `packages-${runs}.json`);
-  const preload = join(import.meta.dirname, '../support/list-packages.ts');
+  const preload = join(import.meta.dirname, '../support/list-loaded-packages.ts');
   return {
     env: {
       ...KORE,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { runCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 
 const KORE = {
   KORE_HOST: 'kore.example',

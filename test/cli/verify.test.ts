@@ -12,7 +12,7 @@ import type { SessionWorker } from '../../src/workers/worker.ts';
 import { archiveDirectly, type StoredSession } from '../support/archived-sessions.ts';
 import { wavOf } from '../support/audio.ts';
 import { startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 

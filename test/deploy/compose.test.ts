@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
-import { runInProcess } from '../support/command.ts';
 import { composeText, readCompose, serviceOf } from '../support/compose.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

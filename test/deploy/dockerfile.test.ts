@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { readDockerfile } from '../../scripts/dockerfile.ts';
 import { faultsOfConfig, imageConfig, type PackageFacts } from '../../scripts/image-config.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const dockerfile = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');

@@ -12,8 +12,8 @@ import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { VARIABLES } from '../../src/config/variables.ts';
-import { reportEverything, scrape, testMetrics } from '../support/metrics.ts';
-import { readPromql } from '../support/promql.ts';
+import { reportEverything, scrape, testMetrics } from '../support/metrics-samples.ts';
+import { readPromql } from '../support/promql-parser.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

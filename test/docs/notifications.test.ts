@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createSender } from '../../src/notifications/send.ts';
 import { findProgram, searchPath } from '../setup/process.ts';
-import { notifyConfig, type Received, SECRET, startReceiver } from '../support/receiver.ts';
+import { notifyConfig, type Received, SECRET, startReceiver } from '../support/notification-receiver.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const run = promisify(execFile);

@@ -19,10 +19,10 @@ import { createLogger } from '../../src/util/log.ts';
 import { redact } from '../../src/util/redact.ts';
 import { startRedis } from '../setup/redis.ts';
 import { startMediaServer } from '../support/media-server.ts';
-import { createHarness } from '../support/transfers.ts';
-import { type FuzzTarget, failureOf, failureOfAsync } from './judge.ts';
+import { createHarness } from '../support/transfer-harness.ts';
+import { OUTSIDE_TARGETS } from './more-targets.ts';
 import { mutate, mutateBytes } from './mutate.ts';
-import { OUTSIDE_TARGETS } from './outside.ts';
+import { type FuzzTarget, failureOf, failureOfAsync } from './target.ts';
 
 /** Whatever is read as one is a secret of this process from then on, so that it must be in no other test's text. */
 const OWNER_TOKEN = 'the-token-of-the-owner-that-is-read-broken7';

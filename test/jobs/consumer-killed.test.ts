@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import type { LockTimes, TakenJob } from '../../src/jobs/consumer.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, QUEUE_KINDS, silent, whyMissing } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const PROCESS = fileURLToPath(new URL('../support/consumer-process.ts', import.meta.url));
 const SESSIONS = 50;

@@ -5,9 +5,9 @@ import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { Consumer, type JobDecision, type TakenJob } from '../../src/jobs/consumer.ts';
 import { LockLostError } from '../../src/jobs/job-lock.ts';
 import type { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
-import { pretendStalls, stealLock } from '../support/locks.ts';
+import { pretendStalls, stealLock } from '../support/lost-locks.ts';
 import { describeOnEachQueue, silent, useSessionQueue } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 /** Never waited for in full: only a stop that hangs takes so long. */
 const LONG_GRACE_MS = 20_000;

@@ -9,7 +9,6 @@ import { EventFeed, type EventSubscription, InvalidEventIdError } from '../../sr
 import { isAfter } from '../../src/jobs/job-events.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
 import {
   createTestQueue,
   describeOnEachQueue,
@@ -17,6 +16,7 @@ import {
   type TestQueue,
   useSessionQueue,
 } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 /** Longer than an event takes on any machine. */
 const TIMEOUT_MS = 60_000;

@@ -6,8 +6,8 @@ import { luaScript, runScript } from '../../src/jobs/backends/redis-client.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { createLastingRedis, type RestartableRedis } from '../setup/redis.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
 import { silent } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const NAME = 'sessions';
 const CODE = 'DOWNLOAD_FAILED';

@@ -4,8 +4,8 @@ import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { failureEvent, type NotedEvent, noteEvent } from '../../src/jobs/session-history.ts';
 import { failureReason } from '../../src/jobs/session-job.ts';
 import type { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
 import { describeOnEachQueue, useSessionQueue } from '../support/queues.ts';
+import { ARCHIVED, type Decide, workOff } from '../support/work-off.ts';
 
 const SESSION = { botId: 'st-1', sessionId: 'a' };
 const MINUTE_MS = 60_000;

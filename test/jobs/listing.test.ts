@@ -5,8 +5,8 @@ import type { ListQuery } from '../../src/domain/requests.ts';
 import type { Backend } from '../../src/jobs/backends/backend.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import type { SessionQueue } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
 import { describeOnEachQueue, type QueueKind, useSessionQueue } from '../support/queues.ts';
+import { ARCHIVED, type Decide, workOff } from '../support/work-off.ts';
 
 const BOT = 'st-1';
 const session = (sessionId: string) => ({ botId: BOT, sessionId });

@@ -7,8 +7,8 @@ import { openBackend } from '../../src/jobs/backends/open.ts';
 import { EventFeed } from '../../src/jobs/event-feed.ts';
 import { SessionQueue } from '../../src/jobs/session-queue.ts';
 import { findProgram, freePort, searchPath, startServer } from '../setup/process.ts';
-import { ARCHIVED, workOff } from '../support/consume.ts';
 import { createTestQueue, silent, type TestQueue, whyMissing } from '../support/queues.ts';
+import { ARCHIVED, workOff } from '../support/work-off.ts';
 
 const PROGRAM = findProgram('pgbouncer', [...searchPath(), '/usr/sbin']);
 const MISSING =

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { QueueUnavailableError } from '../../src/jobs/backends/backend.ts';
 import { openBackend } from '../../src/jobs/backends/open.ts';
 import { createTestQueue, silent, type TestQueue, whyMissing } from '../support/queues.ts';
-import { startRelay } from '../support/relay.ts';
+import { startRelay } from '../support/tcp-relay.ts';
 
 const missing = whyMissing('postgres');
 const STARTERS = 12;

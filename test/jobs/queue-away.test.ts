@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLastingRedis, type RestartableRedis } from '../setup/redis.ts';
-import { type Answer, ask } from '../support/api.ts';
+import { type Answer, ask } from '../support/api-server.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 

@@ -8,7 +8,6 @@ import { openBackend } from '../../src/jobs/backends/open.ts';
 import { failureReason, jobId } from '../../src/jobs/session-job.ts';
 import { InvalidCursorError } from '../../src/jobs/session-listing.ts';
 import { SessionQueue, transcriptQueueName } from '../../src/jobs/session-queue.ts';
-import { ARCHIVED, type Decide, workOff } from '../support/consume.ts';
 import {
   createTestQueue,
   describeOnEachQueue,
@@ -16,6 +15,7 @@ import {
   type TestQueue,
   useSessionQueue,
 } from '../support/queues.ts';
+import { ARCHIVED, type Decide, workOff } from '../support/work-off.ts';
 
 const BOT = 'st-1';
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { openRuntime, type Runtime } from '../../src/runtime.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
+import { type Receiver, SECRET, startReceiver } from '../support/notification-receiver.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
-import { type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 
 const VERSIONS = join(import.meta.dirname, '../fixtures/versions');

@@ -13,7 +13,7 @@ import { createLogger } from '../../src/util/log.ts';
 import { findProgram, freePort, searchPath, startServer } from '../setup/process.ts';
 import { createTestQueue, whyMissing } from '../support/queues.ts';
 import { startCluster, startSentinels } from '../support/redis-topologies.ts';
-import { startRelay } from '../support/relay.ts';
+import { startRelay } from '../support/tcp-relay.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

@@ -11,8 +11,14 @@ import {
   startNotificationWorker,
 } from '../../src/notifications/worker.ts';
 import { createLogger } from '../../src/util/log.ts';
+import {
+  isSigned,
+  notifyConfig,
+  type Receiver,
+  SECRET,
+  startReceiver,
+} from '../support/notification-receiver.ts';
 import { createTestQueue, describeOnEachQueue, silent, type TestQueue } from '../support/queues.ts';
-import { isSigned, notifyConfig, type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
 
 const TIMEOUT_MS = 120_000;
 const NOTIFICATIONS = 30;

@@ -3,7 +3,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { wavOf } from '../support/audio.ts';
 import type { RunningCli } from '../support/cli.ts';
 import { KilledPrograms, urlOf } from '../support/killed-programs.ts';
-import { isSigned, type Receiver, SECRET, startReceiver } from '../support/receiver.ts';
+import { isSigned, type Receiver, SECRET, startReceiver } from '../support/notification-receiver.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';
 
 const TIMEOUT_MS = 240_000;

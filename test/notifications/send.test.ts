@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Notification } from '../../src/domain/notifications.ts';
 import { createSender, type SenderOptions, type SendOutcome } from '../../src/notifications/send.ts';
-import { isSigned, notifyConfig, type Receiver, startReceiver } from '../support/receiver.ts';
+import { isSigned, notifyConfig, type Receiver, startReceiver } from '../support/notification-receiver.ts';
 
 const NOTIFICATION: Notification = {
   id: 'archived-0123',

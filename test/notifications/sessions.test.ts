@@ -3,9 +3,15 @@ import { VoicemailError } from '../../src/domain/errors.ts';
 import type { NotifiedSession } from '../../src/domain/notifications.ts';
 import { decideOutcome } from '../../src/workers/failure-policy.ts';
 import { withFirstFailure } from '../../src/workers/session-outcome.ts';
-import { describeOnEachSetup } from '../support/main-setups.ts';
+import { describeOnEachSetup } from '../support/each-setup.ts';
+import {
+  isSigned,
+  notifyConfig,
+  type Received,
+  type Receiver,
+  startReceiver,
+} from '../support/notification-receiver.ts';
 import { SPOKEN } from '../support/pipeline.ts';
-import { isSigned, notifyConfig, type Received, type Receiver, startReceiver } from '../support/receiver.ts';
 
 const HOUR_MS = 3_600_000;
 const IMPATIENT = { recordingWaitMs: 0, retryWaitMs: 0, sessionWaitMs: 0 };

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { type MetricFamily, type Sample, sampleNames } from '../support/exposition.ts';
-import { reportEverything, scrape, testMetrics } from '../support/metrics.ts';
-import { type Matcher, matches, readPromql, type Selector } from '../support/promql.ts';
+import { type MetricFamily, type Sample, sampleNames } from '../support/metrics-parser.ts';
+import { reportEverything, scrape, testMetrics } from '../support/metrics-samples.ts';
+import { type Matcher, matches, readPromql, type Selector } from '../support/promql-parser.ts';
 
 const DEPLOY = new URL('../../deploy/', import.meta.url);
 /** The labels that Prometheus adds to everything it scrapes. */

@@ -1,8 +1,8 @@
 import { register } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import type { QueueStats } from '../../src/domain/requests.ts';
-import { type MetricFamily, parseExposition, sampleValue } from '../support/exposition.ts';
-import { reportEverything, STATS, scrape, testMetrics } from '../support/metrics.ts';
+import { type MetricFamily, parseExposition, sampleValue } from '../support/metrics-parser.ts';
+import { reportEverything, STATS, scrape, testMetrics } from '../support/metrics-samples.ts';
 
 /** The labels there may be: none of them can have many values. */
 const LABELS = [

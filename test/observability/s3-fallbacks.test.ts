@@ -2,10 +2,10 @@
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { ask } from '../support/api.ts';
+import { ask } from '../support/api-server.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
-import { parseExposition, sampleValue } from '../support/exposition.ts';
+import { runInProcess } from '../support/in-process-command.ts';
+import { parseExposition, sampleValue } from '../support/metrics-parser.ts';
 import { createTestQueue } from '../support/queues.ts';
 import { openTestBucket } from '../support/s3.ts';
 import { type InjectedFault, type S3Proxy, type SeenRequest, startS3Proxy } from '../support/s3-proxy.ts';

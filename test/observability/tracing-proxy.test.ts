@@ -1,8 +1,8 @@
 import { expect, test, vi } from 'vitest';
 import { startTracing } from '../../src/observability/tracing/start.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { startCollector } from '../support/collector.ts';
-import { startProxy } from '../support/proxy.ts';
+import { startProxy } from '../support/http-proxy.ts';
+import { startCollector } from '../support/trace-collector.ts';
 
 test('traces reach a collector that only the proxy can resolve', async () => {
   const collector = await startCollector();

@@ -8,11 +8,11 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
 import { VERSION } from '../../src/util/process.ts';
 import { redact } from '../../src/util/redact.ts';
-import { ask } from '../support/api.ts';
-import { type Collector, type Span, startCollector } from '../support/collector.ts';
+import { ask } from '../support/api-server.ts';
 import { expectNothingSecret, SPOKEN } from '../support/pipeline.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
+import { type Collector, type Span, startCollector } from '../support/trace-collector.ts';
 
 const WEBHOOK_SECRET = 'webhook-secret-of-a-test';
 /** As OpenTelemetry numbers the kinds of spans. */

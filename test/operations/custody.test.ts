@@ -15,10 +15,14 @@ import type { Finding } from '../../src/verification/findings.ts';
 import { verifyArchive } from '../../src/verification/verify.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { wavOf } from '../support/audio.ts';
-import { CUSTODY_KINDS, type CustodyArchive, openCustodyArchive } from '../support/custody.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { NEEDS_REAL_S3, REAL_S3 } from '../support/s3.ts';
 import { sandboxEnvironment, testConfig } from '../support/services.ts';
+import {
+  openVersionedArchive,
+  VERSIONED_ARCHIVE_KINDS,
+  type VersionedArchive,
+} from '../support/versioned-archives.ts';
 import { type HoldPoint, startHandMadeWorker } from '../support/worker-parts.ts';
 
 const never = new AbortController().signal;
@@ -28,11 +32,11 @@ const DAY_MS = 24 * 60 * 60 * 1_000;
 /** A day of its own, which a backfill lists. */
 const FROM = Date.UTC(2026, 4, 1);
 
-for (const kind of CUSTODY_KINDS) {
+for (const kind of VERSIONED_ARCHIVE_KINDS) {
   const isMissing = kind === 'locked bucket' && !REAL_S3;
   const title = `an archive in a ${kind}${isMissing ? ` (skipped: ${NEEDS_REAL_S3})` : ''}`;
   describe.skipIf(isMissing)(title, () => {
-    let archive: CustodyArchive;
+    let archive: VersionedArchive;
     let queue: TestQueue;
     let sandbox: Sandbox;
     let config: Config;
@@ -44,7 +48,7 @@ for (const kind of CUSTODY_KINDS) {
 
     beforeAll(async () => {
       [archive, queue, sandbox] = await Promise.all([
-        openCustodyArchive(kind),
+        openVersionedArchive(kind),
         createTestQueue('redis'),
         startSandbox({ accountId: 'o-1' }),
       ]);

@@ -10,7 +10,7 @@ const LONG = [
   'workers/faulty-media-hosts',
   'workers/main',
   'cli/commands',
-  'workers/trouble',
+  'workers/faults-and-stops',
   'workers/irregular-kore-answers',
   'jobs/queue-away',
   'jobs/consumer',

@@ -4,7 +4,12 @@ import { isVoicemailError, type VoicemailError } from '../../src/domain/errors.t
 import type { TransferredRecording } from '../../src/domain/recording.ts';
 import { type ArchiveKind, openTestArchive, type TestArchive } from './archive-stores.ts';
 import { type MediaServer, startMediaServer } from './media-server.ts';
-import { createHarness, type TransferHarness, type TransferRun, type TransferSetup } from './transfers.ts';
+import {
+  createHarness,
+  type TransferHarness,
+  type TransferRun,
+  type TransferSetup,
+} from './transfer-harness.ts';
 
 export const MIB = 1024 * 1024;
 export const ETAG = '"v1"';

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type S3Sink, startS3Sink } from '../../bench/servers/s3-sink.ts';
 import { readDockerfile } from '../../scripts/dockerfile.ts';
-import { type SilenceServer, startSilenceServer } from '../support/silence-server.ts';
+import { type SilentAudioServer, startSilentAudioServer } from '../support/silent-audio-server.ts';
 import type { TransferReport } from '../support/transfer-program.ts';
 
 const run = promisify(execFile);
@@ -21,10 +21,10 @@ const NOISE = 1.25;
 const TIMEOUT_MS = 240_000;
 
 let sink: S3Sink;
-let media: SilenceServer;
+let media: SilentAudioServer;
 
 beforeAll(async () => {
-  [sink, media] = await Promise.all([startS3Sink(), startSilenceServer()]);
+  [sink, media] = await Promise.all([startS3Sink(), startSilentAudioServer()]);
 });
 
 afterAll(async () => {

@@ -15,7 +15,7 @@ import {
 } from '../support/irregular-recordings.ts';
 import { type MediaServer, serve, startMediaServer } from '../support/media-server.ts';
 import { bytesOf } from '../support/storage-bodies.ts';
-import { createHarness, type TransferHarness } from '../support/transfers.ts';
+import { createHarness, type TransferHarness } from '../support/transfer-harness.ts';
 
 const KIB = 1024;
 

@@ -6,8 +6,8 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
-import { startProxy, type TestProxy } from '../support/proxy.ts';
-import { createHarness, type TransferHarness, type TransferSetup } from '../support/transfers.ts';
+import { startProxy, type TestProxy } from '../support/http-proxy.ts';
+import { createHarness, type TransferHarness, type TransferSetup } from '../support/transfer-harness.ts';
 
 const read = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');
 /** For all names below proxied.test, which nobody but the proxy can resolve. */

@@ -9,7 +9,7 @@ import {
   serve,
   startMediaServer,
 } from '../support/media-server.ts';
-import { createHarness, type TransferHarness } from '../support/transfers.ts';
+import { createHarness, type TransferHarness } from '../support/transfer-harness.ts';
 
 const MIB = 1024 * 1024;
 const LARGE = wavOf(8_000_000);

@@ -16,7 +16,7 @@ import {
   proxyFor,
 } from '../../src/util/http-proxy.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { startProxy, type TestProxyOptions } from '../support/proxy.ts';
+import { startProxy, type TestProxyOptions } from '../support/http-proxy.ts';
 import { openTestBucket, PLAIN_S3 } from '../support/s3.ts';
 import { startS3Proxy } from '../support/s3-proxy.ts';
 import { bodyOf, bytesOf, sha256 } from '../support/storage-bodies.ts';

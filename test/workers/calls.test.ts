@@ -3,8 +3,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { makeSessionId } from '../../src/sandbox/seeded-values.ts';
+import { type FastClock, startOnFastClock } from '../support/fast-clock.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
-import { type SkippedTime, startSkippedTime } from '../support/skipped-time.ts';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -23,11 +23,11 @@ describe.each([
   ['with call details', { KORE_ACCOUNT_ID: 'o-1' }],
   ['without call details', {}],
 ] as const)('%s', (_, environment) => {
-  let time: SkippedTime;
+  let time: FastClock;
   beforeAll(async () => {
     if (queue.config.target.kind !== 'redis') throw new Error('the queue is on Redis');
     const redisUrl = queue.config.target.url;
-    time = await startSkippedTime(START, { redisUrl, queueName: `calls-${randomUUID()}`, environment });
+    time = await startOnFastClock(START, { redisUrl, queueName: `calls-${randomUUID()}`, environment });
   });
   afterAll(() => time.stop());
 

@@ -2,10 +2,10 @@
 
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
-import { ask } from '../support/api.ts';
+import { ask } from '../support/api-server.ts';
 import { wavOf } from '../support/audio.ts';
 import { hasLogged, type RunningCli, startCli } from '../support/cli.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { type MediaServer, respond, serve, startMediaServer } from '../support/media-server.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';

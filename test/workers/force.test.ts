@@ -7,7 +7,7 @@ import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/arc
 import { wavOf } from '../support/audio.ts';
 import { type Handler, type MediaServer, respond, startMediaServer } from '../support/media-server.ts';
 import { sha256 } from '../support/storage-bodies.ts';
-import { createHarness, type TransferHarness } from '../support/transfers.ts';
+import { createHarness, type TransferHarness } from '../support/transfer-harness.ts';
 
 const never = new AbortController().signal;
 const CUT_AT = 800;

@@ -10,7 +10,7 @@ import {
   expectFailed,
   expectQueue,
   hashOf,
-} from '../support/main-setups.ts';
+} from '../support/each-setup.ts';
 import { SPOKEN } from '../support/pipeline.ts';
 
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;

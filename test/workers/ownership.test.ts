@@ -8,7 +8,7 @@ import type { SessionView } from '../../src/domain/views.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { readManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
-import { hashOf } from '../support/main-setups.ts';
+import { hashOf } from '../support/each-setup.ts';
 import { createTestQueue, silent, type TestQueue, whyMissing } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';
 import {

@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../src/domain/errors.ts';
 import type { RecordingSpec } from '../../src/sandbox/spec.ts';
 import { type PartialManifest, parsePartialManifest } from '../../src/storage/documents.ts';
 import { partialManifestKey, sessionPrefix } from '../../src/storage/layout.ts';
-import { describeOnEachSetup, hashOf } from '../support/main-setups.ts';
+import { describeOnEachSetup, hashOf } from '../support/each-setup.ts';
 import { type Pipeline, SPOKEN } from '../support/pipeline.ts';
 
 const INFINITE = Number.POSITIVE_INFINITY;

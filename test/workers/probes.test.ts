@@ -7,7 +7,7 @@ import { ListenError } from '../../src/api/http-server.ts';
 import { createProbes } from '../../src/api/probes.ts';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { ask } from '../support/api.ts';
+import { ask } from '../support/api-server.ts';
 import { hasLogged, runCli, startCli } from '../support/cli.ts';
 import { createTestQueue, silent, type TestQueue } from '../support/queues.ts';
 import { sandboxEnvironment, temporaryDirectory } from '../support/services.ts';

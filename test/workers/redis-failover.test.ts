@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
-import { hashOf } from '../support/main-setups.ts';
+import { hashOf } from '../support/each-setup.ts';
 import { startPipeline } from '../support/pipeline.ts';
 import { type Failover, startFailoverCluster, startFailoverSentinels } from '../support/redis-failover.ts';
 

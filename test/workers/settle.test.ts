@@ -11,10 +11,10 @@ import { archiveSession } from '../../src/workers/archive-session.ts';
 import { firstSettleDelay, settleSession } from '../../src/workers/settle.ts';
 import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
-import { describeOnEachSetup, hashOf } from '../support/main-setups.ts';
+import { describeOnEachSetup, hashOf } from '../support/each-setup.ts';
 import { type Handler, type MediaServer, respond, serve, startMediaServer } from '../support/media-server.ts';
 import { SPOKEN } from '../support/pipeline.ts';
-import { createHarness, type TransferHarness } from '../support/transfers.ts';
+import { createHarness, type TransferHarness } from '../support/transfer-harness.ts';
 
 const HOUR_MS = 3_600_000;
 const never = new AbortController().signal;

@@ -1,9 +1,9 @@
-/** Judges from the sandbox's side how downloads and the lives of their URLs went together. */
+/** Counts from the sandbox's calls how downloads used the lifetimes of their URLs. */
 
 import type { Call } from '../../src/sandbox/call-log.ts';
 
 /** What became of the URLs of many sessions of one recording each. */
-export interface StormReport {
+export interface UrlUse {
   /** Seconds left of the URL's life when each download began, that gave bytes. */
   readonly secondsLeft: readonly number[];
   /** URLs that had expired: when they were issued, as their `e=` tells, or by a refused download. */
@@ -17,10 +17,10 @@ export interface StormReport {
  * @param calls of the whole run.
  * @param lifeOf the life (seconds) of the URL in a session's n-th answer, counted from 0.
  */
-export function judgeStorm(
+export function reportUrlUse(
   calls: readonly Call[],
   lifeOf: (sessionId: string, answer: number) => number,
-): StormReport {
+): UrlUse {
   const secondsLeft: number[] = [];
   let expired = 0;
   let unseen = 0;

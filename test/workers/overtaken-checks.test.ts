@@ -4,7 +4,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { currentRecordings, readManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
 import { wavOf } from '../support/audio.ts';
-import { hashOf } from '../support/main-setups.ts';
+import { hashOf } from '../support/each-setup.ts';
 import { createTestQueue, silent, type TestQueue, whyMissing } from '../support/queues.ts';
 import { type OwnRedis, startOwnRedis } from '../support/redis-server.ts';
 import { sandboxEnvironment, temporaryDirectory, testConfig } from '../support/services.ts';

@@ -6,14 +6,14 @@ const HEADER_BYTES = 44;
 const SILENCE = Buffer.alloc(64 * 1024);
 
 /** A server of WAV recordings of any size, none of which it ever holds. */
-export interface SilenceServer {
+export interface SilentAudioServer {
   /** Where a recording of so many bytes is. */
   urlOf(bytes: number): string;
   close(): Promise<void>;
 }
 
 /** Starts one on a free port of the loopback address. */
-export async function startSilenceServer(): Promise<SilenceServer> {
+export async function startSilentAudioServer(): Promise<SilentAudioServer> {
   const server = createServer((request, response) => {
     const bytes = Number(request.url?.slice(1));
     response.writeHead(200, { 'content-type': 'audio/wav', 'content-length': bytes, etag: `"${bytes}"` });

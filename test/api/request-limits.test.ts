@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createProbes } from '../../src/api/probes.ts';
 import { limitConnections, WrongCredentials } from '../../src/api/request-limits.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api.ts';
+import { type ApiSetup, apiTokens, ask, openApiSetup } from '../support/api-server.ts';
 import { silent } from '../support/queues.ts';
 
 let setup: ApiSetup;

@@ -13,7 +13,7 @@ import {
   startMediaServer,
 } from '../support/media-server.ts';
 import { ETAG, gate, MIB, transferFixture } from '../support/transfer-fixture.ts';
-import { createHarness, type TransferRun } from '../support/transfers.ts';
+import { createHarness, type TransferRun } from '../support/transfer-harness.ts';
 
 /** Resolves when the server has got rid of nothing more for a while. */
 async function sendingHasStopped(server: MediaServer): Promise<void> {

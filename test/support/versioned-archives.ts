@@ -1,4 +1,4 @@
-/** Archives whose every version a test can look at, past the code under test. */
+/** Archives whose every version a test can read directly. */
 
 import { readdir } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';
@@ -12,11 +12,11 @@ import { openTestBucket, type TestBucket } from './s3.ts';
 import { temporaryDirectory } from './services.ts';
 
 /** A directory, and a bucket with versions and Object Lock. */
-export const CUSTODY_KINDS = ['directory', 'locked bucket'] as const;
-export type CustodyKind = (typeof CUSTODY_KINDS)[number];
+export const VERSIONED_ARCHIVE_KINDS = ['directory', 'locked bucket'] as const;
+export type VersionedArchiveKind = (typeof VERSIONED_ARCHIVE_KINDS)[number];
 
 /** An archive, by the variables that configure it. */
-export interface CustodyArchive {
+export interface VersionedArchive {
   readonly environment: Readonly<Record<string, string>>;
   /** The bucket, where it is one. */
   readonly server: TestBucket | undefined;
@@ -30,11 +30,11 @@ export interface CustodyArchive {
 const PREFIX = 'voice';
 
 /** Opens an empty one. */
-export async function openCustodyArchive(kind: CustodyKind): Promise<CustodyArchive> {
+export async function openVersionedArchive(kind: VersionedArchiveKind): Promise<VersionedArchive> {
   return kind === 'directory' ? openDirectory() : openBucket();
 }
 
-async function openDirectory(): Promise<CustodyArchive> {
+async function openDirectory(): Promise<VersionedArchive> {
   const directory = await temporaryDirectory();
   return {
     environment: { ARCHIVE_URL: `file:${directory.path}` },
@@ -52,7 +52,7 @@ async function openDirectory(): Promise<CustodyArchive> {
   };
 }
 
-async function openBucket(): Promise<CustodyArchive> {
+async function openBucket(): Promise<VersionedArchive> {
   const server = await openTestBucket({ objectLock: true });
   const { bucket, client, endpoint, region, credentials } = server;
   vi.stubEnv('AWS_ENDPOINT_URL_S3', endpoint);

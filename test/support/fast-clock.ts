@@ -17,7 +17,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import { createLogger } from '../../src/util/log.ts';
 
 /** What may be set otherwise. */
-export interface SkippedTimeOptions {
+export interface FastClockOptions {
   readonly redisUrl: string;
   readonly queueName: string;
   /** Variables of the product, beside those that lead to the sandbox. */
@@ -25,7 +25,7 @@ export interface SkippedTimeOptions {
 }
 
 /** A program whose time can be skipped. There is one of them at a time in a process. */
-export interface SkippedTime {
+export interface FastClock {
   readonly sandbox: Sandbox;
   readonly runtime: Runtime;
   /** Does something at a time (unix milliseconds). */
@@ -41,10 +41,10 @@ const SCORE_PER_MS = 0x1000;
 const POLL_MS = 2;
 
 /** Starts it; the clock stands at `startAt` (unix milliseconds). */
-export async function startSkippedTime(
+export async function startOnFastClock(
   startAt: number,
-  { redisUrl, queueName, environment }: SkippedTimeOptions,
-): Promise<SkippedTime> {
+  { redisUrl, queueName, environment }: FastClockOptions,
+): Promise<FastClock> {
   mock.timers.enable({ apis: ['Date'], now: startAt });
   await using started = new AsyncDisposableStack();
   started.defer(() => mock.timers.reset());

@@ -3,7 +3,7 @@ import { NOTIFICATION_EVENTS } from '../../src/domain/notifications.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../../src/observability/metrics/metrics.ts';
 import type { MeasuredQueue } from '../../src/observability/metrics/queue.ts';
 import { createLogger } from '../../src/util/log.ts';
-import { type MetricFamily, parseExposition } from './exposition.ts';
+import { type MetricFamily, parseExposition } from './metrics-parser.ts';
 
 /** A queue with something in every state. */
 export const STATS: MeasuredQueue = {

@@ -14,7 +14,7 @@ import {
   serve,
   startMediaServer,
 } from '../support/media-server.ts';
-import { createHarness, type TransferHarness, type TransferRun } from '../support/transfers.ts';
+import { createHarness, type TransferHarness, type TransferRun } from '../support/transfer-harness.ts';
 
 const HALF = BASE.subarray(0, 12_022);
 

@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto';
 import { Redis } from 'ioredis';
-import type { Truth, World } from './world.ts';
+import type { Truth, World } from './environment.ts';
 
 interface ManifestOnDisk {
   readonly sessionId: string;

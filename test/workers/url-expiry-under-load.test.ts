@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { wavOf } from '../support/audio.ts';
 import { openSetup, type Setup } from '../support/pipeline.ts';
-import { judgeStorm } from '../support/storm.ts';
+import { reportUrlUse } from '../support/url-use.ts';
 
 let setup: Setup;
 beforeAll(async () => {
@@ -30,7 +30,7 @@ it('no URL expires unseen when many sessions arrive at once', async () => {
   await pipeline.enqueue(...ids);
   await pipeline.startWorker();
   for (const id of ids) expect((await pipeline.ends(id)).state).toBe('archived');
-  const storm = judgeStorm(pipeline.sandbox.calls, (sessionId, answer) => {
+  const storm = reportUrlUse(pipeline.sandbox.calls, (sessionId, answer) => {
     const own = lives.get(sessionId) ?? [];
     return own[Math.min(answer, own.length - 1)] ?? 0;
   });

@@ -18,8 +18,8 @@ import { NO_TOTALS } from '../../src/verification/findings.ts';
 import type { Random } from '../support/random.ts';
 import { openTestBucket, PLAIN_S3 } from '../support/s3.ts';
 import { type ForgedAnswer, startS3Proxy } from '../support/s3-proxy.ts';
-import { type FuzzTarget, failureOf, failureOfAsync } from './judge.ts';
 import { mutate, mutateBytes } from './mutate.ts';
+import { type FuzzTarget, failureOf, failureOfAsync } from './target.ts';
 
 /** By name, each opened when its turn comes. */
 export const OUTSIDE_TARGETS: Readonly<Record<string, () => Promise<FuzzTarget>>> = {

@@ -3,7 +3,7 @@ import type { SessionView } from '../../src/domain/views.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import { BREAKER_PROBE_KEY } from '../../src/storage/keys.ts';
 import { sessionPrefix } from '../../src/storage/layout.ts';
-import { describeOnEachSetup, expectArchived, expectQueue } from '../support/main-setups.ts';
+import { describeOnEachSetup, expectArchived, expectQueue } from '../support/each-setup.ts';
 import { expectNothingSecret, SPOKEN, startPipeline } from '../support/pipeline.ts';
 import { createTestQueue, type TestQueue } from '../support/queues.ts';
 
