@@ -17,6 +17,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { SandboxOptions } from '../../src/sandbox/spec.ts';
 import { type Manifest, parseManifest } from '../../src/storage/documents.ts';
 import { manifestKey } from '../../src/storage/layout.ts';
+import { unlessAborted } from '../../src/util/async.ts';
 import { createLogger } from '../../src/util/log.ts';
 import type { SessionWorker } from '../../src/workers/worker.ts';
 import { type ArchiveKind, openTestArchive, type TestArchive } from './archive-stores.ts';
@@ -84,7 +85,7 @@ export interface Pipeline {
   readonly log: readonly string[];
   enqueue(...sessionIds: string[]): Promise<EnqueueOutcome[]>;
   request(...requests: Omit<EnqueueRequest, 'botId'>[]): Promise<EnqueueOutcome[]>;
-  /** Resolves with the session's view once it is as wanted; rejects with the last one if it never is. */
+  /** Resolves with the session's view once it is as expected; rejects with the last state seen after 100 s. */
   waitFor(sessionId: string, holds: (view: SessionView) => boolean): Promise<SessionView>;
   /** Waits until it is archived or failed. */
   ends(sessionId: string): Promise<SessionView>;
@@ -108,10 +109,14 @@ export interface Pipeline {
 
 /** Opens a queue and an archive of one kind each. */
 export async function openSetup(queueKind: QueueKind, archiveKind: ArchiveKind): Promise<Setup> {
-  const [queue, archive] = await Promise.all([createTestQueue(queueKind), openTestArchive(archiveKind)]);
+  await using opened = new AsyncDisposableStack();
+  const queue = opened.adopt(await createTestQueue(queueKind), (one) => one.remove());
+  const archive = opened.adopt(await openTestArchive(archiveKind), (one) => one.close());
+  opened.defer(() => void vi.unstubAllEnvs());
   stubAwsEnvironment(archive);
   // Opening an embedded one costs more computing than most tests on it.
   const backend = queue.shared ? undefined : await openBackend(queue.config, silent);
+  const parts = opened.move();
   const sandboxes: Sandbox[] = [];
   return {
     archive,
@@ -122,14 +127,13 @@ export async function openSetup(queueKind: QueueKind, archiveKind: ArchiveKind):
       return pipeline;
     },
     async close() {
-      vi.unstubAllEnvs();
       try {
         await backend?.close();
         // Once for all tests: what they queued is still there, and an embedded queue takes long to open.
         const contents = await queue.contents();
         for (const sandbox of sandboxes) expectNothingSecret('the queue', contents, sandbox);
       } finally {
-        await Promise.all([queue.remove(), archive.close()]);
+        await parts.disposeAsync();
       }
     },
   };
@@ -207,19 +211,30 @@ export async function startPipeline(
 
   const ref = (sessionId: string) => ({ botId, sessionId });
   const waitFor: Pipeline['waitFor'] = async (sessionId, holds) => {
-    const givesUpAt = performance.now() + TIMEOUT_MS;
+    const limit = AbortSignal.timeout(TIMEOUT_MS);
     let seenLines = 0;
     let pauseMs = 0;
-    for (;;) {
-      const view = await runtime.operations.view(ref(sessionId));
-      if (view && holds(view)) return view;
-      if (performance.now() > givesUpAt) {
-        throw new Error(`not as wanted: ${JSON.stringify(view)}\n${log.slice(-20).join('')}`);
+    let last: SessionView | undefined;
+    let isAnswered = false;
+    try {
+      for (;;) {
+        isAnswered = false;
+        last = await unlessAborted(runtime.operations.view(ref(sessionId)), limit);
+        isAnswered = true;
+        if (last && holds(last)) return last;
+        // Whatever happens is logged about when it does: while nothing is, a check is worth less and less.
+        pauseMs = log.length > seenLines ? LEAST_PAUSE_MS : Math.min(2 * pauseMs, MOST_PAUSE_MS);
+        seenLines = log.length;
+        await sleep(pauseMs, undefined, { signal: limit });
       }
-      // Whatever happens is logged about when it does: while nothing is, a check is worth less and less.
-      pauseMs = log.length > seenLines ? LEAST_PAUSE_MS : Math.min(2 * pauseMs, MOST_PAUSE_MS);
-      seenLines = log.length;
-      await sleep(pauseMs);
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      const seconds = TIMEOUT_MS / SECOND;
+      throw new Error(
+        `session ${sessionId} is not as expected after ${seconds} s: the last state seen is ${last?.state ?? 'none'}` +
+          `${isAnswered ? '' : ', and the queue has not answered since'}: ${JSON.stringify(last)}\n${log.slice(-20).join('')}`,
+        { cause: error },
+      );
     }
   };
   const request: Pipeline['request'] = async (...requests) =>
