@@ -23,8 +23,8 @@ export function gate(): { readonly passed: Promise<void>; open(): void } {
   return { passed: promise, open: resolve };
 }
 
-/** Transfers of one test file, each test with a server and a transfer function of its own, all with one archive. */
-export interface TransferFixture {
+/** What tests of transfers share: one archive for the suite, a server and a transfer function for each test. */
+export interface TransferParts {
   readonly archive: TestArchive;
   server: MediaServer;
   harness: TransferHarness;
@@ -32,6 +32,10 @@ export interface TransferFixture {
   readonly key: string;
   /** Replaces the transfer function by one with other settings. */
   use(setup: TransferSetup): Promise<void>;
+}
+
+/** Parts with checks of all that the tests put into the archive. */
+export interface TransferFixture extends TransferParts {
   /** A signed URL of the server's. */
   url(path?: string): string;
   /** Runs a transfer that has to bring exactly these bytes; after the test, the archive is looked at as well. */
@@ -40,16 +44,15 @@ export interface TransferFixture {
   failed(run?: Partial<TransferRun>): Promise<VoicemailError>;
 }
 
-/** Sets it all up by hooks of the surrounding `describe`. */
-export function transferFixture(kind: ArchiveKind): TransferFixture {
+/**
+ * Opens and closes the parts by hooks of the surrounding `describe`. After each test nothing unfinished may be left in
+ * the archive, and no memory in use.
+ */
+export function transferParts(kind: ArchiveKind): TransferParts {
   let archive: TestArchive;
   let server: MediaServer;
   let harness: TransferHarness;
   let count = 0;
-  /** Full keys of all that should be in the archive by now. */
-  const keys = new Set<string>();
-  /** What the running test put there. */
-  const expected = new Map<string, Buffer>();
 
   beforeAll(async () => {
     archive = await openTestArchive(kind);
@@ -69,18 +72,11 @@ export function transferFixture(kind: ArchiveKind): TransferFixture {
     vi.useRealTimers();
     await harness.close();
     await server.close();
-    // Whatever the test was about: exactly what should be there is, whole, and nothing beside it.
-    expect(await archive.list()).toEqual([...keys].sort());
-    for (const [fullKey, bytes] of expected) {
-      expect((await archive.get(fullKey)).equals(bytes), fullKey).toBe(true);
-    }
     expect(await archive.leftovers()).toEqual([]);
     expect([harness.memory.usedBytes, harness.memory.waiting]).toEqual([0, 0]);
-    expect(harness.lines.join('')).not.toContain('signature');
-    expected.clear();
   });
 
-  const fixture: TransferFixture = {
+  return {
     get archive() {
       return archive;
     },
@@ -103,17 +99,46 @@ export function transferFixture(kind: ArchiveKind): TransferFixture {
       await harness.close();
       harness = createHarness(archive.store, setup);
     },
-    url: (path = '/voicemail.wav') => `${server.origin}${path}${path.includes('?') ? '&' : '?'}s=signature`,
-    async archived(bytes, run = {}) {
-      const result = await harness.run({ key: fixture.key, urls: [fixture.url()], ...run });
+  };
+}
+
+/** Sets it all up by hooks of the surrounding `describe`. */
+export function transferFixture(kind: ArchiveKind): TransferFixture {
+  /** Full keys of all that should be in the archive by now. */
+  const keys = new Set<string>();
+  /** What the running test put there. */
+  const expected = new Map<string, Buffer>();
+
+  // Runs after the hook of the parts, which ends all transfers: hooks after a test run in reverse order.
+  afterEach(async () => {
+    const { archive, harness } = parts;
+    // Whatever the test was about: exactly what should be there is, whole, and nothing beside it.
+    expect(await archive.list()).toEqual([...keys].sort());
+    for (const [fullKey, bytes] of expected) {
+      expect((await archive.get(fullKey)).equals(bytes), fullKey).toBe(true);
+    }
+    expect(harness.lines.join('')).not.toContain('signature');
+    expected.clear();
+  });
+  const parts = transferParts(kind);
+
+  const url: TransferFixture['url'] = (path = '/voicemail.wav') =>
+    `${parts.server.origin}${path}${path.includes('?') ? '&' : '?'}s=signature`;
+  const run = (changes: Partial<TransferRun>) =>
+    parts.harness.run({ key: parts.key, urls: [url()], ...changes });
+
+  return Object.assign(parts, {
+    url,
+    async archived(bytes: Buffer, changes: Partial<TransferRun> = {}) {
+      const result = await run(changes);
       expect(result).toMatchObject({ bytes: bytes.length, sha256: sha256(bytes) });
-      const fullKey = archive.store.fullKey(run.key ?? fixture.key);
+      const fullKey = parts.archive.store.fullKey(changes.key ?? parts.key);
       keys.add(fullKey);
       expected.set(fullKey, bytes);
       return result;
     },
-    async failed(run = {}) {
-      const error: unknown = await harness.run({ key: fixture.key, urls: [fixture.url()], ...run }).then(
+    async failed(changes: Partial<TransferRun> = {}) {
+      const error: unknown = await run(changes).then(
         (result) => result,
         (reason: unknown) => reason,
       );
@@ -121,6 +146,5 @@ export function transferFixture(kind: ArchiveKind): TransferFixture {
       expect(error.message).not.toContain('signature');
       return error;
     },
-  };
-  return fixture;
+  });
 }

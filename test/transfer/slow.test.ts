@@ -1,15 +1,8 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ARCHIVE_KINDS, openTestArchive, type TestArchive } from '../support/archive-stores.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ARCHIVE_KINDS } from '../support/archive-stores.ts';
 import { wavOf } from '../support/audio.ts';
-import {
-  type Handler,
-  head,
-  type MediaServer,
-  respond,
-  serve,
-  startMediaServer,
-} from '../support/media-server.ts';
-import { createHarness, type TransferHarness } from '../support/transfer-harness.ts';
+import { type Handler, head, respond, serve } from '../support/media-server.ts';
+import { transferParts } from '../support/transfer-fixture.ts';
 
 const MIB = 1024 * 1024;
 const LARGE = wavOf(8_000_000);
@@ -34,52 +27,35 @@ function trickling(recording: Buffer, release: AbortSignal): Handler {
 }
 
 describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', (kind) => {
-  let archive: TestArchive;
-  let server: MediaServer;
-  let harness: TransferHarness;
   let slowIsOver: AbortController;
-
-  beforeAll(async () => {
-    archive = await openTestArchive(kind);
-  });
-
-  afterAll(async () => {
-    await archive.close();
-  });
-
-  beforeEach(async () => {
-    server = await startMediaServer();
+  beforeEach(() => {
     slowIsOver = new AbortController();
   });
 
-  afterEach(async () => {
-    slowIsOver.abort();
-    await harness.close();
-    await server.close();
-    expect(await archive.leftovers()).toEqual([]);
-    expect([harness.memory.usedBytes, harness.memory.waiting]).toEqual([0, 0]);
-  });
+  const transfers = transferParts(kind);
+  // Runs before the hook of the parts, so that no download is left that never ends.
+  afterEach(() => slowIsOver.abort());
 
-  const yields = () => harness.lines.filter((line) => line.includes('yields its memory')).length;
+  const yields = () => transfers.harness.lines.filter((line) => line.includes('yields its memory')).length;
 
   it('a slow source does not hold the memory that others wait for, and is still archived', async () => {
-    const need = archive.store.transferMemory(LARGE.length) + MIB / 4;
-    harness = createHarness(archive.store, { memoryBytes: 3 * need, slowCheckMs: 50 });
+    const need = transfers.archive.store.transferMemory(LARGE.length) + MIB / 4;
+    await transfers.use({ memoryBytes: 3 * need, slowCheckMs: 50 });
     const slow = trickling(LARGE, slowIsOver.signal);
-    server.handle((request, reply) =>
+    transfers.server.handle((request, reply) =>
       request.target.startsWith('/slow') ? slow(request, reply) : serve(LARGE)(request, reply),
     );
     let most = 0;
     const run = (name: string) =>
-      harness.run({
+      transfers.harness.run({
         key: name,
-        urls: [`${server.origin}/${name}`],
+        urls: [`${transfers.server.origin}/${name}`],
         onProgress() {
-          most = Math.max(most, harness.memory.usedBytes);
+          most = Math.max(most, transfers.harness.memory.usedBytes);
         },
       });
     const slowOnes = [1, 2, 3, 4].map((index) => run(`slow-${index}`));
-    await vi.waitUntil(() => harness.memory.waiting > 0, { timeout: 60_000 });
+    await vi.waitUntil(() => transfers.harness.memory.waiting > 0, { timeout: 60_000 });
     const fastOnes = await Promise.all([1, 2, 3, 4].map((index) => run(`fast-${index}`)));
     expect(fastOnes.map(({ bytes }) => bytes)).toEqual([1, 2, 3, 4].map(() => LARGE.length));
     expect(yields()).toBeGreaterThan(0);
@@ -87,17 +63,17 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     for (const { bytes } of await Promise.all(slowOnes)) expect(bytes).toBe(LARGE.length);
     expect(most).toBeLessThanOrEqual(3 * need);
     for (const name of ['slow-1', 'slow-4', 'fast-1']) {
-      expect((await archive.get(archive.store.fullKey(name))).equals(LARGE)).toBe(true);
+      expect((await transfers.archive.get(transfers.archive.store.fullKey(name))).equals(LARGE)).toBe(true);
     }
   });
 
   it('a slow source keeps its memory while nobody else wants it', async () => {
-    harness = createHarness(archive.store, { slowCheckMs: 10 });
-    server.handle(trickling(SMALL, slowIsOver.signal));
+    await transfers.use({ slowCheckMs: 10 });
+    transfers.server.handle(trickling(SMALL, slowIsOver.signal));
     let received = 0;
-    const slow = harness.run({
+    const slow = transfers.harness.run({
       key: 'alone',
-      urls: [server.origin],
+      urls: [transfers.server.origin],
       onProgress(bytes) {
         received = bytes;
       },
@@ -105,13 +81,13 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
     await vi.waitUntil(() => received >= 100, { timeout: 60_000 });
     slowIsOver.abort();
     expect((await slow).bytes).toBe(SMALL.length);
-    expect([yields(), server.requests.length]).toEqual([0, 1]);
+    expect([yields(), transfers.server.requests.length]).toEqual([0, 1]);
   });
 
   it('a slow source is archived in the end even while others wait all the time', async () => {
-    harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
+    await transfers.use({ memoryBytes: 1000, slowCheckMs: 25 });
     const recording = wavOf(400);
-    server.handle(async (_request, reply) => {
+    transfers.server.handle(async (_request, reply) => {
       await reply.write(head(200, { 'content-length': recording.length }));
       let sent = 0;
       await vi.waitUntil(
@@ -123,36 +99,38 @@ describe.each(ARCHIVE_KINDS)('a slow source, on its way into the archive (%s)', 
         { interval: 10, timeout: 60_000 },
       );
     });
-    const all = [1, 2].map((index) => harness.run({ key: `both-${index}`, urls: [server.origin] }));
+    const all = [1, 2].map((index) =>
+      transfers.harness.run({ key: `both-${index}`, urls: [transfers.server.origin] }),
+    );
     expect((await Promise.all(all)).map(({ bytes }) => bytes)).toEqual([400, 400]);
     expect(yields()).toBeGreaterThan(0);
   });
 
   it('a slow source holds nothing while its fresh metadata is waited for', async () => {
-    harness = createHarness(archive.store, { memoryBytes: 1000, slowCheckMs: 25 });
+    await transfers.use({ memoryBytes: 1000, slowCheckMs: 25 });
     const metadata = Promise.withResolvers<void>();
-    server.handle((request, reply) =>
+    transfers.server.handle((request, reply) =>
       (request.target === '/page' ? respond(200, '<html>come back later</html>') : serve(SMALL))(
         request,
         reply,
       ),
     );
     let refreshes = 0;
-    const waiting = harness.transfer(
+    const waiting = transfers.harness.transfer(
       {
         key: 'refreshed',
-        recording: { fileName: 'a.wav', fileUrl: `${server.origin}/page` },
+        recording: { fileName: 'a.wav', fileUrl: `${transfers.server.origin}/page` },
         async refresh() {
           refreshes += 1;
           await metadata.promise;
-          return { fileName: 'a.wav', fileUrl: `${server.origin}/fresh` };
+          return { fileName: 'a.wav', fileUrl: `${transfers.server.origin}/fresh` };
         },
         mode: 'absent',
       },
       new AbortController().signal,
     );
     await vi.waitUntil(() => refreshes === 1, { timeout: 60_000 });
-    const other = await harness.run({ key: 'other', urls: [`${server.origin}/other`] });
+    const other = await transfers.harness.run({ key: 'other', urls: [`${transfers.server.origin}/other`] });
     expect(other.bytes).toBe(SMALL.length);
     metadata.resolve();
     expect(await waiting).toMatchObject({ bytes: SMALL.length, urlRefreshes: 1 });
