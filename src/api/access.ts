@@ -57,7 +57,7 @@ const SUBJECT = /^[\x21-\x7e]{1,64}$/;
  * JWKS and not expired; `undefined` for any other text. The keys are fetched when they are first needed, kept for ten
  * minutes, and fetched again for a token that names an unknown one.
  *
- * It throws ApiError 503 when the keys can't be fetched: then nobody knows whether the token is right.
+ * It throws ApiError 503 when the keys can't be fetched: then it is unknown whether the token is valid.
  */
 function createAccessTokenCheck(config: JwtConfig): (token: string) => Promise<Identity | undefined> {
   const { jwksUrl, issuer, audience, roleClaim } = config;
@@ -104,7 +104,7 @@ function rolesOf(claim: unknown): readonly Role[] {
   return [...new Set(names.filter(isRole))];
 }
 
-/** The keys are there, but none is, or several are, what the token's header asks for. */
+/** The keys are there, but none or several of them match the token's header. */
 function isNoKeyOf(error: unknown): boolean {
   return (
     error instanceof errors.JWKSNoMatchingKey ||
@@ -164,7 +164,8 @@ const COMMAND: Identity = { name: 'command', roles: ['erase'], isCommand: true }
  * Without credentials the API is open to programs on this machine, but not to web pages in its browser. Those reach
  * loopback as well: by a name of theirs that resolves to it (DNS rebinding; then the `Host` is that name), or by a
  * plain cross-site request (then there is an `Origin`, or `Sec-Fetch-Site` says so). All of them get 403. A bearer
- * token that is presented has to be right even then, so that nobody talks to another archiver than the one meant.
+ * token that is presented has to be right even then, so that a command never talks to another archiver than the one
+ * meant.
  */
 export function createGuard({ tokens, jwt, loopbackToken, wrongCredentials }: Access): Guard {
   const known = [
@@ -206,7 +207,7 @@ export function createGuard({ tokens, jwt, loopbackToken, wrongCredentials }: Ac
   };
 }
 
-/** @throws ApiError 403 when the roles of somebody do not permit something. */
+/** @throws ApiError 403 when the roles of an identity do not permit the request. */
 export function assertPermitted(identity: Identity, permission: Permission): void {
   if (permits(identity, permission)) return;
   const roles = identity.roles.length === 0 ? 'no role' : `the role ${identity.roles.join(', ')}`;

@@ -61,7 +61,7 @@ const CONNECTIONS = 16;
 /**
  * Operations on the queue of another process, through its HTTP API.
  *
- * All methods throw QueueUnavailableError when nobody answers at `url` or its queue is unavailable, VoicemailError
+ * All methods throw QueueUnavailableError when nothing answers at `url` or its queue is unavailable, VoicemailError
  * where the archive is at fault, and RemoteError for everything else.
  *
  * @param url where the API is: `http://127.0.0.1:8080`
@@ -75,7 +75,7 @@ export function createRemoteOperations(url: string, token: string): RemoteOperat
     headersTimeout: ANSWER_TIMEOUT_MS,
     bodyTimeout: ANSWER_TIMEOUT_MS,
   };
-  // The API is on this machine: no proxy is asked for.
+  // The API is on this machine, so no proxy is used.
   const dispatcher = createDispatcher(options, undefined);
 
   /** @returns the answer, or a problem of one of the `expected` codes. */

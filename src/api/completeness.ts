@@ -45,7 +45,7 @@ export function addCompletenessRoutes(
       const now = Date.now();
       const today = dayOf(now);
       const first = from ?? daysWithinRetention(now, retentionMs)[0] ?? today;
-      // Nobody has computed days to come, of which there is no end.
+      // Days in the future have no reports, and there is no end of them.
       const days = daysBetween(first, to === undefined || to > today ? today : to);
       return { days: await completeness.reports(botId ?? defaultBot(defaultBotId), days) };
     },

@@ -52,7 +52,7 @@ export function addEventRoutes(
   app.get(
     '/events',
     {
-      // A HEAD request would be answered by a stream that nobody reads and that never ends.
+      // A HEAD request would be answered by a stream that is never read and never ends.
       exposeHeadRoute: false,
       schema: {
         tags: ['sessions'],

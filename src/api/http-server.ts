@@ -187,7 +187,7 @@ export function createServer(log: Logger): ZodServer {
   return app;
 }
 
-/** What may be asked for on a connection beyond the limits: see request-limits.ts. */
+/** The routes that a connection beyond the limits may request: see request-limits.ts. */
 const PROBES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 
 function tooManyConnections(): ApiError {

@@ -63,7 +63,7 @@ export function addObjectRoutes(
   ) => ({
     tags: ['sessions'],
     summary,
-    description: 'One range at a time may be asked for by `Range`; the `ETag` is the SHA-256.',
+    description: '`Range` may have one range; the `ETag` is the SHA-256.',
     querystring: BotQuery,
     response: { 200: whole, 206: ObjectBytes },
     answers,
@@ -133,7 +133,7 @@ async function answer(
 }
 
 /**
- * The part that a `Range` asks for (RFC 9110, 14.2); `undefined` for the whole, also where several parts are asked for
+ * The part in a `Range` (RFC 9110, 14.2); `undefined` for the whole, also where there are several parts
  * or the header makes no sense; `beyond` where there is no such part.
  */
 export function parseRange(header: string | undefined, bytes: number): ByteRange | 'beyond' | undefined {

@@ -33,7 +33,7 @@ export function addOverviewRoutes(app: ZodServer, { operations }: OverviewRoutes
         response: { 200: WhoAmI },
       },
     },
-    async ({ identity }) => whoIs(identity ?? NOBODY),
+    async ({ identity }) => whoIs(identity ?? UNKNOWN),
   );
 
   app.get(
@@ -49,8 +49,8 @@ export function addOverviewRoutes(app: ZodServer, { operations }: OverviewRoutes
   );
 }
 
-/** Nobody passes the guard without an identity. */
-const NOBODY: Identity = { name: 'unknown', roles: [] };
+/** For types only: the guard lets no request pass without an identity. */
+const UNKNOWN: Identity = { name: 'unknown', roles: [] };
 
 function whoIs(identity: Identity) {
   const { name, roles, expiresAt } = identity;

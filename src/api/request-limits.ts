@@ -25,9 +25,9 @@ export interface ConnectionLimit {
 }
 
 /**
- * Bounds a server's connections. A client that holds as many as it may, or all there are, keeps nobody from asking
- * whether the process lives: some connections beyond the limits are taken for a few seconds each, the oldest making
- * room for the newest. What they may ask for is the caller's to decide.
+ * Bounds a server's connections. A client that holds as many as it may, or all there are, keeps no other client from
+ * asking whether the process lives: some connections beyond the limits are taken for a few seconds each, the oldest
+ * making room for the newest. What they may ask for is the caller's to decide.
  */
 export function limitConnections(
   server: Server,

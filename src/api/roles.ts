@@ -58,7 +58,7 @@ export const ROUTE_PERMISSIONS: Readonly<Record<string, Permission>> = {
   'DELETE /v1/schedules/:name': 'operate',
 };
 
-/** Somebody whose credentials are right. */
+/** A person or program with valid credentials. */
 export interface Identity {
   /** For logs and the audit log: the token's name, or the JWT's subject. No secret. */
   readonly name: string;
@@ -72,7 +72,7 @@ export interface Identity {
   readonly isLoggedIn?: true;
 }
 
-/** Whether somebody may do something. */
+/** Whether an identity has a permission. */
 export function permits({ roles }: Identity, permission: Permission): boolean {
   return roles.some((role) => PERMISSIONS[role].includes(permission));
 }
@@ -81,7 +81,7 @@ export function permits({ roles }: Identity, permission: Permission): boolean {
  * What a route needs.
  * @param method as in the request; a HEAD needs what a GET does.
  * @param route as Fastify has it: `/v1/sessions/:id`.
- * @throws for a route that nobody has decided on.
+ * @throws for a route without a permission.
  */
 export function permissionOf(method: string, route: string): Permission {
   const permission = ROUTE_PERMISSIONS[`${method === 'HEAD' ? 'GET' : method} ${route}`];

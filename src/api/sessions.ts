@@ -297,7 +297,7 @@ function erasedSession({ sessionId, erasedAt, reason, state }: ErasureView): Api
   return new ApiError(410, 'ERASED', `session ${sessionId} ${done}${why}: it is not archived again`);
 }
 
-/** The problem of a session that nobody knows. */
+/** The problem of an unknown session. */
 function unknownSession({ sessionId, botId }: SessionRef): ApiError {
   return new ApiError(
     404,

@@ -65,7 +65,7 @@ export function decodeBody(bytes: Uint8Array): string {
   }
 }
 
-/** @throws ApiError 415 for a body that is compressed, which nobody here unpacks. */
+/** @throws ApiError 415 for a compressed body, which is not supported. */
 export function refuseCompressed(headers: IncomingHttpHeaders): void {
   const encoding = headers['content-encoding'];
   if (encoding === undefined || /^(identity)?$/i.test(encoding.trim())) return;

@@ -8,7 +8,7 @@ export type ArchiveLookup = Pick<ArchiveStore, 'list' | 'head'>;
 
 /** The number of sessions of one day from which a listing of the day costs less than a request for each. */
 const MANY_OF_A_DAY = 20;
-/** Sessions asked for, or days listed, at a time. */
+/** Requests for sessions, or listings of days, at a time. */
 const LOOKUPS_AT_ONCE = 8;
 
 /**

@@ -26,7 +26,7 @@ export type WindowListing =
       /** Each once. */
       readonly sessions: readonly ListedSession[];
       readonly unreadable: number;
-      /** How many of the pages that can be had were there. */
+      /** How many of the possible pages were there. */
       readonly pages: number;
     }
   /** It can't be listed as one: ask again for less time at once. */
@@ -41,9 +41,9 @@ export const MIN_WINDOW_MS = 1_000;
 /**
  * Lists all pages of a window.
  *
- * It is too much when it has more than the pages that can be had, and when Kore's own count of it changed while
+ * It is too much when it has more than the possible pages, and when Kore's own count of it changed while
  * its pages were read: then something was inserted, pages have shifted, and one that was read before may have
- * got what nobody has seen. Halved often enough, a window is a single page, which is read all at once.
+ * got rows that were not read. Halved often enough, a window is a single page, which is read all at once.
  *
  * @throws ListingTruncated (`KORE_BAD_RESPONSE`) when a single second has more sessions than can be listed.
  */

@@ -35,7 +35,7 @@ export interface BackfillView {
   readonly queued: number;
   /** Of those: in the queue before. */
   readonly alreadyQueued: number;
-  /** Of those: without a voicemail, by the listing or as Kore said when it was asked for it. */
+  /** Of those: without a voicemail, by the listing or by Kore's answer. */
   readonly withoutVoicemail: number;
   /** Of those: missing from the archive, in a dry run. */
   readonly missing: number;
@@ -227,7 +227,7 @@ function backfillView(job: BackfillJob, sessions: SessionCounts): BackfillView {
   };
 }
 
-/** BullMQ itself fails a job whose workers died too often; then there is no error of ours. */
+/** BullMQ itself fails a job whose workers died too often; then no worker recorded an error. */
 function errorOf({ progress, failedReason, state, finishedAt }: BackfillJob): SessionError | undefined {
   if (progress.trouble?.error || state !== 'failed') return progress.trouble?.error;
   return { code: 'INTERNAL', message: failedReason, retryable: true, at: iso(finishedAt ?? Date.now()) };

@@ -44,7 +44,7 @@ export interface BackfillWorkerDeps {
   readonly schedules: readonly ScheduleSpec[];
   /** Makes of what a listing says of a call what is kept of it (`CALL_METADATA`). */
   readonly keepCall: ReturnType<typeof createCallFilter>;
-  /** Computes what a completeness run asks for. */
+  /** Computes the reports of a completeness run. */
   readonly completeness: CompletenessWorker;
   /** Writes the daily digests that are due; left out where nothing is signed. */
   readonly writeDigests?: ((signal: AbortSignal) => Promise<void>) | undefined;
@@ -167,7 +167,7 @@ async function handle(
   }
 }
 
-/** Somebody wants nothing more of it. */
+/** The backfill was cancelled. */
 class BackfillCancelled extends Error {}
 
 async function writeDueDigests({ writeDigests }: BackfillWorkerDeps, signal: AbortSignal): Promise<void> {
@@ -280,7 +280,7 @@ async function work(
   log.info({ backfill: id, ...counts }, 'backfill has listed everything');
 }
 
-/** @throws VoicemailError when call details are asked for and no account is known. */
+/** @throws VoicemailError when call details are requested and no account is known. */
 export function listingOf(source: ListingSource, accountId: string | undefined): Listing {
   if (source === 'sessions') return sessionsListing;
   if (accountId !== undefined) return callsListing(accountId);

@@ -73,8 +73,9 @@ async function backfill(context: CliContext, options: BackfillOptions): Promise<
     });
     const view = dryRun || wait ? await follow(started, backfills, context, signal) : started;
     await report(view, backfills, context, options);
-    if (isAlone) context.say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
-    if (view.state === 'cancelled') throw new CommandFailed('somebody cancelled the backfill');
+    if (isAlone)
+      context.say('No worker takes sessions from this queue yet: run "voicemail-archiver start".\n');
+    if (view.state === 'cancelled') throw new CommandFailed('the backfill was cancelled');
     if (view.state === 'failed') throw new CommandFailed(`the backfill failed: ${view.error?.message ?? ''}`);
     if (wait && view.failed > 0) throw new CommandFailed(`${count(view.failed, 'session')} failed`);
   });

@@ -38,7 +38,7 @@ export interface Connection {
   readonly completeness: CompletenessOperations;
   /** The bot that ids belong to when none is named; where this process knows none, the queue holder's. */
   readonly defaultBotId: string | undefined;
-  /** Whether nobody can work on the queue while this command runs, as it holds the embedded queue itself. */
+  /** Whether no worker can use the queue while this command runs, because it holds the embedded queue itself. */
   readonly isAlone: boolean;
 }
 

@@ -34,7 +34,7 @@ const SCENES: readonly Scene[] = [
   },
   { title: 'not ready the first two times', spec: { notReadyPolls: 2, transcription: 'It took a while.' } },
   {
-    title: 'asked for while the call was still going on',
+    title: 'requested while the call was still going on',
     spec: { statuses: ['call_in_progress', 'media_in_progress', 'success'], transcription: 'Just a moment.' },
   },
   {
@@ -162,7 +162,7 @@ function demoConfig(sandbox: Sandbox, queue: string, archive: string) {
     },
     { needs: ['kore'] },
   );
-  if (!config.kore) throw new Error('the configuration was asked for Kore and has none');
+  if (!config.kore) throw new Error('the configuration has no Kore');
   return { config, kore: config.kore };
 }
 

@@ -19,7 +19,7 @@ export function doctorCommand(context: CliContext): Command {
       'after',
       `
 Each line is ok, warning, failed or skipped; what has to be done follows as "fix". It makes a call or two to Kore
-(for a session that nobody has), writes a key or a schema to the queue's server and small objects to the archive
+(for a session that does not exist), writes a key or a schema to the queue's server and small objects to the archive
 (in directories _doctor-... and _doctor_erase-...), and takes all of it back. Nothing that is queued or archived is touched, and no secret is written.
 
 The exit code is 1 when a check failed, a fault of the configuration included; warnings do not count.
@@ -50,7 +50,7 @@ async function examine(context: CliContext, options: { readonly json?: boolean }
   if (failures > 0) throw new CommandFailed(`${count(failures, 'check')} of ${results.length} failed`);
 }
 
-/** What servers say passes through here, and nobody knows all that they say. */
+/** Texts of servers pass through here, and may hold anything. */
 function cleaned({ name, status, message, fix }: CheckResult): CheckResult {
   return { name, status, message: clean(message), ...(fix !== undefined && { fix: clean(fix) }) };
 }

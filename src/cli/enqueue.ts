@@ -39,7 +39,7 @@ export function enqueueCommand(context: CliContext): Command {
     .option('--backfill', 'behind all live sessions, as more than 1,000 go without a word')
     .option('--live', 'among live sessions, however many they are')
     .option('--force', 'archive again what is archived already')
-    .option('--maybe', 'nobody knows whether they have a voicemail; having none is no failure')
+    .option('--maybe', 'they may have no voicemail; having none is no failure')
     .option('--wait', 'until all of them are archived or failed')
     .addOption(jsonOption())
     .addHelpText(
@@ -105,7 +105,7 @@ async function enqueue(context: CliContext, ids: readonly string[], options: Enq
     }
     await report.end();
     if (!options.wait && connection.isAlone && report.underWay > 0) {
-      context.say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+      context.say('No worker takes sessions from this queue yet: run "voicemail-archiver start".\n');
     }
   });
   report.throwFaults();
@@ -175,7 +175,7 @@ async function wait(
 ): Promise<void> {
   if (isAlone && sessions.length > 0) {
     throw new CommandFailed(
-      'the sessions are queued, but waiting for them is of no use: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
+      'the sessions are queued, but waiting for them is of no use: this queue is embedded, and no worker can use it while this command holds it; run "voicemail-archiver start", then this again',
     );
   }
   const progress = showProgress(stderr, 'Archiving', sessions.length);

@@ -23,7 +23,7 @@ export function sourceOption(): Option {
 export function assertWorkersReach({ isAlone }: { readonly isAlone: boolean }): void {
   if (!isAlone) return;
   throw new CommandFailed(
-    'it is the workers that list sessions: this queue is embedded, and nobody can work on it while this command holds it; run "voicemail-archiver start", then this again',
+    'it is the workers that list sessions: this queue is embedded, and no worker can use it while this command holds it; run "voicemail-archiver start", then this again',
   );
 }
 
@@ -42,7 +42,7 @@ export interface FollowedRun<View> {
 
 /**
  * Waits until a run has ended.
- * @throws CommandFailed when it is gone, or somebody stops this command, which the run outlives.
+ * @throws CommandFailed when it is gone, or this command is stopped; the run goes on then.
  */
 export async function followRun<View>(
   { started, poll, hasEnded, isTaken, onPoll, name }: FollowedRun<View>,

@@ -5,7 +5,7 @@ import { type CliContext, loadCommand, UsageError } from './context.ts';
 /** What a command may want beside its connection to the queue. */
 export interface CommandRun {
   readonly config: Config;
-  /** Aborted when somebody stops the command. */
+  /** Aborted when the command is stopped. */
   readonly signal: AbortSignal;
 }
 

@@ -110,7 +110,7 @@ async function stopped(stop: AbortSignal): Promise<void> {
 
 /** Waits for some work, but no longer than until the stop. @returns whether it was done. */
 async function unlessStopped(work: Promise<unknown>, stop: AbortSignal): Promise<boolean> {
-  // What it fails of after a stop nobody waits for.
+  // An error after a stop is not reported.
   work.catch(() => undefined);
   return Promise.race([work.then(() => true), stopped(stop).then(() => false)]);
 }

@@ -36,7 +36,7 @@ export async function run(process: NodeJS.Process): Promise<void> {
     crash.fatal({ err: error }, 'the program has a fault and ends');
     process.exit(EXIT_FAILED);
   });
-  // Logs that nobody reads any more must not end what is being archived.
+  // A closed log pipe must not end the archiving.
   process.stderr.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
   });

@@ -31,7 +31,7 @@ const SPECIAL_SESSIONS: readonly { readonly does: string; readonly spec: Session
   { does: 'is ready', spec: { transcription: 'Hello, please call me back.' } },
   { does: 'is not ready the first two times', spec: { notReadyPolls: 2, transcription: 'It took a while.' } },
   {
-    does: 'is asked for while the call is still going on',
+    does: 'is requested while the call is still going on',
     spec: { statuses: ['call_in_progress', 'media_in_progress', 'success'], transcription: 'One moment.' },
   },
   {

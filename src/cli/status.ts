@@ -20,7 +20,7 @@ interface StatusOptions {
 
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000_000;
-/** Sessions asked for at once. */
+/** Sessions that are requested at once. */
 const PAGE_SIZE = 1_000;
 
 /** `status`: counts, or sessions. */
@@ -96,7 +96,7 @@ function statsTable({
   const lines = table(
     [
       ...SESSION_STATES.map((state) => [state, number(states[state])]),
-      ['looked at again', number(transcriptsPending)],
+      ['checked again', number(transcriptsPending)],
     ],
     [1],
   );

@@ -24,7 +24,7 @@ export class VerifyReport {
   readonly #out: Output;
   readonly #asJson: boolean;
   #hasBegun = false;
-  /** What was looked at so far. */
+  /** The totals so far. */
   totals: Totals = NO_TOTALS;
   /** Which digests were checked, where signatures were. */
   digests: DigestSpan | undefined;

@@ -283,7 +283,7 @@ async function repair(
   const { withConnection } = await import('./connect.ts');
   return withConnection(config, { log, signal, say }, async ({ operations, isAlone }) => {
     const counts = await broken.enqueue(operations, signal);
-    if (isAlone) say('Nobody works on this queue yet: run "voicemail-archiver start".\n');
+    if (isAlone) say('No worker takes sessions from this queue yet: run "voicemail-archiver start".\n');
     return counts;
   });
 }

@@ -130,7 +130,7 @@ function parse<Part>(
   return bytes && schema.safeParse(parseJson(bytes.toString('utf8'))).data;
 }
 
-/** Replaces the part of one bot. A document that can't be read is replaced: it is computed anew each day. */
+/** Replaces the part of one bot. A document that can't be read is replaced: it is computed again each day. */
 async function rewritePart<Part>(
   key: string,
   schema: z.ZodType<Document<Part>>,
@@ -150,11 +150,11 @@ async function rewritePart<Part>(
       await archive.write(key, bytes, { contentType: 'application/json' }, mode, signal);
       return;
     } catch (error) {
-      // Somebody else's part was written meanwhile.
+      // Another process's part was written meanwhile.
       if (!isVoicemailError(error, 'ARCHIVE_CONFLICT')) throw error;
     }
   }
-  throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is being changed by somebody else all the time`);
+  throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is changed by other processes all the time`);
 }
 
 /** What the archive has of a session. */
@@ -191,7 +191,7 @@ function stateOf(name: string): ArchivedState | undefined {
   return name === PARTIAL_MANIFEST_NAME ? 'partial' : undefined;
 }
 
-/** Sessions of which it is noted that Kore was asked for them, and that they have no voicemail. */
+/** Sessions that are recorded as without a voicemail, by Kore's answer. */
 export async function readWithoutVoicemail(
   botId: string,
   date: string,

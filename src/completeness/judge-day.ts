@@ -20,7 +20,7 @@ export interface DayFacts {
   /** What kept the day from being listed as a whole. */
   readonly doubts: readonly IncompleteReason[];
   readonly archived: ReadonlyMap<string, ArchivedState>;
-  /** Sessions that Kore said of, when it was asked for them, that they have no voicemail. */
+  /** Sessions without a voicemail, by Kore's answer. */
   readonly withoutVoicemail: ReadonlySet<string>;
   /** `undefined` where the queue could not be asked. */
   readonly statuses: ReadonlyMap<string, JobStatus> | undefined;
@@ -42,7 +42,7 @@ export type ReportedState =
   | 'unknown'
   | 'missing';
 
-/** A session that is to be archived and that nobody works on. */
+/** A session to archive that is not in the queue. */
 export interface OpenSession extends SessionRef {
   /** Whether it is known to have a voicemail. */
   readonly isCertain: boolean;
@@ -62,7 +62,7 @@ const LATE_MS = 2 * 60 * 60 * 1000;
 export const RISK_PART = 0.25;
 const HOUR_MS = 60 * 60 * 1000;
 
-/** Judges a day by what is known of it; asks nobody. */
+/** Judges a day by the known facts, without any request. */
 export function judgeDay(facts: DayFacts): JudgedDay {
   const { date, botId, now, retentionMs, listed } = facts;
   const counts: Record<ReportedState, number> = {
@@ -143,7 +143,7 @@ function reportedStateOf({ sessionId, hasVoicemail }: ListedSession, facts: DayF
   // A listing with a voicemail counts more than an earlier check without one.
   const isNoted = hasVoicemail === undefined && facts.withoutVoicemail.has(sessionId);
   if (hasVoicemail === false || isNoted) return 'withoutVoicemail';
-  // Nobody can say whether it is in the queue, or nobody knows whether there is anything to archive.
+  // It is unknown whether it is in the queue, or whether there is anything to archive.
   if (facts.statuses === undefined || hasVoicemail === undefined) return 'unknown';
   return 'missing';
 }

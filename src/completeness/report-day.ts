@@ -196,7 +196,7 @@ async function askQueue(
   return { statuses, codes, transcriptPending };
 }
 
-/** Of an archived session that the queue knows only as one to look at again. */
+/** For an archived session of which the queue has only a later check. */
 async function readTranscriptState(session: SessionRef, archive: ArchiveStore, signal: AbortSignal) {
   try {
     return (await readManifest(session, archive, signal))?.transcript.state;
@@ -267,7 +267,7 @@ async function listDay(
 ): Promise<DayListing> {
   const dayStart = Date.parse(date);
   const from = dayStart - MARGIN_MS;
-  // Nothing has begun after now, and Kore need not like to be asked for it.
+  // Nothing has begun after now, and Kore may refuse a request for it.
   const to = Math.min(dayStart + DAY_MS + MARGIN_MS, Math.ceil((now + 1) / 1000) * 1000);
   const sessions = new Map<string, ListedSession>();
   const total = { unreadable: 0, windows: 0, pages: 0, rows: 0 };

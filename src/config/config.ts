@@ -262,7 +262,7 @@ export interface Config {
   readonly auditLog?: boolean;
   /** `CALL_METADATA`: what is kept of calls; `on` where it is left out. */
   readonly callMetadata?: CallMetadataMode | undefined;
-  /** `COMPLETENESS`: without it, completeness is computed only when somebody asks for it. */
+  /** `COMPLETENESS`: without it, completeness is computed only on request. */
   readonly completeness?: CompletenessConfig | undefined;
   /** Without it nothing is traced: see `OTEL_EXPORTER_OTLP_ENDPOINT`. */
   readonly traces?: TracesConfig | undefined;

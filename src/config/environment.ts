@@ -105,7 +105,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 ]);
 
 /** Names that begin so are meant for this program. */
-const OURS =
+const OWN_VARIABLES =
   /^(KORE|QUEUE|ARCHIVE|S3|WORKER|TRANSFER|DOWNLOAD|RECORDING|TRANSCRIPT|SETTLE|API|WEBHOOK|NOTIFY|MANIFEST|SHUTDOWN|UNAUTHORIZED)_/;
 
 /**
@@ -130,7 +130,7 @@ export function findUnknownVariables(environment: Environment): UnknownVariables
     if (value.trim() === '' || KNOWN.has(variable) || OTHERS.test(variable)) continue;
     const meant = closestName(variable.toUpperCase());
     if (meant === undefined) {
-      if (OURS.test(variable)) warnings.push({ variable, message: 'is not known and does nothing' });
+      if (OWN_VARIABLES.test(variable)) warnings.push({ variable, message: 'is not known and does nothing' });
       continue;
     }
     const isMeantSet = [meant, `${meant}_FILE`].some((name) => (environment[name] ?? '').trim() !== '');

@@ -275,7 +275,7 @@ function loadWork(settings: Settings, archive: ArchiveTarget): WorkConfig {
   };
 }
 
-/** What nobody guesses over a network. */
+/** The shortest token that can't be guessed over a network. */
 const MIN_TOKEN_CHARACTERS = 16;
 
 function loadHttp(settings: Settings, app: KoreApp | undefined, isServed: boolean): HttpConfig {

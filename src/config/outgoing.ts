@@ -64,7 +64,7 @@ export function loadNotify(settings: Settings, proxy: ProxySettings | undefined)
   const url = settings.optional('NOTIFY_URL', parseNotifyUrl);
   const secret = settings.required('NOTIFY_SECRET', parseSecret, url !== undefined);
   const events = settings.withDefault('NOTIFY_EVENTS', parseEvents);
-  // Both hold what lets somebody send in our name: receivers put keys into paths as well.
+  // Both hold credentials to send notifications: receivers put keys into paths as well.
   for (const one of [url, secret]) if (one !== undefined) registerSecret(one);
   if (url?.startsWith('http:') && !allowPrivate && !settings.isFaulty('NOTIFY_ALLOW_PRIVATE')) {
     settings.addFault(
@@ -118,7 +118,7 @@ const parseSampler = oneOf(
 
 /**
  * Whether and how traces are sent, by OpenTelemetry's own variables; `undefined` where no endpoint is named or they
- * are switched off. Then none of them is looked at, as they may be meant for other programs.
+ * are switched off. Then none of them is checked, because they may be meant for other programs.
  *
  * https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */

@@ -289,7 +289,7 @@ const MAX_TAG_KEY_CHARACTERS = 128;
 const MAX_TAG_VALUE_CHARACTERS = 256;
 const TAG_TEXT = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u;
 
-/** Tags as `k=v&k=v`, URL-encoded anew, which is how S3 wants them in its tagging header. */
+/** Tags as `k=v&k=v`, URL-encoded again, which is how S3 wants them in its tagging header. */
 export function parseTags(text: string): string {
   if (text.split('&').some((pair) => !/^[^=]+=/.test(pair))) {
     throw new InvalidValue(`${quote(text)} is no list of tags like k=v&k=v`);
@@ -361,6 +361,6 @@ function privateKeyOf(pem: string): KeyObject | undefined {
   try {
     return createPrivateKey(pem);
   } catch {
-    return undefined; // OpenSSL's reasons help nobody, and may quote the text
+    return undefined; // OpenSSL's reasons do not help, and may quote the text
   }
 }

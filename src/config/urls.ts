@@ -87,7 +87,7 @@ function parseSingleRedis(text: string): Extract<QueueTarget, { kind: 'redis' }>
   if (cluster !== 'true' && cluster !== 'false') throw new InvalidValue('cluster must be true or false');
   if (cluster === 'true' && Number(database) !== 0)
     throw new InvalidValue('a Redis cluster has only database 0');
-  // The parameter is ours: what connects would take it for an option of its own.
+  // The parameter is for this program: the client would take it for an option of its own.
   url.searchParams.delete('cluster');
   return { kind: 'redis', url: url.href, cluster: cluster === 'true' };
 }

@@ -201,28 +201,28 @@ export const VARIABLE_GROUPS = [
         name: 'RECORDING_WAIT',
         standard: '24h',
         example: '24h',
-        meaning: 'how long to look again for a recording that is not there, or not usable, yet',
+        meaning: 'how long a session is polled for a recording that is not there, or not usable, yet',
       },
       {
         name: 'TRANSCRIPT_WAIT',
         standard: '24h',
         example: '24h',
         meaning:
-          'how long to look again for the transcript; of a session that began longer ago than that when it was archived, 10 minutes',
+          'how long a transcript is polled for; of a session that began longer ago than that when it was archived, 10 minutes',
       },
       {
         name: 'SESSION_WAIT',
         standard: '1h',
         example: '1h',
         meaning:
-          'how long a session that Kore does not know, or calls `media_unavailable` or `failed`, is looked at again before that is believed',
+          'how long a session that Kore does not know, or calls `media_unavailable` or `failed`, is checked again before that is believed',
       },
       {
         name: 'SETTLE_WAIT',
         standard: '1h',
         example: '1h',
         meaning:
-          'an archived session is looked at once more after this time, for recordings and messages that came late; `0` turns it off',
+          'an archived session is checked once after this time, for recordings and messages that came late; `0` turns it off',
       },
       {
         name: 'POLL_DELAY',
@@ -340,7 +340,7 @@ export const VARIABLE_GROUPS = [
       },
       {
         name: 'WEBHOOK_SESSION_ID_PATH',
-        // Where notifications are known to carry the id, as nobody documents what they look like.
+        // The known places of the id in notifications, whose format is not documented.
         standard: '/sessionId,/metaInfo/sessionId,/data/sessionId,/session/id',
         example: '/sessionId,/metaInfo/sessionId',
         meaning: 'JSON pointers to where a notification may have the session id, the likeliest first',

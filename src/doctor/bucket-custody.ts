@@ -21,7 +21,7 @@ import { type CheckResult, faultOf, ok, skipped, warning } from './check.ts';
 export const ERASE_CHECK = 'archive erase';
 export const HOLD_CHECK = 'archive hold';
 
-/** The version of an object that was written without versions; of a key that nobody has, it is never there. */
+/** The version of an object that was written without versions; an unused key never has it. */
 const NO_VERSION = 'null';
 
 /** What was found. A fault is what the store or the network said; `undefined` where all went well. */
@@ -150,7 +150,7 @@ function judgeErase(found: CustodyFindings, target: S3Target): CheckResult {
       'expect erase to refuse sessions until their retention has ended, and delete the probe then',
     );
   }
-  return ok(ERASE_CHECK, 'versions were listed, their locks looked at, and all of them deleted');
+  return ok(ERASE_CHECK, 'versions were listed, their locks read, and all of them deleted');
 }
 
 function judgeHold(found: CustodyFindings, target: S3Target): CheckResult {
@@ -166,7 +166,7 @@ function judgeHold(found: CustodyFindings, target: S3Target): CheckResult {
   }
   return (
     judgeRights(HOLD_CHECK, what, rights, target) ??
-    ok(HOLD_CHECK, 'the legal hold of an object was looked at and set to off; nothing was held')
+    ok(HOLD_CHECK, 'the legal hold of an object was read and set to off; nothing was held')
   );
 }
 

@@ -54,7 +54,7 @@ export interface Leftover {
 export interface BucketFindings {
   readonly object: {
     readonly writeFault: unknown;
-    /** Reading it, and looking at it. */
+    /** Reading and inspecting it. */
     readonly readFault: unknown;
     readonly listFault: unknown;
     readonly leftover: Leftover | undefined;

@@ -18,8 +18,8 @@ const LIFECYCLE = 'archive lifecycle';
 const NETWORK_FIX = 'check the network between here and the bucket, and AWS_ENDPOINT_URL_S3 if it is set';
 
 /**
- * Six results: written, read and deleted; never overwritten; large objects; what clears unfinished ones; erasing sessions;
- * holding them.
+ * Six results: written, read and deleted; never overwritten; large objects; what clears unfinished ones; erasing
+ * sessions; holding them.
  */
 export async function checkBucket(
   target: S3Target,
@@ -71,7 +71,7 @@ function judgeUse({ object }: BucketFindings, target: S3Target): CheckResult {
   if (leftover?.kind === 'object') {
     return warning(
       ARCHIVE,
-      `${location} works; the probe could not be deleted and stays at ${leftover.key}, which harms nobody`,
+      `${location} works; the probe could not be deleted and stays at ${leftover.key}, which does no harm`,
       `delete it, and allow s3:DeleteObject on ${arn(target, PROBE_PATTERN)} (of the archive itself only erase deletes anything)`,
     );
   }
@@ -158,7 +158,7 @@ function judgeLifecycle({ lifecycle }: BucketFindings, target: S3Target): CheckR
   const isAlone = rules.length === 0;
   return warning(
     LIFECYCLE,
-    'no rule removes what a killed worker leaves of an upload: nobody sees it, and it is paid for',
+    'no rule removes the parts of uploads of killed workers: they are invisible, and cost money',
     isAlone
       ? `aws s3api put-bucket-lifecycle-configuration --bucket ${target.bucket} --lifecycle-configuration '${JSON.stringify(rule)}'`
       : `add to the bucket's rules: ${JSON.stringify(rule.Rules[0])}`,

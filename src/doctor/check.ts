@@ -10,7 +10,7 @@ export type CheckStatus = 'ok' | 'warning' | 'failed' | 'skipped';
 
 /** The result of one check. No part of it holds a secret. */
 export interface CheckResult {
-  /** What was looked at, the same in every run: `queue persistence`. */
+  /** The subject of the check, the same in every run: `queue persistence`. */
   readonly name: string;
   readonly status: CheckStatus;
   /** What was found. */

@@ -23,7 +23,7 @@ const ARCHIVE = /^(ARCHIVE_URL$|S3_|MAX_RECORDING_BYTES$|TRANSFER_MEMORY$|(HTTPS
 
 /**
  * Reads the configuration as `start` would, and then each part by itself, so that a fault in one of them keeps
- * nobody from looking at the others.
+ * the other checks from running.
  */
 export function checkConfiguration(environment: Environment): {
   readonly results: readonly CheckResult[];

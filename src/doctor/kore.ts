@@ -27,7 +27,7 @@ const CLOCK = 'Kore';
 const NOT_KORE = 'correct KORE_HOST, and check for a proxy between here and there that answers in its place';
 const NETWORK_FIX = 'check KORE_HOST, and the network between here and there (firewall, proxy, certificates)';
 
-/** Two results: voicemails may be asked for, and so may the listing that backfills go by. */
+/** Two results: whether voicemails may be requested, and whether the listing for backfills may be. */
 export async function checkKore(
   config: KoreConfig,
   clock: ClockComparison,
@@ -85,7 +85,7 @@ function judgeListing({ listing }: KoreFindings): CheckResult {
 }
 
 /** An ObjectId of 1970, long before Kore. */
-const NOBODY = '000000000000000000000000';
+const UNUSED_SESSION_ID = '000000000000000000000000';
 /** A second in which nothing was called. */
 const NEVER = { from: new Date('2001-01-01T00:00:00Z'), to: new Date('2001-01-01T00:00:01Z') };
 
@@ -99,7 +99,7 @@ const LIMITS: TransportLimits = {
 
 /** What came of one call. */
 interface KoreFinding {
-  /** What the answer means as an error; `undefined` when it gave what was asked for. */
+  /** The answer as an error; `undefined` when it was good. */
   readonly fault: unknown;
   /** The HTTP status; `undefined` when no answer came. */
   readonly status: number | undefined;
@@ -139,7 +139,7 @@ async function inspectKore(
   const ask = (request: KoreRequest, read: (answer: KoreAnswer) => unknown) =>
     askOnce(exchange, request, read, { config, ...options }, signal);
   try {
-    const session = { botId, sessionId: NOBODY };
+    const session = { botId, sessionId: UNUSED_SESSION_ID };
     const voicemail = await ask(voicemailRequest(session), interpretVoicemail);
     if (!isAccepted(voicemail)) return { voicemail, listing: undefined };
     const source = accountId === undefined ? 'sessions' : 'calls';

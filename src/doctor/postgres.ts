@@ -50,7 +50,7 @@ const START = 'start the server, or correct host and port in QUEUE_URL';
 
 /** By the system's code, or the server's (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
 const MEANINGS: Readonly<Record<string, CheckFault>> = {
-  ECONNREFUSED: { message: 'nobody listens there', fix: START },
+  ECONNREFUSED: { message: 'nothing listens there', fix: START },
   ENOTFOUND: { message: 'there is no such host name', fix: START },
   EAI_AGAIN: { message: 'there is no such host name', fix: START },
   '28P01': { message: 'the password is wrong', fix: 'correct user and password in QUEUE_URL' },

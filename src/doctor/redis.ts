@@ -117,7 +117,7 @@ const DISK_FIX = "check the server's log and the space on its disk";
 
 /**
  * Without anything on disk a restart of the server empties the queue, which is a failure; snapshots alone lose
- * minutes of it, which may be what somebody wants to live with.
+ * minutes of it, which may be acceptable.
  */
 function checkPersistence({ info, setting }: RedisServer): CheckResult {
   if (info.get('aof_enabled') === '1') {
@@ -253,7 +253,7 @@ const MEANINGS: readonly Meaning[] = [
     message: 'what answers there is no Redis',
     fix: 'correct host and port in QUEUE_URL',
   },
-  { pattern: /ECONNREFUSED/, message: 'nobody listens there', fix: START },
+  { pattern: /ECONNREFUSED/, message: 'nothing listens there', fix: START },
   { pattern: /ENOTFOUND|EAI_AGAIN/, message: 'there is no such host name', fix: START },
   { pattern: /EHOSTUNREACH|ENETUNREACH/, message: 'no way leads there', fix: NETWORK },
 ];

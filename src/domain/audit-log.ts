@@ -28,7 +28,7 @@ export interface AuditLogActor {
   readonly via: 'api' | 'cli' | 'dashboard' | 'library';
 }
 
-/** One action of somebody. It holds no secret. */
+/** One action. It holds no secret. */
 export interface AuditLogEntry {
   readonly actor: AuditLogActor;
   readonly action: AuditLogAction;

@@ -13,9 +13,9 @@ export const INCOMPLETE_REASONS = [
   'late-sessions',
   /** Kore has forgotten the day, or its first hours, so that its listing may lack some (`KORE_RETENTION`). */
   'purged',
-  /** Nobody could say what is in the queue. */
+  /** The queue could not be read. */
   'queue-unreachable',
-  /** Nobody has computed the day yet. */
+  /** The day has not been computed yet. */
   'not-computed',
   'missing',
   'partial',
@@ -29,7 +29,7 @@ export type IncompleteReason = (typeof INCOMPLETE_REASONS)[number];
 /** What the report of a day was computed from. Times are ISO 8601. */
 export interface ReportBasis {
   readonly source: ListingSource;
-  /** What Kore was asked for: the day, and an hour before and after it. */
+  /** The requested time: the day, and an hour before and after it. */
   readonly from: string;
   readonly to: string;
   /** How many windows that was split into. */
@@ -66,7 +66,7 @@ export interface DayReport {
   readonly waiting: number;
   readonly failed: number;
   readonly failedByCode: Readonly<Record<string, number>>;
-  /** By the listing, or as Kore said when it was asked for them. */
+  /** By the listing, or by Kore's answer for the session. */
   readonly withoutVoicemail: number;
   readonly erased: number;
   /** Neither archived nor queued, and whether they have a voicemail is not known. */
@@ -110,9 +110,9 @@ export interface CompletenessRun {
 
 /** Days of one run at most. */
 export const MAX_RUN_DAYS = 93;
-/** Days that the daily run looks at, at most, and that metrics show. */
+/** The most days that the daily run checks, and that metrics show. */
 const MAX_KEPT_DAYS = 31;
-/** And those it looks at where `KORE_RETENTION` is not known. */
+/** The days that it checks where `KORE_RETENTION` is not known. */
 const DAYS_WITHOUT_RETENTION = 7;
 
 export const DAY_MS = 24 * 60 * 60 * 1000;

@@ -4,7 +4,7 @@ import type { SessionRef } from './session.ts';
 
 /** That a session was erased, or is being erased. */
 export interface ErasureView extends SessionRef {
-  /** `erasing` until everything is gone; an erasure that was interrupted stays so until it is asked for again. */
+  /** `erasing` until everything is gone; an interrupted erasure stays so until it is requested again. */
   readonly state: 'erasing' | 'erased';
   /** When the erasure began, or once it is done, when it was done. ISO 8601. */
   readonly erasedAt: string;

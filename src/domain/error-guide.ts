@@ -4,7 +4,7 @@ import type { ErrorCode } from './errors.ts';
 export interface ErrorAdvice {
   readonly meaning: string;
   readonly fix: string;
-  /** The variable that says how long such a session is looked at again, or `forever`; left out where it fails at once. */
+  /** The variable that says how long such a session is polled, or `forever`; left out where it fails at once. */
   readonly waits?: 'SESSION_WAIT' | 'RECORDING_WAIT' | 'RETRY_WAIT' | 'forever';
 }
 
@@ -16,7 +16,7 @@ export const ERROR_GUIDE: Readonly<Record<ErrorCode, ErrorAdvice>> = {
     waits: 'forever',
   },
   KORE_RATE_LIMITED: {
-    meaning: "the limit of calls is used up, ours (`KORE_RATE_LIMIT`) or Kore's",
+    meaning: "the limit of calls is used up: the configured one (`KORE_RATE_LIMIT`) or Kore's",
     fix: 'nothing; if the backlog grows, ask Kore for a higher limit',
     waits: 'RETRY_WAIT',
   },
@@ -27,7 +27,7 @@ export const ERROR_GUIDE: Readonly<Record<ErrorCode, ErrorAdvice>> = {
   },
   KORE_BAD_RESPONSE: {
     meaning: "Kore's answer is cut, too large, has over 200,000 JSON values, or lists over 1,000 recordings",
-    fix: 'look at the session in Kore; raise `KORE_MAX_ANSWER_BYTES` if the message says so',
+    fix: 'check the session in Kore; raise `KORE_MAX_ANSWER_BYTES` if the message says so',
     waits: 'RETRY_WAIT',
   },
   SESSION_NOT_FOUND: {
@@ -91,7 +91,7 @@ export const ERROR_GUIDE: Readonly<Record<ErrorCode, ErrorAdvice>> = {
   },
   ARCHIVE_CONFLICT: {
     meaning: "another object lies where this session's is to be",
-    fix: 'look at it; `enqueue --force` archives again beside or over it',
+    fix: 'check it; `enqueue --force` archives again beside or over it',
   },
   INTERNAL: {
     meaning: 'a fault of this program',

@@ -79,7 +79,7 @@ export class VoicemailError extends Error {
   }
 }
 
-/** Whether a value thrown anywhere is one of ours, optionally with the given code. */
+/** Whether a thrown value is a VoicemailError, optionally with the given code. */
 export function isVoicemailError(error: unknown, code?: ErrorCode): error is VoicemailError {
   return error instanceof VoicemailError && (code === undefined || error.code === code);
 }

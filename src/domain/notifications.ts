@@ -10,10 +10,10 @@ export function isNotificationEvent(text: string): text is NotificationEvent {
   return NOTIFICATION_EVENTS.some((event) => event === text);
 }
 
-/** A session that is archived, or was looked at again after that: what its manifest says. */
+/** A session that is archived, or was checked again after that: what its manifest says. */
 export interface ArchivedOutcome extends SessionRef {
   readonly kind: 'archived';
-  /** ISO 8601; changes when the session is archived anew by force. */
+  /** ISO 8601; changes when the session is archived again by force. */
   readonly archivedAt: string;
   readonly revision: number;
   readonly recordings: readonly RecordingView[];
@@ -80,7 +80,7 @@ export type Notification = NotificationHead &
 
 /** Sends notifications. When a method returns, the queue holds them. */
 export interface Notifier {
-  /** A session is archived, was looked at again, or is given up. */
+  /** A session is archived, was checked again, or is given up. */
   settled(outcome: SessionOutcome): Promise<void>;
   /** A report of completeness was written. */
   reported(completeness: NotifiedCompleteness): Promise<void>;

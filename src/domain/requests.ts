@@ -14,13 +14,13 @@ export interface EnqueueRequest extends SessionRef {
   readonly priority?: 'live' | 'backfill';
   /** Archive again although the archive has it. */
   readonly force?: boolean;
-  /** Nobody knows whether it has a voicemail: that it has none is counted and is no failure. */
+  /** It may have no voicemail: having none is counted and is no failure. */
   readonly maybe?: boolean;
   /** The archive was asked and does not have it: it is archived again although the queue remembers it as archived. */
   readonly missing?: boolean;
   /** When the session began (unix milliseconds), where a listing says so and the id does not. */
   readonly beganAt?: number;
-  /** Who asks for it, for its history: the name of a token, `webhook`, a backfill's id, or a command's user. */
+  /** Who requested it, for its history: the name of a token, `webhook`, a backfill's id, or a command's user. */
   readonly by?: string;
   /** What is known of the call; it is in the queue until the session is archived. */
   readonly call?: CallMetadata;
@@ -68,7 +68,7 @@ export interface QueueStats {
   readonly states: StateCounts;
   /** Whether no session is taken by any worker until somebody resumes the queue. */
   readonly paused: boolean;
-  /** Archived sessions that are looked at again: for a transcript awaited, or once for what else comes late. */
+  /** Archived sessions that are checked again: for a transcript awaited, or once for what else comes late. */
   readonly transcriptsPending: number;
   /** Since when it is paused, where that is known. ISO 8601. */
   readonly pausedSince?: string;
@@ -99,7 +99,7 @@ export interface ArchiverStats extends QueueStats, QueueActivity {
    * are unavailable for other processes' workers.
    */
   readonly breakers?: readonly BreakerView[];
-  /** How it all stands, in one sentence. */
+  /** The overall state, in one sentence. */
   readonly health: Health;
   /** What has to be archived yet. */
   readonly backlog: Backlog;
@@ -110,7 +110,7 @@ export interface ArchiverStats extends QueueStats, QueueActivity {
 }
 
 /**
- * `ok`: it works, or has nothing to do; `waiting`: it goes on by itself; `trouble`: somebody has to look. `text` is one
+ * `ok`: it works, or has nothing to do; `waiting`: it goes on by itself; `trouble`: a person must act. `text` is one
  * sentence, with times in UTC.
  */
 export interface Health {
@@ -174,7 +174,7 @@ export interface ByteRange {
 }
 
 /**
- * A list of more sessions than this goes behind live ones unless somebody gives it a priority: before them it would
+ * A list of more sessions than this goes behind live ones unless it has a priority: before them it would
  * keep every voicemail that comes in meanwhile waiting, for hours at the usual rate limit.
  */
 export const LARGE_LIST = 1_000;

@@ -8,7 +8,7 @@ export const MAX_PARTS = 10_000;
 /** Chunks on their way between the source and the parts. */
 const CHUNK_SLACK_BYTES = 256 * 1024;
 
-/** One chunk on its way to the disk; the next is not asked for before it has been written. */
+/** One chunk on its way to the disk; the next is not requested before it has been written. */
 const DIRECTORY_BYTES = 256 * 1024;
 
 /** What a download holds besides the store: chunks on their way, and the body's first and last bytes. */

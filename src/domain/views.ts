@@ -1,7 +1,7 @@
 import type { ErrorCode } from './errors.ts';
 import type { Integrity } from './recording.ts';
 
-/** `archived`: stored; `pending`: not there yet, looked for again; `absent`: there is none. */
+/** `archived`: stored; `pending`: not there yet, requested again; `absent`: there is none. */
 export type TranscriptState = 'archived' | 'pending' | 'absent';
 
 /** One archived recording, as views show it. */
@@ -111,7 +111,7 @@ export interface SessionView {
   readonly history?: readonly HistoryEntry[];
 }
 
-/** How one of those stands that a worker depends on: while its breaker is open, nothing is begun that needs it. */
+/** The state of a dependency of a worker: while its breaker is open, nothing that needs it is begun. */
 export interface BreakerView {
   /** `kore`, `bucket`, `queue`, or `media:` and a host. */
   readonly dependency: string;

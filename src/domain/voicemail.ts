@@ -14,7 +14,7 @@ export interface KoreRecording {
   readonly fileUrl: string;
 }
 
-/** A recording that Kore lists without a URL that could be used: it can't be had yet. */
+/** A recording that Kore lists without a usable URL: it can't be downloaded yet. */
 export interface RecordingWithoutUrl {
   /** As in {@link KoreRecording}. */
   readonly fileName: string;
@@ -41,10 +41,11 @@ export interface Voicemail {
   /** The status text as received, for messages; at most 64 printable characters. */
   readonly status: string;
   /**
-   * Those that can be had. Together with `withoutUrl` at most 1,000, and not both empty when `readiness` is `ready`.
+   * Recordings with a usable URL. Together with `withoutUrl` at most 1,000, and not both empty when `readiness` is
+   * `ready`.
    */
   readonly recordings: readonly KoreRecording[];
-  /** Those that are listed and can't be had yet. */
+  /** Listed recordings without a usable URL. */
   readonly withoutUrl: readonly RecordingWithoutUrl[];
   /** How many entries of the lists were no recordings at all, such as `null` beside real ones. */
   readonly ignoredEntries?: number;

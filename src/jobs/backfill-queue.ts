@@ -76,7 +76,7 @@ export interface BackfillJob {
   /** It looks through nothing more, and ends as soon as a worker sees that. */
   readonly isCancelled: boolean;
   readonly progress: BackfillJobProgress;
-  /** Why it failed, where nothing of ours says so. */
+  /** Why it failed, where no worker recorded an error. */
   readonly failedReason: string;
   readonly enqueuedAt: number;
   readonly startedAt: number | undefined;
@@ -163,7 +163,7 @@ export class BackfillQueue {
   async start(request: BackfillRequest, isOpenEnded = false): Promise<string> {
     const id = backfillId(request, isOpenEnded);
     const state = await this.#queue.getJobState(id);
-    // It ended before, or is to end; what has come since then is looked for anew.
+    // It ended before, or is to end; what has come since then is looked for again.
     if (state === 'completed' || state === 'failed') await this.#queue.remove(id);
     else if (state !== 'active' && (await this.isCancelled(id))) await this.#queue.remove(id);
     await this.#queue.add(
@@ -205,7 +205,7 @@ export class BackfillQueue {
     return 'cancelled';
   }
 
-  /** Whether a backfill is to end, or has ended, because somebody cancelled it. */
+  /** Whether a backfill was cancelled: it ends, or has ended. */
   async isCancelled(id: string): Promise<boolean> {
     const job = await this.#queue.getJob(id);
     return job?.data.kind === 'backfill' && job.data.cancelledAt !== undefined;
@@ -248,7 +248,7 @@ export class BackfillQueue {
    * again would drop a run that is due already.
    *
    * Of several processes that declare the same schedule at once, the queue refuses those that come second,
-   * and also one whose next run is being started this very moment: they look again whether it is set by now.
+   * and also one whose next run is being started this very moment: they check again whether it is set by then.
    */
   async setSchedule(spec: ScheduleSpec): Promise<void> {
     for (let tries = 1; ; tries += 1) {
@@ -390,12 +390,12 @@ function isCollision(error: unknown): boolean {
 
 /** `undefined` for what is no backfill: a schedule that is due. */
 function backfillJobOf(job: BackfillBullJob, state: JobState | 'unknown'): BackfillJob | undefined {
-  const ours = STATES[state];
-  if (job.data.kind !== 'backfill' || ours === undefined || job.id === undefined) return undefined;
+  const backfillState = STATES[state];
+  if (job.data.kind !== 'backfill' || backfillState === undefined || job.id === undefined) return undefined;
   const { kind: _, cancelledAt, ...request } = job.data;
   return {
     id: job.id,
-    state: ours,
+    state: backfillState,
     request,
     isCancelled: cancelledAt !== undefined,
     progress: jobProgress(job),

@@ -53,7 +53,7 @@ export type JobDecision<Result = JobResult> =
   /** There was nothing to do: the queue is to forget it. */
   | { readonly kind: 'forget' }
   /**
-   * Look again at that time (unix ms); no attempt is used up. With `keepsPlace` it is in front of all others then, or
+   * Poll again at that time (unix ms); no attempt is used up. With `keepsPlace` it is in front of all others then, or
    * as soon as this consumer is held no longer; where its worker dies meanwhile, behind them.
    */
   | { readonly kind: 'wait'; readonly until: number; readonly keepsPlace?: true }
@@ -96,7 +96,7 @@ const LOCK_TIMES: LockTimes = { durationMs: 20_000, stalledIntervalMs: 5_000 };
 const MAX_STALLED_COUNT = 2 ** 31 - 1;
 /** The seconds after which an idle worker asks again without being woken. */
 const DRAIN_DELAY_S = 5;
-/** The pause after a command that failed with its connection. By BullMQ's own 15 s a worker stands still that long. */
+/** The pause after a command that failed with its connection. BullMQ's own pause would stop a worker for 15 s. */
 const CONNECTION_PAUSE_MS = 1_000;
 /** How long a stop right after the start waits for the connection, so that it can be closed. */
 const CONNECT_WAIT_MS = 5_000;
@@ -274,7 +274,7 @@ export class Consumer<
     if (this.#holds.delete(reason)) this.#resume();
   }
 
-  /** When a hold ends (unix ms; infinite where nobody knows), or `undefined` when jobs are being taken. */
+  /** When a hold ends (unix ms; infinite where that is unknown), or `undefined` when jobs are being taken. */
   get heldUntil(): number | undefined {
     if (this.#holds.size > 0) return Number.POSITIVE_INFINITY;
     return this.#heldUntil > Date.now() ? this.#heldUntil : undefined;
@@ -337,7 +337,7 @@ export class Consumer<
     const place = this.#taken;
     const earlier = this.#active.get(id);
     if (earlier) {
-      // Lost to this very worker. BullMQ keeps one lock of a job alive: it is taken anew once the other has ended.
+      // Lost to this very worker. BullMQ keeps one lock of a job alive: it is taken again once the other has ended.
       earlier.lock.lose();
       await Promise.allSettled([earlier.decision]);
     }
@@ -391,7 +391,7 @@ export class Consumer<
     throw new DelayedError();
   }
 
-  /** What nobody here understands is neither worked on nor lost: a newer worker takes it. */
+  /** A job of a newer version is neither worked on nor lost: a newer worker takes it. */
   #leave(id: string, version: number): JobDecision<Result> {
     this.#log.error(
       { job: id, version, known: JOB_VERSION },

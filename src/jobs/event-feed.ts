@@ -37,7 +37,7 @@ const REPLAY_SIZE = 200;
 
 /**
  * What happens to the sessions of a queue, for any number of subscribers over one connection. The queue's events
- * are read only while somebody wants them.
+ * are read only while there are subscribers.
  */
 export class EventFeed {
   readonly #backend: Backend;
@@ -251,7 +251,7 @@ async function openEventSource(
   log: Logger,
   emit: (event: SessionEvent) => void,
 ): Promise<EventSource> {
-  // Asked for beforehand: what happens until BullMQ has connected is not to be missed.
+  // Read first, so that events until BullMQ has connected are not missed.
   let position = await backend.lastEventId(queueName);
   const reader = new EventReader();
   const ending = new AbortController();

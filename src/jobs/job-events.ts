@@ -54,7 +54,7 @@ export class EventReader {
   /** @returns `undefined` when nothing happened that anybody outside would see. */
   read(event: JobEvent): SessionEvent | undefined {
     const session = sessionOfJob(event.jobId);
-    // Somebody else's job in our queue.
+    // A job of another program in this queue.
     if (!session) return undefined;
     const { id, jobId } = event;
     switch (event.name) {

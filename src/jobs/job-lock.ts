@@ -9,7 +9,7 @@ export class LockLostError extends Error {
 }
 
 /**
- * A time by both clocks of the machine. The steady one stands still while the machine sleeps, the one of the wall may
+ * A time by both clocks of the machine. The monotonic clock stops while the machine sleeps, the wall clock may
  * be set back: so of the times that they say have passed, the longer one counts.
  */
 export interface ClockReading {

@@ -37,12 +37,12 @@ type NotificationBullQueue = Queue<
 const UNBOUNDED_ATTEMPTS = 1_000_000;
 /** How long the same notification is not sent a second time: longer than another run of the session takes. */
 const KEEP_DELIVERED = { age: 2 * 24 * 60 * 60, count: 20_000 } as const;
-/** Given up; they stay to be looked at. */
+/** Given up; they stay for inspection. */
 const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 20_000 } as const;
 
 /** Where notifications may be that are not being sent. */
 const STATES = ['waiting', 'prioritized', 'delayed', 'completed', 'failed'] as const;
-/** Looked at in one go. */
+/** How many are read at once. */
 const BATCH = 1_000;
 
 /** Notifications have a queue of their own: a receiver that is unavailable keeps no session waiting. */
@@ -90,11 +90,11 @@ export class NotificationQueue {
 
   /**
    * Removes all notifications of a session: queued, delivered and given up. One that is being sent now stays.
-   * Looks at each notification there is: for what happens seldom.
+   * Reads every notification, so it is for rare use.
    */
   async forget({ botId, sessionId }: SessionRef): Promise<void> {
     for (const state of STATES) {
-      // From the end, so that what is removed shifts nothing that is still to be looked at.
+      // From the end, so that a removal does not shift those that are still to be read.
       const count = await this.#queue.getJobCountByTypes(state);
       for (let end = count - 1; end >= 0; end -= BATCH) {
         const jobs = await this.#queue.getJobs([state], Math.max(0, end - BATCH + 1), end, true);

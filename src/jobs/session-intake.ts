@@ -43,7 +43,7 @@ interface IntakeOptions {
   readonly isTraced: boolean;
 }
 
-/** Puts sessions into the queue: new ones, those that have ended, and those that are asked for with more urgency. */
+/** Puts sessions into the queue: new ones, ended ones, and queued ones that become more urgent. */
 export class SessionIntake {
   readonly #backend: Backend;
   readonly #name: string;
@@ -112,7 +112,7 @@ export class SessionIntake {
       }
     }
     await forEachLimit(changes, CONCURRENCY, (change) => answered(change()));
-    // An id that somebody else added in the meantime is left as it is by BullMQ.
+    // BullMQ leaves an id as it is that another process added in the meantime.
     if (fresh.length > 0) {
       const trace = this.#isTraced && fresh.length > MAX_IN_ONE_TRACE ? OWN_TRACE : {};
       // In parts: a time limit for each part distinguishes a server that hangs from one that is busy.
@@ -176,7 +176,7 @@ export class SessionIntake {
     try {
       await job.retry(status, { resetAttemptsMade: true, resetAttemptsStarted: true });
     } catch (error) {
-      // Somebody else put it back first.
+      // Another process put it back first.
       const now = (await this.#backend.statuses(this.#sessions, [id])).get(id);
       if (now === 'live' || now === 'backfill') return 'already-queued';
       throw error;
@@ -184,7 +184,7 @@ export class SessionIntake {
     return 'requeued';
   }
 
-  /** What is asked for again may be asked for with more urgency, by force, or by somebody who knows more. */
+  /** A repeated request may be more urgent, forced, or have more facts. */
   async #adjust(id: string, request: EnqueueRequest): Promise<void> {
     const job = await this.#sessions.getJob(id);
     if (!job) return;

@@ -18,11 +18,11 @@ import type { NotedEvent } from './session-history.ts';
 export interface SessionJobData extends SessionRef {
   /** Archive again although the archive has it. */
   readonly force?: boolean;
-  /** When that was asked for (unix ms): attempts of the same force go on from each other. */
+  /** When that was requested (unix ms): attempts of the same request continue each other. */
   readonly forcedAt?: number;
   /** Found by a backfill: waits behind live sessions. */
   readonly backfill?: boolean;
-  /** Nobody knew whether it has a voicemail when it was queued: that it has none is no failure. */
+  /** It was queued as a maybe: having no voicemail is no failure. */
   readonly maybe?: boolean;
   /** What `maybe` was called before: jobs of that time may still be in the queue. */
   readonly candidate?: boolean;
@@ -35,12 +35,12 @@ export interface SessionJobData extends SessionRef {
 }
 
 /**
- * What a job returns: nothing where the job only looked for a transcript. `revision` of the manifest that says so; left
- * out by versions that did not keep it.
+ * What a job returns: nothing where the job only checked for a transcript. `revision` of the manifest that says so;
+ * left out by versions that did not keep it.
  */
 export type JobResult = (SessionResult & { readonly revision?: number }) | null;
 
-/** Since when and how often a session has been looked at without using up attempts. */
+/** Since when and how often a session was polled without using up attempts. */
 export interface Polls {
   /** Unix milliseconds of the first poll. */
   readonly since: number;
@@ -48,7 +48,7 @@ export interface Polls {
   readonly count: number;
 }
 
-/** Why a session had to be looked at again; `CALL_LIMIT` is our own limit on calls, which is nobody's fault. */
+/** Why a session was polled; `CALL_LIMIT` is the configured limit on calls, which is no fault. */
 export type PollReason = ErrorCode | 'CALL_LIMIT';
 
 /** Looks by the reason why another one was needed. */
@@ -79,22 +79,22 @@ export function jobId(session: SessionRef): string {
   return `${session.botId}.${session.sessionId}`;
 }
 
-/** The session of a job, or `undefined` when the job is none of ours. */
+/** The session of a job, or `undefined` when the job has none. */
 export function sessionOfJob(id: string): SessionRef | undefined {
   const [botId, sessionId, ...rest] = id.split('.');
   return botId && sessionId && rest.length === 0 ? { sessionId, botId } : undefined;
 }
 
-/** Whether nobody knows if the session of a job has a voicemail. */
+/** Whether the session of a job may have no voicemail. */
 export function isMaybe({ maybe, candidate }: Pick<SessionJobData, 'maybe' | 'candidate'>): boolean {
-  // A flag that was cleared stands as false, and goes before the older name.
+  // A cleared flag is false, and counts before the older name.
   return maybe ?? candidate ?? false;
 }
 
 /** Jobs without priority run before all that have one: live sessions have none. */
 const BACKFILL_PRIORITY = 10;
 
-/** A BullMQ job of ours, as far as it is read. */
+/** The members of a session's job that are read. */
 export interface SessionJob {
   readonly name: string;
   readonly data: SessionJobData;
@@ -108,7 +108,7 @@ export interface SessionJob {
   readonly finishedOn?: number;
 }
 
-/** BullMQ's states on the left, ours on the right. */
+/** Session states by BullMQ's states. */
 const STATE_BY_BULLMQ_STATE: Readonly<Record<string, SessionState>> = {
   waiting: 'queued',
   'waiting-children': 'queued',
@@ -120,7 +120,7 @@ const STATE_BY_BULLMQ_STATE: Readonly<Record<string, SessionState>> = {
   failed: 'failed',
 };
 
-/** The states of BullMQ in which sessions of each state of ours are. */
+/** BullMQ's states by session state. */
 export const BULLMQ_STATES: Readonly<Record<SessionState, readonly JobState[]>> = {
   queued: ['waiting', 'prioritized'],
   active: ['active'],
@@ -197,7 +197,7 @@ export function parseFailureReason(reason: string): Pick<SessionError, 'code' | 
   return isErrorCode(code) ? { code, message } : { code: 'INTERNAL', message: reason };
 }
 
-/** BullMQ failed the job by itself (it stalled too often), so no error of ours was kept with it. */
+/** BullMQ failed the job by itself (it stalled too often), so no worker recorded an error. */
 function bareError(job: SessionJob, state: SessionState): SessionError | undefined {
   if (state !== 'failed') return undefined;
   return {

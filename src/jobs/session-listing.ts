@@ -54,7 +54,7 @@ export async function listSessions(
     ...(from !== undefined && { from: Date.parse(from) }),
     ...(to !== undefined && { to: Date.parse(to) }),
   };
-  // One more than asked for shows whether there is another page.
+  // One more than requested shows whether there is another page.
   const found = await index.find(name, filter, parseCursor(query.cursor), limit + 1);
   const sessions = found.slice(0, limit).map((one) => viewOfJob(one.job, one.state));
   const last = found.length > limit ? found[limit - 1] : undefined;

@@ -36,7 +36,7 @@ import { StatusBoard } from './status-board.ts';
 const SHARED_DEPENDENCIES = ['kore', 'bucket'] as const;
 export type SharedDependency = (typeof SHARED_DEPENDENCIES)[number];
 
-/** Whether a breaker watches somebody whom all workers of a queue need. */
+/** Whether a breaker is for a dependency that all workers of a queue share. */
 export function isSharedDependency(dependency: string): dependency is SharedDependency {
   return (SHARED_DEPENDENCIES as readonly string[]).includes(dependency);
 }
@@ -153,7 +153,7 @@ export class SessionQueue {
     return this.#backend.statuses(this.#sessions, sessions.map(jobId));
   }
 
-  /** Those of the sessions that are to be looked at again, for a transcript or for what else comes late. */
+  /** The sessions that will be checked again, for a transcript or for recordings and messages that come late. */
   async looksAgain(sessions: readonly SessionRef[]): Promise<SessionRef[]> {
     if (sessions.length === 0) return [];
     const statuses = await this.#backend.statuses(this.#transcripts, sessions.map(jobId));
@@ -164,7 +164,7 @@ export class SessionQueue {
   }
 
   /**
-   * Looks at an archived session again after `delayMs`, for its transcript and for what else comes late; once per
+   * Checks an archived session again after `delayMs`, for its transcript and for what else comes late; once per
    * session however often called. A check that is to be later than that comes earlier.
    */
   async awaitTranscript(session: SessionRef, delayMs: number): Promise<void> {

@@ -19,7 +19,7 @@ import { interpretVoicemail } from './voicemail.ts';
 export interface CallOutcome {
   /** `undefined` when no answer came. */
   readonly status: number | undefined;
-  /** Missing when the call gave what was asked for, or was aborted. */
+  /** Missing when the call succeeded, or was aborted. */
   readonly code?: ErrorCode;
   /** From sending to the last byte, without the wait for the rate limit. */
   readonly milliseconds: number;
@@ -142,9 +142,9 @@ export function createKoreClient(options: KoreClientOptions): KoreClient {
   }
 
   /**
-   * Kore's own sample has other ids inside the transcript than those asked for, so a mismatch is no failure. Where it
-   * is so of one, it is mostly so of all: the first one is said, the others at the level `debug`. What is no id is not
-   * logged: it is text from outside.
+   * Kore's own sample has other ids inside the transcript than the requested ones, so a mismatch is no failure. Where
+   * it is so of one, it is mostly so of all: the first one is said, the others at the level `debug`. What is no id is
+   * not logged: it is text from outside.
    */
   function logForeignIds(session: SessionRef, transcriptions: readonly KoreDocument[]): void {
     const foreignBotIds = otherIds(transcriptions, 'botId', session.botId);
@@ -203,7 +203,7 @@ const HEADER = encode({ alg: 'HS256', typ: 'JWT' });
  * Makes a function that signs a token for one request to Kore's API: HS256 over the client secret, with a `jti` of its
  * own, since apps with 'Enforce JTI' accept each token only once.
  *
- * Signed here rather than by jose, whose WebCrypto takes its key in anew and goes through a queue of jobs for each
+ * Signed here rather than by jose, whose WebCrypto takes its key in again and goes through a queue of jobs for each
  * token: 150 µs of CPU time, and this takes 5. What others have signed is verified by jose.
  *
  * @returns takes the time (milliseconds since 1970); a token is valid from then for 5 minutes.

@@ -4,7 +4,7 @@ import { parseRetryAfter } from '../util/numbers.ts';
 import { printable } from '../util/text.ts';
 import { header, isSuccess, type KoreAnswer } from './transport.ts';
 
-/** What an answer says that is not what was asked for. */
+/** The error in an answer. */
 interface Envelope {
   /**
    * Who may have said it. `kore`: one of Kore's two error envelopes, `{errors: [{msg, code}]}` and `{code, message}`;
@@ -30,7 +30,7 @@ const BAD_ID_TEXT =
 /** Texts that say that the credentials are wrong, with any status. */
 const CREDENTIAL_TEXT = /invalid jwt token|permission denied|invalid sdk credentials/i;
 
-/** What was asked for, as far as it makes a difference to what a refusal means. */
+/** The kind of request, where it changes the meaning of a refusal. */
 export interface RequestContext {
   /** What the Kore app has to be allowed. */
   readonly scope: string;
@@ -64,16 +64,16 @@ function credentialHint(text: string, scope: string): string {
  * a refusal; a 2xx is one when its body is an error envelope, or says in words that a limit is reached or the
  * credentials are wrong.
  *
- * Only Kore's own words count as a word on the session or the credentials. What stands between here and Kore (a load
+ * Only Kore's own words count as a word on the session or the credentials. Anything between here and Kore (a load
  * balancer, a proxy, a firewall) answers with HTML, with nothing, or with JSON of its own; that is
  * `KORE_UNAVAILABLE`, whatever its status. A 401 is believed unless it is a page for browsers, as it costs nothing
  * but a wait; a 403 needs JSON.
  *
- * Not to be asked about a 2xx whose body holds what was asked for: its texts may be a caller's.
+ * Not for a good 2xx answer: its texts may be a caller's.
  *
  * @param body the parsed body, `undefined` where it is no JSON.
  * @param now milliseconds since 1970, against which a date in `Retry-After` is measured.
- * @param asked what was asked for; a session's voicemail if not given.
+ * @param asked the kind of request; by default a session's voicemail.
  */
 export function refusal(
   answer: KoreAnswer,
@@ -166,7 +166,7 @@ export function notJson(answer: KoreAnswer): VoicemailError {
   return new VoicemailError('KORE_UNAVAILABLE', `Kore's answer ${what} ${about}`);
 }
 
-/** No more of a body is looked at for what it is. */
+/** How much of a body is read to find out what it is. */
 const MAX_LOOKED_AT = 4_000;
 const MAX_TYPE_CHARACTERS = 64;
 

@@ -120,7 +120,7 @@ export function createKoreTransport(
   return { send, close };
 }
 
-/** How bodies are undone that something in front of Kore has compressed, though nobody asks for that. */
+/** Decoders for bodies that a server in front of Kore has compressed unasked. */
 const DECODERS: Readonly<
   Record<string, (body: Buffer, limits: { maxOutputLength: number }) => Promise<Buffer>>
 > = {

@@ -32,7 +32,7 @@ export function urlExpiry(fileUrl: string): Date | undefined {
   return earliest === Number.POSITIVE_INFINITY ? undefined : new Date(earliest);
 }
 
-/** The query as it stands between the first `?` and the `#`; unlike with `URL`, the rest may be anything. */
+/** The query between the first `?` and the `#`, unchanged; unlike with `URL`, the rest may be anything. */
 function queryOf(fileUrl: string): URLSearchParams {
   const beforeFragment = fileUrl.split('#', 1)[0] ?? '';
   const start = beforeFragment.indexOf('?');

@@ -96,19 +96,19 @@ function readVoicemail(body: JsonObject, listed: Listed): Voicemail {
 
 function readinessOf(status: string, listed: Listed): Readiness {
   const decided = DECISIVE_STATUSES.get(status.trim().toLowerCase());
-  // A recording that can be had is tried, although its media is called unavailable.
+  // A recording with a usable URL is tried, although its media is called unavailable.
   if (decided !== undefined && (decided === 'later' || listed.recordings.length === 0)) return decided;
   return isEmpty(listed) ? 'later' : 'ready';
 }
 
-/** Whatever stands there is kept: it should be a list of objects. */
+/** Any value is kept: it should be a list of objects. */
 function documentsOf(transcriptions: unknown): readonly KoreDocument[] {
   if (Array.isArray(transcriptions)) return transcriptions;
   const isNothing = transcriptions === undefined || transcriptions === null || transcriptions === '';
   return isNothing || transcriptions === false ? [] : [transcriptions];
 }
 
-/** The recordings under all of their names; one that stands under several of them is one recording. */
+/** The recordings under all names of their list; one that is under several names is one recording. */
 function readRecordings(body: JsonObject): Listed {
   const byUrl = new Map<string, KoreRecording>();
   // By place and name, which are the same for one recording in two lists.
@@ -160,7 +160,7 @@ function unwrapped(received: unknown): unknown {
   return inside.find((inner) => isObject(inner) && recordingLists(inner).length > 0) ?? body;
 }
 
-/** What stands under each name of the list of recordings, the likeliest name first. */
+/** The value under each name of the list of recordings, the likeliest name first. */
 function recordingLists(body: JsonObject): unknown[] {
   const lists = Object.keys(body)
     .map((name) => ({
@@ -199,7 +199,7 @@ function textOf(value: unknown): string {
   return typeof value === 'string' ? value : '';
 }
 
-/** Why a recording can't be had, or `undefined` where it can be tried. */
+/** Why a recording can't be downloaded, or `undefined` where it can be tried. */
 function faultOf(fileUrl: string): string | undefined {
   if (fileUrl === '') return 'Kore lists the recording without a URL';
   if (/^data:/i.test(fileUrl)) return undefined;

@@ -66,7 +66,7 @@ export interface EnqueueOptions extends BotOptions {
   readonly priority?: 'live' | 'backfill' | undefined;
   /** Archive again although the archive has it; default `false`. */
   readonly force?: boolean | undefined;
-  /** Nobody knows whether they have a voicemail: having none is counted and is no failure; default `false`. */
+  /** They may have no voicemail: having none is counted and is no failure; default `false`. */
   readonly maybe?: boolean | undefined;
 }
 
@@ -136,7 +136,7 @@ export interface Archiver {
    * A session's state and, once it is archived, its result: recordings with sizes and checksums, and where the
    * manifest is.
    *
-   * @returns `undefined` when nobody knows it.
+   * @returns `undefined` when it is unknown.
    * @example
    * const session = await archiver.get('67ab573f3685d1ba99541234');
    * if (session?.state === 'failed') console.log(session.error?.code);
@@ -176,7 +176,7 @@ export interface Archiver {
   /** How many sessions are in which state, how long the oldest has waited, throughput, failures by code. */
   stats(): Promise<ArchiverStats>;
   /**
-   * What happens to sessions, from the moment on that the first event is asked for. The reading waits out an outage of
+   * What happens to sessions, from the moment on that the first event is requested. The reading waits out an outage of
    * the queue, and goes on where it was. It ends when the archiver is closed.
    *
    * @example

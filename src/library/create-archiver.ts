@@ -292,7 +292,7 @@ interface Line {
   readonly msg?: string;
 }
 
-/** The program's own logger, whose lines, cleared of secrets, go to somebody else's; without one, nowhere. */
+/** The program's logger. Its lines go, without secrets, to the given logger; without one, nowhere. */
 function loggerTo(target: ArchiverLogger | undefined): Logger {
   if (!target) return createLogger('silent');
   return createLogger('debug', (text) => {

@@ -59,7 +59,7 @@ export class ArchiverError extends Error {
 }
 
 /**
- * Whatever went wrong behind a call, as an error for the caller. What nobody foresaw is a bug (`INTERNAL`). Drivers put
+ * Any error behind a call, as an error for the caller. An unexpected error is a bug (`INTERNAL`). Drivers put
  * passwords into their errors, so only what they say is passed on.
  */
 export function asArchiverError(thrown: unknown): ArchiverError {

@@ -1,4 +1,4 @@
-/** Erasing sessions for good, and holding them so that nobody does. */
+/** Erases sessions for good, and holds them against that. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -24,7 +24,7 @@ import { printable } from '../util/text.ts';
 export interface CustodyOperations {
   /**
    * Deletes all that the archive and the queue have of a session, every version of it, and leaves a record that keeps
-   * it from being archived again; also of a session that nobody has archived yet. One that was interrupted is ended by
+   * it from being archived again; also of a session that is not archived yet. One that was interrupted is ended by
    * asking for it again.
    *
    * @throws VoicemailError when the archive can't be asked, or refuses to delete; what was deleted until then is gone.
@@ -185,7 +185,7 @@ export function createCustodyOperations(options: CustodyOptions): CustodyOperati
       await writeHold(hold, store, signal);
       return hold;
     } catch (error) {
-      // Somebody set one at the same moment: that one counts.
+      // Another process set one at the same moment: that one counts.
       const other = isVoicemailError(error, 'ARCHIVE_CONFLICT') && (await readHold(session, store, signal));
       if (other) return other;
       throw error;
@@ -208,7 +208,7 @@ function about({ sessionId, botId }: SessionRef) {
 
 function sayHeld({ sessionId, setAt, reason }: HoldView): string {
   const why = reason === undefined ? '' : ` (${reason})`;
-  return `session ${sessionId} is under a legal hold since ${setAt}${why}, until somebody releases it: nothing was deleted`;
+  return `session ${sessionId} is under a legal hold since ${setAt}${why}, until it is released: nothing was deleted`;
 }
 
 function whyOf({ protection }: ProtectedVersion): 'held' | 'locked' {
@@ -217,6 +217,6 @@ function whyOf({ protection }: ProtectedVersion): 'held' | 'locked' {
 
 function sayLocked({ key, protection }: ProtectedVersion): string {
   return protection.kind === 'hold'
-    ? `${key} is under a legal hold of the bucket's, until somebody releases it: nothing was deleted`
+    ? `${key} is under a legal hold of the bucket's, until it is released: nothing was deleted`
     : `${key} is locked by Object Lock (${protection.mode}) until ${protection.until.toISOString()}: nothing was deleted`;
 }

@@ -10,7 +10,7 @@ export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> 
   readonly heldFor?: ErrorCode;
 }
 
-/** Minutes without an archived session, though some are queued, after which somebody has to look. */
+/** Minutes without an archived session, though some are queued, after which a person must act. */
 const STILL_MINUTES = 10;
 /** The minutes, and the fewest sessions, that decide whether most sessions fail. */
 const FAILING_MINUTES = 5;
@@ -19,7 +19,7 @@ const FAILING_SESSIONS = 5;
 const LATEST_MINUTES = 2;
 
 /**
- * How it all stands, in one sentence; of several things that are wrong, the first that has to be fixed.
+ * The overall state, in one sentence; of several faults, the first one to fix.
  * @param now unix milliseconds.
  */
 export function healthOf(facts: HealthFacts, now: number): Health {

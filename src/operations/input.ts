@@ -58,7 +58,7 @@ export const EnqueueBody = z
     maybe: z
       .boolean()
       .optional()
-      .describe('nobody knows whether they have a voicemail: having none is counted and is no failure'),
+      .describe('they may have no voicemail: having none is counted and is no failure'),
   })
   .meta({ id: 'EnqueueRequest', examples: [{ sessionIds: ['67ab573f3685d1ba99541234'] }] });
 

@@ -37,7 +37,7 @@ import { type ProcessFacts, readStats } from './stats.ts';
 export interface Operations {
   /** Queues sessions; when it returns the queue holds them. */
   enqueue(requests: readonly EnqueueRequest[]): Promise<EnqueueResult[]>;
-  /** A session by its ids, also long after its job has gone from the queue; `undefined` when nobody knows it. */
+  /** A session by its ids, also long after its job has gone from the queue; `undefined` when it is unknown. */
   view(session: SessionRef): Promise<SessionView | undefined>;
   list(query: ListQuery): Promise<SessionPage>;
   /** Runs a failed session again. @param by who wants it, for its history. */
@@ -59,7 +59,9 @@ export interface Operations {
  * more, the worker finds out which are archived.
  */
 const MAX_ARCHIVE_LOOKUPS = 100;
-/** A session whose transcript is awaited, and that the queue has lost, is looked at again so soon (milliseconds). */
+/**
+ * A session whose transcript is awaited, and that the queue has lost, is checked again after this time (milliseconds).
+ */
 const LOOK_AGAIN_MS = 1_000;
 /** All of them together take no longer than this: who sends sessions waits for the queue, not for the archive. */
 const ARCHIVE_LOOKUPS_MS = 5_000;

@@ -65,8 +65,8 @@ async function readRateLimit(
 }
 
 /**
- * What is to be done yet. Where sessions have waited for minutes, what was archived in these is the pace; else nobody
- * knows better than that each takes one call.
+ * The work left. Where sessions have waited for minutes, the number archived in these minutes is the pace; otherwise one
+ * call for each session is assumed.
  */
 function backlogOf(
   { states, paused, oldestQueuedAt }: QueueStats,

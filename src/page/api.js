@@ -19,7 +19,7 @@ export class Refusal extends Error {
   }
 }
 
-/** Longer than any answer takes that is still of use to somebody who looks at a page. */
+/** Longer than any answer takes that is still useful to a person. */
 const TIMEOUT_MS = 60_000;
 
 /**

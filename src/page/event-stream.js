@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { onLogInEnded } from './log-in.js';
 
-/** The event stream, one for the page, while somebody looks at it. */
+/** The event stream, one for the page, while the page is visible. */
 
 /** @import { SessionChange, SessionEventName } from '../domain/views.ts' */
 
@@ -46,7 +46,7 @@ function open() {
     setConnection('lost');
     // Browsers try again by themselves unless they were refused.
     if (stream.readyState === EventSource.CLOSED) {
-      // The place to go on at may be what was refused: what is shown is asked for anew anyway.
+      // The refusal may concern the last event id. The shown data are requested again anyway.
       lastEventId = '';
       reopening = setTimeout(open, REOPEN_MS);
     }
@@ -64,7 +64,7 @@ function close() {
   clearTimeout(reopening);
   source?.close();
   source = undefined;
-  // So that what has happened until it is open again is asked for then.
+  // So that the changes until the next opening are requested then.
   setConnection('connecting');
 }
 

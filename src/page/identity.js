@@ -2,7 +2,7 @@ import { createContext } from 'preact';
 import { useContext } from 'preact/hooks';
 
 /**
- * Who looks at the page.
+ * The user of the page.
  *
  * @typedef {'read' | 'listen' | 'enqueue' | 'operate' | 'erase'} Permission
  * @typedef {{ name: string, role: string, permissions: readonly Permission[], expiresAt?: string }} Who
@@ -10,13 +10,13 @@ import { useContext } from 'preact/hooks';
 
 export const WhoContext = createContext(/** @type {Who | undefined} */ (undefined));
 
-/** Who looks at the page; `undefined` until that is known. */
+/** The user of the page; `undefined` until it is known. */
 function useWho() {
   return useContext(WhoContext);
 }
 
 /**
- * Why somebody may not do something; `undefined` where they may.
+ * Why the user may not do something; `undefined` where they may.
  *
  * @param {Permission} permission
  */

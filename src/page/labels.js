@@ -10,15 +10,15 @@ export const STATES = ['queued', 'active', 'waiting', 'archived', 'failed'];
 export const STATE_WORDS = {
   queued: 'in the queue, to be archived next',
   active: 'being archived now',
-  waiting: 'looked at again later: not ready at Kore, rate limited or after a failure that passes',
+  waiting: 'checked again later: not ready at Kore, rate limited or after a failure that passes',
   archived: 'in the archive',
-  failed: 'given up; a person has to look at it',
+  failed: 'given up; a person must check it',
 };
 
 /** @type {Readonly<Record<TranscriptState, string>>} */
 export const TRANSCRIPT_WORDS = {
   archived: 'The transcript is archived.',
-  pending: 'Kore has no transcript yet. It is looked for again.',
+  pending: 'Kore has no transcript yet. It is requested again.',
   absent: 'Kore has no transcript of this session.',
 };
 
@@ -55,13 +55,13 @@ export const REASON_WORDS = {
   'day-not-over': 'The day is not over yet.',
   'late-sessions': 'The day ended a short time ago: calls that were still going on may be listed later.',
   purged: 'Kore has forgotten the day or its first hours.',
-  'queue-unreachable': 'Nobody could say what is in the queue.',
-  'not-computed': 'Nobody has compared this day yet.',
+  'queue-unreachable': 'The queue could not be read.',
+  'not-computed': 'This day has not been compared yet.',
   missing: 'Sessions with a voicemail are neither archived nor queued.',
   partial: 'Of some sessions only some recordings are saved.',
   waiting: 'Sessions are still in the queue.',
   failed: 'Sessions failed.',
-  unknown: 'Of some sessions nobody knows whether they have a voicemail.',
+  unknown: 'Some sessions may have a voicemail or not: this is not known.',
 };
 
 /**

@@ -22,7 +22,7 @@ import { onConnectionChange, onEvent } from './event-stream.js';
  * Asks the API for what a view shows, and again when something has happened.
  *
  * @template T
- * @param {string | undefined} path nothing is asked without one.
+ * @param {string | undefined} path without one there is no request.
  * @param {Refreshing} [refreshing]
  * @returns {Loaded<T>}
  */

@@ -7,7 +7,7 @@ export interface Call {
   readonly at: number;
   readonly method: string;
   readonly route: RouteName;
-  /** As asked for, whether it is known or not. */
+  /** As in the request, whether it is known or not. */
   readonly sessionId?: string;
   /** The position of the recording in its session. */
   readonly recording?: number;

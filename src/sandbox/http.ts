@@ -147,7 +147,7 @@ export function retryAfterHeader(retryAfter: number | string | undefined): Reado
   return { 'retry-after': retryAfter === 'date' ? httpDateIn(RETRY_AFTER_DATE_MS) : String(retryAfter) };
 }
 
-/** What stands in the place of an answer when something before the real server speaks. */
+/** The answer of something in front of the real server, in place of its own. */
 export const PAGES: Readonly<Record<PageKind, string>> = {
   html: '<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in.</body></html>\n',
   xml: '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>',

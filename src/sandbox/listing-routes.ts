@@ -9,7 +9,7 @@ const MAX_LIMIT = 100;
 const MAX_OFFSET = 10;
 const MAX_BODY_BYTES = 64 * 1024;
 
-/** What a listing is asked for; times in unix milliseconds. */
+/** The request of a listing; times in unix milliseconds. */
 interface Asked {
   readonly from: number;
   readonly to: number;

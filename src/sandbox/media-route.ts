@@ -24,7 +24,7 @@ interface ByteRange {
 }
 
 /**
- * What a `Range` header asks for of a file of that size: one range; `whole` where there is none that has to be
+ * The range in a `Range` header for a file of that size: one range; `whole` where there is none that has to be
  * honoured (several ranges, other units, nonsense); `unsatisfiable` where the answer is 416.
  * https://www.rfc-editor.org/rfc/rfc9110#section-14.2
  */

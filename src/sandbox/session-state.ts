@@ -223,7 +223,7 @@ const TEXTS = [
   'I have been waiting for the technician since ten. Is he on his way?',
 ] as const;
 
-/** The voicemail of a session that nobody described: the same for the same id, mostly of one recording. */
+/** The voicemail of a session without a description: the same for the same id, mostly of one recording. */
 export function autoSessionSpec(sessionId: string): SessionSpec {
   const random = seededRandom(`session ${sessionId}`);
   const count = random() < 0.2 ? 2 : 1;

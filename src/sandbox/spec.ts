@@ -135,15 +135,16 @@ export interface SessionSpec {
   /** Default `voicemail recording`. */
   readonly recordingsKey?: 'voicemail recording' | 'voicemail_recording' | 'recording';
   /**
-   * What stands there: a list of objects (default); the first one's object without a list; a list of URLs; a list of
+   * The value there: a list of objects (default); the first one's object without a list; a list of URLs; a list of
    * `data:` URIs with the whole audio in each.
    */
   readonly recordingsAs?: 'objects' | 'object' | 'urls' | 'data-uris';
   /** The transcript's text, or one text per message, or when and how it comes. Default: there is none. */
   readonly transcription?: string | readonly string[] | TranscriptionSpec;
   /**
-   * JSON text that stands at `transcriptions` byte for byte, for what no transcript should be: `{}`, `[null]`,
-   * numbers beyond 2^53, lists 5,000 deep. It is there from the first call on, instead of {@link transcription}.
+   * JSON text that is sent as `transcriptions` byte for byte, for values that no transcript should have: `{}`,
+   * `[null]`, numbers beyond 2^53, lists 5,000 deep. It is there from the first call on, instead of {@link
+   * transcription}.
    */
   readonly transcriptionsJson?: string;
   /** How listings show it. */
@@ -264,7 +265,7 @@ export interface Repeated {
   readonly times?: number;
 }
 
-/** What stands in place of an answer when something before the real server speaks. */
+/** The answer of something in front of the real server, in place of its own. */
 export type PageKind = 'html' | 'xml' | 'json';
 
 /** What goes wrong with a voicemail call. The fields can be combined where that makes sense. */

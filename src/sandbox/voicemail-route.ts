@@ -21,7 +21,7 @@ import type { MetadataFault } from './spec.ts';
 
 const VOICEMAIL_SCOPE = 'SmartAssist Voicemail';
 
-/** Stands in an answer where JSON text is put in its place; nobody else writes a text like it. */
+/** Placeholder in an answer, replaced by JSON text; no other text is like it. */
 const VERBATIM = `verbatim ${randomUUID()}`;
 
 /** `GET /api/public/bot/{botId}/voicemail?sessionId=&transcription=` */
@@ -152,8 +152,8 @@ function dataUriOf(audio: AudioSource): string {
 }
 
 /**
- * The messages of a transcript as Kore writes them, with all the fields that nobody asked for. As in Kore's
- * sample, `botId` and `sessionId` in them are not those that were asked for.
+ * The messages of a transcript as Kore writes them, with all their fields. As in Kore's
+ * sample, `botId` and `sessionId` in them are not those of the request.
  */
 function transcriptionMessages(
   session: SandboxSession,

@@ -50,7 +50,7 @@ export function compareWithDigest(
   return timeOf(found) > coversTo - SLACK_MS ? 'added' : 'unlisted';
 }
 
-/** Archiving again counts as archived anew; all else only raises the revision. Neither can be had without the key. */
+/** A forced run gives a new time of archiving; all else only raises the revision. Neither is possible without the key. */
 function isLater(found: FoundManifest, known: DigestEntry): boolean {
   const difference = timeOf(found) - timeOf(known);
   return difference === 0 ? found.revision > known.revision : difference > 0;

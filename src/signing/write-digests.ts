@@ -123,7 +123,7 @@ interface DescribeDeps extends DigestDeps {
   readonly days: DueDays;
 }
 
-/** Looks at what changed, a few manifests at a time. @returns how many are in no digest. */
+/** Reads changed manifests, a few at a time. @returns how many are in no digest. */
 async function describeAll(
   changes: Changes,
   { store, key, log, known, last, files, days }: DescribeDeps,

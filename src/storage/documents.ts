@@ -74,7 +74,7 @@ const ManifestRecordingSchema = z.looseObject({
   downloadedAt: z.string(),
   /** The key of the recording that has taken the place of this one, which stays. */
   supersededBy: z.string().optional(),
-  /** When it was asked for by the force that downloaded it (ISO 8601). */
+  /** The time of the forced request that downloaded it (ISO 8601). */
   forcedAt: z.string().optional(),
 });
 
@@ -217,7 +217,7 @@ export function buildManifest({
 }
 
 /**
- * A manifest with something else in it, as the revision after `before`. Members that nobody here knows are kept; the
+ * A manifest with something else in it, as the revision after `before`. Unknown members are kept; the
  * signature of `before` would not fit.
  */
 export function nextRevision<Document extends Manifest>(before: Manifest, changed: Document): Document {

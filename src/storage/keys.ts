@@ -51,7 +51,7 @@ const ERASE_PROBE_START = '_doctor_erase-';
 export const PROBE_BODY = Buffer.from('Written by the doctor of the voicemail archiver. Safe to delete.\n');
 export const PROBE_INFO = { contentType: 'text/plain' } as const;
 
-/** A directory that nobody else uses, with a `/` at its end, as keys begin with it. */
+/** A directory with a random name, with a `/` at its end, as keys begin with it. */
 export function newProbeDirectory(): string {
   return `${PROBE_START}${randomUUID()}/`;
 }

@@ -12,7 +12,7 @@ import { presentableFileName } from '../util/file-name.ts';
 
 /** Longest file name in an archive, leaving room below the 255 bytes of common file systems. */
 const MAX_NAME_BYTES = 180;
-/** So much of a name is looked at, half from its beginning and half from its end: work on a name is bounded. */
+/** How much of a name is read, half from its beginning and half from its end: work on a name is bounded. */
 const MAX_RECEIVED_NAME = 1_024;
 /** Longest ending, with its dot, that counts as an extension and survives shortening. */
 const MAX_EXTENSION_BYTES = 16;
@@ -220,7 +220,7 @@ function decoded(text: string): string {
   }
 }
 
-/** Host and path, which stay the same when the URL is signed anew. */
+/** Host and path, which stay the same when the URL is signed again. */
 function urlWithoutQuery(url: string): string {
   return url.replace(/[?#].*$/s, '').replace(/^[a-z][a-z0-9+.-]*:\/\//i, '');
 }
@@ -238,7 +238,7 @@ function compare(a: string, b: string): number {
 /** Longest number that is appended to a name, with its `-`. */
 const MAX_SUFFIX_BYTES = 8;
 
-/** Gives out numbered names that nobody has. Work is linear in the number of names, however alike they are. */
+/** Gives out numbered names that are free. Work is linear in the number of names, however alike they are. */
 class NameNumbers {
   readonly #taken: Set<string>;
   /** The last number given out, by the part of a name that is left whatever the number is. */
@@ -313,7 +313,7 @@ export function withoutVoicemailPrefix(botId: string, date: string): string {
   return `${COMPLETENESS_DIRECTORY}date=${date}/without-voicemail/bot_id=${botId}/`;
 }
 
-/** Relative key of the note that Kore was asked for a session and said that it has no voicemail. */
+/** Relative key of the record that a session has no voicemail, by Kore's answer. */
 export function withoutVoicemailKey({ botId, sessionId }: SessionRef): string {
   const date = creationTime(sessionId)?.toISOString().slice(0, 'YYYY-MM-DD'.length) ?? UNDATED;
   return withoutVoicemailPrefix(botId, date) + sessionId;

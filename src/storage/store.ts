@@ -133,7 +133,7 @@ export interface ArchiveStore {
    * against writes in mode `replace` as well.
    *
    * A directory keeps that by itself, and so does a bucket whose store knows `If-Match`. In other buckets the store
-   * reads, compares and writes: between these steps nobody but the caller's own lock keeps others out. Nor should a
+   * reads, compares and writes: between these steps only the caller's own lock keeps others out. Nor should a
    * caller rest on `If-Match` alone: Ceph let several conditional writes at once win in buckets with versions.
    */
   readVersion(key: string, signal: AbortSignal, maxBytes?: number): Promise<ReadObject | undefined>;
@@ -234,13 +234,13 @@ export interface KeptVersion {
   readonly isDeleteMarker: boolean;
 }
 
-/** Why a version can't be deleted: a legal hold, which ends when somebody takes it off, or retention until a time. */
+/** Why a version can't be deleted: a legal hold, which ends when it is released, or retention until a time. */
 export type Protection =
   | { readonly kind: 'hold' }
   | { readonly kind: 'retention'; readonly until: Date; readonly mode: string };
 
 /**
- * Looking at and deleting versions. This is the one part of a store that takes something out of the archive, and only
+ * Lists and deletes versions. This is the one part of a store that removes something from the archive, and only
  * the erasure of a session (and taking off a hold) uses it.
  *
  * All methods throw `VoicemailError` as `ArchiveStore` does.

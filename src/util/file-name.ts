@@ -5,9 +5,9 @@ import { UNSAFE_TO_SHOW } from './text.ts';
 
 /** Room for any name that a file system takes; what is longer loses its middle, and keeps its ending. */
 const MAX_CHARACTERS = 1_024;
-/** So much of a name is looked at, half from its beginning and half from its end: work on a name is bounded. */
+/** How much of a name is read, half from its beginning and half from its end: work on a name is bounded. */
 const MAX_LOOKED_AT = 8 * 1_024;
-/** So much of a URL's query is looked for in the name; signed URLs have a dozen parameters. */
+/** How many parameters of a URL are searched for in the name; signed URLs have a dozen. */
 const MAX_QUERY = 16 * 1_024;
 const MAX_PARAMETERS = 64;
 

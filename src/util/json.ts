@@ -15,7 +15,7 @@ declare global {
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 export function isObject(value: unknown): value is JsonObject {
-  // Numbers that JavaScript can't hold are objects to it, and to nobody else.
+  // Only JavaScript represents numbers that it can't hold as objects.
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !JSON.isRawJSON(value);
 }
 

@@ -65,7 +65,7 @@ let gathered = '';
 let timer: NodeJS.Timeout | undefined;
 
 /**
- * Writes lines together: each write is a system call for which the whole process stands still. Urgent ones, and the end
+ * Writes lines together: each write is a system call that blocks the whole process. Urgent ones, and the end
  * of the process, wait for nothing.
  */
 function writeToStderr(line: string, isUrgent: boolean): void {

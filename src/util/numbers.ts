@@ -1,12 +1,12 @@
 /** Numbers that other parties name (headers, URLs, listings), bounded before anything is done with them. */
 
-/** No pause that somebody else asks for is longer than this (milliseconds). */
+/** The longest pause that another server may ask for (milliseconds). */
 export const MAX_PAUSE_MS = 60 * 60 * 1000;
 
 /** The last moment of the year 9999 (unix milliseconds): what lies behind it is no date. */
 const MAX_UNIX_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
-/** The pause that was asked for, between nothing and an hour; `undefined` for what is no number. */
+/** The requested pause, between nothing and an hour; `undefined` for what is no number. */
 export function clampMs(milliseconds: number, maxMs = MAX_PAUSE_MS): number | undefined {
   return Number.isNaN(milliseconds) ? undefined : Math.min(Math.max(0, milliseconds), maxMs);
 }

@@ -3,10 +3,10 @@
  * with the length of the text and no faster, whatever it holds: it may be an attacker's.
  */
 
-/** What is looked for, the longest first: a token may be the beginning of another one. */
+/** The texts to redact, the longest first: a token may be the beginning of another one. */
 let secrets: readonly string[] = [];
 
-/** Shortest secret that is looked for: anything shorter would blank out ordinary words. */
+/** The shortest secret that is redacted: a shorter one would redact ordinary words. */
 const MIN_SECRET_LENGTH = 6;
 
 /** Remembers a secret (API token, client secret, password), so that {@link redact} takes it out from now on. */
@@ -47,7 +47,7 @@ export function redact(text: string): string {
   return clean;
 }
 
-/** Whether a text has a part of anything that is looked for beside registered secrets: most lines of a log have none. */
+/** Whether a text has a mark of secrets other than registered ones: most lines of a log have none. */
 function mayHoldMore(text: string): boolean {
   return text.includes('://') || text.includes('eyJ') || text.includes('=') || /%3d|base64,/i.test(text);
 }
@@ -77,7 +77,7 @@ function redactUrls(text: string): string {
 function redactUrl(rest: string): string {
   const slash = rest.indexOf('/');
   const authority = slash === -1 ? rest : rest.slice(0, slash);
-  // Passwords that nobody encoded may hold any character, so the last `@` counts.
+  // An unencoded password may hold any character, so the last `@` counts.
   const userEnd = authority.lastIndexOf('@');
   const shown = userEnd === -1 ? rest : `[redacted]@${rest.slice(userEnd + 1)}`;
   const queryStart = shown.search(/[?#]/);

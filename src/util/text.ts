@@ -2,13 +2,15 @@
 
 import { redact } from './redact.ts';
 
-/** Everything that isn't a letter, mark, number, punctuation or symbol: controls, escapes, bidi overrides, all spaces. */
+/**
+ * Everything that isn't a letter, mark, number, punctuation or symbol: controls, escapes, bidi overrides, all spaces.
+ */
 const UNPRINTABLE = /[^\p{L}\p{M}\p{N}\p{P}\p{S}]+/gu;
-/** How much is looked at beyond what is shown: what is taken out makes room. */
+/** How much is read beyond the shown part: removed characters make room. */
 const EXTRA_CHARACTERS = 4_000;
 
 /**
- * Text from outside on one line, printable, without secrets, and short. It is cut before it is looked at, so that the
+ * Text from outside on one line, printable, without secrets, and short. It is cut before it is read, so that the
  * work does not grow with what was sent.
  *
  * @param maxCharacters longer texts are cut and end in `…`.

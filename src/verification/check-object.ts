@@ -148,7 +148,7 @@ export async function waitUntilSettled(
   signal: AbortSignal,
 ): Promise<boolean> {
   const youngest = objects.reduce((latest, { modifiedAt }) => Math.max(latest, modifiedAt.getTime()), 0);
-  // The store's clock may be ahead of ours.
+  // The store's clock may be ahead of this machine's.
   const waitMs = Math.min(settleMs, youngest + settleMs - Date.now());
   if (waitMs <= 0) return false;
   await delay(waitMs, undefined, { signal });

@@ -26,7 +26,7 @@ export interface SessionRecords {
   readonly known: LatestEntry | undefined;
 }
 
-/** What looking at the records of a session came to. */
+/** The result of checking the records of a session. */
 export interface RecordsOutcome {
   readonly findings: readonly Finding[];
   /** When it was archived, as a manifest with a good signature says (ISO 8601). */
@@ -41,7 +41,7 @@ export interface RecordsDeps {
 }
 
 /**
- * Checks the manifest of a session, or the record that it was erased. What it finds, it looks at a second time, as the
+ * Checks the manifest of a session, or the record that it was erased. Findings are checked a second time, because the
  * session may be being archived or erased at this moment.
  *
  * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.

@@ -42,14 +42,14 @@ export interface SessionDirectory {
 /** What a check depends on. */
 export interface CheckDeps {
   readonly store: ArchiveStore;
-  /** Findings are looked at again once everything there is so old (milliseconds). */
+  /** The age of all objects from which findings are checked again (milliseconds). */
   readonly settleMs: number;
 }
 
 /**
  * Reads everything that belongs to a session again, and compares it with the session's manifest.
  *
- * What it finds, it looks at a second time before it says so, as the session may be being archived at this moment.
+ * Findings are checked a second time before they are reported, because the session may be being archived.
  *
  * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
  */
@@ -66,7 +66,7 @@ export async function checkSession(
   return checkOnce(waited ? await relist() : now, store, signal);
 }
 
-/** All objects of a session's directory. What can't be looked at shows when it is read. */
+/** All objects of a session's directory. An unreadable one is noticed when it is read. */
 export async function listAll(
   directory: string,
   store: ArchiveStore,
@@ -164,7 +164,7 @@ async function checkErased(
   }
 }
 
-/** What `parse` returns. Of what can't be read nobody knows which objects it names, so none is called orphaned then. */
+/** What `parse` returns. A document that can't be read may name any object, so none is called orphaned then. */
 function readable<Document>(parse: () => Document, key: string, notes: SessionNotes): Document | undefined {
   try {
     return parse();
@@ -300,7 +300,7 @@ function keyWithin(directory: string, fullKey: string, store: ArchiveStore): str
   return isPlain && name !== MANIFEST_NAME ? directory + name : undefined;
 }
 
-/** What is noted while one session is looked at. */
+/** What is collected while one session is checked. */
 class SessionNotes {
   readonly #session: SessionRef;
   readonly #store: ArchiveStore;

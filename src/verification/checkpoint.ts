@@ -226,7 +226,7 @@ async function sizeOf(path: string): Promise<number> {
 
 /** Makes the file in one step, so that there never is a half of its first line. */
 async function begin(path: string, header: Header): Promise<void> {
-  // Under a name that nobody can have made a link of, wherever the file is to lie.
+  // Under a random name, so that it can't be a link that another user made.
   const temporary = `${path}.${randomUUID()}.tmp`;
   await writeFile(temporary, `${JSON.stringify(header)}\n`, { mode: FILE_MODE, flag: 'wx' });
   await rename(temporary, path);

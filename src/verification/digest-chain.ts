@@ -45,8 +45,8 @@ export interface ChainDeps {
 /**
  * Reads all digests.
  *
- * A digest that was removed is named by the one after it; the last one by nobody: it shows by what was archived on its
- * day (see `verify-signatures.ts`).
+ * A digest that was removed is named by the one after it; the last one by none: its absence shows by what was archived
+ * on its day (see `verify-signatures.ts`).
  *
  * @throws VoicemailError when nothing in the archive can be read; the signal's reason when aborted.
  */
@@ -73,7 +73,7 @@ export async function readDigestChain(
       coversTo = end;
       beginsAt ??= end;
     } else {
-      // What it would say of its parts nobody knows.
+      // Its parts are unknown.
       untold.add(date);
     }
     before = read;

@@ -1,7 +1,7 @@
 /** The kinds of findings of a verification. */
 
 /**
- * `missing`: an object that a manifest names is not there, or a session asked for by its id is not archived.
+ * `missing`: an object that a manifest names is not there, or a session requested by its id is not archived.
  * `changed`: an object is there and is not what its manifest says. `unreadable`: it could not be read, however often
  * it was tried, or is no manifest. `partial`: only some of a session's recordings are saved. `orphaned`: an object that
  * no manifest names.
@@ -72,7 +72,7 @@ export const NO_TOTALS: Totals = {
   findings: { missing: 0, changed: 0, unreadable: 0, partial: 0, orphaned: 0, forged: 0, unlisted: 0 },
 };
 
-/** What looking at one thing came to. */
+/** The result of checking one thing. */
 export interface CheckOutcome {
   readonly sessions: number;
   readonly objects: number;
@@ -81,7 +81,7 @@ export interface CheckOutcome {
   readonly findings: readonly Finding[];
 }
 
-/** There was nothing to look at. */
+/** The result where there was nothing to check. */
 export const NO_OUTCOME: CheckOutcome = { sessions: 0, objects: 0, bytes: 0, suspect: 0, findings: [] };
 
 /** The totals with one more outcome in them. */

@@ -24,7 +24,7 @@ export type Scope =
 /** A part of the archive that is listed in one go. */
 export interface Unit {
   /**
-   * `session`: the directory of a session asked for; `partition`: of a date; `level`: only the objects right in a
+   * `session`: the directory of a requested session; `partition`: of a date; `level`: only the objects right in a
    * directory; `foreign`: a directory that is none of the archive's; `closed`: one that may not be looked into.
    */
   readonly kind: 'session' | 'partition' | 'level' | 'foreign' | 'closed';

@@ -17,7 +17,7 @@ import { type Task, unitsFrom, walk } from './walk.ts';
 
 /** The progress of a verification. */
 export interface VerificationProgress {
-  /** Sessions asked for, or directories that are listed: dates, mostly. */
+  /** Requested sessions, or listed directories: dates, mostly. */
   readonly units: number;
   readonly unitsDone: number;
   readonly totals: Totals;
@@ -26,7 +26,7 @@ export interface VerificationProgress {
 /** What a verification uses. */
 export interface VerificationDeps {
   readonly store: ArchiveStore;
-  /** Sessions looked at at a time. */
+  /** Sessions that are checked at a time. */
   readonly concurrency: number;
   /** How old the objects of a session must be before a finding is believed (milliseconds); default 10 s. */
   readonly settleMs?: number;
@@ -44,7 +44,7 @@ const SETTLE_MS = 10_000;
  * Reads archived objects again and compares them with their manifests. Memory is bounded whatever the size of the
  * archive, of a recording, or the number of findings; nothing is written to the archive.
  *
- * @returns what was looked at, with what earlier runs did where there is a checkpoint.
+ * @returns the totals, with those of earlier runs where there is a checkpoint.
  * @throws VoicemailError when the archive can't be listed or read at all; the signal's reason when aborted.
  */
 export async function verifyArchive(
@@ -107,7 +107,7 @@ async function isStillThere(
   try {
     return (await store.head(object.key, signal)) !== undefined;
   } catch (error) {
-    // It was listed, so it is there, whether it can be asked for or not: many a key is none that a store takes.
+    // It was listed, so it is there, even if it can't be requested: stores refuse some keys.
     if (isVoicemailError(error) && !signal.aborted) return true;
     throw error;
   }

@@ -24,7 +24,7 @@ export type Task = { readonly position: Position } & (
   | { readonly kind: 'session'; readonly listed: SessionDirectory }
   /** An object that lies where none of the archive's objects do. */
   | { readonly kind: 'foreign'; readonly object: ListedObject }
-  /** A directory or file that may not be looked at. */
+  /** A directory or file that may not be read. */
   | { readonly kind: 'closed'; readonly key: string; readonly fault: string }
   /** Nothing more comes of this unit. */
   | { readonly kind: 'end' }

@@ -24,11 +24,11 @@ import { type FailedRecording, relativeKey, saveRecordings } from './save-record
 export interface SessionTask extends SessionRef {
   /** Archive again although the archive has it, taking the place of what is there. */
   readonly force: boolean;
-  /** When that was asked for (unix ms): attempts of the same force go on from each other. */
+  /** When that was requested (unix ms): attempts of the same request continue each other. */
   readonly forcedAt?: number | undefined;
   /** Live sessions go first where calls to Kore are scarce. */
   readonly callClass: CallClass;
-  /** Nobody knows whether it has a voicemail. */
+  /** It may have no voicemail. */
   readonly isMaybe?: boolean;
   /** Archive recordings that the container says are cut, as `suspect`: waiting for whole ones is over. */
   readonly settleDoubt?: boolean;
@@ -37,8 +37,8 @@ export interface SessionTask extends SessionRef {
   /** What is known of the call, for the manifest. */
   readonly call?: CallMetadata;
   /**
-   * The names in the session's directory as of a moment ago: a document that is not among them is not asked for. Left
-   * out where nobody has looked. Nothing rests on it afterwards: what is written since is met by the conditions of
+   * The names in the session's directory as of a moment ago: a document that is not among them is not requested. Left
+   * out where they were not listed. Nothing rests on it afterwards: what is written since is met by the conditions of
    * writes.
    */
   readonly names?: ReadonlySet<string>;
@@ -82,9 +82,9 @@ export interface ArchivedSession extends SessionResult {
  * Archives one session: fetch its metadata, stream each recording into the archive, write the transcript,
  * write the manifest last. A session that has a manifest is left alone, unless forced.
  *
- * Every recording is saved by itself. Where some can't be had, the others are in the archive when this throws, and
- * `manifest.partial.json` names them: the next attempt goes on from there. It stays when the session fails for good,
- * and a later `manifest.json` replaces it.
+ * Every recording is saved by itself. Where some can't be downloaded, the others are in the archive when this throws,
+ * and `manifest.partial.json` names them: the next attempt goes on from there. It stays when the session fails for
+ * good, and a later `manifest.json` replaces it.
  *
  * May be called any number of times and by several workers at once: nothing that is there is overwritten, what is
  * already there with the same bytes counts as done, and the first manifest stays. By force, the next revision of the
@@ -189,7 +189,7 @@ async function readArchived(
   return ownOrNothing(task, () => readManifest(task, store, signal));
 }
 
-/** A partial manifest is a note to this very program: one that can't be read is written anew. */
+/** A partial manifest is only for this program: one that can't be read is written again. */
 async function readPartial(
   session: Pick<SessionTask, 'botId' | 'sessionId' | 'names'>,
   store: ArchiveStore,
@@ -287,7 +287,7 @@ function mostRelevant(failed: readonly FailedRecording[]): VoicemailError {
   return first.error;
 }
 
-/** The metadata of a session whose recordings can be had now. */
+/** The metadata of a session whose recordings can be downloaded now. */
 async function fetchReady(task: SessionTask, deps: ArchiveDeps, signal: AbortSignal): Promise<Voicemail> {
   await unlessListedWithout(task, deps, signal);
   const voicemail = await deps.fetchVoicemail(task, task.callClass, signal);

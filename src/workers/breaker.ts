@@ -109,7 +109,7 @@ export class Breaker {
     return this.isOpen ? this.#reason : undefined;
   }
 
-  /** How it stands, for people and programs. */
+  /** Its state, for people and programs. */
   view(): BreakerView {
     const { dependency } = this.#options;
     if (this.#openedAt === undefined) return { dependency, state: 'closed' };

@@ -15,10 +15,10 @@ export interface CustodyDeps {
 /**
  * Works on a session unless it was erased.
  *
- * An erasure writes its record and then deletes what it finds; the record is looked for before the work, by
+ * An erasure writes its record and then deletes what it finds; the record is read before the work, by
  * the caller, and after the last write. So whichever comes later sees the other: what was written after the erasure has
  * looked is deleted here. A hold is met in the same way: it is recorded before the objects that are there are held, and
- * looked for here after the last write.
+ * read here after the last write.
  *
  * @param wasErased as of a moment ago.
  * @param work gets the store that it is to write with.

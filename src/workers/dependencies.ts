@@ -22,7 +22,7 @@ import {
   withJitter,
 } from './failure-policy.ts';
 
-/** The parts of a worker that need somebody outside. */
+/** The parts of a worker that need a dependency. */
 export type DependentParts = Pick<ArchiveDeps, 'fetchVoicemail' | 'store' | 'transfer'>;
 
 /** What {@link Dependencies} work with. */
@@ -39,7 +39,7 @@ export interface DependenciesOptions {
 const MEDIA_FAILURES_TO_OPEN = 3;
 /** A transfer or write without progress for this long may hang in the bucket; a probe decides. */
 const STILL_MS = 10_000;
-/** How often they are looked at for that (milliseconds). */
+/** How often transfers and writes are checked for that (milliseconds). */
 const STILL_CHECK_MS = 1_000;
 /**
  * How long downloaded bytes are held while the bucket is unavailable. Then its session waits in the queue like the
@@ -82,7 +82,7 @@ export class Dependencies {
   #known: SessionRef | undefined;
   /** Transfers and requests to the bucket that are under way, and when they last got further (`performance.now()`). */
   readonly #moving = new Set<{ readonly session: SessionRef; movedAt: number }>();
-  /** Looks at those: one timer for all of them. */
+  /** Checks those: one timer for all of them. */
   #watch: NodeJS.Timeout | undefined;
 
   constructor(options: DependenciesOptions) {
@@ -293,7 +293,7 @@ export class Dependencies {
 
   /**
    * One that Kore is known to answer for, where there is one; else any of those that are next, or of those that wait.
-   * The suspect only where it is alone: then nobody else waits in vain if it is not Kore that is at fault.
+   * The suspect only where it is alone: then no other session waits in vain if Kore is not at fault.
    */
   async #sessionToAskFor(suspect: string | undefined): Promise<SessionRef | undefined> {
     if (this.#known && jobId(this.#known) !== suspect) return this.#known;
@@ -398,7 +398,7 @@ class MediaHost {
   readonly #failedAgain = new Set<string>();
   /** The first session is the probe. */
   #admitted = false;
-  /** What the probe under way waits for; without one, nobody does. */
+  /** What the running probe waits for; without a probe there is none. */
   #outcome: PromiseWithResolvers<void> | undefined;
 
   constructor(name: string, options: MediaHostOptions) {
@@ -452,7 +452,7 @@ class MediaHost {
     const outcome = Promise.withResolvers<void>();
     const { promise } = outcome;
     this.#outcome = outcome;
-    // Nobody may be waiting for it any more when it comes.
+    // No caller may wait for it any more when it comes.
     promise.catch(() => undefined);
     this.#admitted = true;
     const [session] = [...this.#refused.values(), ...this.#failed.values()];

@@ -24,7 +24,7 @@ export type DependencyKind = 'kore' | 'media' | 'bucket';
 /** What becomes of a session that fails with a code. */
 export interface FailureRule {
   /**
-   * How long it is looked at again: for the time of that setting, counted from the first failure of those that share
+   * How long the session is polled: for the time of that setting, counted from the first failure of those that share
    * it; `forever`, as what a person has to fix ends by itself once it is fixed; or `never`.
    */
   readonly waits: 'sessionWaitMs' | 'recordingWaitMs' | 'retryWaitMs' | 'forever' | 'never';
@@ -78,7 +78,7 @@ export interface FailedAttempt {
   readonly now: number;
   /** The attempt would have archived a recording that looks cut: see {@link archivesUncertain}. */
   readonly settledDoubt?: boolean;
-  /** Nobody knows whether the session has a voicemail. */
+  /** Set where the session may have no voicemail. */
   readonly maybe?: {
     /** When the session began (unix milliseconds), where its id says so. */
     readonly beganAt: number | undefined;
@@ -88,7 +88,7 @@ export interface FailedAttempt {
 /** What becomes of a failed attempt. */
 export interface Outcome {
   /**
-   * `forget` for a session of which nobody knew whether it has a voicemail, and which has none.
+   * `forget` for a session that was queued as a maybe, and has no voicemail.
    */
   readonly verdict: JobDecision;
   readonly error: VoicemailError;
@@ -293,7 +293,7 @@ export function withJitter(milliseconds: number, random: () => number = Math.ran
   return milliseconds * (1 - JITTER + 2 * JITTER * random());
 }
 
-/** Any thrown value as an error of ours; what nobody foresaw is `INTERNAL`. */
+/** Any thrown value as a VoicemailError; an unexpected one is `INTERNAL`. */
 export function asVoicemailError(error: unknown): VoicemailError {
   if (error instanceof VoicemailError) return error;
   const message = error instanceof Error ? error.message : String(error);

@@ -1,4 +1,4 @@
-/** What is done with a job: archive its session, or look at that again. */
+/** The work of a job: archive its session, or check the archived session again. */
 
 import type { TransferProgress } from '../domain/views.ts';
 import type { JobDecision, TakenJob } from '../jobs/consumer.ts';
@@ -59,7 +59,7 @@ export type Handle = (
   settleDoubt: boolean,
 ) => Promise<JobDecision>;
 
-/** Archives a session, and has it looked at again later where something may still come. */
+/** Archives a session, and schedules a later check where something may still come. */
 export async function handleSession(
   job: TakenJob,
   deps: WorkerDeps,
@@ -83,14 +83,14 @@ export async function handleSession(
     archiveSession(task, { ...deps, store, onProgress: (transfer) => progress.update(transfer) }, signal),
   ).finally(() => progress.end());
   if (result === 'erased') return { kind: 'forget' };
-  // In the manifest now, or not wanted any more: the queue is to hold nobody's number for longer than it has to.
+  // In the manifest now, or not wanted any more: the queue must not hold telephone numbers for longer than necessary.
   const { call, ...rest } = data;
   if (call) await job.replaceData(rest);
   const { alreadyArchived, archivedAt, manifest, ...stored } = result;
   const isDoubtful = manifest.recordings.some(isUncertain);
   const at = { ...data, archivedAt, transcript: stored.transcript, isInDoubt: isDoubtful };
   const checkIn = firstSettleDelay(at, deps.work, deps.now());
-  // Before the job is done: if this fails, the session is looked at again and finds its manifest.
+  // Before the job is done: if this fails, the session is checked again and finds its manifest.
   if (checkIn !== undefined) await deps.queue.awaitTranscript(data, checkIn);
   await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
   deps.observe?.onArchived?.({
@@ -112,7 +112,7 @@ export async function handleSession(
   return { kind: 'done', result: { ...stored, revision: revisionOf(manifest) } };
 }
 
-/** Looks again at an archived session, for its transcript and for what else came late. */
+/** Checks an archived session again, for its transcript and for recordings and messages that came late. */
 export async function handleTranscript(
   job: TakenJob,
   deps: WorkerDeps,

@@ -128,7 +128,7 @@ function pathOf(fileUrl: string): string | undefined {
 /** A list of recordings, and how to get a later one. */
 export interface UrlSource {
   readonly listed: readonly KoreRecording[];
-  /** Fetches the list anew, with fresh URLs. */
+  /** Fetches the list again, with fresh URLs. */
   readonly relist: (signal: AbortSignal) => Promise<readonly KoreRecording[]>;
 }
 
@@ -169,7 +169,7 @@ export function followUrls({ listed, relist }: UrlSource, signal: AbortSignal): 
   };
 }
 
-/** A recording that can't be had now, because of what Kore lists. */
+/** A recording that can't be downloaded now, because of Kore's listing. */
 export function notListedYet(message: string): VoicemailError {
   return new VoicemailError('RECORDING_NOT_READY', message);
 }

@@ -15,7 +15,7 @@ export interface WorkerActivity {
 /** What the liveness check of a worker uses. */
 export interface LivenessDeps {
   readonly activity: () => WorkerActivity;
-  /** How many sessions wait to be taken; 0 while the queue is paused. It may throw: then nobody knows. */
+  /** How many sessions wait to be taken; 0 while the queue is paused. It may throw: then the number is unknown. */
   readonly waiting: () => Promise<number>;
   /** How long a worker may leave waiting sessions alone, default a minute. */
   readonly idleTimeoutMs?: number;

@@ -50,7 +50,7 @@ function newRecordings(
   return found.filter(({ key, sha256, bytes }) => !keys.has(key) && !contents.has(`${sha256} ${bytes}`));
 }
 
-/** The better one stands in the place of the one before, which is named behind all others. */
+/** The better one takes the place of the earlier one, which is named behind all others. */
 function withBetter(
   recordings: readonly ManifestRecording[],
   { before, now }: BetterRecording,
@@ -63,7 +63,7 @@ function withBetter(
   }
   if (recordings.some(({ key }) => key === now.key)) return recordings;
   if (there && isAsItWas) return [...recordings.with(at, now), { ...there, supersededBy: now.key }];
-  // Somebody has replaced it meanwhile: that one stands, and what was stored here is named.
+  // Another process has replaced it meanwhile: its recording stays, and the one stored here is named as well.
   return [...recordings, there ? { ...now, supersededBy: there.supersededBy ?? there.key } : now];
 }
 

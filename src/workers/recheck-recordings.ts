@@ -1,4 +1,4 @@
-/** Downloading archived recordings again that may be cut: a cut one is not kept while the whole one can be had. */
+/** Downloads archived recordings again that may be cut, in case Kore has the whole ones by now. */
 
 import { isVoicemailError } from '../domain/errors.ts';
 import type { SessionRef } from '../domain/session.ts';
@@ -29,12 +29,12 @@ export interface RecheckedRecordings {
   readonly failed: readonly FailedRecording[];
 }
 
-/** Nobody waits for it. */
+/** No session waits for it. */
 const AT_ONCE = 2;
 /** So much of a session is downloaded again in each check but the last one: there may be dozens of checks. */
 const BYTES_A_CHECK = 128 * 1024 * 1024;
 
-/** Whether more of an archived recording may still be had. */
+/** Whether more bytes of an archived recording may still come. */
 export function isUncertain({ integrity, supersededBy }: ManifestRecording): boolean {
   if (!integrity || supersededBy !== undefined) return false;
   return integrity.end !== undefined || integrity.state === 'unverified';

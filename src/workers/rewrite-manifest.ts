@@ -30,7 +30,7 @@ const JSON_INFO: ObjectInfo = { contentType: 'application/json' };
 export interface ManifestChanges extends RecordingChanges {
   /** As received from Kore; empty where there are none (yet). */
   readonly messages: readonly unknown[];
-  /** What is known of the call; what a manifest says of it stays unless it is written anew by force. */
+  /** What is known of the call; what a manifest says of it stays unless it is written again by force. */
   readonly call?: CallMetadata | undefined;
 }
 
@@ -38,7 +38,7 @@ export interface ManifestChanges extends RecordingChanges {
 export interface RewriteOptions {
   /**
    * `add`: what is new is added, all else stays. `replace`: what was found takes the place of what has the same key,
-   * the manifest counts as archived anew, and one that can't be read is replaced.
+   * the manifest counts as archived again, and one that can't be read is replaced.
    */
   readonly mode: 'add' | 'replace';
   readonly now: Date;
@@ -55,8 +55,8 @@ const MAX_TRIES = 10;
  * Brings what was found into the session's transcript and manifest, the manifest last and as its next revision. Where
  * they have all of that already, nothing is written.
  *
- * A manifest that somebody else changes meanwhile is read again: so a stale look can neither undo what `--force` wrote,
- * nor say `absent` of a transcript that has come.
+ * A manifest that another process changes meanwhile is read again. So a stale read can neither undo what `--force`
+ * wrote, nor say `absent` of a transcript that has come.
  *
  * @returns the manifest as it is now.
  * @throws VoicemailError `ARCHIVE_CONFLICT` when a document is there that can't be read; `ARCHIVE_UNAVAILABLE` when
@@ -75,7 +75,7 @@ export async function rewriteManifest(
     const read = isNew ? undefined : await store.readVersion(key, signal);
     const before = read && readBefore(session, read, options, store);
     const transcript = await archiveTranscript(session, before, found.messages, options, store, signal);
-    // Somebody was faster with the transcript.
+    // Another process was faster with the transcript.
     if (!transcript) continue;
     const next = changedManifest(session, before, { ...found, transcript }, options);
     if (next === before) return next;
@@ -114,7 +114,7 @@ export async function rewritePartialManifest(
 }
 
 function overtaken(key: string): VoicemailError {
-  return new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is being changed by somebody else all the time`);
+  return new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is changed by other processes all the time`);
 }
 
 /** @returns whether it was written; not when it is no longer what it was when it was read. */
@@ -239,7 +239,7 @@ function sameTranscript(a: ManifestTranscript, b: ManifestTranscript): boolean {
 /**
  * Brings messages into `transcript.json`.
  *
- * @returns what the manifest is to say of it; `undefined` when somebody else changed it meanwhile.
+ * @returns what the manifest is to say of it; `undefined` when another process changed it meanwhile.
  */
 async function archiveTranscript(
   session: SessionRef,
@@ -349,7 +349,7 @@ function mergeMessages(
       continue;
     }
     const earlier = readMessage(before[place]);
-    // Fields that change with each answer are no reason to write it anew.
+    // Fields that change with each answer are no reason to write it again.
     if (JSON.stringify(earlier) === JSON.stringify(message)) continue;
     if (message.text === null && earlier.text !== null) continue;
     merged[place] = document;

@@ -1,4 +1,4 @@
-/** Saving the recordings of a session, each by itself: one that can't be had keeps none of the others waiting. */
+/** Saves the recordings of a session, each by itself: a failed one keeps none of the others waiting. */
 
 import { createHash } from 'node:crypto';
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
@@ -44,7 +44,7 @@ export interface RecordingsTask {
   readonly failedBefore?: ReadonlySet<string>;
   /** Save what the audio itself says is cut, with a note of that. */
   readonly settleDoubt?: boolean;
-  /** Fetches the list anew, with fresh URLs. */
+  /** Fetches the list again, with fresh URLs. */
   readonly relist: (signal: AbortSignal) => Promise<readonly KoreRecording[]>;
 }
 
@@ -61,7 +61,7 @@ export interface FailedRecording {
   readonly fileName: string;
   readonly error: VoicemailError;
   readonly at: Date;
-  /** It is in the archive, and only in doubt: a better one was looked for. */
+  /** It is in the archive, and only in doubt: a better one was searched for. */
   readonly isArchived?: boolean;
 }
 
@@ -242,7 +242,7 @@ async function save(
       refresh: () => urls.renew(part.index),
       mode: task.force ? 'replace' : 'absent',
       settleDoubt: task.settleDoubt === true,
-      // Asked for only where it makes a difference: each byte passes it.
+      // Set only where it makes a difference: each byte passes it.
       ...(twins.length > 0 && { isStored: (sha256, bytes) => twinOf(sha256, bytes) !== undefined }),
       ...(kept && {
         isWanted: async (found) => {

@@ -1,4 +1,4 @@
-/** Looking at archived sessions again, for what comes late: recordings, messages, and transcripts awaited. */
+/** Checks archived sessions again for what comes late: recordings, messages, and awaited transcripts. */
 
 import { isVoicemailError, type VoicemailError } from '../domain/errors.ts';
 import { beganAt, type SessionRef } from '../domain/session.ts';
@@ -22,20 +22,20 @@ export interface SettleWaits {
   readonly transcriptWaitMs: number;
   /** When to look for late recordings and messages: `SETTLE_WAIT`; 0 for never. */
   readonly settleWaitMs: number;
-  /** So much longer while Kore can't be asked, or a late recording can't be had. */
+  /** The extra time while Kore is unavailable, or a late recording can't be downloaded. */
   readonly extraMs: number;
 }
 
-/** What a check came to. */
+/** The result of a check. */
 export interface SettleResult {
   readonly transcript: TranscriptState;
   /** It was awaited until this check, and is no longer. */
   readonly hasSettledTranscript: boolean;
-  /** There is nothing more to look for. */
+  /** Nothing more is awaited. */
   readonly isSettled: boolean;
   /** The latest time of the next check; left out where only its pauses decide. */
   readonly nextCheckAt?: Date;
-  /** Whether something is awaited, so that looking earlier than that makes sense. */
+  /** Whether something is awaited, so that an earlier check makes sense. */
   readonly isAwaiting: boolean;
   /** What this check brought into the archive; `better` ones are now sure to be whole, and were in doubt. */
   readonly added: { readonly recordings: number; readonly messages: number; readonly better: number };
@@ -52,12 +52,12 @@ export interface ArchivedAt extends SessionRef {
   readonly beganAt?: number;
   readonly archivedAt: Date;
   readonly transcript: TranscriptState;
-  /** More of one of its recordings may still be had. */
+  /** More bytes of one of its recordings may still come. */
   readonly isInDoubt: boolean;
 }
 
 /**
- * When to look at an archived session for the first time.
+ * When to check an archived session for the first time.
  *
  * @param pollDelayMs the first pause of checks for a transcript.
  * @returns milliseconds from now; `undefined` where there is nothing to look for.
@@ -84,7 +84,7 @@ export function firstSettleDelay(
 /**
  * Checks an archived session again, behind all live work: adds recordings and messages that have come since, and
  * rewrites the manifest as its next revision. A transcript that has not come in time is `absent`. What is archived is
- * never taken back: neither what the manifest names, nor what somebody wrote during the check.
+ * never taken back: neither what the manifest names, nor what other processes wrote during the check.
  *
  * @throws VoicemailError with what kept it from looking, to be tried again.
  */
@@ -144,7 +144,7 @@ export async function settleSession(
     {
       mode: 'add',
       now: deps.now(),
-      // Asked of the manifest that is written over: a session that was archived anew has its own time.
+      // Asked of the manifest that is written over: a session that was archived again has its own time.
       isTranscriptGivenUp: (current) =>
         transcriptGivenUpAt(session, current, waits).getTime() <= deps.now().getTime(),
     },
@@ -206,7 +206,7 @@ function transcriptGivenUpAt(
 
 /**
  * A session that began longer ago than the wait when it was archived needs no check: nothing comes that late. What was
- * cut may still be had whole, whenever it began.
+ * cut may still come whole, whenever it began.
  */
 function settleTime(session: Omit<ArchivedAt, 'transcript'>, settleWaitMs: number): Date | undefined {
   const { archivedAt, isInDoubt: hasDoubt } = session;
@@ -310,7 +310,7 @@ export interface NextSettleCheck {
 }
 
 /**
- * When to look again for what is awaited. Pauses grow fourfold from check to check.
+ * When to check again. Pauses grow fourfold from check to check.
  *
  * @param before the checks so far.
  * @param dueAt when a check is to be made in any case (unix milliseconds): one that would come shortly before is that

@@ -26,10 +26,10 @@ export interface ArchivedWork {
 
 /** An attempt that failed, and what becomes of the job. */
 export interface FailedWork {
-  /** Whether a session was to be archived, or a transcript awaited was looked for. */
+  /** Whether the attempt was to archive a session, or to check for an awaited transcript. */
   readonly work: 'session' | 'transcript';
   readonly code: ErrorCode;
-  /** `wait`: looked at again, no attempt used up; `retry`: tried again; `fail`: given up for good. */
+  /** `wait`: polled again, no attempt used up; `retry`: tried again; `fail`: given up for good. */
   readonly verdict: 'wait' | 'retry' | 'fail';
 }
 
@@ -41,7 +41,7 @@ export interface WorkerObserver {
   onAttemptFailed?(failed: FailedWork): void;
   /** A session failed of which some recordings are archived, and others are missing. */
   onPartial?(): void;
-  /** A session of which nobody knew whether it has a voicemail has none: the queue forgets it. */
+  /** A session that was queued as a maybe has no voicemail: the queue forgets it. */
   onWithoutVoicemail?(): void;
   /** A transcript awaited has come, or has been given up. */
   onTranscriptSettled?(state: Exclude<TranscriptState, 'pending'>): void;

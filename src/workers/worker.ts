@@ -36,7 +36,7 @@ export interface SessionWorker {
   stop(): Promise<void>;
 }
 
-/** Transcripts awaited are looked for a few at a time: they may take long, live sessions may not. */
+/** Awaited transcripts are polled a few at a time: they may take long, live sessions may not. */
 export const TRANSCRIPT_CONCURRENCY = 4;
 /** What a job is about. */
 type Work = 'session' | 'transcript';
@@ -62,7 +62,7 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
     failure: { readonly thrown: unknown; readonly settledDoubt: boolean },
     signal: AbortSignal,
   ): Promise<JobDecision> => {
-    // Cancelled by us, or no longer ours: whatever the attempt died of, it is no fault of the session's.
+    // Cancelled by this worker, or the lock is lost: whatever ended the attempt, it is no fault of the session.
     if (signal.aborted) return { kind: 'give-back' };
     const { attemptsMade, progress, data } = job;
     const attempt: FailedAttempt = {
@@ -196,8 +196,8 @@ export function startSessionWorker(deps: WorkerDeps): SessionWorker {
 const NOTE_INFO = { contentType: 'application/json' } as const;
 
 /**
- * Notes that a session has no voicemail, as the queue forgets it: so completeness reports know, and nobody asks Kore
- * for it again. Without the note it would be asked for once more.
+ * Notes that a session has no voicemail, as the queue forgets it: so completeness reports know, and no process asks
+ * Kore for it again. Without the note it would be requested again.
  */
 async function noteWithoutVoicemail(
   session: SessionRef,
@@ -239,7 +239,7 @@ async function remember(
 }
 
 /**
- * A check for a transcript that failed is made again, however often: nobody would see a failed one, and
+ * A check for a transcript that failed is made again, however often: a failed one would be invisible, and
  * {@link settleSession} ends the looking in time. What a person has to fix in the archive fails.
  */
 function keepPolling(

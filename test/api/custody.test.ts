@@ -111,7 +111,7 @@ describe('POST /v1/sessions/{id}/erase', () => {
 
     const refused = await send(`sessions/${id}/erase`, ERASER, { method: 'POST' });
     expect([refused.status, refused.body.code]).toEqual([409, 'HELD']);
-    expect(refused.body.detail).toContain('until somebody releases it: nothing was deleted');
+    expect(refused.body.detail).toContain('until it is released: nothing was deleted');
     expect(await left(id)).toEqual(before);
 
     const released = await send(`sessions/${id}/hold`, OPERATOR, { method: 'DELETE' });

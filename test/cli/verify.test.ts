@@ -111,7 +111,7 @@ describe('verify', () => {
     await killed.ended;
     await rm(held);
     await rename(`${held}.away`, held);
-    // What was found is not lost, nor looked at again.
+    // What was found is not lost, nor checked again.
     await writeFile(flipped, bytes);
 
     expect(await runInProcess(['verify', ...args, '--from', '2026-05-01'], { env })).toMatchObject({

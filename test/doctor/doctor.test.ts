@@ -271,7 +271,7 @@ describe('doctor on a queue on Redis', () => {
   });
 
   it.each<[string, string, RegExp]>([
-    ['where nobody listens', `redis://${NOWHERE}`, /^failed: .*nobody listens there .*-> start the server/],
+    ['where nobody listens', `redis://${NOWHERE}`, /^failed: .*nothing listens there .*-> start the server/],
     ['without an address', 'redis://queue.invalid:6379', /^failed: .*no such host name .*-> start the/],
     ['of a cluster that nobody runs', `redis://${NOWHERE}?cluster=true`, /^failed: .*-> check the network/],
     [
@@ -350,7 +350,7 @@ describe.skipIf(noPostgres !== undefined)(
         (url) => Object.assign(url, { username: 'nobody', password: 'sesame-open' }),
         /^failed: .*user may not log in/,
       ],
-      ['no server', (url) => Object.assign(url, { host: NOWHERE }), /^failed: .*nobody listens.* -> start/],
+      ['no server', (url) => Object.assign(url, { host: NOWHERE }), /^failed: .*nothing listens.* -> start/],
       [
         'a server without TLS',
         (url) => Object.assign(url, { search: '?sslmode=verify-full' }),
@@ -637,7 +637,7 @@ describe('doctor on an archive in a bucket', () => {
       expect(text(results['archive parts'])).toMatch(/^ok: .*with object lock/);
       expect(results.archive?.status).toBe('ok');
       expect(results['archive erase']?.status).toBe('ok');
-      expect(text(results['archive hold'])).toMatch(/^ok: .* was looked at and set to off; nothing was held/);
+      expect(text(results['archive hold'])).toMatch(/^ok: .* was read and set to off; nothing was held/);
       const { Versions = [], DeleteMarkers = [] } = await lockable.client.send(
         new ListObjectVersionsCommand({ Bucket: lockable.bucket }),
       );

@@ -301,7 +301,7 @@ for (const kind of VERSIONED_ARCHIVE_KINDS) {
           expect(await runtime.custody.erase(session, { dryRun })).toMatchObject({
             outcome: 'refused',
             why: 'held',
-            message: expect.stringContaining('(case 7), until somebody releases it: nothing was deleted'),
+            message: expect.stringContaining('(case 7), until it is released: nothing was deleted'),
           });
         }
         expect(await left(session)).toEqual(before);

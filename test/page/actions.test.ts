@@ -82,7 +82,7 @@ describe.skipIf(reason !== '')(`the actions of the operator's page${reason}`, ()
     await at(`/sessions/${sessionId}`);
     await act('Cancel');
     await messageShown('The session is taken out of the queue.');
-    await page.getByText('Nobody knows this session.').waitFor();
+    await page.getByText('This session is unknown.').waitFor();
     await at('/');
     await act('Resume', false);
     await messageShown('Workers take sessions again.');

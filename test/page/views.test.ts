@@ -180,7 +180,7 @@ describe.skipIf(reason !== '')(`the operator's page${reason}`, () => {
 
   it('the page reports a refusal and a lost connection, and continues when it is back', async () => {
     await at('/sessions/67ab573f3685d1ba99549999');
-    await page.getByText('Nobody knows this session.').waitFor();
+    await page.getByText('This session is unknown.').waitFor();
     await at('/sessions?q=ab');
     await page.getByRole('alert').getByText('The sessions could not be listed.').waitFor();
     await page.getByRole('alert').getByText('INVALID_REQUEST').waitFor();

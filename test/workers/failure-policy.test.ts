@@ -50,7 +50,7 @@ const errorOf = (code: ErrorCode, options?: { retryable?: boolean; retryAfterMs?
 const forever = Number.POSITIVE_INFINITY;
 
 describe('the outcome of a failed attempt', () => {
-  /** By code: the verdict, how long it is looked at again (milliseconds), and the first pause. */
+  /** By code: the verdict, how long it is checked again (milliseconds), and the first pause. */
   const EXPECTED: Readonly<Record<ErrorCode, readonly ['retry' | 'wait' | 'fail', number, number]>> = {
     KORE_UNAUTHORIZED: ['wait', forever, MINUTE],
     KORE_RATE_LIMITED: ['wait', DAY, MINUTE + 2 * SECOND],

@@ -25,7 +25,7 @@ export interface DashboardOptions {
   readonly log: Logger;
 }
 
-/** Bull Board needs scripts and styles of its own, and asks for a web font, which it does not get. */
+/** Bull Board needs scripts and styles of its own, and requests a web font, which it does not get. */
 const HEADERS = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
@@ -113,7 +113,7 @@ const BoardQuery = z.looseObject({
   jobsPerPage: wholeNumber(MAX_JOBS_PER_PAGE).optional(),
 });
 
-/** @throws ApiError 400 for a query that makes no sense, or asks for too much. */
+/** @throws ApiError 400 for a query that is invalid, or too large. */
 function checkQuery({ query }: Pick<FastifyRequest, 'query'>): void {
   // Bull Board fails at what its own messages can't hold.
   if (

@@ -60,7 +60,7 @@ function takesGzip({ headers }: Pick<FastifyRequest, 'headers'>): boolean {
 }
 
 interface DocumentOptions {
-  /** Whether nobody has to log in, so that nobody can log out. */
+  /** Whether no log-in is needed, so that there is no log-out. */
   readonly isOpen: boolean;
   /** Where the API is described. */
   readonly apiDescription: string;

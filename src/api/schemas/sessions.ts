@@ -265,7 +265,7 @@ export const RecordingParams = z.strictObject({
 /** The bytes of an archived object, sent as a stream. */
 export const ObjectBytes = z
   .string()
-  .describe('the archived object, or the part that Range asks for') as unknown as z.ZodType<string, Readable>;
+  .describe('the archived object, or the part in Range') as unknown as z.ZodType<string, Readable>;
 
 /** A transcript or a manifest as a whole, sent as a stream: see docs/archive.md for what is in it. */
 export const ObjectDocument = z

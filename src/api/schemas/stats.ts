@@ -10,7 +10,7 @@ const Time = z.iso.datetime();
 /** Whether the dependency of a breaker is available. */
 export const BreakerState = z.enum(['closed', 'open']);
 
-/** How one of those stands that a worker depends on. */
+/** The state of a dependency of a worker. */
 const BreakerSchema = z.object({
   dependency: z.string().describe('`kore`, `bucket`, `queue`, or `media:` and a host'),
   state: BreakerState.describe('open: it is unavailable, and nothing that needs it is begun'),
@@ -20,7 +20,7 @@ const BreakerSchema = z.object({
 });
 
 const Worker = z.object({
-  id: z.string().describe('made anew at each start'),
+  id: z.string().describe('created again at each start'),
   host: z.string(),
   pid: Count,
   version: z.string(),
@@ -37,15 +37,15 @@ export const Stats = z
       .object({
         level: z
           .enum(['ok', 'waiting', 'trouble'])
-          .describe('waiting: it goes on by itself, or by "resume"; trouble: somebody has to look'),
+          .describe('waiting: it goes on by itself, or by "resume"; trouble: a person must act'),
         text: z.string().describe('one sentence for people'),
       })
-      .describe('how it all stands'),
+      .describe('the overall state'),
     states: z.object({ queued: Count, active: Count, waiting: Count, archived: Count, failed: Count }),
     paused: z.boolean().describe('whether no session is taken until somebody resumes the queue'),
     pausedSince: Time.exactOptional(),
     transcriptsPending: Count.describe(
-      'archived sessions that are looked at again: for a transcript awaited, or once after SETTLE_WAIT',
+      'archived sessions that are checked again: for a transcript awaited, or once after SETTLE_WAIT',
     ),
     oldestQueuedAt: Time.exactOptional(),
     /** The age of the session that has waited longest, in seconds. */
@@ -62,7 +62,7 @@ export const Stats = z
       .describe('the last hour by minute, the oldest first; the last one is not over yet'),
     failuresByCode: z
       .partialRecord(Code, Count)
-      .describe('the failed sessions by error code; only the latest 10,000 are looked at'),
+      .describe('the failed sessions by error code; only the latest 10,000 are counted'),
     rateLimit: z
       .object({
         limit: Count.describe('calls to Kore that all workers together may make in one window'),
@@ -145,7 +145,7 @@ export const ErrorCodes = z
             .string()
             .exactOptional()
             .describe(
-              'the variable that says how long it is looked at again, or `forever`; left out: not at all',
+              'the variable that says how long it is checked again, or `forever`; left out: not at all',
             ),
         }),
       )

@@ -17,7 +17,7 @@ export type IncomingNotification =
   | { readonly kind: 'other-event'; readonly event: string }
   | {
       readonly kind: 'no-session';
-      /** JSON pointers to what stands where an id should be, and is none. */
+      /** JSON pointers to values in the place of an id that are no ids. */
       readonly wrong: readonly string[];
     };
 
@@ -36,7 +36,7 @@ const ENVELOPES: ReadonlySet<string> = new Set([
   'content',
   'request',
 ]);
-/** How deep either is looked for, and among how many objects. */
+/** How deep either is searched for, and among how many objects. */
 const MAX_PLACE_LEVELS = 5;
 const MAX_OBJECTS = 500;
 const MAX_PLACES = 16;

@@ -34,7 +34,9 @@ export function createKoreTokenCheck({
   };
 }
 
-/** What a token says, if it is signed with the key. Its times are not looked at: jose takes all of them for seconds. */
+/**
+ * What a token says, if it is signed with the key. Its times are not checked here: jose takes all of them for seconds.
+ */
 async function verified(token: string, key: Uint8Array): Promise<JsonObject | undefined> {
   try {
     const { payload } = await compactVerify(token, key, { algorithms: ALGORITHMS });

@@ -26,7 +26,7 @@ export interface WebhookOptions {
   readonly log: Logger;
 }
 
-/** Nobody documents what a notification looks like; it is about one voicemail, so this is plenty. */
+/** The format of notifications is not documented. One concerns one voicemail, so this is plenty. */
 const BODY_LIMIT_BYTES = 1024 * 1024;
 
 /** Where the id is, is configured: so this describes what is usual, and demands nothing. */
@@ -123,7 +123,7 @@ function createIntake({
   async function lookUp(session: EnqueueRequest): Promise<EnqueueOutcome | undefined> {
     const view = await operations.view(session);
     if (view) return view.state === 'archived' ? 'already-archived' : 'already-queued';
-    // A maybe that turned out to have no voicemail is known to nobody; anything else got lost with the queue.
+    // A maybe without a voicemail is unknown by now; anything else was lost with the queue.
     return session.maybe ? 'already-queued' : undefined;
   }
 

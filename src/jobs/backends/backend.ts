@@ -83,7 +83,7 @@ export interface Backend {
    */
   reportFault(error: Error): void;
   readonly factory: BackendFactory<IQueueBackend, unknown>;
-  /** The name BullMQ gets for a queue of ours. */
+  /** BullMQ's name of a queue. */
   queueName(name: string): string;
   /**
    * Connection options. `producer` fails fast when the server is unavailable, so that the caller gets an error;
@@ -101,7 +101,7 @@ export interface Backend {
   oldestQueuedAt(queue: JobQueue): Promise<number | undefined>;
   /**
    * Replaces what an active job remembers (BullMQ's `progress`) if `token` still holds its lock, in one step: BullMQ's
-   * own `updateProgress` does not look at the lock.
+   * own `updateProgress` does not check the lock.
    *
    * @param name our name of the queue.
    * @returns whether it was still held.
@@ -134,7 +134,7 @@ export interface Backend {
   isEventId(text: string): boolean;
   /** The jobs that were archived or failed in the last minutes, as the workers have counted them. */
   minuteCounts(queue: JobQueue, outcome: 'completed' | 'failed'): Promise<MinuteCounts>;
-  /** Why jobs failed and how many, by what stands before the first colon; the latest `limit` of them. */
+  /** How many jobs failed, by the text before the first colon of the reason; the latest `limit` of them. */
   failureCounts(queue: JobQueue, limit: number): Promise<Map<string, number>>;
   /**
    * Takes one of `calls` calls allowed in any `windowMs` milliseconds, counted over everybody on this queue.
@@ -193,7 +193,7 @@ export interface JobPlace {
   readonly id: string;
 }
 
-/** Which jobs are looked for. */
+/** Which jobs to find. */
 export interface JobFilter {
   readonly state?: SessionState;
   /** Only failed ones of which a part is archived. */
@@ -201,7 +201,7 @@ export interface JobFilter {
   /** Of their last error; of jobs that are not done. */
   readonly code?: string;
   readonly botId?: string;
-  /** A part of the session id, as it stands there or with capital letters. */
+  /** A part of the session id, as given or with capital letters. */
   readonly text?: string;
   /** Added then or later, and then or earlier (unix milliseconds). */
   readonly from?: number;
@@ -214,7 +214,7 @@ export interface FoundJob extends JobPlace {
   readonly job: SessionJob;
 }
 
-/** Finds the jobs of sessions without looking at all of them. */
+/** Finds the jobs of sessions without reading all of them. */
 export interface JobIndex {
   /** The first `limit` jobs after a place; fewer only at the end. @param name our name of the queue. */
   find(name: string, filter: JobFilter, after: JobPlace | undefined, limit: number): Promise<FoundJob[]>;

@@ -40,7 +40,7 @@ export async function openEmbeddedBackend(
   try {
     const data = join(directory, 'pgdata');
     assertNoLink(data);
-    // PGlite lets everybody write to the files that it makes, so nobody else may come to them.
+    // PGlite's files are writable for all users, so their directory is closed to other users.
     mkdirSync(data, { recursive: true, mode: 0o700 });
     const { PGlite: Database } = await loadDatabase();
     const database = await Database.create(data, {
@@ -103,7 +103,7 @@ export function holdDirectory(directory: string): () => void {
   }
 }
 
-/** What is written to behind a symbolic link would be somebody else's. The queue's directory itself may be one. */
+/** Files behind a symbolic link may belong to another program. The queue's directory itself may be a link. */
 function assertNoLink(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) {
     throw new Error(`${path} is a symbolic link, where the queue keeps its own files`);

@@ -105,7 +105,7 @@ function createClusterClient(
       Object.assign(this as object, { startupNodes: [...known.values()] });
       return reconnectDelayMs(attempt, role);
     },
-    // While a replica takes over, a command is sent anew every 100 ms. Those of a consumer wait for that; by ioredis'
+    // While a replica takes over, a command is sent again every 100 ms. Those of a consumer wait for that; by ioredis'
     // own limit of 16 times they would fail within two seconds, as a producer's do.
     ...(role === 'consumer' && { maxRedirections: Number.POSITIVE_INFINITY }),
     retryDelayOnMoved: MOVED_DELAY_MS,

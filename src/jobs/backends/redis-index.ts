@@ -81,7 +81,7 @@ local start
 if afterId == '' then
   start = redis.call('ZCOUNT', walk, '(' .. ARGV[7], '+inf')
 else
-  -- A mark finds the place even if what was there is gone, or was added anew since.
+  -- A mark finds the place even if what was there is gone, or was added again since.
   local mark = afterId .. '\\1'
   redis.call('ZADD', walk, afterAt, mark)
   start = redis.call('ZREVRANK', walk, mark)
@@ -167,7 +167,7 @@ return {jobs, redis.call('ZCARD', KEYS[1])}
 
 /**
  * Drops members of an index whose jobs are gone, or, of an index of codes, done or failing otherwise. KEYS: index,
- * completed. ARGV: prefix of the jobs' keys, code or '', first, last. Returns how many it kept and looked at.
+ * completed. ARGV: prefix of the jobs' keys, code or '', first, last. Returns how many it kept and read.
  */
 const SWEEP = luaScript(`
 ${CODE_OF}
@@ -186,10 +186,10 @@ end
 return {kept, #ids}
 `);
 
-/** Members that one script looks at: a millisecond or two, in which the server does nothing else. */
+/** Members that one script reads: a millisecond or two, in which the server does nothing else. */
 const STEPS = 4_000;
 const INDEXED_AT_ONCE = 1_000;
-/** Members that one sweep looks at, of each index. */
+/** Members that one sweep reads, of each index. */
 const SWEPT_AT_ONCE = 2_000;
 /** Jobs that are lists in Redis, and those that are sorted sets. */
 const LISTS = ['wait', 'active'] as const;

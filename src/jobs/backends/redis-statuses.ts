@@ -3,9 +3,8 @@ import type { JobQueue, JobStatus } from './backend.ts';
 import { luaScript, runScript } from './redis-client.ts';
 
 /**
- * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome; a
- * job in neither is still to be worked on.
- * KEYS: completed, failed. ARGV: prefix of the jobs' keys, ids.
+ * The statuses of jobs, each as a {@link JobStatus} or empty. BullMQ keeps finished jobs in one sorted set per outcome;
+ * a job in neither is still to be worked on. KEYS: completed, failed. ARGV: prefix of the jobs' keys, ids.
  */
 const STATUSES = luaScript(`
 local statuses = {}
@@ -22,7 +21,7 @@ for index = 2, #ARGV do
 end
 return statuses
 `);
-/** Jobs that one script looks at: half a millisecond, in which the server does nothing else. */
+/** Jobs that one script reads: half a millisecond, in which the server does nothing else. */
 const STATUSES_AT_ONCE = 1_000;
 
 /** The status of each job that there is, by its id. */

@@ -147,7 +147,7 @@ return moved
 /** Where BullMQ keeps how often a job's workers died, and that it is to fail for that. */
 const STALL_FIELDS = ['stc', 'defa'] as const;
 
-/** Failed jobs are asked for their reasons in batches, so that no reply is very long. */
+/** The reasons of failed jobs are read in batches, so that no reply is very long. */
 const FAILURES_PER_REPLY = 1_000;
 
 /** The queue on Redis: a single server, Sentinel or a cluster. */

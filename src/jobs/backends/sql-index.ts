@@ -14,7 +14,7 @@ end)`;
 const HAS_CODE = "state <> 'completed' and (progress->'error' is not null or failed_reason is not null)";
 
 /**
- * Creates the indexes that lists need. An index that is there is not asked for again: that would wait for everybody who
+ * Creates the indexes that lists need. An existing index is not created again: that would wait for every process that
  * writes.
  */
 export function indexSetup(schema: string): string {
@@ -32,7 +32,7 @@ export function indexSetup(schema: string): string {
   return `do $setup$ begin ${statements.join('')} end $setup$;`;
 }
 
-/** The states of BullMQ's tables in which sessions of each state of ours are. */
+/** BullMQ's states in its tables, by session state. */
 const STATES: Readonly<Record<SessionState, string>> = {
   queued: "state in ('waiting', 'waiting-children')",
   active: "state = 'active'",

@@ -68,7 +68,7 @@ insert into voicemail_archiver.call_limit (name, paused_until)
 values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint + $2::bigint)
 on conflict (name) do update set paused_until = greatest(call_limit.paused_until, excluded.paused_until)`;
 
-/** What nobody needs any more goes with what comes. */
+/** Each insertion removes what is no longer needed. */
 const REMEMBER = `
 with expired as (delete from voicemail_archiver.remembered where until <= now())
 insert into voicemail_archiver.remembered (name, text, until)
@@ -112,14 +112,14 @@ select min(added_at_ms) as at from (
    where queue = $1 and state = 'waiting' and priority > 0 order by priority, seq limit 1)
 ) as first_of_each`;
 
-/** The row is locked before the function runs, so that nobody takes the job in between. */
+/** The row is locked before the function runs, so that no worker takes the job in between. */
 const SAVE_PROGRESS = `
 with held as materialized (
   select id from ${QUEUE_SCHEMA}.job
   where queue = $1 and id = $2 and state = 'active' and lock_token = $3 for update
 )
 select ${QUEUE_SCHEMA}.update_progress($1, id, $4::jsonb) as updated from held`;
-/** The row is locked as well, so that nobody puts the job back into the queue in between. */
+/** The row is locked as well, so that no process puts the job back into the queue in between. */
 const NOTE_COMPLETED = `
 with done as materialized (
   select id from ${QUEUE_SCHEMA}.job
@@ -128,7 +128,7 @@ with done as materialized (
 )
 select ${QUEUE_SCHEMA}.update_progress($1, id, $3::jsonb) as updated from done`;
 /**
- * BullMQ's own looks at the job first and changes it then: one that a worker has just taken would go back to the
+ * BullMQ's own reads the job first and changes it then: one that a worker has just taken would go back to the
  * others.
  */
 const PROMOTE = `
@@ -136,7 +136,7 @@ with delayed as materialized (
   select id from ${QUEUE_SCHEMA}.job where queue = $1 and id = $2 and state = 'delayed' for update
 )
 select ${QUEUE_SCHEMA}.promote($1, id) as code from delayed`;
-/** What was delayed has its place in the line by when it was added; it takes it once somebody asks for a job. */
+/** A delayed job has its place by the time when it was added, and takes it once a worker asks for a job. */
 const PUT_IN_FRONT = `
 update ${QUEUE_SCHEMA}.job set process_at_ms = 0
 where queue = $1 and id = any($2) and state = 'delayed' and priority = 0`;

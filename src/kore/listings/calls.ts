@@ -32,7 +32,7 @@ const callSchema = rowSchema.extend({ isVoicemail: z.unknown().optional() });
 /**
  * Call details v2 of an account, the only listing that says which sessions have a voicemail.
  *
- * Whether pages count from 0 or from 1 is not documented. They are asked for from 0 on: if that is the same as
+ * Whether pages count from 0 or from 1 is not documented. They are requested from 0 on: if that is the same as
  * page 1, its rows come twice, and are dropped as all duplicates are.
  */
 export function callsListing(accountId: string): Listing {
@@ -76,7 +76,7 @@ function formatTime(time: Date): string {
 
 /**
  * Whether a session has a voicemail. Only what plainly says no (`"NO"`, `"N"`, `"false"`, `false`, `0`, `"0"`) is a no;
- * where nothing is said, or something that nobody foresaw, nobody knows.
+ * where the flag is missing or unexpected, that is unknown.
  */
 function readFlag(flag: unknown): boolean | undefined {
   const word = typeof flag === 'string' ? flag.slice(0, MAX_FLAG_CHARACTERS).trim().toLowerCase() : flag;

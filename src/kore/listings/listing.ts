@@ -29,7 +29,7 @@ export interface PageQuery {
   readonly to: Date;
   /** Counts from 0. */
   readonly page: number;
-  /** How many rows the pages before had: a server may give fewer than it was asked for. */
+  /** How many rows the pages before had: a server may send fewer than requested. */
   readonly rowsBefore: number;
 }
 
@@ -51,7 +51,7 @@ export interface ListingPage {
 export interface ListingLimits {
   /** The longest window. */
   readonly maxWindowMs: number;
-  /** How many pages of a window can be had; what does not fit on them needs a shorter window. */
+  /** The most pages of a window; more rows need a shorter window. */
   readonly maxPages: number;
 }
 
@@ -63,7 +63,7 @@ export interface Listing {
   read(answer: KoreAnswer): ListingPage;
 }
 
-/** Rows asked for on a page: the most that both listings give. */
+/** Requested rows of a page: the most that both listings give. */
 export const PAGE_SIZE = 100;
 
 /**
@@ -94,14 +94,14 @@ const TEXT_CHANNEL = /chat|whatsapp|messag|messenger/;
 const VOICE_CHANNEL = /voice|call|phone|ivr|sip|pstn/;
 const MAX_CHANNEL_CHARACTERS = 64;
 
-/** Whether a channel is one of plain text, where nobody leaves a voicemail. */
+/** Whether a channel is for text only, and so has no voicemails. */
 function isTextChannel(channel: unknown): boolean {
   if (typeof channel !== 'string' || channel.length > MAX_CHANNEL_CHARACTERS) return false;
   const name = channel.toLowerCase().replace(/[\s_-]+/g, '');
   return TEXT_CHANNELS.has(name) || (TEXT_CHANNEL.test(name) && !VOICE_CHANNEL.test(name));
 }
 
-/** The rows of a page. A server may give more than it was asked for, but not any number: each of them is looked at. */
+/** The rows of a page. A server may send more than requested, but only up to a limit, because each row is checked. */
 export const rowsSchema = z.array(z.unknown()).max(100 * PAGE_SIZE);
 
 /** What every row of a listing has, whatever else is in it. */
@@ -159,7 +159,7 @@ export function readRows<Row extends z.infer<typeof rowSchema>>(
 /**
  * Where rows have what, the likeliest first. Kore documents samples and no list of fields: of these names,
  * `sessionTags.callerNumber`, `tags`, `queues`, `direction` and the times are in them; the others are what other
- * versions and gateways may have. A row that has none of them says nothing of the call, which harms nobody.
+ * versions and gateways may have. A row without any of them says nothing of the call, which does no harm.
  *
  * @see https://docs.kore.ai/ai-for-service/apis/automation/get-sessions-history
  */
@@ -211,7 +211,7 @@ function asText(value: unknown): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** ISO 8601 in UTC; times without a zone are taken to be in UTC, which is what was asked for. */
+/** ISO 8601 in UTC; times without a zone are taken to be in UTC, as requested. */
 function asTime(value: unknown): string | undefined {
   if (typeof value !== 'string' || value.length > MAX_TEXT_CHARACTERS) return undefined;
   const hasZone = /(?:Z|[+-]\d\d:?\d\d)$/.test(value);

@@ -34,7 +34,8 @@ const bodySchema = z.object({
  * @see https://docs.kore.ai/ai-for-service/apis/automation/get-sessions-history
  */
 export const sessionsListing: Listing = {
-  // "Under 7 days". The number of pages is ours: a window that is interrupted is listed again from its first page.
+  // "Under 7 days". The number of pages is this program's choice: a window that is interrupted is listed again from its
+  // first page.
   limits: { maxWindowMs: 7 * DAY_MS - MINUTE_MS, maxPages: 20 },
   request({ botId, from, to, rowsBefore }) {
     return {

@@ -11,7 +11,7 @@ export interface MeasuredCompleteness {
 const TIMEOUT_MS = 3_000;
 
 /**
- * Gauges of completeness, brought up to date by the function returned. Days of which nobody knows are left out, and when
+ * Gauges of completeness, brought up to date by the function returned. Unknown days are left out, and when
  * the reports can't be read, so are all.
  */
 export function createCompletenessMetrics(
@@ -53,8 +53,8 @@ export function createCompletenessMetrics(
 }
 
 /**
- * A gauge of the digests that are late, brought up to date by the function returned; left out where nothing is signed, and
- * when the archive can't be listed.
+ * A gauge of the digests that are late, brought up to date by the function returned; left out where nothing is signed,
+ * and when the archive can't be listed.
  */
 export function createDigestMetrics(
   registry: Registry,

@@ -20,7 +20,7 @@ import {
 
 /** What metrics are made of. */
 export interface MetricsOptions {
-  /** Looks at the queue; asked when metrics are read. */
+  /** Reads the queue's state when metrics are read. */
   readonly stats: () => Promise<MeasuredQueue>;
   /** How those stand that the worker depends on; asked when metrics are read. */
   readonly breakers?: () => readonly BreakerView[];
@@ -55,7 +55,7 @@ export interface Metrics {
   /** The `Content-Type` of what {@link Metrics.render} returns. */
   readonly contentType: string;
   /**
-   * All metrics in Prometheus' text format. Looks at the queue first; that the queue can't be reached is one of
+   * All metrics in Prometheus' text format. Reads the queue's state first; that the queue can't be reached is one of
    * the metrics, so this does not reject for it.
    */
   render(): Promise<string>;

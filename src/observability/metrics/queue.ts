@@ -77,7 +77,7 @@ const SHARED = 'The same from every process of a queue: aggregate with max.';
 
 /**
  * Gauges of the queue, brought up to date by the function returned. When the queue can't be reached, that is
- * what they say; the numbers of a queue that nobody can see are left out, not repeated.
+ * what they say; the numbers of an unreachable queue are left out, not repeated.
  */
 export function createQueueMetrics(registry: Registry, log: Logger): (snapshot: QueueSnapshot) => void {
   const registers = [registry];
@@ -99,7 +99,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (snapshot: 
   });
   const transcriptsPending = new Gauge({
     name: 'voicemail_queue_transcripts_pending',
-    help: `Archived sessions that are looked at again: for a transcript awaited, or once after SETTLE_WAIT. ${SHARED}`,
+    help: `Archived sessions that are checked again: for a transcript awaited, or once after SETTLE_WAIT. ${SHARED}`,
     registers,
   });
   const paused = new Gauge({
@@ -117,7 +117,7 @@ export function createQueueMetrics(registry: Registry, log: Logger): (snapshot: 
     help: `Workers on this queue with a heartbeat within the last minute. ${SHARED}`,
     registers,
   });
-  // A gauge without labels begins as 0, which nobody has seen yet.
+  // A gauge without labels begins as 0, which was never measured.
   forget();
 
   let wasUp = true;

@@ -9,7 +9,7 @@ import type { WorkerObserver } from '../../workers/worker-deps.ts';
 /** The `code` of what is no failure. A label without a value would be the same as no label. */
 const NO_CODE = 'none';
 
-/** While these last, sessions wait between tries and nothing is archived: an alert looks at them. */
+/** While these last, sessions wait between tries and nothing is archived: an alert uses them. */
 const OUTAGES = ['KORE_UNAVAILABLE', 'ARCHIVE_UNAVAILABLE', 'ARCHIVE_DENIED'] as const;
 const DURATION_BUCKETS_S = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600];
 
@@ -24,7 +24,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
   });
   const failedAttempts = new Counter({
     name: 'voicemail_attempts_failed_total',
-    help: 'Attempts that failed, by work (session, or transcript awaited), error code, and what follows (wait: looked at again without using up an attempt; retry; fail: given up).',
+    help: 'Attempts that failed, by work (session, or transcript awaited), error code, and what follows (wait: checked again without using up an attempt; retry; fail: given up).',
     labelNames: ['work', 'code', 'verdict'],
     registers,
   });
@@ -61,7 +61,7 @@ export function createSessionMetrics(registry: Registry): Required<WorkerObserve
     registers,
   });
 
-  // Prometheus sees no increase in a series that begins at 1: what alerts look at begins at 0.
+  // Prometheus sees no increase in a series that begins at 1: series that alerts use begin at 0.
   for (const outcome of ['archived', 'already-archived']) sessions.inc({ outcome, code: NO_CODE }, 0);
   for (const work of ['session', 'transcript']) {
     failedAttempts.inc({ work, code: 'KORE_UNAUTHORIZED', verdict: 'wait' }, 0);
@@ -110,7 +110,7 @@ export function createTransferMetrics(registry: Registry): TransferMetrics {
   const registers = [registry];
   const started = new Counter({
     name: 'voicemail_downloads_started_total',
-    help: 'Downloads begun, by whether the expiry of the URL is known or unknown. One that begins anew counts again.',
+    help: 'Downloads begun, by whether the expiry of the URL is known or unknown. A restarted download counts again.',
     labelNames: ['expiry'],
     registers,
   });
@@ -183,7 +183,7 @@ export function createKoreMetrics(registry: Registry): KoreMetrics {
   const registers = [registry];
   const calls = new Counter({
     name: 'voicemail_kore_calls_total',
-    help: 'Calls of the Kore API, by HTTP status (none when no answer came) and error code (none when the call gave what was asked for, or was cancelled).',
+    help: 'Calls of the Kore API, by HTTP status (none when no answer came) and error code (none when the call succeeded, or was cancelled).',
     labelNames: ['status', 'code'],
     registers,
   });

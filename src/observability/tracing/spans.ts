@@ -153,7 +153,7 @@ function tidy(attributes: QueueAttributes): QueueAttributes {
   };
 }
 
-/** What it stands for does not show, and what it does belongs to whatever was active. */
+/** A span that is not exported; its children belong to the active span. */
 const NO_SPAN: QueueSpan = {
   setSpanOnContext: (context: Context) => context,
   setAttribute() {},

@@ -35,7 +35,7 @@ import type { Tracing } from './tracing.ts';
 const NAME = 'voicemail-archiver';
 /** Spans that wait to be sent; while the collector is unavailable, what comes beyond them is dropped. */
 const MAX_WAITING_SPANS = 4_096;
-/** No text of ours is longer; what comes from outside is cut. */
+/** Longer than any text of this program; longer texts from outside are cut. */
 const MAX_ATTRIBUTE_CHARACTERS = 1_024;
 /** How long the end of the program may wait for the collector. */
 const CLOSE_WAIT_MS = 3_000;

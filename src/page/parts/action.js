@@ -8,7 +8,7 @@ import { focusHeading, sentence } from './common.js';
 /** @import { Permission } from '../identity.js' */
 
 /**
- * A button that does something, after a question where one is asked, and says what came of it.
+ * A button for an action. It asks first where there is a question, and shows the result.
  *
  * @typedef {object} ActionProps
  * @property {string} label
@@ -100,7 +100,7 @@ function Question({ title, text, typed, kind, isBusy, onYes, onNo, children }) {
   /** @type {{ current: HTMLDialogElement | null }} */
   const dialog = useRef(null);
   const [given, setGiven] = useState('');
-  // With the markup, not after the next paint: what somebody types until then would go nowhere.
+  // With the markup, not after the next paint: text that is typed until then would be lost.
   useLayoutEffect(() => {
     const before = document.activeElement;
     const box = dialog.current;

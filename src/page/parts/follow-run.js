@@ -3,7 +3,7 @@ import { ask } from '../api.js';
 const PAUSE_MS = 500;
 
 /**
- * Asks for something that a worker is busy with until it is done.
+ * Polls a run of a worker until it is done.
  *
  * @template T
  * @param {string} path

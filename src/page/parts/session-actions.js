@@ -6,7 +6,7 @@ import { Action } from './action.js';
 /** @import { SessionView as Session } from '../../domain/views.ts' */
 
 /**
- * What somebody can do with a session.
+ * The actions on a session.
  *
  * @param {{ session: Session, isHeld: boolean, reload: () => void }} props
  */

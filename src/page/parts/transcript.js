@@ -11,7 +11,7 @@ import { Trouble } from './common.js';
 /** @typedef {{ id?: string, text?: string, createdAt?: string, authorType?: string, authorId?: string }} Spoken */
 
 /**
- * What was said. It is fetched when somebody asks for it, and kept for as long as they look at it: it is personal data,
+ * The transcript. It is fetched on request, and kept while it is shown: it is personal data,
  * and each reading is in the audit log.
  *
  * @param {{ session: Session }} props

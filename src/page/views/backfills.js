@@ -76,7 +76,7 @@ function Start({ reload }) {
     <label class="field"><span>To (UTC); without it, up to now</span>
       <input type="datetime-local" value=${to} onInput=${given(setTo)} />
     </label>
-    <label class="field"><span>Where Kore is asked</span>
+    <label class="field"><span>Kore's listing</span>
       <select value=${source} onChange=${given(setSource)}>
         <option value="">the first that works</option>
         <option value="calls">call details</option>

@@ -52,7 +52,7 @@ function Codes({ stats, meanings, reload }) {
   const { failuresByCode, states } = stats;
   const counts = Object.entries(failuresByCode).sort(([, a], [, b]) => b - a);
   if (counts.length === 0) {
-    return html`<section><${Empty}>No session has failed. What waits is looked at again by itself.<//></section>`;
+    return html`<section><${Empty}>No session has failed. What waits is checked again by itself.<//></section>`;
   }
   return html`
     <p>

@@ -101,7 +101,7 @@ function Overview({ stats }) {
           <${Fact} name="Waiting longest since">
             <${Time} at=${oldestQueuedAt} none="nothing waits" />
           <//>
-          <${Fact} name="Looked at again for what comes late">${plural(transcriptsPending, 'archived session')}<//>
+          <${Fact} name="Checked again for what comes late">${plural(transcriptsPending, 'archived session')}<//>
         </dl>
       </section>
       <section aria-labelledby="rate">

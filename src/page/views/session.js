@@ -59,7 +59,7 @@ function Absence({ error, hasOldData, reload }) {
   }
   if (error.status === 404) {
     return html`<div class="notice" role="alert">
-      <p><strong>Nobody knows this session.</strong> ${sentence(error.message)}</p>
+      <p><strong>This session is unknown.</strong> ${sentence(error.message)}</p>
       <p class="hint">It may belong to another bot, or it was never queued.</p>
     </div>`;
   }

@@ -75,8 +75,7 @@ function wav(codec: WavCodec, seed: string, length: AudioLength): AudioSource {
 }
 
 function builtSeconds(format: AudioFormat, { seconds = DEFAULT_SECONDS, bytes }: AudioLength): number {
-  if (bytes !== undefined)
-    throw new RangeError(`a length in bytes cannot be had for ${format}: give seconds`);
+  if (bytes !== undefined) throw new RangeError(`${format} has no length in bytes: give seconds`);
   if (!(seconds > 0 && seconds <= MAX_BUILT_SECONDS)) {
     throw new RangeError(`${format} can be more than 0 and at most ${MAX_BUILT_SECONDS} seconds long`);
   }

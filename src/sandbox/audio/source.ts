@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 /**
- * A file of any size that is never held as a whole: each part is made when it is asked for, and is the same
+ * A file of any size that is never held as a whole: each part is made on request, and is the same
  * every time.
  */
 export interface AudioSource {

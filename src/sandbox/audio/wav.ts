@@ -18,7 +18,7 @@ const MARK_BLOCK_SAMPLES = 4096;
 const MARK_BITS = 24;
 
 /**
- * A WAV file, mono, 8 kHz, whose parts are made when they are asked for: 500 MB cost no more than 50 KB.
+ * A WAV file, mono, 8 kHz, whose parts are made on request: 500 MB cost no more than 50 KB.
  *
  * @param length `bytes`: the whole file's exact size; or `seconds`, 0 for a header alone.
  * @throws RangeError for a size that no WAV can have.

@@ -130,7 +130,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 };
 
 /**
- * Turns a file system's error into one of ours, in words. What is one of ours already, or no file system's
+ * Turns a file system's error into a VoicemailError, in words. A VoicemailError, or an error that is no file system's
  * error, is returned as it is.
  */
 export function toArchiveFileError(error: unknown, location: string): unknown {

@@ -11,7 +11,7 @@ import { statIfThere } from './files.ts';
 export type ListedEntry = ListedObject | { readonly names: readonly string[] } | undefined;
 
 /**
- * Looks at keys one after the other. The directory of the last one stays open, as the next key mostly lies in it as
+ * Reads keys one after the other. The directory of the last one stays open, as the next key mostly lies in it as
  * well.
  */
 export class DirectoryReader implements AsyncDisposable {

@@ -18,7 +18,7 @@ import {
 /** A lock is held for a comparison and a rename. A longer wait fails with a retryable error. */
 const MAX_WAIT_MS = 10_000;
 const MAX_PAUSE_MS = 20;
-/** Longer than any token: what is larger is no lock of ours. */
+/** Longer than any token: a larger file is no lock of this program. */
 const MAX_TOKEN_BYTES = 256;
 
 /**
@@ -80,7 +80,7 @@ async function acquire(
 
 /**
  * Removes the lock of a process that has ended. Of several that find it, one alone may do so: the others might remove
- * the lock that somebody has taken since.
+ * the lock that another process has taken since.
  */
 async function breakLock(directory: HeldDirectory, file: string, holder: string): Promise<void> {
   const lock = directory.entry(file);

@@ -108,7 +108,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
     }
   }
 
-  /** Gives a finished file its name, in the way that its mode asks for. */
+  /** Gives a finished file its name, as its mode says. */
   async function publish(
     temporary: string,
     final: string,
@@ -138,7 +138,7 @@ export function createDirectoryStore(directory: string): ArchiveStore {
   ): AsyncGenerator<ListedObject> {
     assertPrefix(prefix);
     await using reader = new DirectoryReader(root);
-    // What is still to be looked at, the next one last.
+    // The entries that are still to be read, the next one last.
     const pending = [prefix];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       const key = next;
@@ -270,7 +270,7 @@ async function writeAll(handle: FileHandle, source: BodyReader, body: StreamedBo
 async function assertSameFile(path: string, key: string, content: Content): Promise<void> {
   const handle = await openIfThere(path);
   if (!handle) {
-    throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was looked at`);
+    throw new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} was there and has gone while it was read`);
   }
   await using _closed = handle;
   const same =

@@ -109,7 +109,7 @@ function noTemporaryDirectory(root: string): VoicemailError {
 }
 
 /**
- * @throws VoicemailError `ARCHIVE_DENIED` when the directory belongs to somebody else than its new file and the
+ * @throws VoicemailError `ARCHIVE_DENIED` when the directory belongs to another user than its new file and the
  * archive.
  */
 async function assertOwn(root: string, directory: HeldDirectory, handle: FileHandle): Promise<void> {
@@ -123,7 +123,7 @@ async function assertOwn(root: string, directory: HeldDirectory, handle: FileHan
 
 /**
  * Removes what killed processes left behind: at once where they can be seen to be gone, elsewhere what is more than an
- * hour old. Only files with names of our own go, and only from a directory that is ours.
+ * hour old. Only files with this program's names are removed, and only from a directory of its user.
  * @throws VoicemailError `ARCHIVE_DENIED` when the directory is a symbolic link.
  */
 export async function removeLeftovers(root: string, now: number): Promise<void> {
@@ -157,12 +157,12 @@ export async function removeTemporaryDirectoryIfEmpty(root: string): Promise<voi
   try {
     await rmdir(join(root, TEMPORARY_SEGMENT));
   } catch (error) {
-    // Not empty: somebody else writes at this moment, and the last one removes it. Gone: somebody else did.
+    // Not empty: another process writes now, and the last one removes it. Gone: another process removed it.
     if (!['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) throw error;
   }
 }
 
-/** Removes a file, or finds that somebody else did. */
+/** Removes a file, unless another process did. */
 export async function unlinkIfThere(path: string): Promise<void> {
   try {
     await unlink(path);

@@ -87,8 +87,8 @@ async function removeUnknownUploads(
       abortSignal,
     });
     for (const { Key: found, UploadId, Initiated } of listed.Uploads ?? []) {
-      const ours = found === Key && (Initiated?.getTime() ?? 0) >= trace.startedAt - MAX_CLOCK_SKEW_MS;
-      if (!ours || UploadId === undefined || UploadId === trace.uploadId) continue;
+      const isOwn = found === Key && (Initiated?.getTime() ?? 0) >= trace.startedAt - MAX_CLOCK_SKEW_MS;
+      if (!isOwn || UploadId === undefined || UploadId === trace.uploadId) continue;
       if (await isEmptyUpload(upload, UploadId, abortSignal)) await sendAbort(upload, UploadId, abortSignal);
     }
   } catch (error) {

@@ -62,7 +62,10 @@ export function isNoSuchKey(error: unknown): boolean {
   return name === 'NoSuchKey' || name === 'NotFound' || (statusOf(error) === 404 && name !== 'NoSuchBucket');
 }
 
-/** An answer with a status of success that no store gave: some proxies answer 200, with a page of their own, to anything. */
+/**
+ * An answer with a status of success that no store gave: some proxies answer 200, with a page of their own, to
+ * anything.
+ */
 export function notFromStore(what: string): VoicemailError {
   return new VoicemailError('ARCHIVE_UNAVAILABLE', `the bucket answered ${what}`, {
     hint: 'check what is between here and the store: some proxies answer 200 to anything',
@@ -233,7 +236,7 @@ const KMS_MEANINGS: ReadonlyMap<string, Meaning> = new Map(
 );
 
 /**
- * Turns an error of the store, of the SDK or of the network into one of ours, in words. What is one of ours
+ * Turns an error of the store, of the SDK or of the network into a VoicemailError, in words. A VoicemailError
  * already, or a plain fault in the program, is returned as it is.
  */
 export function toArchiveS3Error(error: unknown, bucket: string): unknown {

@@ -284,7 +284,7 @@ function encodeKey(key: string): string {
     .join('/')
     .replaceAll(/[!'()*]/g, escaped);
 }
-/** What S3 answers when asked for the objects below a prefix, as far as it takes to know their keys. */
+/** The members of S3's answer to a listing that give the keys. */
 
 /** A listing that is all on one page. */
 export interface WholeListing {
@@ -295,7 +295,7 @@ export interface WholeListing {
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
 
 /**
- * Reads such an answer, of which only this is looked at; `undefined` where it is none, goes on on another page, or
+ * Reads such an answer, of which only this is used; `undefined` where it is none, goes on on another page, or
  * encodes keys otherwise than XML does: then the SDK is to ask.
  *
  * @see https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html

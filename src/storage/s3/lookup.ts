@@ -1,4 +1,4 @@
-/** Looking at what lies in the bucket. */
+/** Reads objects and listings of the bucket. */
 
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';

@@ -59,7 +59,7 @@ export interface PartsUpload {
 
 /** The progress of an upload, also of a failed one. */
 export interface UploadProgress {
-  /** Completion was asked for: whether it happened may be unknown. */
+  /** Completion was requested: whether it happened may be unknown. */
   completing: boolean;
 }
 
@@ -114,7 +114,7 @@ async function createUpload(upload: PartsUpload, trace: UploadTrace, signal: Abo
     const { UploadId, $metadata } = await withGrace(signal, cleanUpMs / 2, (abortSignal) =>
       client.send(command, { abortSignal }),
     );
-    // Without an id, or after more than one attempt, there may be an upload that nobody knows.
+    // Without an id, or after more than one attempt, there may be an upload whose id is unknown.
     trace.answerLost ||= UploadId === undefined || UploadId === '' || ($metadata.attempts ?? 1) > 1;
     if (UploadId === undefined || UploadId === '')
       throw notFromStore('the start of an upload without its id');
@@ -202,12 +202,12 @@ async function withGrace<Result>(
   }
 }
 
-/** Where to begin when nobody knows how long a body will be. */
+/** The first size of a part for a body of unknown length. */
 const INITIAL_BYTES = 256 * 1024;
 
 /** A part of a body. */
 export interface BodyPart {
-  /** As many bytes as a part has, except in the last one. Good until the next part is asked for. */
+  /** As many bytes as a part has, except in the last one. Valid until the next part is requested. */
   readonly bytes: Buffer;
   /** Whether the body ends with it. */
   readonly isLast: boolean;
@@ -271,11 +271,11 @@ export class PartReader {
 }
 /** Memory for bodies that are sent in one piece, used again and again. */
 
-/** Buffers that nobody uses at present. */
+/** Free buffers. */
 interface BufferPool {
   /** A buffer of that size; what is in it is left from before. */
   take(bytes: number): Buffer;
-  /** Gives back a buffer that {@link BufferPool.take} returned. Nobody may read it any more. */
+  /** Gives back a buffer that {@link BufferPool.take} returned. It must not be read any more. */
   give(buffer: Buffer): void;
 }
 

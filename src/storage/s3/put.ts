@@ -1,4 +1,4 @@
-/** Writing an object that fits into one request, under the condition that its mode asks for. */
+/** Writing an object that fits into one request, under the condition of its mode. */
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { PutObjectCommand, type S3Client } from '@aws-sdk/client-s3';
@@ -81,7 +81,7 @@ export async function putObject(
 
 /**
  * Replaces one version. A store that keeps `If-None-Match` may still ignore `If-Match`, so the ETag is
- * looked at before the write wherever the store is not known to keep both. Replacing is rare: one more request does
+ * checked before the write wherever the store is not known to keep both. Replacing is rare: one more request does
  * not matter.
  */
 async function putOver(

@@ -16,7 +16,7 @@ import { guarded, type KeptVersion, type Protection, type StoredVersions, type T
 import { isInvalidRequest, isNoSuchKey, isNoSuchUpload, isNotImplemented, notFromStore } from './errors.ts';
 import { listObjects, type ObjectAddress } from './lookup.ts';
 
-/** The bucket whose versions are looked at. */
+/** The bucket whose versions are read. */
 export interface VersionsOptions {
   readonly client: S3Client;
   readonly bucket: string;
