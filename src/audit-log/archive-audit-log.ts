@@ -34,7 +34,7 @@ export interface AuditLogOptions {
   readonly maxBuffered?: number;
 }
 
-const STANDARD_TIMES: AuditLogTimes = {
+const DEFAULT_TIMES: AuditLogTimes = {
   batchMs: 5_000,
   retryMs: 5_000,
   longestRetryMs: 60_000,
@@ -72,7 +72,7 @@ interface Line {
  */
 export function createAuditLog(options: AuditLogOptions): ArchiveAuditLog {
   const { store, log, now = () => new Date(), maxBuffered = MAX_BUFFERED } = options;
-  const times: AuditLogTimes = { ...STANDARD_TIMES, ...options.times };
+  const times: AuditLogTimes = { ...DEFAULT_TIMES, ...options.times };
   const buffer: Line[] = [];
   /** Characters in the buffer and the batch. */
   let size = 0;

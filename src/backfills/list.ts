@@ -106,14 +106,14 @@ export function enqueueRequestOf(
 ): EnqueueRequest {
   const kept = keepCall(call);
   const startedAt = Date.parse(call?.startedAt ?? '');
-  const isStartNews = creationTime(sessionId) === undefined && !Number.isNaN(startedAt);
+  const isStartNeeded = creationTime(sessionId) === undefined && !Number.isNaN(startedAt);
   return {
     botId,
     sessionId,
     priority: 'backfill',
     missing: true,
     ...(!isCertain && { maybe: true }),
-    ...(isStartNews && { beganAt: startedAt }),
+    ...(isStartNeeded && { beganAt: startedAt }),
     ...(kept && { call: kept }),
   };
 }

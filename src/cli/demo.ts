@@ -198,7 +198,7 @@ function hasEnded(view: SessionView): boolean {
 
 /** A line for whatever happens to a session, and on a terminal a progress bar below. */
 class Display {
-  readonly #said = new Map<string, string>();
+  readonly #shown = new Map<string, string>();
   readonly #archived = new Set<string>();
   readonly #bars: MultiBar | undefined;
   readonly #bar: ReturnType<MultiBar['create']> | undefined;
@@ -213,11 +213,11 @@ class Display {
   }
 
   show(view: SessionView, title: string): void {
-    const news = recordingLine(view);
-    if (news === undefined || this.#said.get(view.sessionId) === news) return;
-    this.#said.set(view.sessionId, news);
+    const progress = recordingLine(view);
+    if (progress === undefined || this.#shown.get(view.sessionId) === progress) return;
+    this.#shown.set(view.sessionId, progress);
     if (view.state === 'archived') this.#archived.add(view.sessionId);
-    const line = `  ${title}: ${news}`;
+    const line = `  ${title}: ${progress}`;
     if (this.#bars) this.#bars.log(`${line}\n`);
     else say(line);
     this.#bar?.update(this.#archived.size);

@@ -39,7 +39,7 @@ const LONGEST_PAUSE_MS = 5_000;
  * its transcript is still to come.
  *
  * @param isMaybe whether they were queued as a maybe: the queue forgets those of them that have no voicemail.
- * @param onNews is called with what has ended so far.
+ * @param onChange is called with what has ended so far.
  * @throws the signal's reason when aborted.
  */
 export async function waitForEnd(
@@ -47,7 +47,7 @@ export async function waitForEnd(
   isMaybe: boolean,
   operations: Operations,
   signal: AbortSignal,
-  onNews: (ended: Ended) => void,
+  onChange: (ended: Ended) => void,
 ): Promise<Ended> {
   const ended: Ended = { archived: 0, without: 0, failures: [] };
   const open = [...sessions];
@@ -58,7 +58,7 @@ export async function waitForEnd(
     const round = open.splice(0, VIEWS_PER_ROUND);
     const unfinished = await noteEnded(round, isMaybe, operations, ended);
     open.push(...unfinished);
-    onNews(ended);
+    onChange(ended);
     if (unfinished.length < round.length) pauseMs = FIRST_PAUSE_MS;
     else {
       await sleep(pauseMs, undefined, { signal });

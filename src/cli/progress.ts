@@ -49,17 +49,17 @@ function showBar(stderr: CliContext['stderr'], what: string, total: number): Pro
 }
 
 function showLines(stderr: CliContext['stderr'], what: string, total: number | undefined): ProgressDisplay {
-  let saidAt = Date.now();
-  let said = '';
+  let writtenAt = Date.now();
+  let written = '';
   return {
     update(done, note) {
-      if (Date.now() - saidAt < LINE_INTERVAL_MS) return;
+      if (Date.now() - writtenAt < LINE_INTERVAL_MS) return;
       const number = done.toLocaleString('en');
       const amount = total === undefined ? number : `${number} of ${total.toLocaleString('en')}`;
       const line = `${what}: ${amount}${note ? `, ${note}` : ''}\n`;
-      if (line === said) return;
-      saidAt = Date.now();
-      said = line;
+      if (line === written) return;
+      writtenAt = Date.now();
+      written = line;
       stderr.write(line);
     },
     clear() {},

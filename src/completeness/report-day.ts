@@ -32,7 +32,7 @@ export interface DayReportDeps {
   readonly source: ListingSource;
   readonly lister: DayLister;
   readonly archive: ArchiveStore;
-  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'looksAgain'>;
+  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'awaitingCheck'>;
   /** `KORE_RETENTION`, where it is known. */
   readonly retentionMs: number | undefined;
   readonly now: () => number;
@@ -167,14 +167,16 @@ async function askQueue(
 ): Promise<QueueFacts> {
   const refs = listed.map(({ sessionId }) => ({ botId, sessionId }));
   const statuses = new Map<string, JobStatus>();
-  const looking: SessionRef[] = [];
+  const toCheck: SessionRef[] = [];
   try {
     for (let at = 0; at < refs.length; at += BATCH) {
       signal.throwIfAborted();
       const batch = refs.slice(at, at + BATCH);
       for (const [id, status] of await queue.statuses(batch)) statuses.set(id, status);
-      looking.push(
-        ...(await queue.looksAgain(batch.filter(({ sessionId }) => archived.get(sessionId) === 'archived'))),
+      toCheck.push(
+        ...(await queue.awaitingCheck(
+          batch.filter(({ sessionId }) => archived.get(sessionId) === 'archived'),
+        )),
       );
     }
   } catch (error) {
@@ -188,7 +190,7 @@ async function askQueue(
     if (code) codes.set(session.sessionId, code);
   });
   const transcriptPending = new Set<string>();
-  await forEachLimit(looking, CONCURRENCY, async (session) => {
+  await forEachLimit(toCheck, CONCURRENCY, async (session) => {
     const transcript =
       (await queue.view(session))?.transcript ?? (await readTranscriptState(session, archive, signal));
     if (transcript === 'pending') transcriptPending.add(session.sessionId);

@@ -98,7 +98,7 @@ export interface CompletenessWorkerDeps {
   readonly kore: Pick<KoreConfig, 'botId' | 'accountId' | 'retentionMs'>;
   /** Without it there is no daily run. */
   readonly completeness: CompletenessConfig | undefined;
-  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'looksAgain' | 'enqueue'>;
+  readonly queue: Pick<SessionQueue, 'statuses' | 'view' | 'awaitingCheck' | 'enqueue'>;
   /** Makes of what a listing says of a call what is kept of it (`CALL_METADATA`). */
   readonly keepCall: ReturnType<typeof createCallFilter>;
   readonly archive: ArchiveStore;

@@ -228,7 +228,7 @@ export const VARIABLE_GROUPS = [
         name: 'POLL_DELAY',
         standard: '30s',
         example: '30s',
-        meaning: 'first pause before looking again; it grows to an hour',
+        meaning: 'first pause between polls; it grows to an hour',
       },
       {
         name: 'RETRY_DELAY',

@@ -286,8 +286,8 @@ export class BackfillQueue {
     const { days = [], trouble } = jobProgress(job);
     const error =
       trouble?.error ?? (state === 'failed' ? parseFailureReason(job.failedReason ?? '') : undefined);
-    const isTold = error && (state === 'waiting' || state === 'failed');
-    return { id, state, days, ...(isTold && { error: { code: error.code, message: error.message } }) };
+    const isShown = error && (state === 'waiting' || state === 'failed');
+    return { id, state, days, ...(isShown && { error: { code: error.code, message: error.message } }) };
   }
 
   /** Sets the time of the daily completeness run, or removes it. */

@@ -191,8 +191,8 @@ export class SessionIntake {
     const isUrgent = request.priority !== 'backfill' && job.data.backfill === true;
     const isForced = request.force === true && job.data.force !== true;
     const isCertain = !request.maybe && isMaybe(job.data);
-    const isTold = !isDeepStrictEqual(callOf(request, job.data).call, job.data.call);
-    if (isUrgent || isForced || isCertain || isTold) {
+    const hasNewFacts = !isDeepStrictEqual(callOf(request, job.data).call, job.data.call);
+    if (isUrgent || isForced || isCertain || hasNewFacts) {
       await job.updateData({
         ...job.data,
         ...(isUrgent && { backfill: false }),

@@ -42,7 +42,7 @@ export function isSharedDependency(dependency: string): dependency is SharedDepe
 }
 
 /** How long a reported outage counts after the last report. */
-const AWAY_BELIEVED_MS = 6_000;
+const OUTAGE_REPORT_MS = 6_000;
 
 /** The states in which a session can be taken out of the queue. */
 const CANCELLABLE: readonly SessionState[] = ['queued', 'waiting'];
@@ -107,7 +107,7 @@ export class SessionQueue {
 
   /** Reports to all processes on this queue that no session can be archived now. Must be repeated while that lasts. */
   async reportOutage(dependency: SharedDependency): Promise<void> {
-    await answered(this.#backend.remember(this.#name, `away:${dependency}`, AWAY_BELIEVED_MS));
+    await answered(this.#backend.remember(this.#name, `away:${dependency}`, OUTAGE_REPORT_MS));
   }
 
   /** Unavailable dependencies, by the reports of workers in the last seconds. */
@@ -154,7 +154,7 @@ export class SessionQueue {
   }
 
   /** The sessions that will be checked again, for a transcript or for recordings and messages that come late. */
-  async looksAgain(sessions: readonly SessionRef[]): Promise<SessionRef[]> {
+  async awaitingCheck(sessions: readonly SessionRef[]): Promise<SessionRef[]> {
     if (sessions.length === 0) return [];
     const statuses = await this.#backend.statuses(this.#transcripts, sessions.map(jobId));
     return sessions.filter((session) => {

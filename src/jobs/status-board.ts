@@ -47,7 +47,7 @@ export class StatusBoard {
 
   /** A worker has ended. */
   async forgetWorker(id: string): Promise<void> {
-    await answered(this.#backend.takeDown(this.#name, WORKERS, id));
+    await answered(this.#backend.removeNote(this.#name, WORKERS, id));
   }
 
   /** The workers that have reported within the last minute, the oldest first. */
@@ -70,7 +70,7 @@ export class StatusBoard {
 
   /** The queue is paused no longer. */
   async noteResumed(): Promise<void> {
-    await answered(this.#backend.takeDown(this.#name, PAUSE, PAUSE));
+    await answered(this.#backend.removeNote(this.#name, PAUSE, PAUSE));
   }
 
   /** When the queue was last paused (ISO 8601), where that is known; it says nothing of whether it still is. */

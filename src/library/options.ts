@@ -60,7 +60,7 @@ export function readOptions(options: ArchiverOptions): ArchiverSettings {
   const parsed = Options.safeParse(options);
   if (!parsed.success) {
     const faults = parsed.error.issues.flatMap(faultsOf);
-    throw new ConfigError([...faults, ...faultsOfTheRest(options, faults)]);
+    throw new ConfigError([...faults, ...remainingFaults(options, faults)]);
   }
   const { timeoutMs = DEFAULT_TIMEOUT_MS, logger, ...values } = parsed.data;
   const config = load(values);
@@ -84,7 +84,7 @@ export function inOptionNames(message: string): string {
 type Values = Readonly<Partial<Record<keyof typeof VARIABLE_BY_OPTION, string | boolean | undefined>>>;
 
 /** What is wrong with the options whose types are right, where others are faulty already. */
-function faultsOfTheRest(options: object, known: readonly Fault[]): readonly Fault[] {
+function remainingFaults(options: object, known: readonly Fault[]): readonly Fault[] {
   const faulty = new Set(known.map(({ variable }) => variable));
   if (faulty.has(WHOLE)) return [];
   try {

@@ -55,7 +55,7 @@ export interface NotificationWorker {
 /** A receiver that hangs takes this many at a time, each for as long as it may take to answer. */
 const CONCURRENCY = 8;
 const HOUR_MS = 60 * 60 * 1000;
-const STANDARD_TIMES: NotificationTimes = {
+const DEFAULT_TIMES: NotificationTimes = {
   timeoutMs: 10_000,
   firstMs: 2_000,
   longestMs: HOUR_MS,
@@ -70,7 +70,7 @@ const JITTER = 0.25;
  */
 export function startNotificationWorker(deps: NotificationWorkerDeps): NotificationWorker {
   const { observe, log } = deps;
-  const times: NotificationTimes = { ...STANDARD_TIMES, ...deps.times };
+  const times: NotificationTimes = { ...DEFAULT_TIMES, ...deps.times };
   const sender = createSender({ notify: deps.notify, timeoutMs: times.timeoutMs });
   const consumer = new Consumer<Notification, NotificationProgress, null>(
     deps.backend,

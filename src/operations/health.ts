@@ -11,7 +11,7 @@ export interface HealthFacts extends Omit<ArchiverStats, 'health' | 'breakers'> 
 }
 
 /** Minutes without an archived session, though some are queued, after which a person must act. */
-const STILL_MINUTES = 10;
+const IDLE_MINUTES = 10;
 /** The minutes, and the fewest sessions, that decide whether most sessions fail. */
 const FAILING_MINUTES = 5;
 const FAILING_SESSIONS = 5;
@@ -62,12 +62,12 @@ function paceOf({ throughput, oldestQueuedAt, backlog }: HealthFacts, queued: nu
       text: `Most sessions fail: ${lately.failed} of ${all} in the last ${FAILING_MINUTES} minutes.`,
     };
   }
-  const isOld = oldestQueuedAt !== undefined && now - Date.parse(oldestQueuedAt) > STILL_MINUTES * 60_000;
-  if (isOld && sum(throughput.slice(-STILL_MINUTES)).archived === 0) {
+  const isOld = oldestQueuedAt !== undefined && now - Date.parse(oldestQueuedAt) > IDLE_MINUTES * 60_000;
+  if (isOld && sum(throughput.slice(-IDLE_MINUTES)).archived === 0) {
     const some = count(queued, 'session is', 'sessions are');
     return {
       level: 'trouble',
-      text: `Nothing was archived in the last ${STILL_MINUTES} minutes, though ${some} queued.`,
+      text: `Nothing was archived in the last ${IDLE_MINUTES} minutes, though ${some} queued.`,
     };
   }
   const last = sum(throughput.slice(-LATEST_MINUTES));

@@ -62,7 +62,7 @@ const MAX_ARCHIVE_LOOKUPS = 100;
 /**
  * A session whose transcript is awaited, and that the queue has lost, is checked again after this time (milliseconds).
  */
-const LOOK_AGAIN_MS = 1_000;
+const RECHECK_DELAY_MS = 1_000;
 /** All of them together take no longer than this: who sends sessions waits for the queue, not for the archive. */
 const ARCHIVE_LOOKUPS_MS = 5_000;
 
@@ -93,7 +93,7 @@ export function createOperations(
       ]);
       if (wasErased) return 'erased';
       // The queue has lost it, and with it that its transcript is awaited.
-      if (manifest?.transcript.state === 'pending') await queue.awaitTranscript(session, LOOK_AGAIN_MS);
+      if (manifest?.transcript.state === 'pending') await queue.awaitTranscript(session, RECHECK_DELAY_MS);
       return manifest ? 'archived' : 'unknown';
     } catch (error) {
       // It is there, whatever it says.

@@ -57,7 +57,7 @@ export async function readDigestChain(
   const findings = new ChainFindings(store);
   const { dates, parts } = await listDigests(store, findings, signal);
   const gaps: Gap[] = [];
-  const untold = new Set<string>();
+  const unreadable = new Set<string>();
   let before: ReadDigest | undefined;
   let coversTo: number | undefined;
   let beginsAt: number | undefined;
@@ -74,14 +74,14 @@ export async function readDigestChain(
       beginsAt ??= end;
     } else {
       // Its parts are unknown.
-      untold.add(date);
+      unreadable.add(date);
     }
     before = read;
   }
   // Those behind the last digest may be of one that is being written.
   const last = dates.at(-1) ?? '';
   for (const [key, date] of parts) {
-    if (!untold.has(date) && date <= last) findings.add('orphaned', key, 'no digest names this part');
+    if (!unreadable.has(date) && date <= last) findings.add('orphaned', key, 'no digest names this part');
   }
   return { dates, coversTo, beginsAt, gaps, findings: findings.all };
 }

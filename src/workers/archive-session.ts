@@ -186,7 +186,7 @@ async function readArchived(
 ): Promise<Manifest | undefined> {
   if (task.names && !task.names.has(MANIFEST_NAME)) return undefined;
   if (!task.force) return readManifest(task, store, signal);
-  return ownOrNothing(task, () => readManifest(task, store, signal));
+  return ignoreForeign(task, () => readManifest(task, store, signal));
 }
 
 /** A partial manifest is only for this program: one that can't be read is written again. */
@@ -196,10 +196,10 @@ async function readPartial(
   signal: AbortSignal,
 ): Promise<PartialManifest | undefined> {
   if (session.names && !session.names.has(PARTIAL_MANIFEST_NAME)) return undefined;
-  return ownOrNothing(session, () => readPartialManifest(session, store, signal));
+  return ignoreForeign(session, () => readPartialManifest(session, store, signal));
 }
 
-async function ownOrNothing<Document extends Manifest>(
+async function ignoreForeign<Document extends Manifest>(
   session: SessionRef,
   read: () => Promise<Document | undefined>,
 ): Promise<Document | undefined> {
@@ -263,7 +263,10 @@ function vanished(
     .map(({ fileName }) => ({
       fileName,
       at: now,
-      error: new VoicemailError('RECORDING_NOT_READY', 'Kore no longer lists the recording: looking again'),
+      error: new VoicemailError(
+        'RECORDING_NOT_READY',
+        'Kore no longer lists the recording: requesting it again',
+      ),
     }));
 }
 

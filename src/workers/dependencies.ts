@@ -38,9 +38,9 @@ export interface DependenciesOptions {
 /** Failures in a row that open the breaker of a media host. A single failure may concern one recording only. */
 const MEDIA_FAILURES_TO_OPEN = 3;
 /** A transfer or write without progress for this long may hang in the bucket; a probe decides. */
-const STILL_MS = 10_000;
+const STALL_TIMEOUT_MS = 10_000;
 /** How often transfers and writes are checked for that (milliseconds). */
-const STILL_CHECK_MS = 1_000;
+const STALL_CHECK_INTERVAL_MS = 1_000;
 /**
  * How long downloaded bytes are held while the bucket is unavailable. Then its session waits in the queue like the
  * others, and downloads again: memory and the recordings' URLs do not last for ever.
@@ -79,9 +79,9 @@ export class Dependencies {
   /** Sessions that wait for Kore or for the bucket, by their jobs' ids. */
   readonly #waiting = { kore: new Map<string, SessionRef>(), bucket: new Map<string, SessionRef>() };
   /** The last session that Kore answered for. */
-  #known: SessionRef | undefined;
+  #lastFetched: SessionRef | undefined;
   /** Transfers and requests to the bucket that are under way, and when they last got further (`performance.now()`). */
-  readonly #moving = new Set<{ readonly session: SessionRef; movedAt: number }>();
+  readonly #moving = new Set<{ readonly session: SessionRef; progressedAt: number }>();
   /** Checks those: one timer for all of them. */
   #watch: NodeJS.Timeout | undefined;
 
@@ -140,14 +140,14 @@ export class Dependencies {
       this.#persist(job, requests, request, errorOf, outer);
     const parts: DependentParts = {
       store: guardStore(store, assertOwned, (request, outer) =>
-        this.#noticingStillness(session, async () =>
-          holdsBytes ? persist(request, asItIs, outer) : request(outer),
+        this.#watchProgress(session, async () =>
+          holdsBytes ? persist(request, unchangedError, outer) : request(outer),
         ),
       ),
       fetchVoicemail: (ref, callClass, outer) =>
         runWhileClosed(this.#kore, outer, async (inner) => {
           const voicemail = await fetchVoicemail(ref, callClass, inner);
-          this.#known = ref;
+          this.#lastFetched = ref;
           this.#kore.succeeded();
           return voicemail;
         }),
@@ -157,13 +157,13 @@ export class Dependencies {
         if (this.#bucket.reason) throw this.#bucket.reason;
         holdsBytes = true;
         return this.#onHost(request.recording.fileUrl, session, () =>
-          this.#noticingStillness(session, async (onMove) => {
+          this.#watchProgress(session, async (onProgressMade) => {
             await assertOwned();
             const watched = {
               ...request,
               persist,
               onProgress(bytes: number) {
-                onMove();
+                onProgressMade();
                 request.onProgress?.(bytes);
               },
             };
@@ -244,7 +244,7 @@ export class Dependencies {
   }
 
   #hold(dependency: 'kore' | 'bucket'): void {
-    for (const consumer of this.#options.consumers()) this.#noted(consumer.holdFor(dependency));
+    for (const consumer of this.#options.consumers()) this.#logFailure(consumer.holdFor(dependency));
   }
 
   #release(dependency: 'kore' | 'bucket'): void {
@@ -252,21 +252,21 @@ export class Dependencies {
     const waiting = this.#waiting[dependency];
     const sessions = [...waiting.values()];
     waiting.clear();
-    this.#goOn(sessions);
+    this.#resume(sessions);
   }
 
   /** Makes sessions due whose dependency works again; an active session as soon as it waits. */
-  #goOn(sessions: readonly SessionRef[]): void {
+  #resume(sessions: readonly SessionRef[]): void {
     const { queue, consumers } = this.#options;
-    this.#noted(queue.makeDue(sessions));
+    this.#logFailure(queue.makeDue(sessions));
     const active = sessions.filter((session) => consumers().some((one) => one.has(jobId(session))));
     for (const session of active) {
       const ended = Promise.all(consumers().map((one) => one.ended(jobId(session))));
-      this.#noted(ended.then(() => queue.makeDue([session])));
+      this.#logFailure(ended.then(() => queue.makeDue([session])));
     }
   }
 
-  #noted(work: Promise<unknown>): void {
+  #logFailure(work: Promise<unknown>): void {
     work.catch((error: unknown) =>
       this.#options.log.warn({ err: error }, 'could not report to the queue what sessions wait for'),
     );
@@ -296,7 +296,7 @@ export class Dependencies {
    * The suspect only where it is alone: then no other session waits in vain if Kore is not at fault.
    */
   async #sessionToAskFor(suspect: string | undefined): Promise<SessionRef | undefined> {
-    if (this.#known && jobId(this.#known) !== suspect) return this.#known;
+    if (this.#lastFetched && jobId(this.#lastFetched) !== suspect) return this.#lastFetched;
     const next = await this.#options.queue.next(PROBE_CHOICE);
     const waiting = this.#waiting.kore;
     const untried = next.filter((ref) => !waiting.has(jobId(ref)));
@@ -338,7 +338,7 @@ export class Dependencies {
       makeDue: async (sessions) => {
         await queue.makeDue(sessions);
       },
-      goOn: (sessions) => this.#goOn(sessions),
+      resume: (sessions) => this.#resume(sessions),
       log,
       times,
     });
@@ -347,20 +347,20 @@ export class Dependencies {
   }
 
   /** A transfer that gets no further makes the bucket a suspect: a request that hangs takes minutes to fail. */
-  async #noticingStillness<T>(session: SessionRef, work: (onMove: () => void) => Promise<T>): Promise<T> {
-    const moving = { session, movedAt: performance.now() };
+  async #watchProgress<T>(session: SessionRef, work: (onProgressMade: () => void) => Promise<T>): Promise<T> {
+    const moving = { session, progressedAt: performance.now() };
     this.#moving.add(moving);
-    this.#watch ??= setInterval(() => this.#checkForStillness(), STILL_CHECK_MS);
+    this.#watch ??= setInterval(() => this.#suspectStalled(), STALL_CHECK_INTERVAL_MS);
     try {
       return await work(() => {
-        moving.movedAt = performance.now();
+        moving.progressedAt = performance.now();
       });
     } finally {
       this.#moving.delete(moving);
     }
   }
 
-  #checkForStillness(): void {
+  #suspectStalled(): void {
     if (this.#moving.size === 0) {
       clearInterval(this.#watch);
       this.#watch = undefined;
@@ -368,8 +368,8 @@ export class Dependencies {
     }
     const now = performance.now();
     for (const moving of this.#moving) {
-      if (now - moving.movedAt < STILL_MS) continue;
-      moving.movedAt = now;
+      if (now - moving.progressedAt < STALL_TIMEOUT_MS) continue;
+      moving.progressedAt = now;
       const error = new VoicemailError('ARCHIVE_UNAVAILABLE', 'the archive does not answer');
       this.#bucket.suspect(jobId(moving.session), error);
     }
@@ -378,7 +378,7 @@ export class Dependencies {
 
 interface MediaHostOptions {
   readonly makeDue: (sessions: readonly SessionRef[]) => Promise<void>;
-  readonly goOn: (sessions: readonly SessionRef[]) => void;
+  readonly resume: (sessions: readonly SessionRef[]) => void;
   readonly log: Logger;
   readonly times?: Partial<BreakerTimes> | undefined;
 }
@@ -409,7 +409,7 @@ class MediaHost {
       dependency: `media:${name}`,
       failuresToOpen: MEDIA_FAILURES_TO_OPEN,
       probe: (signal) => this.#probe(signal),
-      onClose: () => this.#goOn(),
+      onClose: () => this.#resume(),
       log,
       times: { longestPauseMs: MEDIA_LONGEST_PAUSE_MS, ...times },
     });
@@ -465,9 +465,9 @@ class MediaHost {
     await unlessAborted(promise, signal);
   }
 
-  #goOn(): void {
+  #resume(): void {
     const again = [...this.#failed].filter(([id]) => !this.#failedAgain.has(id));
-    this.#options.goOn([...this.#refused.values(), ...again.map(([, session]) => session)]);
+    this.#options.resume([...this.#refused.values(), ...again.map(([, session]) => session)]);
     if (this.#failedAgain.size > MAX_FAILED_AGAIN) this.#failedAgain.clear();
     for (const [id] of again) this.#failedAgain.add(id);
     this.#refused.clear();
@@ -480,6 +480,6 @@ class MediaHost {
   }
 }
 
-function asItIs(error: unknown): unknown {
+function unchangedError(error: unknown): unknown {
   return error;
 }

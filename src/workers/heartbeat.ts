@@ -28,9 +28,9 @@ export interface HeartbeatOptions {
 }
 
 /** How often a worker sends its state. It counts as gone after a minute without. */
-const BEAT_MS = 10_000;
+const HEARTBEAT_MS = 10_000;
 /** A reason that keeps all sessions waiting is sent sooner. */
-const NEWS_MS = 2_000;
+const CHECK_INTERVAL_MS = 2_000;
 
 /** A worker that says of itself, again and again, that it is alive and how it is. */
 export interface Heartbeat {
@@ -57,7 +57,7 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
       away: breakers.filter((breaker) => breaker.state === 'open'),
       ...(heldFor && { heldFor }),
     };
-    const isDue = !latest || performance.now() - latest.at >= BEAT_MS;
+    const isDue = !latest || performance.now() - latest.at >= HEARTBEAT_MS;
     if (sending || !(isDue || !isDeepStrictEqual(trouble, latest?.trouble))) return;
     latest = { trouble, at: performance.now() };
     sending = board
@@ -74,7 +74,7 @@ export function startHeartbeat({ board, tidy, state, rateLimit, log }: Heartbeat
       });
   };
   beat();
-  const timer = setInterval(beat, NEWS_MS);
+  const timer = setInterval(beat, CHECK_INTERVAL_MS);
   timer.unref();
   return {
     async stop() {

@@ -153,8 +153,8 @@ async function noteResult({ data }: TakenJob, settled: SettleResult, deps: Worke
       ...(manifest && { revision: revisionOf(manifest) }),
     });
   }
-  const isNews = isSettled || transcript !== 'pending' || hasNewRecordings;
-  if (manifest && isNews) await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
+  const isReported = isSettled || transcript !== 'pending' || hasNewRecordings;
+  if (manifest && isReported) await deps.onSettled?.(outcomeOfArchived(data, manifest, deps.store));
   if (settled.hasSettledTranscript && transcript !== 'pending') {
     deps.observe?.onTranscriptSettled?.(transcript);
     deps.log.info({ ...about, transcript }, 'transcript settled');

@@ -162,7 +162,7 @@ export function followUrls({ listed, relist }: UrlSource, signal: AbortSignal): 
     async renew(index) {
       await relistOnce();
       const fresh = latest[index];
-      if (!fresh) throw notListedYet('Kore no longer lists the recording: looking again');
+      if (!fresh) throw notListedYet('Kore no longer lists the recording: requesting it again');
       return fresh;
     },
     unseen: () => unseen,

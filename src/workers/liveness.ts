@@ -59,15 +59,15 @@ export function createLivenessCheck(
 }
 
 /** What the queue says; 0 when it says nothing in time, or can't be asked. */
-async function within(milliseconds: number, look: Promise<number>): Promise<number> {
-  let said = 0;
-  const answered = look.then((count) => {
-    said = count;
+async function within(milliseconds: number, reading: Promise<number>): Promise<number> {
+  let waiting = 0;
+  const answered = reading.then((count) => {
+    waiting = count;
   });
   try {
     await withinTime(answered, milliseconds);
   } catch {
     // The metrics, the log and /readyz report an unreachable queue.
   }
-  return said;
+  return waiting;
 }

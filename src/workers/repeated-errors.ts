@@ -9,9 +9,9 @@ const REPEAT_MS = 60_000;
 const MAX_CAUSES = 1_000;
 
 interface Cause {
-  readonly saidAt: number;
+  readonly loggedAt: number;
   /** Failures since then. */
-  unsaid: number;
+  unlogged: number;
 }
 
 /**
@@ -35,13 +35,13 @@ export class RepeatedErrors {
     const key = JSON.stringify([code, host, whose]);
     const cause = this.#causes.get(key);
     const now = this.#now();
-    if (cause && now - cause.saidAt < REPEAT_MS) {
-      cause.unsaid += 1;
+    if (cause && now - cause.loggedAt < REPEAT_MS) {
+      cause.unlogged += 1;
       return;
     }
     if (this.#causes.size >= MAX_CAUSES) this.#causes.clear();
-    this.#causes.set(key, { saidAt: now, unsaid: 0 });
-    const since = cause && cause.unsaid > 0 ? { alsoSinceTheLastLine: cause.unsaid } : {};
+    this.#causes.set(key, { loggedAt: now, unlogged: 0 });
+    const since = cause && cause.unlogged > 0 ? { alsoSinceTheLastLine: cause.unlogged } : {};
     this.#log.error({ ...about, code, ...(hint !== undefined && { hint }), err: error, ...since }, message);
   }
 }

@@ -82,7 +82,7 @@ export async function rewriteManifest(
     const mode = read ? { over: read.version } : ('absent' as const);
     if (await wrote(key, serialize(next), mode, store, signal)) return next;
   }
-  throw overtaken(store.fullKey(key));
+  throw changedMeanwhile(store.fullKey(key));
 }
 
 /**
@@ -110,10 +110,10 @@ export async function rewritePartialManifest(
     const over = read ? { over: read.version } : ('absent' as const);
     if (await wrote(key, serialize(next), over, store, signal)) return;
   }
-  throw overtaken(store.fullKey(key));
+  throw changedMeanwhile(store.fullKey(key));
 }
 
-function overtaken(key: string): VoicemailError {
+function changedMeanwhile(key: string): VoicemailError {
   return new VoicemailError('ARCHIVE_UNAVAILABLE', `${key} is changed by other processes all the time`);
 }
 
@@ -145,7 +145,7 @@ function readBefore(
   store: ArchiveStore,
 ): Manifest | undefined {
   const parse = () => parseManifest(bytes, store.fullKey(manifestKey(session)));
-  return mode === 'add' ? parse() : ownOrNothing(session, parse);
+  return mode === 'add' ? parse() : ignoreForeign(session, parse);
 }
 
 function readPartial(
@@ -153,11 +153,13 @@ function readPartial(
   { bytes }: ReadObject,
   store: ArchiveStore,
 ): PartialManifest | undefined {
-  return ownOrNothing(session, () => parsePartialManifest(bytes, store.fullKey(partialManifestKey(session))));
+  return ignoreForeign(session, () =>
+    parsePartialManifest(bytes, store.fullKey(partialManifestKey(session))),
+  );
 }
 
 /** What `parse` returns, unless it can't be read or is of another session. */
-function ownOrNothing<Document extends SessionRef>(
+function ignoreForeign<Document extends SessionRef>(
   session: SessionRef,
   parse: () => Document,
 ): Document | undefined {
@@ -291,7 +293,7 @@ async function readUnnamedTranscript(
   const bytes = await store.read(key, signal);
   if (!bytes || named.sha256 === hash('sha256', bytes)) return undefined;
   const fullKey = store.fullKey(key);
-  const transcript = ownOrNothing(session, () => parseTranscript(bytes, fullKey));
+  const transcript = ignoreForeign(session, () => parseTranscript(bytes, fullKey));
   return transcript && archivedTranscript(fullKey, bytes, transcript.messages.length);
 }
 

@@ -150,7 +150,7 @@ export async function saveRecordings(
   }));
   const unseen = urls.unseen().map((recording) => ({
     fileName: presentableFileName(recording),
-    error: notListedYet('Kore lists one more recording than a moment ago: looking again'),
+    error: notListedYet('Kore lists one more recording than a moment ago: requesting it again'),
     at: deps.now(),
   }));
   return {

@@ -86,7 +86,7 @@ export function firstSettleDelay(
  * rewrites the manifest as its next revision. A transcript that has not come in time is `absent`. What is archived is
  * never taken back: neither what the manifest names, nor what other processes wrote during the check.
  *
- * @throws VoicemailError with what kept it from looking, to be tried again.
+ * @throws VoicemailError with the reason why the check failed; it is tried again.
  */
 export async function settleSession(
   session: SessionRef,
@@ -215,7 +215,7 @@ function settleTime(session: Omit<ArchivedAt, 'transcript'>, settleWaitMs: numbe
   return new Date(archivedAt.getTime() + settleWaitMs);
 }
 
-/** What Kore has by now; `undefined` where it answers with an error that ends the looking. */
+/** What Kore has by now; `undefined` where it answers with an error that ends the check. */
 async function askKore(
   session: SessionRef,
   { last }: SettleTimes,

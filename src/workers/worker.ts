@@ -41,7 +41,7 @@ export const TRANSCRIPT_CONCURRENCY = 4;
 /** What a job is about. */
 type Work = 'session' | 'transcript';
 
-/** Starts taking sessions from the queue, and looking for transcripts awaited. */
+/** Starts taking sessions from the queue, and polling for awaited transcripts. */
 export function startSessionWorker(deps: WorkerDeps): SessionWorker {
   const { backend, queueName, work, log, observe, telemetry, tuning } = deps;
   const consumers: Consumer[] = [];
@@ -240,7 +240,7 @@ async function remember(
 
 /**
  * A check for a transcript that failed is made again, however often: a failed one would be invisible, and
- * {@link settleSession} ends the looking in time. What a person has to fix in the archive fails.
+ * {@link settleSession} ends the polling in time. What a person has to fix in the archive fails.
  */
 function keepPolling(
   outcome: Outcome,

@@ -54,7 +54,7 @@ const KoreNotification = z.record(z.string(), z.unknown()).meta({
 export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void {
   const { webhook } = options.http;
   const authenticate = webhook && createAuthentication(webhook);
-  const takeIn = createIntake(options);
+  const acceptNotification = createIntake(options);
   app.register(async (scope: ZodServer) => {
     acceptRaw(scope);
     scope.post(
@@ -91,7 +91,7 @@ export function addWebhookRoutes(app: ZodServer, options: WebhookOptions): void 
           throw unauthorized('the webhook is not authenticated: see WEBHOOK_SECRET');
         }
         const received = { body: bodyOf(request), contentType: request.headers['content-type'], proof };
-        return reply.code(202).send({ results: await takeIn(received, webhook) });
+        return reply.code(202).send({ results: await acceptNotification(received, webhook) });
       },
     );
   });

@@ -157,7 +157,7 @@ export interface Backend {
   /** The notes on a board. */
   posts(name: string, board: string): Promise<readonly BoardNote[]>;
   /** Takes a note down, where there is one. */
-  takeDown(name: string, board: string, id: string): Promise<void>;
+  removeNote(name: string, board: string, id: string): Promise<void>;
   /** Finds the jobs of sessions. */
   readonly index: JobIndex;
   /** Proves that the queue can be reached. */

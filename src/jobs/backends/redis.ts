@@ -307,7 +307,7 @@ export function openRedisBackend(target: RedisTarget, prefix: string | undefined
       ];
       return boardNotes(pairs, now);
     },
-    async takeDown(name, board, id) {
+    async removeNote(name, board, id) {
       await connect('producer').hdel(boardKey(name, board), id);
     },
     async check() {

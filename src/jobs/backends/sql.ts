@@ -94,7 +94,7 @@ on conflict (name, board, id) do update set text = excluded.text, at = excluded.
 const POSTS = `
 select id, text, (extract(epoch from at) * 1000)::bigint as at
 from voicemail_archiver.board where name = $1 and board = $2 and until > now()`;
-const TAKE_DOWN = 'delete from voicemail_archiver.board where name = $1 and board = $2 and id = $3';
+const REMOVE_NOTE = 'delete from voicemail_archiver.board where name = $1 and board = $2 and id = $3';
 
 const STATUSES = `
 select id, state::text as state, priority from ${QUEUE_SCHEMA}.job where queue = $1 and id = any($2)`;
@@ -305,8 +305,8 @@ export function sqlBackend(
       const { rows } = await pool.query<NoteRow>(POSTS, [queueName(name), board]);
       return rows.map(({ at, ...note }) => ({ ...note, at: Number(at) }));
     },
-    async takeDown(name, board, id) {
-      await pool.query(TAKE_DOWN, [queueName(name), board, id]);
+    async removeNote(name, board, id) {
+      await pool.query(REMOVE_NOTE, [queueName(name), board, id]);
     },
     async check() {
       await pool.query('select 1');

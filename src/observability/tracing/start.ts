@@ -151,15 +151,15 @@ function createExporter({ protocol, endpoint, proxy }: TracesConfig, log: Logger
  * exports, which {@link createExporter} logs.
  */
 function createDiagLogger(log: Logger): DiagLogger {
-  const said = new Set<string>();
+  const logged = new Set<string>();
   const debug = (...parts: unknown[]) => log.debug({ from: 'OpenTelemetry' }, parts.map(String).join(' '));
   return {
     error: debug,
     warn(...parts: unknown[]) {
       const text = parts.map(String).join(' ');
       const kind = text.replace(/\d+/g, '#');
-      if (said.has(kind)) return debug(text);
-      said.add(kind);
+      if (logged.has(kind)) return debug(text);
+      logged.add(kind);
       log.warn({ from: 'OpenTelemetry' }, text);
     },
     info: debug,

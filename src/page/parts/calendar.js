@@ -12,7 +12,7 @@ const WEEKDAYS = ['Mo', 'Tu', 'We', 'Th', 'Fr', 'Sa', 'Su'];
  */
 
 /** @type {readonly (readonly [DayState, string])[]} */
-const LOOKS = [
+const LEGEND = [
   ['complete', 'complete'],
   ['open', 'not finished: waiting, or not over yet'],
   ['lacking', 'something is missing or failed'],
@@ -69,7 +69,7 @@ export function Calendar({ days, chosen, onChoose }) {
       )}
     </div>
     <ul class="key-of-days" aria-label="Colours">
-      ${LOOKS.map(([look, words]) => html`<li><span class="day ${look}" aria-hidden="true"></span>${words}</li>`)}
+      ${LEGEND.map(([look, words]) => html`<li><span class="day ${look}" aria-hidden="true"></span>${words}</li>`)}
     </ul>`;
 }
 

@@ -223,7 +223,7 @@ async function readPlace(): Promise<string | undefined> {
     const processes = await readlink('/proc/self/ns/pid');
     return createHash('sha256').update(`${boot}${processes}`).digest('hex').slice(0, 16);
   } catch (error) {
-    if (isNotTold(error)) return undefined;
+    if (isNotReadable(error)) return undefined;
     throw error;
   }
 }
@@ -235,12 +235,12 @@ async function startOf(pid: number): Promise<string | undefined> {
     // The second field is the program's name in brackets and may hold anything; this is the 22nd.
     return line.slice(line.lastIndexOf(')') + 2).split(' ')[19];
   } catch (error) {
-    if (isNotTold(error)) return undefined;
+    if (isNotReadable(error)) return undefined;
     throw error;
   }
 }
 
 /** No such file or process; or a system that keeps such things to itself. */
-function isNotTold(error: unknown): boolean {
+function isNotReadable(error: unknown): boolean {
   return ['ENOENT', 'ESRCH', 'EACCES', 'EPERM', 'ENOTDIR'].includes(systemCode(error) ?? '');
 }
