@@ -31,6 +31,9 @@ interface Running {
   stop(): Promise<number | null>;
 }
 
+/** For programs that end by themselves, within seconds where all is well. */
+const TIMEOUT_MS = 180_000;
+
 type Environment = Readonly<Record<string, string>>;
 
 /**
@@ -143,9 +146,9 @@ async function faultsOfServices(
   ] as const) {
     const own = { ...environment, HTTP_PORT: String(await freePort()) };
     const health = async () => (await run.once(config.health.command, { HTTP_PORT: own.HTTP_PORT })).code;
-    if ((await health()) !== 1) faults.push(`HEALTHCHECK finds a ${role} healthy that does not run`);
+    if ((await health()) !== 1) faults.push(`HEALTHCHECK finds healthy what does not run: ${role}`);
     const service = await start([role], own, ready);
-    if ((await health()) !== 0) faults.push(`HEALTHCHECK does not find the ${role} healthy`);
+    if ((await health()) !== 0) faults.push(`HEALTHCHECK does not find healthy what runs: ${role}`);
     if (role === 'worker') {
       const { code, output } = await run.once(
         [bin, 'enqueue', sessions[0]?.sessionId ?? '', '--wait'],
@@ -204,7 +207,8 @@ function createRunner({ root, config }: ImageTree, report: (line: string) => voi
 
   async function runOnce(words: readonly string[], environment: Environment = {}): Promise<Ended> {
     const [program, args] = commandFor(words);
-    return promisify(execFile)(program, args, optionsFor(environment)).then(
+    // One that should end and does not must not hold this up.
+    return promisify(execFile)(program, args, { ...optionsFor(environment), timeout: TIMEOUT_MS }).then(
       ({ stdout }) => ({ code: 0, output: stdout }),
       ({ code, stdout, stderr }) => ({ code: code as number, output: `${stdout}${stderr}` }),
     );

@@ -3,15 +3,39 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
 import { findProgram, searchPath } from '../setup/process.ts';
+import { runInProcess } from '../support/command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const analyze = findProgram('systemd-analyze', searchPath());
-const unit = readFileSync(
-  join(import.meta.dirname, '../../deploy/systemd/voicemail-archiver.service'),
-  'utf8',
-);
+const ROOT = join(import.meta.dirname, '../..');
+const unit = readFileSync(join(ROOT, 'deploy/systemd/voicemail-archiver.service'), 'utf8');
+/** Each takes away what archiving does not need: systemd.exec(5). */
+const HARDENING: Readonly<Record<string, readonly string[]>> = {
+  DynamicUser: ['yes'],
+  NoNewPrivileges: ['yes'],
+  CapabilityBoundingSet: [''],
+  AmbientCapabilities: [''],
+  ProtectSystem: ['strict'],
+  ProtectHome: ['yes'],
+  ProtectProc: ['invisible'],
+  ProtectKernelTunables: ['yes'],
+  ProtectKernelModules: ['yes'],
+  ProtectKernelLogs: ['yes'],
+  ProtectControlGroups: ['yes'],
+  PrivateTmp: ['yes'],
+  PrivateDevices: ['yes'],
+  PrivateUsers: ['yes'],
+  RestrictAddressFamilies: ['AF_INET AF_INET6 AF_UNIX'],
+  RestrictNamespaces: ['yes'],
+  RestrictSUIDSGID: ['yes'],
+  LockPersonality: ['yes'],
+  SystemCallFilter: ['@system-service', '~@privileged @resources'],
+  UMask: ['0077'],
+  StateDirectoryMode: ['0700'],
+};
 const settings = [...unit.matchAll(/^(\w+)=(.*)$/gm)].map(([, name = '', value = '']) => ({ name, value }));
 const valuesOf = (wanted: string) => settings.filter(({ name }) => name === wanted).map(({ value }) => value);
 
@@ -30,11 +54,52 @@ it('the unit sets variables that the program knows, and reads secrets from files
   }
 });
 
+it('the unit starts a command that there is, by the path where npm puts the program', async () => {
+  const { bin } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    bin: Record<string, string>;
+  };
+  const [name = ''] = Object.keys(bin);
+  const [start = '', ...others] = valuesOf('ExecStart');
+  const [program, command = '', ...options] = start.split(' ');
+  const worker = /ExecStart=\.\.\. (\w+)\./.exec(unit)?.[1] ?? '';
+
+  expect(others).toEqual([]);
+  expect([program, options]).toEqual([`/usr/local/bin/${name}`, []]);
+  for (const one of [command, worker]) {
+    const { code, stdout } = await runInProcess([one, '--help']);
+    expect([code, stdout]).toEqual([0, expect.stringContaining(`Usage: ${name} ${one} `)]);
+  }
+});
+
+it('the unit configures a program that starts, with the settings that its first lines ask for', async () => {
+  const directory = await temporaryDirectory();
+  try {
+    const own = valuesOf('Environment').map((line) => line.split('='));
+    for (const credential of valuesOf('LoadCredential'))
+      await writeFile(join(directory.path, credential.split(':')[0] ?? ''), 'a secret\n');
+    const config = loadConfig(
+      {
+        ...{ KORE_HOST: 'kore.example', KORE_BOT_ID: 'st-1', KORE_CLIENT_ID: 'cs-1' },
+        ...Object.fromEntries(own.map(([name, value = '']) => [name, value.replace(/^%d/, directory.path)])),
+      },
+      { needs: ['kore'] },
+    );
+
+    expect(config.warnings).toEqual([]);
+    expect(config.kore).toBeDefined();
+    // What it writes lies in the one directory that systemd gives it.
+    const state = `%S/${valuesOf('StateDirectory')[0]}`;
+    const written = own.filter(([name]) => /^(QUEUE|ARCHIVE)_URL$/.test(name ?? ''));
+    expect(written).toHaveLength(2);
+    for (const [, value] of written) expect(value).toMatch(new RegExp(`:${state}/`));
+    expect(valuesOf('WorkingDirectory')).toEqual([state]);
+  } finally {
+    await directory.remove();
+  }
+});
+
 it('the unit leaves the program no rights that it does not need, and time to end what it has begun', () => {
-  expect(valuesOf('DynamicUser')).toEqual(['yes']);
-  expect(valuesOf('ProtectSystem')).toEqual(['strict']);
-  expect(valuesOf('CapabilityBoundingSet')).toEqual(['']);
-  expect(valuesOf('NoNewPrivileges')).toEqual(['yes']);
+  for (const [name, values] of Object.entries(HARDENING)) expect(valuesOf(name), name).toEqual(values);
   expect(valuesOf('RestartPreventExitStatus')).toEqual(['2']);
   expect(Number(valuesOf('TimeoutStopSec')[0])).toBeGreaterThan(30);
 });
