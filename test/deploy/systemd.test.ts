@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { loadConfig } from '../../src/config/load.ts';
 import { VARIABLES } from '../../src/config/variables.ts';
 import { findProgram, searchPath } from '../setup/process.ts';
-import { runInProcess } from '../support/command.ts';
+import { runInProcess } from '../support/in-process-command.ts';
 import { temporaryDirectory } from '../support/services.ts';
 
 const analyze = findProgram('systemd-analyze', searchPath());
