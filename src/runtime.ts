@@ -11,6 +11,7 @@ import { forgetNotifications, type NotificationCounts } from './jobs/notificatio
 import { openQueues } from './jobs/open-queues.ts';
 import type { SessionQueue } from './jobs/session-queue.ts';
 import { createNotifier } from './notifications/notices.ts';
+import type { ArchiveMetrics } from './observability/metrics/work.ts';
 import type { RequestTracer, WorkObservers } from './observability/tracing/tracing.ts';
 import { type ArchivedObjects, createArchivedObjects } from './operations/archived-objects.ts';
 import { type CustodyOperations, createCustodyOperations } from './operations/custody.ts';
@@ -54,6 +55,8 @@ export interface Runtime {
    * only look.
    */
   startWorker(kore: KoreConfig, observers?: WorkObservers, tuning?: RuntimeTuning): Promise<SessionWorker>;
+  /** Reports to these metrics from now on what becomes of requests to the archive's bucket. */
+  observeArchive(metrics: ArchiveMetrics): void;
   /** Proves that queue and archive can be reached. */
   check(signal: AbortSignal): Promise<void>;
   /** Closes everything; workers have to be stopped before. */
@@ -82,7 +85,7 @@ export async function openRuntime(
   const closeBackend = async () => {
     if (!options.backend) await backend.close();
   };
-  let archiveMetrics: WorkObservers['archive'];
+  let archiveMetrics: ArchiveMetrics | undefined;
   const signing = config.manifestKey && (await import('./signing/signatures.ts'));
   const key = config.manifestKey && signing?.toSigningKey(config.manifestKey);
   const opened = await openStore(config.archive, {
@@ -144,8 +147,10 @@ export async function openRuntime(
     locations: { queue: backend.location, archive: store.location },
     isQueueShared: backend.shared,
     requestTracer: tracing?.requests,
+    observeArchive(metrics) {
+      archiveMetrics = metrics;
+    },
     async startWorker(kore, observers, tuning) {
-      archiveMetrics = observers?.archive;
       const { startWorkers } = await import('./worker-runtime.ts');
       const started = startWorkers({
         config,

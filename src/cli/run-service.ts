@@ -63,6 +63,7 @@ export async function runService(context: CliContext, roles: ServiceParts): Prom
     version: VERSION,
     log,
   });
+  runtime.observeArchive(metrics.archive);
   const notStarted = { lastTakenAt: Date.now(), activeSessions: 0, concurrency: 1, heldUntil: undefined };
   const run = async () => {
     // It listens before the worker is there, so that a worker that never gets ready can be seen.

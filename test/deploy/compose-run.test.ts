@@ -27,6 +27,7 @@ let directory: string;
 let bucket: TestBucket;
 let compose: ReturnType<typeof readCompose>;
 let redisUrl: string;
+let sandboxUrl: string;
 let api: RunningCli;
 let worker: RunningCli;
 
@@ -51,6 +52,7 @@ beforeAll(async () => {
   const sandbox = startService(serviceOf(readCompose(), 'sandbox'), ['--port', '0', '--json']);
   await sandbox.waitFor(({ stdout }) => stdout.endsWith('}\n'));
   const { url } = z.looseObject({ url: z.url() }).parse(JSON.parse(sandbox.stdout));
+  sandboxUrl = url;
   // What an operator would write into .env: where things are. All else is as compose.yaml has it.
   compose = readCompose({
     KORE_HOST: url,
@@ -154,6 +156,30 @@ it('is healthy by the check of the image', async () => {
   );
 
   await expect(Promise.all(codes)).resolves.toHaveLength(2);
+});
+
+it('finds the stand-in for Kore and Redis healthy by the checks of their services, and nothing where they are not', async () => {
+  const checkOf = (name: string) => {
+    const [kind, program, ...args] = serviceOf(compose, name).healthcheck?.test ?? [];
+    expect(kind).toBe('CMD');
+    return { program, args };
+  };
+  const askSandbox = (url: string) => {
+    const { program, args } = checkOf('sandbox');
+    expect(program).toBe('node');
+    const own = args.map((word) => word.replace('http://sandbox:8089/', url));
+    return promisify(execFile)(process.execPath, own);
+  };
+  const askRedis = (port: string | number) => {
+    const { program = '', args } = checkOf('redis');
+    return promisify(execFile)(program, ['-h', HERE, '-p', String(port), ...args]);
+  };
+  const nobody = await freePort();
+
+  await expect(askSandbox(`${sandboxUrl}/`)).resolves.toBeDefined();
+  await expect(askSandbox(`http://${HERE}:${nobody}/`)).rejects.toMatchObject({ code: 1 });
+  await expect(askRedis(new URL(redisUrl).port)).resolves.toMatchObject({ stdout: 'PONG\n' });
+  await expect(askRedis(nobody)).rejects.toMatchObject({ code: 1 });
 });
 
 it.runIf(prometheus)('is read by Prometheus, as it is configured', async () => {

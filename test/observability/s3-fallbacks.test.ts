@@ -18,9 +18,11 @@ let sandbox: Sandbox;
 let proxy: S3Proxy;
 let env: Record<string, string>;
 let worker: RunningCli;
-/** What the bucket does with puts that the SDK has not sent. */
-let fault: InjectedFault = 'pass';
+/** What the bucket does with requests of a kind that the SDK has not sent. */
+let faults: Partial<Record<SeenRequest['stage'], InjectedFault>> = {};
 let spoiled = 0;
+/** The last session that was enqueued. */
+let lastSession = '';
 
 beforeAll(async () => {
   opened = new AsyncDisposableStack();
@@ -47,32 +49,46 @@ beforeAll(async () => {
     WORKER_CONCURRENCY: '1',
     LOG_LEVEL: 'info',
   };
-  worker = startCli(['worker'], { env });
-  opened.defer(async () => {
-    worker.kill('SIGKILL');
-    await worker.ended;
-  });
-  await worker.waitFor(hasLogged('taking sessions'));
+  worker = await start('worker', 'taking sessions');
 });
 
 afterAll(() => opened.disposeAsync());
 
+/** A process of its own. */
+async function start(command: string, ready: string): Promise<RunningCli> {
+  const program = startCli([command], { env });
+  opened.defer(async () => {
+    program.kill('SIGKILL');
+    await program.ended;
+  });
+  await program.waitFor(hasLogged(ready));
+  return program;
+}
+
+function urlOf({ log }: RunningCli): string {
+  return `http://127.0.0.1:${log.find(({ msg }) => msg === 'listening')?.port}`;
+}
+
 /** The SDK numbers its requests. */
 function decide({ stage, headers }: SeenRequest): InjectedFault {
-  if (stage !== 'put' || fault === 'pass' || 'amz-sdk-invocation-id' in headers) return 'pass';
+  const fault = faults[stage];
+  if (fault === undefined || 'amz-sdk-invocation-id' in headers) return 'pass';
   spoiled += 1;
   return fault;
 }
 
-/** Values as the worker serves them. */
-async function served(): Promise<{ fallbacks: number | undefined; archived: number | undefined }> {
-  const port = worker.log.find(({ msg }) => msg === 'listening')?.port;
-  const families = parseExposition((await ask(`http://127.0.0.1:${port}`, '/metrics')).text);
+/** Values as a process serves them. */
+async function servedBy(
+  program: RunningCli,
+): Promise<{ fallbacks: number | undefined; archived: number | undefined }> {
+  const families = parseExposition((await ask(urlOf(program), '/metrics')).text);
   return {
     fallbacks: sampleValue(families, FALLBACKS),
     archived: sampleValue(families, 'voicemail_sessions_total', { outcome: 'archived', code: 'none' }),
   };
 }
+
+const served = () => servedBy(worker);
 
 let archived = 0;
 /** Archives sessions, until the worker itself counts them. */
@@ -80,10 +96,11 @@ async function archive(count: number): Promise<void> {
   const ids = Array.from({ length: count }, () => sandbox.addSession());
   expect(await runInProcess(['enqueue', ...ids], { env })).toMatchObject({ code: 0 });
   archived += count;
+  lastSession = ids.at(-1) ?? '';
   await expect.poll(served).toMatchObject({ archived });
 }
 
-const linesOf = (part: string) => worker.log.filter(({ msg }) => String(msg).includes(part));
+const linesOf = (part: string, { log } = worker) => log.filter(({ msg }) => String(msg).includes(part));
 
 it('a bucket that answers as it should shows no fallback, from the start', async () => {
   expect((await served()).fallbacks).toBe(0);
@@ -93,7 +110,7 @@ it('a bucket that answers as it should shows no fallback, from the start', async
 });
 
 it('each request that the bucket refuses for a moment is counted in /metrics, and the cause logged once', async () => {
-  fault = { status: 503, code: 'SlowDown' };
+  faults = { put: { status: 503, code: 'SlowDown' } };
   await archive(3);
 
   expect(spoiled).toBeGreaterThanOrEqual(6);
@@ -105,10 +122,29 @@ it('each request that the bucket refuses for a moment is counted in /metrics, an
 
 it('a bucket with a way of its own is counted three times, warned of once, and then left alone', async () => {
   const before = spoiled;
-  fault = 'blank answer';
+  faults = { put: 'blank answer' };
   await archive(4);
 
   expect(spoiled - before).toBe(3);
   expect((await served()).fallbacks).toBe(spoiled);
   expect(linesOf('in a way of its own')).toMatchObject([{ level: 'warn', method: 'PUT' }]);
+});
+
+it('an API that reads the bucket counts and logs its own', async () => {
+  faults = {};
+  // It looks into the bucket now and then.
+  worker.kill('SIGTERM');
+  await worker.ended;
+  const api = await start('api', 'listening');
+  const read = async () => (await ask(urlOf(api), `/v1/sessions/${lastSession}/manifest`)).status;
+  // The first request to the bucket is the SDK's.
+  expect(await read()).toBe(200);
+  expect((await servedBy(api)).fallbacks).toBe(0);
+  const before = spoiled;
+  faults = { get: { status: 503, code: 'SlowDown' } };
+  expect([await read(), await read()]).toEqual([200, 200]);
+
+  expect(spoiled - before).toBeGreaterThanOrEqual(2);
+  expect((await servedBy(api)).fallbacks).toBe(spoiled - before);
+  expect(linesOf('left to the SDK', api)).toMatchObject([{ level: 'info', method: 'GET', reason: '503' }]);
 });

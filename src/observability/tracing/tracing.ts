@@ -4,7 +4,7 @@ import type { NotificationObserver } from '../../notifications/worker.ts';
 import type { TransferObserver } from '../../transfer/transfer.ts';
 import type { ArchiveDeps } from '../../workers/archive-session.ts';
 import type { WorkerObserver } from '../../workers/worker-deps.ts';
-import type { ArchiveMetrics, KoreMetrics } from '../metrics/work.ts';
+import type { KoreMetrics } from '../metrics/work.ts';
 
 /**
  * Traces as the rest of the project knows them. Nothing of OpenTelemetry is loaded for this: `start.ts` makes it, and
@@ -31,8 +31,6 @@ export interface WorkObservers {
   readonly worker: WorkerObserver;
   readonly transfer: TransferObserver;
   readonly kore: KoreMetrics;
-  /** Not part of traces. */
-  readonly archive?: ArchiveMetrics;
   readonly notifications?: NotificationObserver;
 }
 
