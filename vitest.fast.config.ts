@@ -4,7 +4,11 @@ import { defineConfig } from 'vitest/config';
 const WITHOUT_SERVERS = [
   'verification/checkpoint',
   'config/*',
+  'deploy/compose-hardening',
+  'deploy/dockerfile',
   'deploy/kubernetes',
+  'deploy/network-policy',
+  'deploy/sizing',
   'deploy/systemd',
   'docs/configuration',
   'docs/dependency-rules',
