@@ -14,6 +14,9 @@ const SCRIPTS: object = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf
 const PATH = /`((?:src|test|bench|scripts|deploy(?!\/compose\/secrets\/)|docs)\/[\w./-]+)`/g;
 /** Sources as docs/architecture.md names them: from `src/` on. */
 const SOURCE = /`([a-z][\w-]*\/[\w./-]+\.ts)`/g;
+/** A bare file name: it lies in a folder that its paragraph names, in the document's, in `src` or at the top. */
+const BARE_FILE = /`([\w.-]+\.(?:ts|js|mjs|sh|css|html|ya?ml))`/g;
+const FOLDER = /`([\w./-]*\/)[\w.-]*`/g;
 const LINK = /\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)/g;
 const SCRIPT = /\bnpm run ([\w:-]+)/g;
 
@@ -28,5 +31,20 @@ it.each(DOCUMENTS)('%s names files and npm scripts that are there', (document) =
       (path) => !existsSync(join(ROOT, path)) && !existsSync(join(ROOT, 'src', path)),
     ),
   ];
+  for (const paragraph of text.split(/\n\s*\n/)) {
+    const folders = [...paragraph.matchAll(FOLDER)].map(([, folder = '']) => folder);
+    const places = [
+      '.',
+      'src',
+      dirname(document),
+      ...folders,
+      ...folders.map((folder) => join('src', folder)),
+    ];
+    for (const [, name = ''] of paragraph.matchAll(BARE_FILE)) {
+      // Names of packages may look like those of files.
+      const isPackage = existsSync(join(ROOT, 'node_modules', name));
+      if (!isPackage && !places.some((place) => existsSync(join(ROOT, place, name)))) missing.push(name);
+    }
+  }
   expect(missing).toEqual([]);
 });
