@@ -11,7 +11,7 @@ import { startRedis } from '../test/setup/redis.ts';
 import { IMAGE_PATH, type ImageConfig } from './image-config.ts';
 
 /** An image as it lies on this machine. */
-export interface ImageTree {
+interface ImageTree {
   /** What would be `/` in a container. */
   readonly root: string;
   readonly config: ImageConfig;

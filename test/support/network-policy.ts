@@ -49,7 +49,7 @@ export interface Pod {
 export type Other = Pod | { readonly address: string };
 
 /** A connection from a pod or to it. */
-export interface Connection {
+interface Connection {
   readonly direction: 'ingress' | 'egress';
   readonly pod: Pod;
   readonly other: Other;
