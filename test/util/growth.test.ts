@@ -1,4 +1,4 @@
-import { it } from 'vitest';
+import { expect, it } from 'vitest';
 import { memberNames, readNotification } from '../../src/api/webhook/notification.ts';
 import { parseBindHost } from '../../src/config/parsers.ts';
 import { parseArchiveUrl } from '../../src/config/urls.ts';
@@ -111,10 +111,16 @@ function readRowsOf(body: string): unknown {
   }
 }
 
-const SIZE = 10_000;
+const SIZE = 2_500;
 
-it.each(WORK)('%s takes about four times the work for four times the input', (_name, prepare) => {
+it.each(WORK)('%s: the work grows no faster than the input', (_name, prepare) => {
   assertLinear(prepare(SIZE), prepare(SIZE * TIMES_LARGER));
+});
+
+it('work that grows with the square of its input is noticed', () => {
+  const trim = (text: string) => /\/+$/.exec(text);
+  const prepare = (size: number) => over(trim, `${'/'.repeat(size)}a`);
+  expect(() => assertLinear(prepare(1_000), prepare(1_000 * TIMES_LARGER))).toThrow(/16 times the input is/);
 });
 
 const archiveUrl = (text: string) => parseArchiveUrl(text, PLAIN_S3);
