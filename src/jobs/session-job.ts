@@ -44,14 +44,14 @@ export type JobResult = (SessionResult & { readonly revision?: number }) | null;
 export interface Polls {
   /** Unix milliseconds of the first poll. */
   readonly since: number;
-  /** Looks before the last one. */
+  /** Polls before the last one. */
   readonly count: number;
 }
 
 /** Why a session was polled; `CALL_LIMIT` is the configured limit on calls, which is no fault. */
 export type PollReason = ErrorCode | 'CALL_LIMIT';
 
-/** Looks by the reason why another one was needed. */
+/** Polls by the reason why another one was needed. */
 export type PollsByReason = Readonly<Partial<Record<PollReason, Polls>>>;
 
 /** What a job remembers between attempts, kept in BullMQ's `progress` field. */

@@ -150,7 +150,7 @@ export interface SessionSpec {
   /** How listings show it. */
   readonly listing?: ListingSpec;
   /**
-   * Looks that go wrong, in this order, each used up by one call (or by `times`) before the next one; then all
+   * Metadata calls that go wrong, in this order, each used up by one call (or by `times`) before the next one; then all
    * is well. A call that goes wrong counts neither for `statuses` nor for any of the other counts.
    */
   readonly metadataFaults?: readonly MetadataFault[];

@@ -18,7 +18,7 @@ import type { SlowSource, Stopwatch } from './slow-source-guard.ts';
 
 /** How a download ended, as far as its integrity is concerned. */
 export interface DownloadEnd {
-  /** A length, the end of its chunks or a complete range told where the body ends, and every byte came. */
+  /** A length, the end of its chunks or a complete range says where the body ends, and every byte came. */
   readonly isLengthKnown: boolean;
   /** What the container says; `undefined` where none was recognised. */
   readonly conclusion: Conclusion | undefined;
@@ -33,7 +33,7 @@ export interface IntegrityJudgement {
   /** What the manifest says if the bytes are archived as they are. */
   readonly integrity: Integrity;
   /**
-   * `cut`: the container claims more bytes than came, so another download may bring them. `unconfirmed`: nothing told
+   * `cut`: the container claims more bytes than came, so another download may bring them. `unconfirmed`: nothing says
    * where the body ends, and no second download has brought the same bytes yet. `undefined`: nothing speaks against
    * archiving it at once.
    */
@@ -41,7 +41,7 @@ export interface IntegrityJudgement {
 }
 
 const UNKNOWN_CONTAINER = 'it is in no audio container known here';
-const UNKNOWN_END = 'nothing told where it ends, and repeated downloads did not bring the same bytes';
+const UNKNOWN_END = 'nothing said where it ends, and repeated downloads did not bring the same bytes';
 
 /** Judges a download that ended without an error. The one place that decides the manifest's `integrity`. */
 export function judgeIntegrity(download: DownloadEnd): IntegrityJudgement {

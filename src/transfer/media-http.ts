@@ -102,7 +102,7 @@ export interface MediaResponse extends ByteSource {
   readonly source: { readonly host: string; readonly path: string };
   /** What `Content-Length` says of this answer's body; `undefined` without the header or with chunks. */
   readonly contentLength: number | undefined;
-  /** How the body's end is told apart from a broken connection: not at all when it is `close`. */
+  /** How the body's end is distinguished from a broken connection: not at all when it is `close`. */
   readonly delimiter: 'length' | 'chunks' | 'close';
   readonly contentType: string | undefined;
   /** The content codings applied to the body that can be undone. */
@@ -250,7 +250,7 @@ interface AnswerWatch {
   end(): void;
 }
 
-/** Closes a connection; whoever waits is told the signal's own reason. */
+/** Closes a connection; whoever waits gets the signal's own reason. */
 const BROKEN_OFF = new Error('broken off');
 
 /** In how many parts the idle timeout is counted. */

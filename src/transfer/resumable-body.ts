@@ -25,7 +25,7 @@ export interface ReceivedBody {
   readonly bytes: number;
   /** Lowercase hex. */
   readonly sha256: string;
-  /** Whether a length, the end of the chunks or a complete range told where the body ends. */
+  /** Whether a length, the end of the chunks or a complete range says where the body ends. */
   readonly isLengthKnown: boolean;
   /** `undefined` where the bytes are in no container known here. */
   readonly conclusion: Conclusion | undefined;
@@ -50,9 +50,9 @@ export interface RestRequest {
 /** What a body is received with. */
 export interface BodyOptions {
   readonly response: MediaResponse;
-  /** The whole length, where the answer tells it, be it a part. */
+  /** The whole length, where the answer states it, be it a part. */
   readonly totalBytes: number | undefined;
-  /** Whether the end of this answer is told apart from a broken connection. */
+  /** Whether the end of this answer can be distinguished from a broken connection. */
   readonly isEndKnown: boolean;
   /** Codings to undo, if the bytes turn out to be encoded. */
   readonly codings: readonly ContentCoding[];

@@ -78,7 +78,7 @@ export interface TransferLimits {
   readonly minRateGraceMs?: number;
 }
 
-/** Told of what happens, for metrics. */
+/** Is called with what happens, for metrics. */
 export interface TransferObserver {
   /** A download began, with so many seconds left until its URL's expiry where that is known. */
   onStart?(secondsToExpiry: number | undefined): void;
@@ -145,8 +145,8 @@ interface TransferRun {
 /**
  * Creates the function that carries one recording into the archive: open it, wait for memory (the one whose URL
  * expires first goes first, and slow sources yield), download it across breaks and expired URLs, count, hash and
- * inspect each byte once as it passes, and store it whole or not at all. How sure one can be of it is told by the
- * result's `integrity`.
+ * inspect each byte once as it passes, and store it whole or not at all. The result's `integrity` says
+ * how sure that is.
  *
  * A transfer throws a `VoicemailError` with one of the `RECORDING_*` codes, `DOWNLOAD_FAILED` or what the
  * store and `refresh` throw, and the signal's own reason when aborted. Failures of a media host name it as `host`.

@@ -48,7 +48,7 @@ const ADTS_FRAME_SAMPLES = 1024;
 interface AdtsFrame {
   readonly bytes: number;
   readonly sampleRate: number;
-  /** 0: told within the frame. */
+  /** 0: the frame itself says it. */
   readonly channels: number;
   readonly samples: number;
 }

@@ -5,7 +5,7 @@ import { isChunkId, MAX_HEADER_BYTES, type PartLength, PartWalker } from './part
 const BOX_HEADER_BYTES = 8;
 const LARGE_BOX_HEADER_BYTES = 16;
 
-/** Sample entries, in the words used here; others are told by their four letters. */
+/** Sample entries, in the words used here; others are named by their four letters. */
 const CODECS: Readonly<Record<string, string>> = {
   mp4a: 'aac',
   samr: 'amr_nb',
