@@ -115,7 +115,7 @@ async function ask(path: string, init: { method?: string; body?: string } = {}):
   return response.json();
 }
 
-it('archives what the API is told of, signed, into the bucket', async () => {
+it('the services of compose.yaml archive what the API receives, signed, into the bucket', async () => {
   await ask('/v1/sessions', { method: 'POST', body: JSON.stringify({ sessionIds: [SESSION] }) });
 
   await expect.poll(() => ask(`/v1/sessions/${SESSION}`)).toMatchObject({ state: 'archived' });
@@ -125,7 +125,7 @@ it('archives what the API is told of, signed, into the bucket', async () => {
   expect(JSON.parse(String(await bucket.getObject(manifest ?? '')))).toHaveProperty('signature');
 });
 
-it('has nothing to warn of', () => {
+it('the services of compose.yaml log no warning', () => {
   const warnings = [api, worker].flatMap(({ log }) =>
     log.filter(({ level }) => level === 'warn' || level === 'error').map(({ msg }) => String(msg)),
   );
@@ -134,7 +134,7 @@ it('has nothing to warn of', () => {
   expect(warnings.filter((msg) => bucket.real || !/conditional writes/.test(msg))).toEqual([]);
 });
 
-it('keeps the queue in a Redis that forgets and evicts nothing', async () => {
+it('compose.yaml keeps the queue in a Redis that forgets and evicts nothing', async () => {
   const client = new Redis(redisUrl);
   const settings = await client.config('GET', 'maxmemory*', 'appendonly');
   client.disconnect();
@@ -144,7 +144,7 @@ it('keeps the queue in a Redis that forgets and evicts nothing', async () => {
   );
 });
 
-it('is healthy by the check of the image', async () => {
+it('API and worker of compose.yaml are healthy by the check of the image', async () => {
   const check = readDockerfile(readFileSync(join(ROOT, 'Dockerfile'), 'utf8')).find(
     ({ name }) => name === 'HEALTHCHECK',
   );
@@ -158,7 +158,7 @@ it('is healthy by the check of the image', async () => {
   await expect(Promise.all(codes)).resolves.toHaveLength(2);
 });
 
-it('finds the stand-in for Kore and Redis healthy by the checks of their services, and nothing where they are not', async () => {
+it('the checks of compose.yaml find the Kore sandbox and Redis healthy, and nothing where they are not', async () => {
   const checkOf = (name: string) => {
     const [kind, program, ...args] = serviceOf(compose, name).healthcheck?.test ?? [];
     expect(kind).toBe('CMD');
@@ -182,45 +182,52 @@ it('finds the stand-in for Kore and Redis healthy by the checks of their service
   await expect(askRedis(nobody)).rejects.toMatchObject({ code: 1 });
 });
 
-it.runIf(prometheus)('is read by Prometheus, as it is configured', async () => {
-  const config = z
-    .looseObject({ scrape_configs: z.tuple([z.looseObject({ dns_sd_configs: z.unknown() })]) })
-    .parse(parse(readFileSync(join(ROOT, 'deploy/prometheus.yml'), 'utf8')));
-  const [{ dns_sd_configs: _, ...scrape }] = config.scrape_configs;
-  const targets = [api, worker].map((program) => `${HERE}:${portOf(program)}`);
-  const file = join(directory, 'prometheus.yml');
-  await writeFile(
-    file,
-    stringify({
-      ...config,
-      global: { scrape_interval: '1s' },
-      rule_files: [join(ROOT, 'deploy/prometheus-rules.yml')],
-      scrape_configs: [{ ...scrape, static_configs: [{ targets }] }],
-    }),
-  );
-  const port = await freePort();
-  const options = (serviceOf(compose, 'prometheus').command ?? []).map((option) =>
-    option
-      .replace('=/etc/prometheus/prometheus.yml', `=${file}`)
-      .replace('=/prometheus', `=${join(directory, 'prometheus')}`),
-  );
-  const server = await startServer(
-    prometheus ?? '',
-    [...options, `--web.listen-address=${HERE}:${port}`],
-    'Server is ready to receive web requests',
-  );
-  try {
-    const valuesOf = async (query: string) => {
-      const response = await fetch(`http://${HERE}:${port}/api/v1/query?query=${encodeURIComponent(query)}`);
-      const Answer = z.looseObject({
-        data: z.looseObject({ result: z.array(z.looseObject({ value: z.tuple([z.number(), z.string()]) })) }),
-      });
-      return Answer.parse(await response.json()).data.result.map(({ value }) => value[1]);
-    };
+it.runIf(prometheus)(
+  'Prometheus, as compose.yaml configures it, reads the metrics of the services',
+  async () => {
+    const config = z
+      .looseObject({ scrape_configs: z.tuple([z.looseObject({ dns_sd_configs: z.unknown() })]) })
+      .parse(parse(readFileSync(join(ROOT, 'deploy/prometheus.yml'), 'utf8')));
+    const [{ dns_sd_configs: _, ...scrape }] = config.scrape_configs;
+    const targets = [api, worker].map((program) => `${HERE}:${portOf(program)}`);
+    const file = join(directory, 'prometheus.yml');
+    await writeFile(
+      file,
+      stringify({
+        ...config,
+        global: { scrape_interval: '1s' },
+        rule_files: [join(ROOT, 'deploy/prometheus-rules.yml')],
+        scrape_configs: [{ ...scrape, static_configs: [{ targets }] }],
+      }),
+    );
+    const port = await freePort();
+    const options = (serviceOf(compose, 'prometheus').command ?? []).map((option) =>
+      option
+        .replace('=/etc/prometheus/prometheus.yml', `=${file}`)
+        .replace('=/prometheus', `=${join(directory, 'prometheus')}`),
+    );
+    const server = await startServer(
+      prometheus ?? '',
+      [...options, `--web.listen-address=${HERE}:${port}`],
+      'Server is ready to receive web requests',
+    );
+    try {
+      const valuesOf = async (query: string) => {
+        const response = await fetch(
+          `http://${HERE}:${port}/api/v1/query?query=${encodeURIComponent(query)}`,
+        );
+        const Answer = z.looseObject({
+          data: z.looseObject({
+            result: z.array(z.looseObject({ value: z.tuple([z.number(), z.string()]) })),
+          }),
+        });
+        return Answer.parse(await response.json()).data.result.map(({ value }) => value[1]);
+      };
 
-    await expect.poll(() => valuesOf('up{job="voicemail-archiver"}')).toEqual(['1', '1']);
-    await expect.poll(() => valuesOf('sum(voicemail_sessions_total{outcome="archived"})')).toEqual(['1']);
-  } finally {
-    await server.stop('SIGKILL');
-  }
-});
+      await expect.poll(() => valuesOf('up{job="voicemail-archiver"}')).toEqual(['1', '1']);
+      await expect.poll(() => valuesOf('sum(voicemail_sessions_total{outcome="archived"})')).toEqual(['1']);
+    } finally {
+      await server.stop('SIGKILL');
+    }
+  },
+);

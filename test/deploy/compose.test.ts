@@ -39,13 +39,13 @@ describe('compose.yaml', () => {
     expect(validate(misspelt)).toBe(false);
   });
 
-  it('has what it takes to click through it all', () => {
+  it('has every service that a tour of the system needs', () => {
     expect(Object.keys(services).sort()).toEqual(
       ['api', 'grafana', 'prometheus', 'redis', 's3', 'sandbox', 'worker'].sort(),
     );
   });
 
-  it('keeps what is queued', () => {
+  it('keeps what is queued when Redis restarts', () => {
     const command = services.redis?.command?.join(' ');
 
     expect(command).toContain('--maxmemory-policy noeviction');
