@@ -5,8 +5,8 @@ import { ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
 const PROC = '/proc';
 /** Where it keeps the fields of a process's `stat` that follow its name (proc_pid_stat(5)). */
 const FIELD = { parent: 1, startedAt: 19 } as const;
-/** Of Chromium, which removes its own some time after it has ended. */
-const NOT_OURS = /^(\.|playwright|org\.chromium|com\.google)/;
+/** Of Playwright, which removes the browser's profile some time after the browser has ended. */
+const NOT_OURS = /^playwright/;
 
 /** What the tests of a run must not leave behind. */
 export interface Traces {

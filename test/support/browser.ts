@@ -1,5 +1,8 @@
 /** A real browser, where there is one. */
 
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type Browser, type BrowserContext, chromium } from 'playwright-core';
 import { findProgram, searchPath } from '../setup/process.ts';
 
@@ -23,8 +26,12 @@ export interface OpenBrowser {
 
 /** Starts a browser with an empty profile and without requests of its own. */
 export async function openBrowser(executablePath: string): Promise<OpenBrowser> {
+  // Chromium and its libraries (PulseAudio's, for one) leave files behind, some of them after it has ended.
+  const temporaryDirectory = await mkdtemp(join(tmpdir(), 'browser-'));
+  const removeFiles = () => rm(temporaryDirectory, { recursive: true, force: true, maxRetries: 10 });
   const browser = await chromium.launch({
     executablePath,
+    env: { ...process.env, TMPDIR: temporaryDirectory },
     headless: true,
     // Chromium's own sandbox refuses to work for root.
     chromiumSandbox: process.getuid?.() !== 0,
@@ -38,5 +45,5 @@ export async function openBrowser(executablePath: string): Promise<OpenBrowser> 
     ],
   });
   const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
-  return { browser, context, close: () => browser.close() };
+  return { browser, context, close: () => browser.close().finally(removeFiles) };
 }
